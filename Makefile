@@ -1,0 +1,53 @@
+# What a person types. Each target says what it does in `make help`; the logic is Python under local/.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check fmt build deploy invoke bench migrate logs openapi clean
+
+export SAM_CLI_TELEMETRY := 0
+export AWS_DEFAULT_REGION ?= us-east-1
+BIN := .venv/bin
+PYTHON := $(BIN)/python
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+setup: ## install what is needed (done by every other target)
+	@python3 local/bootstrap.py
+
+run: setup ## start the cloud on this machine: http://127.0.0.1:8000 (PORT=)
+	@$(PYTHON) -m local run
+
+test: setup ## run every test (T="tests/unit -k name" for some)
+	@$(BIN)/pytest $(T)
+
+check: setup ## ruff, mypy, cfn-lint and the rules on the template
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/sam validate --lint && $(BIN)/pytest -q tests/infra
+
+fmt: setup ## format the code and fix what ruff can fix
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+build: setup ## sam build for this machine, when something changed
+	@$(PYTHON) -m local build
+
+deploy: setup ## sam build and sam deploy to AWS: ENV=dev, staging or prod
+	@$(BIN)/sam build --config-env $(or $(ENV),$(error which ENV? dev, staging or prod))
+	@$(BIN)/sam deploy --config-env $(ENV)
+
+invoke: build ## run a built function under the real Lambda runtime: F=confirm_upload [E=events/….json]
+	@$(PYTHON) -m local.invoke $(or $(F),$(error which function? F=confirm_upload)) $(E)
+
+bench: build ## cold and warm times of every function next to a bare one
+	@$(PYTHON) -m bench
+
+migrate: setup ## apply the database migrations (ENV=… on a deployed stack)
+	@$(PYTHON) -m local migrate $(if $(ENV),--env $(ENV))
+
+logs: setup ## follow the log lines of the local functions
+	@$(PYTHON) -m local logs
+
+openapi: setup ## write openapi.json from the code
+	@$(PYTHON) -m local.openapi
+
+clean: setup ## forget the local data and every built file
+	@$(PYTHON) -m local clean

@@ -1,0 +1,116 @@
+"""Commands of the local stack: `python -m local run`, and what the Makefile calls beside it."""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from local import deploy, settings
+from local.progress import Trouble, complain, say, step
+
+
+def main() -> int:
+    """Run a command; Trouble is one sentence and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m local")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="start everything and keep it running")
+    commands.add_parser("build", help="sam build for this machine")
+    commands.add_parser("migrate", help="apply the migrations to the running local stack")
+    logs = commands.add_parser("logs", help="print the functions' log lines as they come")
+    logs.add_argument("--once", action="store_true", help="print what is there and stop")
+    commands.add_parser("clean", help="forget the local stack's data and every built file")
+    chosen = parser.parse_args()
+    try:
+        if chosen.command == "run":
+            from local import stack
+
+            asyncio.run(stack.run())
+        elif chosen.command == "build":
+            asyncio.run(_build())
+        elif chosen.command == "migrate":
+            _migrate()
+        elif chosen.command == "logs":
+            _logs(once=chosen.once)
+        else:
+            _clean()
+    except Trouble as trouble:
+        complain(str(trouble))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def _build() -> None:
+    log = settings.ROOT / ".local" / "logs" / "build.log"
+    with step("sam build", starting="sam build, about half a minute the first time") as line:
+        if not await deploy.build(log):
+            line.append("nothing changed")
+
+
+def _running() -> tuple[settings.Settings, dict[str, str]]:
+    from local import emulator, stack
+
+    env = settings.read_env()
+    port = int(env["AWS_ENDPOINT_URL"].rpartition(":")[2])
+    if not emulator.healthy(port):
+        raise Trouble("the local stack is not running; start it with `make run`")
+    running = settings.Settings(
+        home=Path(),
+        port=int(env["PORT"]),
+        gateway_port=port,
+        postgres_port=0,
+        secrets={},
+        environ=env,
+    )
+    functions = {
+        stack.folder(logical): name
+        for logical, name in (deploy.stack(running) or {}).items()
+        if logical.endswith("Function")
+    }
+    return running, functions
+
+
+def _migrate() -> None:
+    from local import stack
+
+    with step("migrate_database"):
+        stack.migrate(*_running())
+
+
+def _logs(*, once: bool) -> None:
+    from local import console
+
+    running, functions = _running()
+    since, seen = time.time() - 3600, set[tuple[object, ...]]()
+    while True:
+        for line in console.log_lines(running, functions, since):
+            key = (line["at"], line["function"], line["text"])
+            if key not in seen:
+                seen.add(key)
+                at = time.strftime("%H:%M:%S", time.localtime(line["at"]))
+                say(f"{at}  {line['function']:<18} {line['level']:<7} {line['text']}")
+        if once:
+            return
+        # The same second is asked for again: its lines may not all have been there.
+        since = max([float(str(at)) for at, *_ in seen] + [since]) - 1
+        time.sleep(1)
+
+
+def _clean() -> None:
+    home = settings.ROOT / ".local"
+    _, lock = settings.claim_home({"KYORA_LOCAL_DIR": str(home)}, 0)
+    with lock:
+        for path in home.iterdir():
+            # The installed tools are no data; `rm -r .local .venv` removes those, too.
+            if path.name not in {"uv", "ministack"}:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for name in (".aws-sam", "tmp"):
+            shutil.rmtree(settings.ROOT / name, ignore_errors=True)
+    say("The local stack's data and every built file are gone.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

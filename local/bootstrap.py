@@ -1,0 +1,75 @@
+"""Install what the project needs, from nothing but python3 and pip. Standard library only.
+
+uv (from PATH, or from the package registry into .local/uv) makes two environments from uv.lock:
+.venv for us and .local/ministack for the AWS emulator, which pins its own botocore.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EMULATOR = Path(".local/ministack")
+STAMP = ROOT / EMULATOR / ".installed"
+
+
+def main() -> None:
+    """Bring both environments up to date; quick when they are."""
+    wanted = hashlib.sha256()
+    for name in ("uv.lock", "pyproject.toml", ".python-version"):
+        wanted.update((ROOT / name).read_bytes())
+    if STAMP.exists() and STAMP.read_text() == wanted.hexdigest() and (ROOT / ".venv/bin").exists():
+        return
+    uv = find_uv()
+    step("the project's Python packages", [uv, "sync", "--quiet", "--frozen", "--group", "dev"])
+    step(
+        "the AWS emulator",
+        [uv, "sync", "--quiet", "--frozen", "--only-group", "emulator"],
+        UV_PROJECT_ENVIRONMENT=str(EMULATOR),
+    )
+    STAMP.write_text(wanted.hexdigest())
+
+
+def find_uv() -> str:
+    """Return a uv program, installing one below .local when there is none."""
+    if found := shutil.which("uv"):
+        return found
+    home = ROOT / ".local/uv"
+    program = home / "bin/uv"
+    if not program.exists():
+        # --target leaves the system's Python alone and needs no venv module (Debian splits it off).
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+        step("uv", [*pip, "install", "--quiet", "--target", str(home), "uv"])
+    return str(program)
+
+
+def step(what: str, command: list[str], **variables: str) -> None:
+    """Run one command and say how long it took; its own words appear when it fails."""
+    print(f"  · installing {what}", flush=True)
+    began = time.monotonic()
+    environment = {**os.environ, **variables}
+    environment.pop("VIRTUAL_ENV", None)
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        print(done.stdout, file=sys.stderr)
+        hint = ""
+        if "No interpreter found" in done.stdout or "No download" in done.stdout:
+            hint = "; it needs Python 3.13 on this machine"
+        sys.exit(f"kyora: installing {what} failed{hint}")
+    print(f"  ✓ {what:<64} {time.monotonic() - began:5.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

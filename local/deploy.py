@@ -1,0 +1,237 @@
+"""Build the real template and deploy it to the emulator with the real `sam`.
+
+Nothing is changed for this machine but parameters: what runs here is what runs on AWS.
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from local import emulator
+from local.progress import Trouble
+from local.settings import ROOT, STACK, Settings, architecture
+
+BUILD = ROOT / ".aws-sam" / "build"
+_SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers")
+_SKIP = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+
+
+def sources() -> Iterator[Path]:
+    """Yield every file that goes into a build."""
+    for name in _SOURCES:
+        top = ROOT / name
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and path.suffix != ".pyc" and not _SKIP & set(path.parts):
+                yield path
+
+
+def fingerprint() -> str:
+    """Return a digest of all sources: equal digests mean equal builds."""
+    digest = hashlib.sha256(architecture().encode())
+    for path in sources():
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def built() -> str:
+    """Return the fingerprint of the sources that `.aws-sam/build` was made of."""
+    try:
+        return (BUILD / ".fingerprint").read_text()
+    except OSError:
+        return ""
+
+
+async def build(log: Path) -> bool:
+    """Run `sam build` for this machine unless the last one still holds; tell whether it ran."""
+    with _one_at_a_time():
+        wanted = fingerprint()
+        if built() == wanted and (BUILD / "template.yaml").exists():
+            return False
+        _need("make", "sam build needs `make`: install it (Debian: apt install make)")
+        await sam(
+            ["build", "--cached", "--parameter-overrides", f"Architecture={architecture()}"],
+            env={**_environment(), "ARCHITECTURE": architecture()},
+            log=log,
+            failed="sam build failed",
+        )
+        (BUILD / ".fingerprint").write_text(wanted)
+        return True
+
+
+async def deploy(settings: Settings, parameters: Mapping[str, str], log: Path) -> None:
+    """Run `sam deploy` of what was built, against the emulator."""
+    overrides = [f'{key}="{_quoted(value)}"' for key, value in sorted(parameters.items()) if value]
+    await sam(
+        [
+            *("deploy", "--config-env", "local", "--stack-name", STACK, "--resolve-s3"),
+            *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"),
+            *("--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"),
+            *("--region", emulator.REGION, "--parameter-overrides", *overrides),
+        ],
+        env={**_environment(), **emulator.credentials(settings.gateway_port)},
+        log=log,
+        failed="sam deploy to the emulator failed",
+    )
+
+
+def parameters(settings: Settings) -> dict[str, str]:
+    """Return the template parameters of this stack.
+
+    A configuration key has one name as a parameter (StorageProvider) and one as a variable
+    (STORAGE_PROVIDER). A variable that is set wins; a secret goes through Secrets Manager.
+    """
+    defaults = {
+        "Stage": "local",
+        "Architecture": architecture(),
+        "AppBaseUrl": settings.url,
+        "StorageLocalPath": str(settings.assets),
+        "StorageS3AddressingStyle": "path",
+        "CorsOrigins": f"{settings.url},http://localhost:{settings.port}",
+    }
+    names = template_parameters()
+    chosen = {name: value for name, value in defaults.items() if name in names}
+    for name in names:
+        variable = variable_name(name)
+        if value := settings.environ.get(variable):
+            chosen[name] = str(settings.assets) if name == "StorageLocalPath" else value
+        elif variable.endswith("_ARN") and (secret := _secret(settings, variable[:-4])):
+            chosen[name] = _put_secret(settings, variable[:-4], secret)
+    return chosen
+
+
+def template_parameters() -> list[str]:
+    """Return the names of the template's parameters."""
+    template = yaml.load((ROOT / "template.yaml").read_text(), Loader=_Loader)
+    return list(template.get("Parameters", {}))
+
+
+def variable_name(parameter: str) -> str:
+    """Turn StorageS3AddressingStyle into STORAGE_S3_ADDRESSING_STYLE."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", parameter).upper()
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads a template; its !Tags are of no interest here."""
+
+
+_Loader.add_multi_constructor("!", lambda loader, tag, node: tag)
+
+
+def _secret(settings: Settings, name: str) -> str:
+    if name == "DATABASE_URL":
+        return settings.database_url
+    return settings.environ.get(name) or settings.secrets.get(name, "")
+
+
+def _put_secret(settings: Settings, name: str, value: str) -> str:
+    client = emulator.client("secretsmanager", settings.gateway_port)
+    secret_id = f"{STACK}/{name.lower().replace('_', '-')}"
+    try:
+        found = client.describe_secret(SecretId=secret_id)
+    except client.exceptions.ResourceNotFoundException:
+        return str(client.create_secret(Name=secret_id, SecretString=value)["ARN"])
+    client.put_secret_value(SecretId=secret_id, SecretString=value)
+    return str(found["ARN"])
+
+
+def stack(settings: Settings) -> dict[str, str] | None:
+    """Return the deployed stack's physical ids by logical id, or None when there is no stack."""
+    client = emulator.client("cloudformation", settings.gateway_port)
+    try:
+        status = client.describe_stacks(StackName=STACK)["Stacks"][0]["StackStatus"]
+    except client.exceptions.ClientError:
+        return None
+    if status in {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}:
+        # A first deploy that failed cannot be updated; there is nothing in it to keep.
+        client.delete_stack(StackName=STACK)
+        client.get_waiter("stack_delete_complete").wait(
+            StackName=STACK, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+        return None
+    pages = client.get_paginator("list_stack_resources").paginate(StackName=STACK)
+    return {
+        row["LogicalResourceId"]: row["PhysicalResourceId"]
+        for page in pages
+        for row in page["StackResourceSummaries"]
+    }
+
+
+def processed_template(settings: Settings) -> dict[str, Any]:
+    """Return the deployed template after SAM's transform."""
+    client = emulator.client("cloudformation", settings.gateway_port)
+    body = client.get_template(StackName=STACK, TemplateStage="Processed")["TemplateBody"]
+    found: dict[str, Any] = json.loads(body) if isinstance(body, str) else dict(body)
+    return found
+
+
+async def sam(arguments: list[str], *, env: Mapping[str, str], log: Path, failed: str) -> None:
+    """Run the SAM CLI; its output goes to a log and, when it fails, the reason into Trouble."""
+    program = Path(sys.executable).with_name("sam")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *map(str, (program, *arguments)),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+            env=dict(env),
+            start_new_session=True,
+        )
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)  # with the make and uv it has started
+            await process.wait()
+            raise
+    if code:
+        raise Trouble(f"{failed}: {_reason(log)} (log: {log})")
+
+
+def _reason(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    telling = [
+        line for line in lines if re.search(r"error|failed|invalid|no such", line, re.IGNORECASE)
+    ]
+    return (telling or lines or ["it said nothing"])[-1][:300]
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **{key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ},
+        **{k: v for k, v in os.environ.items() if k.startswith(("UV_", "PIP_", "SSL_"))},
+        "SAM_CLI_TELEMETRY": "0",
+        "AWS_DEFAULT_REGION": emulator.REGION,
+    }
+
+
+def _need(program: str, otherwise: str) -> None:
+    if shutil.which(program) is None:
+        raise Trouble(otherwise)
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    # Two stacks of one checkout share the build folder.
+    BUILD.parent.mkdir(exist_ok=True)
+    with (BUILD.parent / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,119 @@
+"""AWS on loopback: MiniStack in its own environment, with signatures and IAM checked."""
+
+import json
+import os
+import shutil
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from local.process import Child, start, until
+
+REGION = "us-east-1"
+# MiniStack's own root keys; they open nothing anywhere else.
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+# MiniStack saves its state only when it is stopped politely. This says it on a signal as well, so
+# that a deployed stack survives a machine that is switched off. Pinned version, see pyproject.toml.
+_LAUNCH = """
+import signal
+from ministack import app
+signal.signal(signal.SIGUSR1, lambda *_: app.save_all(app._build_persistence_save_dict()))
+app.main()
+"""
+
+
+async def run(python: Path, home: Path, port: int, log: Path) -> Child:
+    """Start MiniStack with its state under `home` and wait until it answers."""
+    scratch = home / "tmp"  # unpacked functions; worthless after a stop
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    if not (home / "state").exists():
+        # Objects without the stack that owns their bucket would stand in the way of a new one.
+        shutil.rmtree(home / "s3", ignore_errors=True)
+    # A bare environment on purpose: MiniStack hands its own to every function.
+    env = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(home),
+        "TMPDIR": str(scratch),
+        "TZ": "UTC",
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "AUTH": "true",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_REGION": REGION,
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(home / "state"),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(home / "s3"),
+        "LAMBDA_EXECUTOR": "local",
+        "DOCKER_HOST": "unix:///nonexistent",
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    child = await start(
+        "the AWS emulator",
+        [python, "-c", _LAUNCH],
+        env=env,
+        log=log,
+        stop_signal=signal.SIGINT,
+    )
+    await until(lambda: healthy(port), child, 60)
+    return child
+
+
+def healthy(port: int) -> bool:
+    """Tell whether the emulator on this port answers."""
+    try:
+        with urllib.request.urlopen(f"{endpoint(port)}/_ministack/health", timeout=2) as answer:
+            json.load(answer)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def save(child: Child, home: Path) -> None:
+    """Have the emulator write its state now, and wait until it has."""
+    last = home / "state" / "sts.json"  # CloudFormation's is written long before the last one
+    before = _changed_at(last)
+    child.process.send_signal(signal.SIGUSR1)
+    deadline = time.monotonic() + 5
+    while _changed_at(last) == before and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _changed_at(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def endpoint(port: int) -> str:
+    """Return the address of every AWS service."""
+    return f"http://127.0.0.1:{port}"
+
+
+def credentials(port: int) -> dict[str, str]:
+    """Return the variables that point any AWS tool at the emulator and away from AWS."""
+    return {
+        **KEYS,
+        "AWS_ENDPOINT_URL": endpoint(port),
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def client(service: Any, port: int) -> Any:
+    """Return a boto3 client for the emulator, whatever profile the shell has."""
+    import boto3  # a quarter of a second: not for commands that never call AWS
+
+    session = boto3.Session(
+        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+        region_name=REGION,
+    )
+    return session.client(service, endpoint_url=endpoint(port))

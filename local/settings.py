@@ -1,0 +1,165 @@
+"""Where the local stack lives: its folder, ports, and the secrets it made for itself."""
+
+import fcntl
+import json
+import os
+import platform
+import random
+import secrets
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from local import process
+from local.progress import Trouble
+
+ROOT = Path(__file__).resolve().parent.parent
+STACK = "kyora-local"
+HOST = "127.0.0.1"
+
+WORKSPACE, BUSINESS = "ws_demo", "biz_demo"
+ADMIN, MEMBER = "usr_demo_admin", "usr_demo_member"
+
+# Made once per folder and kept; a variable of the same name in the environment wins.
+_SECRETS: dict[str, Callable[[], str]] = {
+    "AUTH_JWT_SECRET": lambda: secrets.token_hex(32),
+    "BILLING_STRIPE_WEBHOOK_SECRET": lambda: f"whsec_{secrets.token_hex(24)}",
+    "EMAIL_RESEND_WEBHOOK_SECRET": lambda: f"whsec_{b64encode(secrets.token_bytes(24)).decode()}",
+    "POSTGRES_PASSWORD": lambda: secrets.token_hex(16),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the parts of the local stack need to know."""
+
+    home: Path
+    port: int
+    gateway_port: int
+    postgres_port: int
+    secrets: Mapping[str, str]
+    environ: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        """The one address a person uses."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def own_postgres(self) -> bool:
+        """False when DATABASE_URL names a server that is not ours to start."""
+        return not self.environ.get("DATABASE_URL")
+
+    @property
+    def database_url(self) -> str:
+        if given := self.environ.get("DATABASE_URL"):
+            return given
+        password = self.secrets["POSTGRES_PASSWORD"]
+        return f"postgresql://kyora:{password}@{HOST}:{self.postgres_port}/kyora"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def assets(self) -> Path:
+        """Where the `local` storage provider keeps its files."""
+        return (ROOT / self.environ.get("STORAGE_LOCAL_PATH", "./tmp/assets")).resolve()
+
+
+def read_port(environ: Mapping[str, str]) -> int:
+    """Return PORT, 8000 unless given."""
+    text = environ.get("PORT") or "8000"
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise Trouble(f"PORT must be a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def claim_home(environ: Mapping[str, str], port: int) -> tuple[Path, IO[str]]:
+    """Return the stack's folder and the lock that keeps a second stack out of it.
+
+    A second stack of the same checkout, on another port, gets a folder of its own inside it.
+    """
+    home = (ROOT / (environ.get("KYORA_LOCAL_DIR") or ".local")).resolve()
+    if lock := _lock(home, port):
+        return home, lock
+    running = int(_read_json(home / "lock").get("port", 0))
+    if running != port and not environ.get("KYORA_LOCAL_DIR"):
+        home = home / str(port)
+        if lock := _lock(home, port):
+            return home, lock
+        running = port
+    raise Trouble(
+        f"this checkout already runs at http://{HOST}:{running}; "
+        "stop it first, or give another PORT to run a second one beside it"
+    )
+
+
+def _lock(home: Path, port: int) -> IO[str] | None:
+    home.mkdir(parents=True, exist_ok=True)
+    file = (home / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    file.truncate(0)
+    file.write(json.dumps({"port": port, "pid": os.getpid()}))
+    file.flush()
+    return file
+
+
+def load(home: Path, port: int, environ: Mapping[str, str]) -> Settings:
+    """Read what an earlier run left in the folder and complete it."""
+    ports = _read_json(home / "ports.json")
+    chosen = {port}
+    for name in ("gateway", "postgres"):
+        ports[name] = _choose_port(ports.get(name), chosen)
+        chosen.add(ports[name])
+    _write_json(home / "ports.json", ports)
+    kept = _read_json(home / "secrets.json")
+    for name, make in _SECRETS.items():
+        kept.setdefault(name, make())
+    _write_json(home / "secrets.json", kept)
+    values = {name: environ.get(name) or kept[name] for name in _SECRETS}
+    return Settings(home, port, ports["gateway"], ports["postgres"], values, dict(environ))
+
+
+def _choose_port(kept: object, taken: set[int]) -> int:
+    if isinstance(kept, int) and kept not in taken and process.is_free(kept):
+        return kept
+    # Below the range the kernel lends to outgoing connections, so that it is free again next time.
+    for candidate in random.sample(range(20000, 30000), 200):
+        if candidate not in taken and process.is_free(candidate):
+            return candidate
+    raise Trouble("no free port was found between 20000 and 30000")
+
+
+def architecture() -> str:
+    """Return this machine's architecture by Lambda's name."""
+    return "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(value, indent=1))
+
+
+def read_env(home: Path | None = None) -> dict[str, str]:
+    """Read the `.local/env` of a running stack."""
+    file = (home or ROOT / (os.environ.get("KYORA_LOCAL_DIR") or ".local")) / "env"
+    try:
+        lines = file.read_text().splitlines()
+    except OSError as error:
+        raise Trouble("the local stack has not run here yet; start it with `make run`") from error
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

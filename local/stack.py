@@ -1,0 +1,215 @@
+"""`make run`: start everything, say so, keep it running, stop everything."""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiohttp import web
+
+from local import deploy, emulator, guide, postgres, process, routes, seed, settings, watch
+from local.front import Front, application
+from local.process import Child
+from local.progress import Trouble, say, step
+from local.settings import HOST, ROOT, Settings
+
+_EMULATOR_PYTHON = ROOT / ".local" / "ministack" / "bin" / "python"
+
+
+async def run() -> None:
+    """Run the stack until Ctrl-C, SIGTERM or the death of a child."""
+    began = time.monotonic()
+    port = settings.read_port(os.environ)
+    home, lock = settings.claim_home(os.environ, port)
+    with lock:
+        stack = settings.load(home, port, os.environ)
+        say(f"Starting Kyora Integrations on {stack.url}")
+        stopped = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        children: list[Child] = []
+        front = Front(stack)
+        try:
+            async with _serving(front):
+                functions = await _or_stopped(_start(stack, front, children), stopped, children)
+                if functions is None:
+                    return
+                values = await asyncio.to_thread(_write_files, stack)
+                guide.show(stack, values, time.monotonic() - began)
+                await _or_stopped(watch.watch(stack, functions), stopped, children)
+        finally:
+            if children:
+                say("\nStopping …")
+            # The emulator first: its functions hold connections to PostgreSQL.
+            for child in reversed(children):
+                await process.stop(child)
+
+
+async def _or_stopped[T](
+    work: Coroutine[Any, Any, T], stopped: asyncio.Event, children: list[Child]
+) -> T | None:
+    """Do the work until it ends, a stop is asked for (None) or a child dies (Trouble)."""
+    doing = asyncio.ensure_future(work)
+    asked = asyncio.ensure_future(stopped.wait())
+    dead = asyncio.ensure_future(_first_death(children))
+    try:
+        await asyncio.wait({doing, asked, dead}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            return await doing
+        if asked.done():
+            return None
+        child = await dead
+        raise Trouble(
+            f"{child.name} ended by itself (exit code {child.process.returncode}): "
+            f"{process.last_line(child.log)}"
+        )
+    finally:
+        for task in (doing, asked, dead):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Trouble):
+                await task
+
+
+async def _first_death(children: list[Child]) -> Child:
+    while True:
+        for child in children:
+            if not child.alive:
+                return child
+        await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def _serving(front: Front) -> AsyncIterator[None]:
+    """Listen on the one address from the start: until the stack is up it answers 503."""
+    runner = web.AppRunner(application(front), access_log=None, shutdown_timeout=2)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, HOST, front.stack.port, reuse_address=True).start()
+        except OSError as error:
+            raise Trouble(
+                f"port {front.stack.port} is already in use; stop what uses it, "
+                f"or choose another one: PORT={front.stack.port + 1} make run"
+            ) from error
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[str, str]:
+    """Bring everything up; return the functions' names in AWS by folder."""
+    building = asyncio.ensure_future(_build(stack))
+    try:
+        if stack.own_postgres:
+            with step("PostgreSQL 18") as line:
+                children.append(
+                    await postgres.run(
+                        stack.home / "postgres",
+                        stack.postgres_port,
+                        stack.secrets["POSTGRES_PASSWORD"],
+                        stack.logs / "postgres.log",
+                    )
+                )
+                line.append(f"on {HOST}:{stack.postgres_port}")
+        elif not await asyncio.to_thread(postgres.answers, stack.database_url):
+            raise Trouble("the database in DATABASE_URL does not answer")
+        with step("AWS emulator") as line:
+            child = await emulator.run(
+                _EMULATOR_PYTHON,
+                stack.home / "emulator",
+                stack.gateway_port,
+                stack.logs / "emulator.log",
+            )
+            children.append(child)
+            line.append(f"on {emulator.endpoint(stack.gateway_port)}")
+        await building
+    except BaseException:
+        building.cancel()
+        with suppress(asyncio.CancelledError, Trouble):
+            await building
+        raise
+    parameters = await asyncio.to_thread(deploy.parameters, stack)
+    digest = hashlib.sha256(json.dumps([deploy.built(), parameters]).encode()).hexdigest()
+    deployed, touched = await _deploy(stack, parameters, digest)
+    with step("HTTP API") as line:
+        physical = await asyncio.to_thread(deploy.stack, stack)
+        if physical is None:
+            raise Trouble(f"sam deploy left no stack behind (log: {stack.logs / 'deploy.log'})")
+        template = await asyncio.to_thread(deploy.processed_template, stack)
+        api, count = await asyncio.to_thread(routes.apply, stack, template, physical)
+        front.webhooks = await asyncio.to_thread(routes.webhooks, stack, template, physical)
+        line.append(f"with {count} routes")
+    functions = {
+        folder(logical): name for logical, name in physical.items() if logical.endswith("Function")
+    }
+    if touched:
+        everything = [watch.KYORA, *(watch.FUNCTIONS / name for name in functions)]
+        await asyncio.to_thread(watch.publish, stack, functions, everything)
+    with step("Database migrated, demo workspace ready"):
+        if touched or not deployed:  # otherwise the deploy's custom resource has just done it
+            await asyncio.to_thread(migrate, stack, functions)
+        await asyncio.to_thread(seed.seed, stack)
+    await asyncio.to_thread(emulator.save, child, stack.home / "emulator")
+    (stack.home / "deployed").write_text(digest)
+    front.functions, front.api = functions, api
+    return functions
+
+
+async def _build(stack: Settings) -> None:
+    if deploy.built() == await asyncio.to_thread(deploy.fingerprint):
+        say("  ✓ sam build: nothing changed")
+        return
+    with step("sam build", starting="sam build, about half a minute the first time"):
+        await deploy.build(stack.logs / "build.log")
+
+
+async def _deploy(stack: Settings, parameters: dict[str, str], digest: str) -> tuple[bool, bool]:
+    """Deploy unless that is done; tell whether it was, and whether saved files went round it.
+
+    `deployed` names what `sam deploy` put there last. A redeploy on save removes it: from then on
+    functions may differ from what CloudFormation believes.
+    """
+    marker = stack.home / "deployed"
+    kept = marker.read_text() if marker.exists() else ""
+    known = await asyncio.to_thread(deploy.stack, stack) is not None
+    if known and kept == digest:
+        say("  ✓ sam deploy: nothing changed")
+        return False, False
+    with step("sam deploy of template.yaml", starting="sam deploy to the emulator"):
+        await deploy.deploy(stack, parameters, stack.logs / "deploy.log")
+    return True, known and not kept
+
+
+def folder(logical: str) -> str:
+    """Turn RequestUploadFunction into request_upload."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", logical.removesuffix("Function")).lower()
+
+
+def migrate(stack: Settings, functions: dict[str, str]) -> None:
+    """Run migrate_database by hand, as `make migrate` does."""
+    client = emulator.client("lambda", stack.gateway_port)
+    answer = client.invoke(FunctionName=functions["migrate_database"], Payload=b"{}")
+    if answer.get("FunctionError"):
+        said = json.loads(answer["Payload"].read() or b"{}")
+        raise Trouble(f"migrate_database failed: {said.get('errorMessage', said)}")
+
+
+def _write_files(stack: Settings) -> dict[str, str]:
+    return guide.write_files(stack, _environments(stack))
+
+
+def _environments(stack: Settings) -> dict[str, dict[str, str]]:
+    """Return the variables of each deployed function by logical id."""
+    client = emulator.client("lambda", stack.gateway_port)
+    found = {}
+    for logical, name in (deploy.stack(stack) or {}).items():
+        if logical.endswith("Function"):
+            configuration = client.get_function_configuration(FunctionName=name)
+            found[logical] = configuration.get("Environment", {}).get("Variables", {})
+    return found

@@ -1,0 +1,85 @@
+"""The HTTP side of the `local` storage provider: the signed URLs that it hands out lead here."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+from aiohttp import web
+from kyora import config
+from kyora.errors import KyoraError
+from kyora.storage import local as provider
+
+from local.settings import Settings
+
+_READ_TIMEOUT = 30.0  # seconds a client may be silent in the middle of a body
+
+
+def mount(app: web.Application, stack: Settings) -> None:
+    """Serve /_local/storage/* on this application."""
+    settings = config.load(
+        {
+            "STAGE": "local",
+            "STORAGE_PROVIDER": "local",
+            "STORAGE_LOCAL_PATH": str(stack.assets),
+            "APP_BASE_URL": stack.url,
+            "AUTH_JWT_SECRET": stack.secrets["AUTH_JWT_SECRET"],
+        },
+        ("storage",),
+        lambda _: "",
+    )
+
+    async def put(request: web.Request) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+
+        def read(size: int) -> bytes:
+            # The provider writes files, so it runs in a thread and asks the loop for bytes.
+            waiting = asyncio.run_coroutine_threadsafe(request.content.read(size), loop)
+            return waiting.result(_READ_TIMEOUT)
+
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            await asyncio.to_thread(
+                provider.receive, settings, request.match_info["key"], request.query, headers, read
+            )
+        except KyoraError as error:
+            return _problem(request, error)
+        return web.Response(status=200)
+
+    async def get(request: web.Request) -> web.StreamResponse:
+        key = request.match_info["key"]
+        try:
+            headers, chunks = await asyncio.to_thread(provider.serve, settings, key, request.query)
+        except KyoraError as error:
+            return _problem(request, error)
+        response = web.StreamResponse(headers={**headers, "X-Request-Id": request["id"]})
+        await response.prepare(request)
+        if request.method != "HEAD":
+            while chunk := await asyncio.to_thread(_next, chunks):
+                await response.write(chunk)
+        return response
+
+    app.router.add_put(provider.PREFIX + "{key:.*}", put)
+    app.router.add_get(provider.PREFIX + "{key:.*}", get)
+
+
+def _next(chunks: Iterator[bytes]) -> bytes:
+    return next(chunks, b"")
+
+
+def _problem(request: web.Request, error: KyoraError) -> web.Response:
+    body = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": request.path,
+        "code": error.code,
+    }
+    response = web.Response(
+        status=error.status,
+        body=json.dumps(body).encode(),
+        content_type="application/problem+json",
+        headers=error.headers,
+    )
+    response.force_close()  # what is left of a refused body is not read
+    return response
