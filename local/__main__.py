@@ -5,6 +5,7 @@ import asyncio
 import shutil
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from local import deploy, settings
@@ -40,6 +41,13 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        # Nothing that was foreseen: keep the details for whoever mends it.
+        log = settings.ROOT / ".local" / "logs" / "error.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(traceback.format_exc())
+        complain(f"stopped by an error that nobody expected: {error!r} (details: {log})")
+        return 1
     return 0
 
 

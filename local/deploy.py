@@ -6,7 +6,6 @@ Nothing is changed for this machine but parameters: what runs here is what runs 
 import asyncio
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -148,7 +147,7 @@ def _put_secret(settings: Settings, name: str, value: str) -> str:
 
 
 def stack(settings: Settings) -> dict[str, str] | None:
-    """Return the deployed stack's physical ids by logical id, or None when there is no stack."""
+    """Return the deployed stack's physical ids by logical id, or None when there is none."""
     client = emulator.client("cloudformation", settings.gateway_port)
     try:
         status = client.describe_stacks(StackName=STACK)["Stacks"][0]["StackStatus"]
@@ -169,11 +168,24 @@ def stack(settings: Settings) -> dict[str, str] | None:
     }
 
 
-def processed_template(settings: Settings) -> dict[str, Any]:
-    """Return the deployed template after SAM's transform."""
+def translated(settings: Settings) -> dict[str, Any]:
+    """Return the deployed template after SAM's transform, with its parameters' real values.
+
+    The emulator's own transform knows their defaults only, and SAM writes values into the API.
+    """
+    import boto3  # with samtranslator a second: not on a start that deploys nothing
+    from samtranslator.parser.parser import Parser
+    from samtranslator.translator.translator import Translator
+    from samtranslator.yaml_helper import yaml_parse
+
     client = emulator.client("cloudformation", settings.gateway_port)
-    body = client.get_template(StackName=STACK, TemplateStage="Processed")["TemplateBody"]
-    found: dict[str, Any] = json.loads(body) if isinstance(body, str) else dict(body)
+    given = client.describe_stacks(StackName=STACK)["Stacks"][0]["Parameters"]
+    original = client.get_template(StackName=STACK, TemplateStage="Original")["TemplateBody"]
+    os.environ.setdefault("AWS_DEFAULT_REGION", emulator.REGION)  # it looks nowhere else
+    session = boto3.Session(region_name=emulator.REGION)
+    found: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(
+        yaml_parse(original), {item["ParameterKey"]: item["ParameterValue"] for item in given}
+    )
     return found
 
 

@@ -5,7 +5,6 @@ same routes, integrations and authorizers are created here through the API Gatew
 thing in which the local stack needs help.
 """
 
-import json
 import re
 from typing import Any
 
@@ -15,10 +14,8 @@ from local.settings import Settings
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 
 
-def apply(
-    settings: Settings, template: dict[str, Any], physical: dict[str, str]
-) -> tuple[str, int]:
-    """Make the API match its OpenAPI body; return its id and the number of routes."""
+def apply(settings: Settings, template: dict[str, Any], physical: dict[str, str]) -> int:
+    """Make the API match its OpenAPI body; return the number of routes."""
     client = emulator.client("apigatewayv2", settings.gateway_port)
     [(logical, resource)] = [
         (name, item)
@@ -26,12 +23,12 @@ def apply(
         if item["Type"] == "AWS::ApiGatewayV2::Api"
     ]
     api, body = physical[logical], resource["Properties"]["Body"]
-
     account = emulator.client("sts", settings.gateway_port).get_caller_identity()["Account"]
 
-    def invocation(uri: dict[str, str]) -> str:
-        # {"Fn::Sub": "arn:…/functions/${NameFunction.Arn}/invocations"}, or an alias's ${Name}
-        [(logical, attribute)] = re.findall(r"\$\{(?!AWS::)(\w+)(\.Arn)?\}", uri["Fn::Sub"])
+    def invocation(uri: dict[str, Any]) -> str:
+        # {"Fn::Sub": "…/functions/${NameFunctionAliaslive}/invocations"}, or with a list of
+        # replacements as an authorizer's is; either way one logical id is what counts.
+        logical, attribute = _reference(uri["Fn::Sub"])
         target = physical[logical]
         if attribute:
             target = f"arn:aws:lambda:{emulator.REGION}:{account}:function:{target}"
@@ -54,7 +51,7 @@ def apply(
             "AuthorizerUri": invocation(declared["authorizerUri"]),
             "AuthorizerPayloadFormatVersion": str(declared["authorizerPayloadFormatVersion"]),
             "EnableSimpleResponses": bool(declared.get("enableSimpleResponses")),
-            "IdentitySource": _sources(declared.get("identitySource", "")),
+            "IdentitySource": _list(declared.get("identitySource", "")),
             "AuthorizerResultTtlInSeconds": int(declared.get("authorizerResultTtlInSeconds", 0)),
         }
         if name in kept:
@@ -85,11 +82,16 @@ def apply(
                     IntegrationUri=uri,
                     PayloadFormatVersion=str(declared.get("payloadFormatVersion", "2.0")),
                 )["IntegrationId"]
-            secured = [name for entry in operation.get("security", []) for name in entry]
+            secured = [
+                authorizers[name]
+                for entry in operation.get("security", [])
+                for name in entry
+                if name in authorizers  # NONE is SAM's word for a public route
+            ]
             route = {
                 "Target": f"integrations/{integrations[uri]}",
                 "AuthorizationType": "CUSTOM" if secured else "NONE",
-                **({"AuthorizerId": authorizers[secured[0]]} if secured else {}),
+                **({"AuthorizerId": secured[0]} if secured else {}),
             }
             if key not in routes:
                 client.create_route(ApiId=api, RouteKey=key, **route)
@@ -97,38 +99,45 @@ def apply(
                 client.update_route(ApiId=api, RouteId=routes[key]["RouteId"], **route)
     for key in routes.keys() - wanted_keys:
         client.delete_route(ApiId=api, RouteId=routes[key]["RouteId"])
-    return api, len(wanted_keys)
+    return len(wanted_keys)
 
 
 def _cors(declared: dict[str, Any]) -> dict[str, Any]:
-    return {f"{name[0].upper()}{name[1:]}": value for name, value in declared.items()}
+    # allowOrigins → AllowOrigins; a list parameter arrives as the text that was given for it.
+    lists = {"allowOrigins", "allowMethods", "allowHeaders", "exposeHeaders"}
+    return {
+        f"{name[0].upper()}{name[1:]}": _list(value) if name in lists else value
+        for name, value in declared.items()
+    }
+
+
+def _reference(sub: Any) -> tuple[str, str]:
+    if isinstance(sub, list):
+        [value] = sub[1].values()
+        return (value["Ref"], "") if "Ref" in value else (value["Fn::GetAtt"][0], ".Arn")
+    [found] = re.findall(r"\$\{(?!AWS::)(\w+)(\.Arn)?\}", sub)
+    return found[0], found[1]
 
 
 def _route_key(path: str, method: str) -> str | None:
-    if path == "/$default":
+    if path.removeprefix("/") == "$default":
         return "$default"
     if method == "x-amazon-apigateway-any-method":
         return f"ANY {path}"
     return f"{method.upper()} {path}" if method in _METHODS else None
 
 
-def _sources(text: object) -> list[str]:
+def _list(text: object) -> list[str]:
     listed = text if isinstance(text, list) else str(text).split(",")
     return [part.strip() for part in listed if part.strip()]
 
 
-def webhooks(
-    settings: Settings, template: dict[str, Any], physical: dict[str, str]
-) -> dict[str, str]:
-    """Return the function URLs by their public path: StripeWebhookFunction → /webhooks/stripe."""
+def webhooks(settings: Settings, functions: dict[str, str]) -> dict[str, str]:
+    """Return the function URLs by their public path: stripe_webhook → /webhooks/stripe."""
     client = emulator.client("lambda", settings.gateway_port)
     found = {}
-    for resource in template["Resources"].values():
-        if resource["Type"] != "AWS::Lambda::Url":
-            continue
-        target = re.search(r"(\w+)WebhookFunction", json.dumps(resource["Properties"]))
-        if target:
-            function = physical[f"{target.group(1)}WebhookFunction"]
-            address = client.get_function_url_config(FunctionName=function)["FunctionUrl"]
-            found[f"/webhooks/{target.group(1).lower()}"] = address
+    for folder, name in functions.items():
+        if folder.endswith("_webhook"):
+            address = client.get_function_url_config(FunctionName=name)["FunctionUrl"]
+            found[f"/webhooks/{folder.removesuffix('_webhook')}"] = address
     return found

@@ -63,4 +63,4 @@ def _current(secret: str) -> str:
         import json
 
         return str(json.loads(secret)[0])
-    return secret.split(",")[0]
+    return secret.split(",", maxsplit=1)[0]

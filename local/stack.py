@@ -137,17 +137,17 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
     parameters = await asyncio.to_thread(deploy.parameters, stack)
     digest = hashlib.sha256(json.dumps([deploy.built(), parameters]).encode()).hexdigest()
     deployed, touched = await _deploy(stack, parameters, digest)
-    with step("HTTP API") as line:
-        physical = await asyncio.to_thread(deploy.stack, stack)
-        if physical is None:
-            raise Trouble(f"sam deploy left no stack behind (log: {stack.logs / 'deploy.log'})")
-        template = await asyncio.to_thread(deploy.processed_template, stack)
-        api, count = await asyncio.to_thread(routes.apply, stack, template, physical)
-        front.webhooks = await asyncio.to_thread(routes.webhooks, stack, template, physical)
-        line.append(f"with {count} routes")
+    physical = await asyncio.to_thread(deploy.stack, stack)
+    if physical is None:
+        raise Trouble(f"sam deploy left no stack behind (log: {stack.logs / 'deploy.log'})")
     functions = {
         folder(logical): name for logical, name in physical.items() if logical.endswith("Function")
     }
+    if deployed:
+        with step("HTTP API") as line:
+            template = await asyncio.to_thread(deploy.translated, stack)
+            count = await asyncio.to_thread(routes.apply, stack, template, physical)
+            line.append(f"with {count} routes")
     if touched:
         everything = [watch.KYORA, *(watch.FUNCTIONS / name for name in functions)]
         await asyncio.to_thread(watch.publish, stack, functions, everything)
@@ -157,7 +157,8 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
         await asyncio.to_thread(seed.seed, stack)
     await asyncio.to_thread(emulator.save, child, stack.home / "emulator")
     (stack.home / "deployed").write_text(digest)
-    front.functions, front.api = functions, api
+    front.webhooks = await asyncio.to_thread(routes.webhooks, stack, functions)
+    front.functions, front.api = functions, physical["HttpApi"]
     return functions
 
 

@@ -5,10 +5,10 @@ import json
 from collections.abc import Iterator
 
 from aiohttp import web
+
 from kyora import config
 from kyora.errors import KyoraError
 from kyora.storage import local as provider
-
 from local.settings import Settings
 
 _READ_TIMEOUT = 30.0  # seconds a client may be silent in the middle of a body

@@ -95,8 +95,9 @@ def _publish_function(client: Any, folder: str, name: str, changed: set[str], la
         client.update_function_code(
             FunctionName=name, ZipFile=package(FUNCTIONS / folder, "", "/var/task")
         )
-    version = client.publish_version(FunctionName=name)["Version"]
-    client.update_alias(FunctionName=name, Name=_ALIAS, FunctionVersion=version)
+    if client.list_aliases(FunctionName=name)["Aliases"]:  # migrate_database has none
+        version = client.publish_version(FunctionName=name)["Version"]
+        client.update_alias(FunctionName=name, Name=_ALIAS, FunctionVersion=version)
 
 
 def fault(paths: Iterable[Path]) -> str:
@@ -140,7 +141,7 @@ async def watch(stack: Settings, functions: dict[str, str]) -> None:
         began = time.monotonic()
         try:
             done = await asyncio.to_thread(publish, stack, functions, pending)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the stack goes on
+        except Exception as error:
             say(f"  ✗ redeploy failed: {error}")
             continue
         pending = set()
