@@ -1,0 +1,18 @@
+"""HTTP API authorizer: bearer token → principal, kept by the gateway for 60 seconds.
+
+A refusal is passed on in the context, because an HTTP API cannot shape its own: the function
+behind the route answers it as 401 with a code. Emits nothing.
+"""
+
+from typing import Any
+
+from kyora import auth, config
+from kyora.observability import begin
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    begin(event["requestContext"]["requestId"])
+    config.settings("auth", "database")
+    scheme, _, token = event["headers"].get("authorization", "").partition(" ")
+    token = token.strip() if scheme.lower() == "bearer" else ""
+    return {"isAuthorized": True, "context": auth.authorize(token)}

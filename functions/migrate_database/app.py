@@ -1,0 +1,20 @@
+"""CloudFormation custom resource at deploy, or by hand: bring the schema up to date.
+
+Answers the stack when CloudFormation asks; a failure fails the deploy. Emits nothing.
+"""
+
+from typing import Any
+
+from kyora import cloudformation, config, postgres
+from kyora.observability import begin
+
+
+def migrate() -> dict[str, Any]:
+    # A wrong configuration fails the deploy here, not the first request.
+    config.settings("database", "auth", "storage", "bus")
+    return {"applied": postgres.migrate()}
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    begin(context.aws_request_id)
+    return cloudformation.resource(event, migrate)

@@ -1,0 +1,25 @@
+"""Every minute: publish the events that were not published right after their commit.
+
+Emits whatever waits in the outbox; reports the age of the oldest event still waiting.
+"""
+
+from typing import Any
+
+from kyora import config
+from kyora.bus import outbox
+from kyora.observability import begin, gauge, logger
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, float]:
+    begin(context.aws_request_id)
+    config.settings("database", "bus")
+    tried = 0
+    while context.get_remaining_time_in_millis() > 10_000:
+        count = outbox.publish()
+        tried += count
+        if not count:
+            break
+    age = outbox.oldest_age()
+    gauge("OutboxOldestAge", age)
+    logger().info("outbox relayed", tried=tried, oldest_seconds=round(age, 1))
+    return {"tried": tried, "oldestSeconds": age}

@@ -1,0 +1,18 @@
+"""S3 "Object Created" on incoming/, through EventBridge and SQS: confirm for a client that left.
+
+A message is done with once its asset is ready or refused, and tried again while another worker
+holds it or a dependency is down. Emits AssetReady or AssetRejected.
+"""
+
+from typing import Any
+
+from kyora import assets, bus, config
+
+
+def confirm(detail: dict[str, Any]) -> bool:
+    return assets.confirm_from_event(detail["object"]["key"])
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    config.settings("database", "storage", "bus")
+    return bus.consume(event, confirm)

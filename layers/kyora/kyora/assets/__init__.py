@@ -1,0 +1,582 @@
+"""Uploads: a URL to write once, bytes verified where no client can write, then `ready`.
+
+    pending ──claim──> verifying ──commit──> ready ──delete──> deleted
+       │ ^                 │ └──────reject──> rejected
+       │ └─release (not uploaded yet, changed, store down)
+       └──deadline──> expired
+
+A claim takes a lease whose token names the only key its worker may write, so a worker that
+stalled and woke up can change nothing. No transaction is open while the store is spoken to.
+"""
+
+import base64
+import hashlib
+import math
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from kyora import config, idempotency, storage
+from kyora.assets import content, rules
+from kyora.assets.models import (
+    Asset,
+    RefusedUpload,
+    UploadRequest,
+    UploadsRequest,
+    UploadTicket,
+    UploadTickets,
+)
+from kyora.auth import Principal
+from kyora.bus import outbox
+from kyora.errors import (
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    KyoraError,
+    NotFound,
+    TooMany,
+    Unavailable,
+    field_errors,
+)
+from kyora.ids import new_id
+from kyora.observability import logger
+from kyora.postgres import Transaction, transaction
+from kyora.storage import Changed, Storage
+
+URL_SECONDS = 600
+CONFIRM_SECONDS = 4200  # the URL's life and an hour: a PUT that began in time may end later
+LEASE_SECONDS = 60
+MAX_OPEN = 500  # uploads of one workspace that may wait for their bytes
+_DOWNLOAD_WINDOW = 600  # seconds in which the same download URL is given out
+_IN_MEMORY = 16 << 20  # bytes; a larger file is read through a temporary file
+_BATCH = 200
+_ID = re.compile(r"ast_[0-9a-z]{26}")
+
+type RejectReason = Literal["size_mismatch", "checksum_mismatch", "type_mismatch", "bad_content"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What was read from the bytes themselves."""
+
+    sha256: str
+    dimensions: content.Dimensions | None
+
+
+class _Rejected(Exception):
+    """The bytes are not what was promised."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def request_one(who: Principal, file: UploadRequest, idempotency_key: str = "") -> UploadTicket:
+    """Reserve storage for a file and return where to PUT it.
+
+    Raises UnsupportedType, TooLarge, Forbidden `billing.limit_reached`, TooMany and what
+    `idempotency.once` raises.
+    """
+
+    def produce() -> dict[str, Any]:
+        (result,) = _request(tx, who, [file])
+        if isinstance(result, KyoraError):
+            raise result
+        return result.model_dump(mode="json", by_alias=True)
+
+    with transaction() as tx:
+        body = file.model_dump(mode="json", by_alias=True)
+        answer = idempotency.once(
+            tx, who.workspace_id, "request_upload", idempotency_key, body, produce
+        )
+    return UploadTicket.model_validate(answer)
+
+
+def request_many(who: Principal, files: UploadsRequest, idempotency_key: str = "") -> UploadTickets:
+    """Do as `request_one` for up to 50 files; a refused one does not stop the others."""
+
+    def produce() -> dict[str, Any]:
+        judged = [_parse(file) for file in files.files]
+        good = [file for file in judged if isinstance(file, UploadRequest)]
+        granted = iter(_request(tx, who, good))
+        results = [next(granted) if isinstance(f, UploadRequest) else f for f in judged]
+        uploads = [
+            RefusedUpload(error=result.document()) if isinstance(result, KyoraError) else result
+            for result in results
+        ]
+        return UploadTickets(uploads=uploads).model_dump(mode="json", by_alias=True)
+
+    with transaction() as tx:
+        body = files.model_dump(mode="json", by_alias=True)
+        answer = idempotency.once(
+            tx, who.workspace_id, "request_uploads", idempotency_key, body, produce
+        )
+    return UploadTickets.model_validate(answer)
+
+
+def _parse(file: dict[str, object]) -> UploadRequest | KyoraError:
+    try:
+        return UploadRequest.model_validate(file)
+    except ValidationError as error:
+        return Invalid("Some fields are not valid.", errors=field_errors(error.errors()))
+
+
+def _request(
+    tx: Transaction, who: Principal, files: Sequence[UploadRequest]
+) -> list[UploadTicket | KyoraError]:
+    """Reserve storage for files and return a ticket, or the refusal, for each in its place."""
+    found = config.settings("storage")
+    results: list[UploadTicket | KyoraError | None] = [None] * len(files)
+    accepted: dict[int, rules.Accepted] = {}
+    for index, file in enumerate(files):
+        try:
+            accepted[index] = rules.accept(
+                file.filename,
+                file.content_type,
+                file.size,
+                allowed=found.allowed,
+                max_bytes=found.max_bytes,
+            )
+        except KyoraError as refusal:
+            results[index] = refusal
+    granted = []
+    usage = _lock_usage(tx, who.workspace_id) if accepted else {}
+    for index in accepted:
+        results[index] = _reserve(usage, files[index].size)
+        if results[index] is None:
+            granted.append(index)
+    if granted:
+        rows = _insert(tx, who, [(files[i], accepted[i]) for i in granted])
+        store = storage.provider()
+        for index, row in zip(granted, rows, strict=True):
+            results[index] = _ticket(store, row)
+    return [result for result in results if result is not None]
+
+
+def confirm(workspace_id: str, asset_id: str) -> Asset:
+    """Verify the uploaded bytes and return the asset: `ready`, or `verifying` elsewhere.
+
+    Raises NotFound, Conflict `asset.not_uploaded`, Gone `asset.expired`, Invalid `asset.rejected`
+    and Unavailable. Emits AssetReady or AssetRejected, once per asset.
+    """
+    _well_formed(asset_id)
+    with transaction() as tx:
+        claimed = tx.row(
+            "UPDATE asset SET status = 'verifying', lease_token = :token,"
+            " lease_until = now() + :lease * interval '1 second',"
+            " attempts = attempts || CAST(:token AS text)"
+            " WHERE id = :id AND workspace_id = :workspace_id"
+            " AND (status = 'pending' AND confirm_deadline > now()"
+            "      OR status = 'verifying' AND lease_until < now())"
+            " RETURNING *",
+            id=asset_id,
+            workspace_id=workspace_id,
+            token=new_id("try"),
+            lease=LEASE_SECONDS,
+        )
+        if claimed is None:
+            return _standing(tx, workspace_id, asset_id)
+    return _verify(claimed)
+
+
+def get(workspace_id: str, asset_id: str) -> Asset:
+    """Return an asset. Raises NotFound."""
+    _well_formed(asset_id)
+    with transaction() as tx:
+        return _view(_find(tx, workspace_id, asset_id))
+
+
+def delete(workspace_id: str, asset_id: str) -> None:
+    """Delete an asset in any state and free its storage. Raises NotFound. Emits AssetDeleted."""
+    _well_formed(asset_id)
+    with transaction() as tx:
+        row = tx.row(
+            "WITH old AS (SELECT id, status FROM asset WHERE id = :id"
+            " AND workspace_id = :workspace_id AND status <> 'deleted' FOR UPDATE)"
+            " UPDATE asset SET status = 'deleted', lease_token = NULL, lease_until = NULL,"
+            " ended_at = now(), cleaned_at = NULL FROM old WHERE asset.id = old.id"
+            " RETURNING asset.*, old.status AS was",
+            id=asset_id,
+            workspace_id=workspace_id,
+        )
+        if row is None:
+            raise _not_found()
+        if row["was"] == "ready":
+            _free(tx, row, "used_bytes")
+            outbox.add(tx, "assets", "AssetDeleted", {"assetId": asset_id}, workspace_id)
+        elif row["was"] in ("pending", "verifying"):
+            _free(tx, row, "reserved_bytes")
+    with suppress(Unavailable):  # deleted it is; the sweep does the rest
+        _clean([row])
+
+
+def confirm_from_event(key: str) -> bool:
+    """Confirm the asset whose object was created at `key`; False when it should be tried later.
+
+    The safety net for a client that never came back. An object nobody waits for is done with.
+    """
+    prefix, _, rest = key.partition("/")
+    workspace_id, _, asset_id = rest.partition("/")
+    if prefix != "incoming" or not workspace_id or not asset_id:
+        return True
+    try:
+        return confirm(workspace_id, asset_id).status == "ready"
+    except Unavailable:
+        return False
+    except KyoraError as refusal:
+        logger().info("upload not confirmed", asset_id=asset_id, reason=refusal.code)
+        return True
+
+
+def sweep() -> dict[str, int]:
+    """Expire uploads past their deadline and delete objects that no asset needs.
+
+    Returns how many were `expired` and `cleaned`; a full batch means there may be more.
+    """
+    with transaction() as tx:
+        row = tx.row(
+            "WITH due AS (SELECT id FROM asset WHERE status IN ('pending', 'verifying')"
+            "   AND confirm_deadline < now() AND (lease_until IS NULL OR lease_until < now())"
+            "   ORDER BY confirm_deadline LIMIT :batch FOR UPDATE SKIP LOCKED),"
+            " gone AS (UPDATE asset SET status = 'expired', lease_token = NULL,"
+            "   lease_until = NULL, ended_at = now() FROM due WHERE asset.id = due.id"
+            "   RETURNING asset.workspace_id, asset.size),"
+            " freed AS (UPDATE storage_usage u SET reserved_bytes = u.reserved_bytes - g.bytes"
+            "   FROM (SELECT workspace_id, sum(size)::bigint AS bytes FROM gone GROUP BY 1) g"
+            "   WHERE u.workspace_id = g.workspace_id RETURNING 1)"
+            " SELECT (SELECT count(*) FROM gone) AS expired, (SELECT count(*) FROM freed) AS n",
+            batch=_BATCH,
+        )
+        # A minute's grace leaves the worker that ended the asset its own clean-up.
+        left = tx.rows(
+            "SELECT * FROM asset WHERE cleaned_at IS NULL"
+            " AND ended_at < now() - interval '1 minute' ORDER BY ended_at LIMIT :batch",
+            batch=_BATCH,
+        )
+    return {"expired": int(str(row["expired"])) if row else 0, "cleaned": _clean(left)}
+
+
+def _lock_usage(tx: Transaction, workspace_id: str) -> dict[str, int]:
+    """Lock the workspace's ledger, so that what is decided from it stays true to the commit."""
+    tx.run(
+        "INSERT INTO storage_usage (workspace_id) VALUES (:workspace_id) ON CONFLICT DO NOTHING",
+        workspace_id=workspace_id,
+    )
+    row = tx.row(
+        "SELECT limit_bytes, used_bytes, reserved_bytes FROM storage_usage"
+        " WHERE workspace_id = :workspace_id FOR UPDATE",
+        workspace_id=workspace_id,
+    )
+    waiting = tx.row(
+        "SELECT count(*) AS waiting FROM asset"
+        " WHERE workspace_id = :workspace_id AND status IN ('pending', 'verifying')",
+        workspace_id=workspace_id,
+    )
+    return {name: int(str(value)) for name, value in {**(row or {}), **(waiting or {})}.items()}
+
+
+def _reserve(usage: dict[str, int], size: int) -> KyoraError | None:
+    """Take `size` bytes from what is left of the ledger, or return why not."""
+    if usage["waiting"] >= MAX_OPEN:
+        return TooMany(
+            "Confirm or delete earlier uploads first.",
+            code="asset.too_many_pending",
+            retry_after=60,
+        )
+    taken, limit = usage["used_bytes"] + usage["reserved_bytes"], usage["limit_bytes"]
+    if limit >= 0 and taken + size > limit:
+        return Forbidden(
+            "The workspace has no storage left for this file.",
+            code="billing.limit_reached",
+            limit="maxStorageBytes",
+            allowed=limit,
+            used=taken,
+        )
+    usage["reserved_bytes"] += size
+    usage["waiting"] += 1
+    return None
+
+
+def _insert(
+    tx: Transaction, who: Principal, files: Sequence[tuple[UploadRequest, rules.Accepted]]
+) -> list[dict[str, object]]:
+    """Insert the assets and their reservation in one statement; return the rows in order."""
+    ids = [new_id("ast") for _ in files]
+    rows = tx.rows(
+        "WITH reserved AS (UPDATE storage_usage SET reserved_bytes = reserved_bytes + :total"
+        "   WHERE workspace_id = :workspace_id)"
+        " INSERT INTO asset (id, workspace_id, created_by, purpose, filename, content_type, size,"
+        "   declared_sha256, url_expires_at, confirm_deadline)"
+        " SELECT f.id, :workspace_id, :user_id, f.purpose, f.filename, f.content_type, f.size,"
+        "   f.sha256, now() + :url * interval '1 second', now() + :confirm * interval '1 second'"
+        " FROM unnest(CAST(:ids AS text[]), CAST(:purposes AS text[]), CAST(:names AS text[]),"
+        "   CAST(:media AS text[]), CAST(:sizes AS bigint[]), CAST(:digests AS text[]))"
+        "   AS f (id, purpose, filename, content_type, size, sha256)"
+        " RETURNING *",
+        workspace_id=who.workspace_id,
+        user_id=who.user_id,
+        total=sum(file.size for file, _ in files),
+        url=URL_SECONDS,
+        confirm=CONFIRM_SECONDS,
+        ids=ids,
+        purposes=[file.purpose for file, _ in files],
+        names=[accepted.filename for _, accepted in files],
+        media=[accepted.content_type for _, accepted in files],
+        sizes=[file.size for file, _ in files],
+        digests=[file.sha256 for file, _ in files],
+    )
+    by_id = {row["id"]: row for row in rows}
+    return [by_id[asset_id] for asset_id in ids]
+
+
+def _ticket(store: Storage, row: Mapping[str, Any]) -> UploadTicket:
+    upload = store.presign_put(
+        _incoming(row), row["content_type"], row["size"], row["declared_sha256"], URL_SECONDS
+    )
+    return UploadTicket(
+        asset_id=row["id"],
+        upload_url=upload.url,
+        headers=upload.headers,
+        expires_at=row["url_expires_at"],
+    )
+
+
+def _verify(row: Mapping[str, Any]) -> Asset:
+    """Verify what a claim holds and end the claim, one way or the other."""
+    store = storage.provider()
+    target = _attempt(row, row["lease_token"])
+    try:
+        found = store.stat(_incoming(row))
+        if found is None:
+            raise Changed(_incoming(row))
+        if found.size != row["size"]:
+            raise _Rejected("size_mismatch")
+        store.copy(_incoming(row), target, found.etag, row["content_type"])
+        facts = _inspect(store, target, row)
+    except _Rejected as rejection:
+        return _end(row, None, rejection.reason)
+    except Changed:
+        _release(row)
+        raise Conflict(
+            "The file has not been uploaded.", code="asset.not_uploaded", retry_after=1
+        ) from None
+    except Unavailable:
+        _release(row)
+        raise
+    return _end(row, facts, None)
+
+
+def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
+    """Read the copy once: count, digest and look into its bytes. Raises _Rejected or Changed."""
+    digest, count = hashlib.sha256(), 0
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+        for chunk in store.read(key):
+            count += len(chunk)
+            if count > row["size"]:
+                break
+            digest.update(chunk)
+            file.write(chunk)
+        if count != row["size"]:
+            raise _Rejected("size_mismatch")
+        sha256 = base64.b64encode(digest.digest()).decode()
+        if row["declared_sha256"] not in (None, sha256):
+            raise _Rejected("checksum_mismatch")
+        try:
+            dimensions = content.inspect(file, row["content_type"])  # type: ignore[arg-type]  # IO
+        except content.Refused as refusal:
+            raise _Rejected(refusal.reason) from refusal
+    return _Facts(sha256, dimensions)
+
+
+def _end(row: Mapping[str, Any], facts: _Facts | None, reason: str | None) -> Asset:
+    """Commit the verdict with its event, then delete what is not needed any more.
+
+    A worker whose lease was taken over commits nothing and answers with what stands.
+    """
+    size = facts.dimensions if facts else None
+    with transaction() as tx:
+        ended = tx.row(
+            "UPDATE asset SET status = :status, reject_reason = :reason, sha256 = :sha256,"
+            " width = :width, height = :height, final_attempt = :final,"
+            " ready_at = CASE WHEN :status = 'ready' THEN now() END, ended_at = now(),"
+            " lease_token = NULL, lease_until = NULL"
+            " WHERE id = :id AND workspace_id = :workspace_id AND lease_token = :token"
+            " RETURNING *",
+            status="ready" if facts else "rejected",
+            reason=reason,
+            sha256=facts.sha256 if facts else None,
+            width=size.width if size else None,
+            height=size.height if size else None,
+            final=row["lease_token"] if facts else None,
+            id=row["id"],
+            workspace_id=row["workspace_id"],
+            token=row["lease_token"],
+        )
+        if ended is not None:
+            _settle(tx, ended)
+    if ended is None:
+        with suppress(Unavailable):  # a later sweep knows this key as well
+            storage.provider().delete([_attempt(row, row["lease_token"])])
+        with transaction() as tx:
+            return _standing(tx, row["workspace_id"], row["id"])
+    with suppress(Unavailable):  # the verdict stands; the sweep does the rest
+        _clean([ended])
+    return _outcome(ended)
+
+
+def _settle(tx: Transaction, row: Mapping[str, Any]) -> None:
+    """Book the bytes of an asset that has just ended and write its event."""
+    data = {"assetId": row["id"], "contentType": row["content_type"], "size": row["size"]}
+    _free(tx, row, "reserved_bytes")
+    if row["status"] == "ready":
+        tx.run(
+            "UPDATE storage_usage SET used_bytes = used_bytes + :size"
+            " WHERE workspace_id = :workspace_id",
+            size=row["size"],
+            workspace_id=row["workspace_id"],
+        )
+        outbox.add(tx, "assets", "AssetReady", data, row["workspace_id"])
+    else:
+        rejected = data | {"reason": row["reject_reason"]}
+        outbox.add(tx, "assets", "AssetRejected", rejected, row["workspace_id"])
+
+
+def _free(
+    tx: Transaction, row: Mapping[str, Any], column: Literal["used_bytes", "reserved_bytes"]
+) -> None:
+    tx.run(
+        f"UPDATE storage_usage SET {column} = {column} - :size WHERE workspace_id = :workspace_id",
+        size=row["size"],
+        workspace_id=row["workspace_id"],
+    )
+
+
+def _release(row: Mapping[str, Any]) -> None:
+    """Give the claim back, so that the client may upload or confirm again."""
+    with transaction() as tx:
+        tx.run(
+            "UPDATE asset SET status = 'pending', lease_token = NULL, lease_until = NULL"
+            " WHERE id = :id AND workspace_id = :workspace_id AND lease_token = :token",
+            id=row["id"],
+            workspace_id=row["workspace_id"],
+            token=row["lease_token"],
+        )
+
+
+def _standing(tx: Transaction, workspace_id: str, asset_id: str) -> Asset:
+    """Answer a confirm that claimed nothing from what the asset is now."""
+    return _outcome(_find(tx, workspace_id, asset_id))
+
+
+def _outcome(row: Mapping[str, Any]) -> Asset:
+    """Return an asset that is ready or being verified; raise what else there is to say."""
+    if row["status"] == "rejected":
+        raise Invalid(
+            "The file is not what was announced.",
+            code="asset.rejected",
+            reason=row["reject_reason"],
+        )
+    if row["status"] == "expired" or (row["status"] == "pending" and _past_deadline(row)):
+        raise Gone("The upload was not confirmed in time.", code="asset.expired")
+    if row["status"] == "pending":  # released by the worker that held it, a moment ago
+        raise Conflict("The file has not been uploaded.", code="asset.not_uploaded", retry_after=1)
+    return _view(row)
+
+
+def _find(tx: Transaction, workspace_id: str, asset_id: str) -> dict[str, object]:
+    row = tx.row(
+        "SELECT * FROM asset"
+        " WHERE id = :id AND workspace_id = :workspace_id AND status <> 'deleted'",
+        id=asset_id,
+        workspace_id=workspace_id,
+    )
+    if row is None:
+        raise _not_found()
+    return row
+
+
+def _view(row: Mapping[str, Any]) -> Asset:
+    expired = row["status"] == "pending" and _past_deadline(row)
+    return Asset(
+        asset_id=row["id"],
+        status="expired" if expired else row["status"],
+        filename=row["filename"],
+        content_type=row["content_type"],
+        size=row["size"],
+        sha256=row["sha256"] or row["declared_sha256"],
+        width=row["width"],
+        height=row["height"],
+        created_at=row["created_at"],
+        download_url=_download_url(row) if row["status"] == "ready" else None,
+    )
+
+
+def _download_url(row: Mapping[str, Any]) -> str:
+    """Sign at the start of a window, so that repeats give the same URL and caches can work."""
+    age = (datetime.now(UTC) - row["ready_at"]).total_seconds()
+    start = math.floor(age / _DOWNLOAD_WINDOW) * _DOWNLOAD_WINDOW
+    return storage.provider().presign_get(
+        _attempt(row, row["final_attempt"]),
+        row["filename"],
+        row["content_type"],
+        row["ready_at"] + timedelta(seconds=start),
+        2 * _DOWNLOAD_WINDOW,
+    )
+
+
+def _clean(rows: Iterable[Mapping[str, Any]]) -> int:
+    """Delete the objects that ended assets do not need; what fails here is swept later."""
+    store = storage.provider()
+    cleaned: list[Mapping[str, Any]] = []
+    for row in rows:
+        keep = row["final_attempt"] if row["status"] == "ready" else None
+        keys = [_incoming(row)] + [_attempt(row, t) for t in row["attempts"] if t != keep]
+        try:
+            store.delete(keys)
+        except Unavailable:
+            logger().warning("objects left to the sweep", asset_id=row["id"])
+        else:
+            cleaned.append(row)
+    if cleaned:
+        with transaction() as tx:
+            # A row that was deleted meanwhile has more to clean than we have seen.
+            tx.run(
+                "UPDATE asset SET cleaned_at = now()"
+                " FROM unnest(CAST(:ids AS text[]), CAST(:workspaces AS text[]),"
+                "   CAST(:statuses AS text[])) AS done (id, workspace_id, status)"
+                " WHERE asset.id = done.id AND asset.workspace_id = done.workspace_id"
+                " AND asset.status = done.status",
+                ids=[row["id"] for row in cleaned],
+                workspaces=[row["workspace_id"] for row in cleaned],
+                statuses=[row["status"] for row in cleaned],
+            )
+    return len(cleaned)
+
+
+def _well_formed(asset_id: str) -> None:
+    """Answer an id that cannot be ours like one that is not."""
+    if not _ID.fullmatch(asset_id):
+        raise _not_found()
+
+
+def _past_deadline(row: Mapping[str, Any]) -> bool:
+    return bool(row["confirm_deadline"] < datetime.now(UTC))
+
+
+def _incoming(row: Mapping[str, Any]) -> str:
+    return f"incoming/{row['workspace_id']}/{row['id']}"
+
+
+def _attempt(row: Mapping[str, Any], token: str) -> str:
+    return f"assets/{row['workspace_id']}/{row['id']}/{token}"
+
+
+def _not_found() -> NotFound:
+    return NotFound("There is no such asset.", code="asset.not_found")

@@ -1,0 +1,44 @@
+"""File names as people give them: kept for display, never part of a key or a path."""
+
+import re
+import unicodedata
+
+_MAX_BYTES = 255
+# Marks that reorder or hide text: `gpj.exe` must not be shown as `exe.jpg`.
+_INVISIBLE = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad\u180e]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+
+
+def clean(name: str) -> str:
+    """Return a safe display name of at most 255 UTF-8 bytes.
+
+    Raises ValueError for control characters and lone surrogates, which no person types.
+    """
+    if _CONTROL.search(name):
+        raise ValueError("must not contain control characters")
+    name = unicodedata.normalize("NFC", name)
+    name = re.split(r"[/\\]", name)[-1]
+    name = " ".join(_INVISIBLE.sub("", name).split())
+    name = name.lstrip(". ").rstrip(". ")
+    if _DEVICES.match(name):
+        name = f"_{name}"
+    return _cut(name) or "file"
+
+
+def extension(name: str) -> str:
+    """Return the last extension in lower case without its dot, or an empty text."""
+    stem, dot, last = name.rpartition(".")
+    return last.lower() if dot and stem else ""
+
+
+def _cut(name: str) -> str:
+    """Cut the stem at a character's border so that name and extension fit."""
+    if len(name.encode()) <= _MAX_BYTES:
+        return name
+    last = extension(name)
+    suffix = f".{last}" if 0 < len(last.encode()) <= 16 else ""
+    stem = name.removesuffix(name[len(name) - len(suffix) :]) if suffix else name
+    return (
+        stem.encode()[: _MAX_BYTES - len(suffix.encode())].decode(errors="ignore").rstrip() + suffix
+    )

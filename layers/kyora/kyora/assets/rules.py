@@ -1,0 +1,99 @@
+"""What may be uploaded: categories, their extensions and sizes, and each extension's types."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kyora.assets import filename
+from kyora.errors import TooLarge, UnsupportedType
+
+_MIB = 1 << 20
+
+# The contract's table. `uploads.allowed` and `storage.max_bytes` replace these as a whole.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "image": ("jpg", "jpeg", "png", "webp", "gif", "heic", "heif"),
+    "video": ("mp4", "mov", "webm"),
+    "audio": ("mp3", "wav", "ogg", "m4a", "aac"),
+    "document": ("pdf", "doc", "docx", "xls", "xlsx", "csv", "txt"),
+    "archive": ("zip",),
+}
+MAX_BYTES: dict[str, int] = {
+    "image": 10 * _MIB,
+    "video": 100 * _MIB,
+    "audio": 20 * _MIB,
+    "document": 10 * _MIB,
+    "archive": 50 * _MIB,
+}
+_OFFICE = "application/vnd.openxmlformats-officedocument"
+# The first type of each line is how the file is stored and served.
+TYPES: dict[str, tuple[str, ...]] = {
+    "jpg": ("image/jpeg",),
+    "jpeg": ("image/jpeg",),
+    "png": ("image/png",),
+    "webp": ("image/webp",),
+    "gif": ("image/gif",),
+    "heic": ("image/heic",),
+    "heif": ("image/heif",),
+    "mp4": ("video/mp4",),
+    "mov": ("video/quicktime",),
+    "webm": ("video/webm",),
+    "mp3": ("audio/mpeg", "audio/mp3"),
+    "wav": ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"),
+    "ogg": ("audio/ogg",),
+    "m4a": ("audio/mp4", "audio/x-m4a", "audio/m4a"),
+    "aac": ("audio/aac", "audio/x-aac"),
+    "pdf": ("application/pdf",),
+    "doc": ("application/msword",),
+    "docx": (f"{_OFFICE}.wordprocessingml.document",),
+    "xls": ("application/vnd.ms-excel",),
+    "xlsx": (f"{_OFFICE}.spreadsheetml.sheet",),
+    "csv": ("text/csv",),
+    "txt": ("text/plain",),
+    "zip": ("application/zip", "application/x-zip-compressed"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A file that may be uploaded: its display name and the type it is stored under."""
+
+    filename: str
+    content_type: str
+
+
+def accept(
+    name: str,
+    content_type: str,
+    size: int,
+    *,
+    allowed: Mapping[str, tuple[str, ...]] | None = None,
+    max_bytes: Mapping[str, int] | None = None,
+) -> Accepted:
+    """Check a file before its upload; `size` in bytes.
+
+    Raises UnsupportedType `asset.type_not_allowed` and TooLarge `asset.too_large`. Whatever has
+    no size in the table is refused, as is any extension without a known type.
+    """
+    last = filename.extension(name)
+    table = ALLOWED if allowed is None else allowed
+    category = next((c for c, extensions in table.items() if last in extensions), None)
+    limit = (MAX_BYTES if max_bytes is None else max_bytes).get(category or "")
+    if category is None or limit is None or last not in TYPES:
+        raise UnsupportedType(
+            "Files of this kind are not accepted.",
+            code="asset.type_not_allowed",
+            errors=[{"field": "filename", "message": "this extension is not accepted"}],
+        )
+    if content_type.strip().lower() not in TYPES[last]:
+        raise UnsupportedType(
+            f"A .{last} file has the content type {TYPES[last][0]}.",
+            code="asset.type_not_allowed",
+            errors=[{"field": "contentType", "message": f"must be {TYPES[last][0]}"}],
+        )
+    if size > limit:
+        raise TooLarge(
+            f"A file of this kind has at most {limit} bytes.",
+            code="asset.too_large",
+            errors=[{"field": "size", "message": f"must be at most {limit}"}],
+            maxBytes=limit,
+        )
+    return Accepted(name, TYPES[last][0])

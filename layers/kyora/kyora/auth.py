@@ -1,0 +1,209 @@
+"""Who is asking: the JWT is checked, then the user behind it.
+
+The authorizer hands what it found to the function in a small context of strings:
+a principal, a refusal, or (when the database was down) the claims for the function to look up.
+"""
+
+import json
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kyora import config
+from kyora.errors import Forbidden, Unauthenticated, Unavailable
+from kyora.postgres import transaction
+
+if TYPE_CHECKING:
+    import jwt
+
+_LEEWAY = 60  # seconds of clock skew
+_JWKS_MAX_AGE, _JWKS_MIN_AGE = 300.0, 30.0  # seconds; an unknown key id refetches after the second
+_ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
+
+_jwks: dict[str, tuple[float, dict[str, "jwt.PyJWK"]]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid token says."""
+
+    user_id: str
+    workspace_id: str
+    auth_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A user of a workspace. `role` is `admin` or `user`."""
+
+    user_id: str
+    workspace_id: str
+    role: str
+    locale: str
+
+    def require(self, role: str) -> None:
+        """Raise Forbidden unless the principal has `role`; an admin has every role."""
+        if self.role not in (role, "admin"):
+            raise Forbidden(f"This needs the role {role}.")
+
+
+def authorize(token: str) -> dict[str, str]:
+    """Return the context that `principal` reads for a bearer token."""
+    try:
+        claims = decode(token)
+    except Unauthenticated as refusal:
+        return {"refusal": refusal.code}
+    try:
+        found = load(claims)
+    except Unauthenticated as refusal:
+        return {"refusal": refusal.code}
+    except Unavailable:
+        # The gateway keeps this answer for a minute: let the function look again itself.
+        return {
+            "deferred": "true",
+            "userId": claims.user_id,
+            "workspaceId": claims.workspace_id,
+            "authVersion": str(claims.auth_version),
+        }
+    return {
+        "userId": found.user_id,
+        "workspaceId": found.workspace_id,
+        "role": found.role,
+        "locale": found.locale,
+    }
+
+
+def principal(context: Mapping[str, str]) -> Principal:
+    """Return who is asking from the authorizer's context.
+
+    Raises Unauthenticated; an empty context is refused like a bad token.
+    """
+    if context.get("refusal"):
+        raise Unauthenticated(_DETAILS.get(context["refusal"], ""), code=context["refusal"])
+    try:
+        if context.get("deferred"):
+            version = int(context["authVersion"])
+            return load(Claims(context["userId"], context["workspaceId"], version))
+        return Principal(
+            context["userId"], context["workspaceId"], context["role"], context["locale"]
+        )
+    except KeyError:
+        raise Unauthenticated(code="auth.token_missing") from None
+
+
+def decode(token: str) -> Claims:
+    """Verify a token's signature and times. Raises Unauthenticated.
+
+    Each key has one algorithm: HS256 for our secrets, RS256 or ES256 for a key of the JWKS.
+    """
+    import jwt
+
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.InvalidTokenError:
+        raise _refuse("auth.token_invalid") from None
+    keys: list[Any]
+    if header.get("alg") == "HS256":
+        algorithm, keys = "HS256", list(config.settings("auth").jwt_secrets)
+    else:
+        key = _jwk(str(header.get("kid", "")))
+        keys = [key.key] if key else []
+        algorithm = key.algorithm_name if key else "none"
+    for key in keys:
+        try:
+            return _claims(_verified(token, key, algorithm))
+        except jwt.ExpiredSignatureError:
+            raise _refuse("auth.token_expired") from None
+        except jwt.InvalidSignatureError:
+            continue
+        except (jwt.InvalidTokenError, ValueError, TypeError):
+            raise _refuse("auth.token_invalid") from None
+    raise _refuse("auth.token_invalid")
+
+
+def load(claims: Claims) -> Principal:
+    """Return the user a token speaks of. Raises Unauthenticated or Unavailable.
+
+    Unknown, deleted, of another workspace and a stale authVersion are one and the same refusal.
+    """
+    with transaction() as tx:
+        row = tx.row(
+            "SELECT role, locale, auth_version FROM app_user"
+            " WHERE id = :user_id AND workspace_id = :workspace_id AND deleted_at IS NULL",
+            user_id=claims.user_id,
+            workspace_id=claims.workspace_id,
+        )
+    if row is None or row["auth_version"] != claims.auth_version:
+        raise _refuse("auth.token_revoked")
+    return Principal(claims.user_id, claims.workspace_id, str(row["role"]), str(row["locale"]))
+
+
+_DETAILS = {
+    "auth.token_invalid": "The token is not valid.",
+    "auth.token_expired": "The token has expired.",
+    "auth.token_revoked": "The token is no longer accepted; sign in again.",
+}
+
+
+def _refuse(code: str) -> Unauthenticated:
+    return Unauthenticated(_DETAILS[code], code=code)
+
+
+def _verified(token: str, key: object, algorithm: str) -> dict[str, Any]:
+    import jwt
+
+    found = config.settings("auth")
+    return jwt.decode(
+        token,
+        key,  # type: ignore[arg-type]  # a secret or the key of a JWK
+        algorithms=[algorithm],
+        issuer=found.jwt_issuer or None,
+        audience=found.jwt_audience or None,
+        leeway=_LEEWAY,
+        options={
+            "require": ["exp"]
+            + (["iss"] if found.jwt_issuer else [])
+            + (["aud"] if found.jwt_audience else []),
+            "verify_aud": bool(found.jwt_audience),
+            "verify_iss": bool(found.jwt_issuer),
+        },
+    )
+
+
+def _claims(payload: Mapping[str, object]) -> Claims:
+    user, workspace, version = (payload.get(k) for k in ("userId", "workspaceId", "authVersion"))
+    if not (isinstance(user, str) and isinstance(workspace, str) and type(version) is int):
+        raise _refuse("auth.token_invalid")
+    return Claims(user, workspace, version)
+
+
+def _jwk(key_id: str) -> "jwt.PyJWK | None":
+    """Return the key of the JWKS with this id, refetching the set when it is old or lacks it."""
+    url = config.settings("auth").jwks_url
+    if not url:
+        return None
+    fetched, keys = _jwks.get(url, (float("-inf"), {}))
+    age = time.monotonic() - fetched
+    if age > _JWKS_MAX_AGE or (key_id not in keys and age > _JWKS_MIN_AGE):
+        try:
+            keys = _fetch_jwks(url)
+        except (OSError, ValueError) as error:
+            if not keys:
+                raise Unavailable("The signing keys cannot be fetched.") from error
+        _jwks[url] = (time.monotonic(), keys)
+    return keys.get(key_id)
+
+
+def _fetch_jwks(url: str) -> dict[str, "jwt.PyJWK"]:
+    import jwt
+
+    with urllib.request.urlopen(url, timeout=3) as response:  # noqa: S310  # checked by config
+        listed = json.loads(response.read(1 << 20))["keys"]
+    found = {}
+    for entry in listed:
+        algorithm = _ALGORITHMS.get(entry.get("kty", ""))
+        if algorithm and entry.get("alg", algorithm) == algorithm and entry.get("use") != "enc":
+            found[str(entry.get("kid", ""))] = jwt.PyJWK(entry, algorithm)
+    return found

@@ -1,0 +1,207 @@
+"""Signature Version 4 and the two small AWS calls that every request may need.
+
+boto3 costs 250-350 ms to import: more than all the rest of a function. A function that only
+presigns, reads a secret or puts an event does not load it; S3 itself goes through boto3
+(`kyora.storage.s3`). tests/unit/test_aws.py holds this signer against botocore's.
+"""
+
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote, urlsplit
+
+from kyora.errors import Unavailable
+
+_CONNECT_AND_READ = 3.0  # seconds; these calls answer in milliseconds
+_TARGETS = {"secretsmanager": "secretsmanager", "events": "AWSEvents"}
+
+_connections: dict[str, http.client.HTTPConnection] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request is signed with."""
+
+    access_key: str
+    secret_key: str
+    token: str = ""
+
+
+class AwsError(Exception):
+    """AWS answered with an error that a retry does not mend. `code` is AWS's own."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(f"{status} {code}")
+        self.status, self.code = status, code
+
+
+def credentials(environ: Mapping[str, str] = os.environ) -> Credentials:
+    """Return the function's own credentials."""
+    if "AWS_ACCESS_KEY_ID" in environ:
+        return Credentials(
+            environ["AWS_ACCESS_KEY_ID"],
+            environ["AWS_SECRET_ACCESS_KEY"],
+            environ.get("AWS_SESSION_TOKEN", ""),
+        )
+    # SnapStart gives no keys in the environment but an address that botocore knows to refresh.
+    import botocore.session
+
+    found = botocore.session.get_session().get_credentials()
+    if found is None:
+        raise Unavailable("No AWS credentials.", code="service.unavailable")
+    frozen = found.get_frozen_credentials()
+    return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
+
+
+def presign(
+    method: str,
+    url: str,
+    *,
+    credentials: Credentials,
+    region: str,
+    expires: int,
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, str] | None = None,
+    now: datetime | None = None,
+) -> str:
+    """Return `url` signed for S3; `expires` is in seconds, every one of `headers` is bound."""
+    parts = urlsplit(url)
+    stamp = _stamp(now)
+    signed = {"host": parts.netloc} | {k.lower(): v.strip() for k, v in (headers or {}).items()}
+    names = ";".join(sorted(signed))
+    params = dict(query or {}) | {
+        "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+        "X-Amz-Credential": f"{credentials.access_key}/{_scope(stamp, region, 's3')}",
+        "X-Amz-Date": stamp,
+        "X-Amz-Expires": str(expires),
+        "X-Amz-SignedHeaders": names,
+    }
+    if credentials.token:
+        params["X-Amz-Security-Token"] = credentials.token
+    text = "&".join(f"{_quote(k)}={_quote(v)}" for k, v in sorted(params.items()))
+    signature = _signature(
+        method, parts.path, text, signed, "UNSIGNED-PAYLOAD", stamp, region, "s3", credentials
+    )
+    return f"{parts.scheme}://{parts.netloc}{parts.path}?{text}&X-Amz-Signature={signature}"
+
+
+def sign(
+    method: str, url: str, body: bytes, *, service: str, region: str, credentials: Credentials
+) -> dict[str, str]:
+    """Return the headers that authenticate a request to `url`, which has no query."""
+    parts = urlsplit(url)
+    stamp = _stamp(None)
+    headers = {"host": parts.netloc, "x-amz-date": stamp}
+    if credentials.token:
+        headers["x-amz-security-token"] = credentials.token
+    digest = hashlib.sha256(body).hexdigest()
+    signature = _signature(
+        method, parts.path or "/", "", headers, digest, stamp, region, service, credentials
+    )
+    return headers | {
+        "authorization": (
+            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/"
+            f"{_scope(stamp, region, service)}, SignedHeaders={';'.join(sorted(headers))}, "
+            f"Signature={signature}"
+        )
+    }
+
+
+def call(service: str, operation: str, payload: object, *, attempts: int = 3) -> dict[str, object]:
+    """Call a JSON operation of Secrets Manager or EventBridge.
+
+    Raises AwsError for a refusal and Unavailable when every attempt failed.
+    """
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or f"https://{service}.{region}.amazonaws.com"
+    body = json.dumps(payload).encode()
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311  # jitter, not a secret
+        headers = sign(
+            "POST", endpoint, body, service=service, region=region, credentials=credentials()
+        )
+        headers["content-type"] = "application/x-amz-json-1.1"
+        headers["x-amz-target"] = f"{_TARGETS[service]}.{operation}"
+        try:
+            status, answer = _post(endpoint, body, headers)
+        except (OSError, http.client.HTTPException):
+            continue
+        if status == 200:
+            return dict(json.loads(answer))
+        code = _error_code(answer)
+        if status < 500 and "Throttl" not in code:
+            raise AwsError(status, code)
+    raise Unavailable(f"{service} did not answer.", code="service.unavailable")
+
+
+def secret(environ: Mapping[str, str], arn: str) -> str:
+    """Return the text of a secret in Secrets Manager."""
+    return str(call("secretsmanager", "GetSecretValue", {"SecretId": arn})["SecretString"])
+
+
+def _post(endpoint: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """Post over the kept connection; a failure drops it, so that the next attempt is fresh."""
+    connection = _connections.get(endpoint)
+    if connection is None:
+        parts = urlsplit(endpoint)
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = _connections[endpoint] = kind(parts.netloc, timeout=_CONNECT_AND_READ)
+    try:
+        connection.request("POST", "/", body, dict(headers))
+        response = connection.getresponse()
+        return response.status, response.read()
+    except BaseException:
+        _connections.pop(endpoint, None)
+        connection.close()
+        raise
+
+
+def _error_code(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer)["__type"]).rpartition("#")[2]
+    except (ValueError, KeyError, TypeError):
+        return "Unknown"
+
+
+def _signature(
+    method: str,
+    path: str,
+    query: str,
+    headers: Mapping[str, str],
+    payload_hash: str,
+    stamp: str,
+    region: str,
+    service: str,
+    credentials: Credentials,
+) -> str:
+    """Compute the signature of AWS's Signature Version 4 reference, four steps in order."""
+    canonical_headers = "".join(f"{k}:{' '.join(v.split())}\n" for k, v in sorted(headers.items()))
+    names = ";".join(sorted(headers))
+    lines = (method, path, query, canonical_headers, names, payload_hash)
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{_scope(stamp, region, service)}\n{digest}"
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in (stamp[:8], region, service, "aws4_request", to_sign):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key.hex()
+
+
+def _stamp(now: datetime | None) -> str:
+    return (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _scope(stamp: str, region: str, service: str) -> str:
+    return f"{stamp[:8]}/{region}/{service}/aws4_request"
+
+
+def _quote(text: str) -> str:
+    return quote(text, safe="-_.~")

@@ -1,0 +1,232 @@
+"""Configuration from environment variables: read once, every fault reported together.
+
+A key's variable is its name in upper case with underscores: `storage.s3.bucket` is
+`STORAGE_S3_BUCKET`. A secret may instead be named by `<NAME>_ARN` (Secrets Manager); its value is
+the text itself or a JSON list, for rotation. Nothing is read at import.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from kyora import aws
+from kyora.aws import AwsError
+from kyora.errors import ConfigError
+
+STAGES = ("local", "test", "dev", "staging", "prod")
+_DEVELOPMENT = ("local", "test")
+_MAX_AGE = 300.0  # seconds a value is kept, so that a rotated secret arrives without a deploy
+
+type Section = str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a function runs with. Values of sections it did not ask for are empty."""
+
+    stage: str
+    log_level: str
+    app_base_url: str = ""
+    database_url: str = ""
+    jwt_secrets: tuple[str, ...] = ()
+    jwks_url: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    storage_provider: str = "s3"
+    storage_local_path: str = "./tmp/assets"
+    storage_local_secret: str = ""
+    s3_bucket: str = ""
+    s3_region: str = ""
+    s3_endpoint: str = ""
+    s3_addressing_style: str = "virtual"
+    s3_access_key_id: str = ""
+    s3_secret_access_key: str = ""
+    max_bytes: Mapping[str, int] | None = None
+    allowed: Mapping[str, tuple[str, ...]] | None = None
+    bus_name: str = ""
+
+    @property
+    def development(self) -> bool:
+        """True where development providers and plain connections are accepted."""
+        return self.stage in _DEVELOPMENT
+
+
+class _Reader:
+    """Reads variables and keeps every fault instead of stopping at the first."""
+
+    def __init__(self, environ: Mapping[str, str], secret: Callable[[str], str]) -> None:
+        self.environ, self.secret, self.faults = environ, secret, list[str]()
+
+    def text(self, name: str, default: str = "", *, required: bool = False) -> str:
+        value = self.environ.get(name, "").strip() or default
+        if required and not value:
+            self.faults.append(f"{name} is not set")
+        return value
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        if value not in choices:
+            self.faults.append(f"{name} must be one of {', '.join(choices)}")
+        return value
+
+    def secrets(self, name: str, *, required: bool = False) -> tuple[str, ...]:
+        value = self.secret_text(name, required=required)
+        if not value.startswith("["):
+            return tuple(part for part in value.split(",") if part) if value else ()
+        try:
+            listed = json.loads(value)
+        except ValueError:
+            listed = None
+        if not isinstance(listed, list) or not all(isinstance(s, str) and s for s in listed):
+            self.faults.append(f"{name} must be a text or a JSON list of texts")
+            return ()
+        return tuple(listed)
+
+    def secret_text(self, name: str, *, required: bool = False) -> str:
+        """Return a secret that is one value and may itself hold a comma."""
+        value, arn = self.text(name), self.text(f"{name}_ARN")
+        if arn and not value:
+            try:
+                value = self.secret(arn).strip()
+            except AwsError as error:
+                self.faults.append(f"{name}_ARN cannot be read ({error.code})")
+                return ""
+        if required and not value:
+            self.faults.append(f"{name} (or {name}_ARN) is not set")
+        return value
+
+    def url(self, name: str, *, plain: bool, required: bool = False) -> str:
+        value = self.text(name, required=required).rstrip("/")
+        if value and not value.startswith(("https://", "http://") if plain else "https://"):
+            self.faults.append(f"{name} must be an https URL")
+        return value
+
+    def table[T](self, name: str, check: Callable[[object], T | None]) -> dict[str, T] | None:
+        value = self.text(name)
+        if not value:
+            return None
+        try:
+            table = {str(k): check(v) for k, v in json.loads(value).items()}
+        except (ValueError, AttributeError):
+            table = {"": None}
+        checked = {key: item for key, item in table.items() if item is not None}
+        if len(checked) != len(table):
+            self.faults.append(f"{name} must be a JSON object by category, see README")
+        return checked
+
+
+def _positive(value: object) -> int | None:
+    return value if type(value) is int and value > 0 else None
+
+
+def _extensions(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(str(item).lower().lstrip(".") for item in value)
+    return None
+
+
+def load(
+    environ: Mapping[str, str], sections: tuple[Section, ...], secret: Callable[[str], str]
+) -> Settings:
+    """Read the sections a function needs.
+
+    Sections: `database`, `auth`, `storage`, `bus`. `secret` turns an ARN into its value.
+    Raises ConfigError naming every variable at fault.
+    """
+    read = _Reader(environ, secret)
+    stage = read.choice("STAGE", "local", STAGES)
+    development = stage in _DEVELOPMENT
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    found: dict[str, object] = {
+        "stage": stage,
+        "log_level": read.choice("LOG_LEVEL", "INFO", levels),
+    }
+    for section in sections:
+        found |= _SECTIONS[section](read, development)
+    if read.faults:
+        raise ConfigError(sorted(set(read.faults)))
+    return Settings(**found)  # type: ignore[arg-type]  # the readers below return what it takes
+
+
+def _database(read: _Reader, development: bool) -> dict[str, object]:
+    url = read.secret_text("DATABASE_URL", required=True)
+    if url and not url.startswith(("postgresql://", "postgres://")):
+        read.faults.append("DATABASE_URL must start with postgresql://")
+    if not development and ("sslmode=disable" in url or "sslmode=prefer" in url):
+        read.faults.append("DATABASE_URL must not weaken TLS outside local and test")
+    return {"database_url": url}
+
+
+def _auth(read: _Reader, development: bool) -> dict[str, object]:
+    secrets = read.secrets("AUTH_JWT_SECRET")
+    jwks_url = read.url("AUTH_JWKS_URL", plain=development)
+    if not secrets and not jwks_url:
+        read.faults.append("AUTH_JWT_SECRET (or AUTH_JWT_SECRET_ARN) or AUTH_JWKS_URL is not set")
+    if any(len(secret.encode()) < 32 for secret in secrets):  # RFC 7518 3.2
+        read.faults.append("AUTH_JWT_SECRET must have at least 32 bytes")
+    return {
+        "jwt_secrets": secrets,
+        "jwks_url": jwks_url,
+        "jwt_issuer": read.text("AUTH_ISSUER"),
+        "jwt_audience": read.text("AUTH_AUDIENCE"),
+    }
+
+
+def _storage(read: _Reader, development: bool) -> dict[str, object]:
+    provider = read.choice("STORAGE_PROVIDER", "s3", ("s3", "local"))
+    found: dict[str, object] = {
+        "storage_provider": provider,
+        "app_base_url": read.url("APP_BASE_URL", plain=development, required=provider == "local"),
+        "max_bytes": read.table("STORAGE_MAX_BYTES", _positive),
+        "allowed": read.table("UPLOADS_ALLOWED", _extensions),
+    }
+    if provider == "local":
+        if not development:
+            read.faults.append("STORAGE_PROVIDER=local is for development and tests only")
+        secrets = read.secrets("AUTH_JWT_SECRET", required=True)
+        found["storage_local_path"] = read.text("STORAGE_LOCAL_PATH", "./tmp/assets")
+        found["storage_local_secret"] = secrets[0] if secrets else ""
+        return found
+    key, secret = read.text("STORAGE_S3_ACCESS_KEY_ID"), "STORAGE_S3_SECRET_ACCESS_KEY"
+    return found | {
+        "s3_bucket": read.text("STORAGE_S3_BUCKET", required=True),
+        "s3_region": read.text("STORAGE_S3_REGION", read.text("AWS_REGION"), required=True),
+        "s3_endpoint": read.url("STORAGE_S3_ENDPOINT", plain=development),
+        "s3_addressing_style": read.choice(
+            "STORAGE_S3_ADDRESSING_STYLE", "virtual", ("virtual", "path")
+        ),
+        "s3_access_key_id": key,
+        "s3_secret_access_key": read.secret_text(secret, required=True) if key else "",
+    }
+
+
+def _bus(read: _Reader, development: bool) -> dict[str, object]:
+    return {"bus_name": read.text("BUS_NAME", required=True)}
+
+
+_SECTIONS: dict[Section, Callable[[_Reader, bool], dict[str, object]]] = {
+    "database": _database,
+    "auth": _auth,
+    "storage": _storage,
+    "bus": _bus,
+}
+
+_cached: dict[tuple[Section, ...], tuple[float, Settings]] = {}
+
+
+def settings(*sections: Section) -> Settings:
+    """Return the settings of this process, at most five minutes old."""
+    kept = _cached.get(sections)
+    if kept and time.monotonic() - kept[0] < _MAX_AGE:
+        return kept[1]
+    loaded = load(os.environ, sections, partial(aws.secret, os.environ))
+    _cached[sections] = (time.monotonic(), loaded)
+    return loaded
+
+
+def forget() -> None:
+    """Drop what was read, so that the next use reads anew (a rotated secret, a test)."""
+    _cached.clear()

@@ -1,0 +1,153 @@
+"""Every refusal Kyora can answer with.
+
+    KyoraError
+    ├── Invalid              422  the request is understood and wrong
+    ├── Unauthenticated      401  who is asking is not known
+    ├── Forbidden            403  known, and not allowed
+    ├── NotFound             404  unknown, or somebody else's
+    ├── MethodNotAllowed     405
+    ├── Conflict             409  not in this state
+    ├── Gone                 410
+    ├── TooLarge             413
+    ├── UnsupportedType      415
+    ├── TooMany              429
+    ├── Unavailable          503  a dependency is down; the same request may work later
+    └── ConfigError          500  the deployment is wrong
+
+`code` is stable and dotted; `members` become further members of the problem document.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+class KyoraError(Exception):
+    """A refusal with a stable code, rendered as RFC 9457 by `kyora.http`."""
+
+    status = 500
+    code = "internal.error"
+    title = "Internal error"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        code: str | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        **members: object,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+        self.code = code or self.code
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
+        self.members = members
+
+    def document(self) -> dict[str, object]:
+        """Return the members of the problem document, without `instance`."""
+        found: dict[str, object] = {
+            "type": f"urn:kyora:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail or self.title,
+            "code": self.code,
+        }
+        if self.errors:
+            found["errors"] = self.errors
+        return found | self.members
+
+
+class Invalid(KyoraError):
+    """The request is understood and wrong."""
+
+    status, code, title = 422, "request.validation_failed", "The request is not valid"
+
+
+def field_errors(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Turn pydantic's errors into `{field, message}`; a field is named as it was written."""
+    found = []
+    for error in errors:
+        place = [str(part) for part in error["loc"] if part not in ("body", "query", "path")]
+        message = str(error["msg"]).removeprefix("Value error, ")
+        found.append({"field": ".".join(place) or "body", "message": message[:200]})
+    return found[:50]
+
+
+class Unauthenticated(KyoraError):
+    """The caller is not known."""
+
+    status, code, title = 401, "auth.token_invalid", "Authentication is required"
+
+
+class Forbidden(KyoraError):
+    """The caller is known and not allowed."""
+
+    status, code, title = 403, "auth.forbidden", "Not allowed"
+
+
+class NotFound(KyoraError):
+    """Unknown, or somebody else's: the answer is the same."""
+
+    status, code, title = 404, "request.not_found", "Not found"
+
+
+class MethodNotAllowed(KyoraError):
+    """The path exists, the method does not."""
+
+    status, code, title = 405, "request.method_not_allowed", "Method not allowed"
+
+
+class Conflict(KyoraError):
+    """Not possible in the present state."""
+
+    status, code, title = 409, "request.conflict", "Conflict"
+
+
+class Gone(KyoraError):
+    """It was here once."""
+
+    status, code, title = 410, "request.gone", "Gone"
+
+
+class TooLarge(KyoraError):
+    """More bytes than allowed."""
+
+    status, code, title = 413, "request.body_too_large", "Too large"
+
+
+class UnsupportedType(KyoraError):
+    """A media type that is not accepted."""
+
+    status, code, title = 415, "request.type_not_supported", "Type not accepted"
+
+
+class TooMany(KyoraError):
+    """More than the caller may have open at once."""
+
+    status, code, title = 429, "request.too_many", "Too many"
+
+
+class Unavailable(KyoraError):
+    """A dependency is down; nothing was half-written."""
+
+    status, code, title = 503, "service.unavailable", "Temporarily unavailable"
+
+    def __init__(self, detail: str = "", *, code: str | None = None, retry_after: int = 2) -> None:
+        super().__init__(detail, code=code, retry_after=retry_after)
+
+
+class ConfigError(KyoraError):
+    """The deployment is wrong. `faults` names every variable at once."""
+
+    code = "config.invalid"
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("The service is not configured.")
+        self.faults = list(faults)
+
+    def __str__(self) -> str:
+        return "configuration: " + "; ".join(self.faults)

@@ -1,0 +1,70 @@
+"""`Idempotency-Key` on POST: the answer is kept in the transaction that has the effect.
+
+So there is no gap: the effect and its answer exist together or not at all, and a crashed request
+leaves nothing behind. A transaction lock makes a second request with the same key answer 409
+while the first is still running.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from kyora.errors import Conflict, Invalid
+from kyora.postgres import Transaction
+
+_KEPT = "24 hours"
+
+
+def once(
+    tx: Transaction,
+    workspace_id: str,
+    operation: str,
+    key: str,
+    request: object,
+    produce: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the kept answer for `key`, or produce and keep it. An empty key just produces.
+
+    Raises Conflict `idempotency.in_progress` and Invalid `idempotency.key_reused`.
+    """
+    if not key:
+        return produce()
+    if len(key) > 255 or not key.isascii() or not key.isprintable():
+        raise Invalid(
+            "An Idempotency-Key has 1 to 255 printable ASCII characters.",
+            errors=[{"field": "Idempotency-Key", "message": "not valid"}],
+        )
+    lock = tx.row(
+        "SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0)) AS locked",
+        name=f"{workspace_id}\n{operation}\n{key}",
+    )
+    if not lock or not lock["locked"]:
+        raise Conflict(
+            "A request with this key is still running.",
+            code="idempotency.in_progress",
+            retry_after=1,
+        )
+    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    where = {"workspace_id": workspace_id, "operation": operation, "key": key}
+    kept = tx.row(
+        "SELECT request_hash, response FROM idempotency_key WHERE workspace_id = :workspace_id"
+        f" AND operation = :operation AND key = :key AND created_at > now() - interval '{_KEPT}'",
+        **where,
+    )
+    if kept:
+        if kept["request_hash"] != digest:
+            raise Invalid("This key was used with another request.", code="idempotency.key_reused")
+        answer: dict[str, Any] = dict(kept["response"])  # type: ignore[call-overload]  # jsonb
+        return answer
+    response = produce()
+    tx.run(
+        "INSERT INTO idempotency_key (workspace_id, operation, key, request_hash, response)"
+        " VALUES (:workspace_id, :operation, :key, :digest, CAST(:response AS jsonb))"
+        " ON CONFLICT (workspace_id, operation, key) DO UPDATE SET created_at = now(),"
+        " request_hash = excluded.request_hash, response = excluded.response",
+        digest=digest,
+        response=json.dumps(response),
+        **where,
+    )
+    return response

