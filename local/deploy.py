@@ -73,6 +73,15 @@ async def build(log: Path) -> bool:
 async def deploy(settings: Settings, parameters: Mapping[str, str], log: Path) -> None:
     """Run `sam deploy` of what was built, against the emulator."""
     overrides = [f'{key}="{_quoted(value)}"' for key, value in sorted(parameters.items()) if value]
+    try:
+        await _sam_deploy(overrides, settings, log)
+    except Trouble as failure:
+        if why := await asyncio.to_thread(_first_failure, settings):
+            raise Trouble(f"sam deploy to the emulator failed: {why} (log: {log})") from failure
+        raise
+
+
+async def _sam_deploy(overrides: list[str], settings: Settings, log: Path) -> None:
     await sam(
         [
             *("deploy", "--config-env", "local", "--stack-name", STACK, "--resolve-s3"),
@@ -86,6 +95,26 @@ async def deploy(settings: Settings, parameters: Mapping[str, str], log: Path) -
     )
 
 
+def _first_failure(settings: Settings) -> str:
+    """Return which resource made CloudFormation give up, and why."""
+    client = emulator.client("cloudformation", settings.gateway_port)
+    try:
+        events = client.describe_stack_events(StackName=STACK)["StackEvents"]  # newest first
+    except client.exceptions.ClientError:
+        return ""
+    why = ""
+    for event in events:
+        status = event["ResourceStatus"]
+        if status in {"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "REVIEW_IN_PROGRESS"} and (
+            event["LogicalResourceId"] == STACK
+        ):
+            break  # where this deploy began
+        if status.endswith("_FAILED"):
+            reason = " ".join(event.get("ResourceStatusReason", "").split())
+            why = f"{event['LogicalResourceId']}: {reason[:400]}"
+    return why
+
+
 def parameters(settings: Settings) -> dict[str, str]:
     """Return the template parameters of this stack.
 
@@ -97,6 +126,7 @@ def parameters(settings: Settings) -> dict[str, str]:
         "Architecture": architecture(),
         "AppBaseUrl": settings.url,
         "StorageLocalPath": str(settings.assets),
+        "StorageS3Endpoint": emulator.endpoint(settings.gateway_port),
         "StorageS3AddressingStyle": "path",
         "CorsOrigins": f"{settings.url},http://localhost:{settings.port}",
     }

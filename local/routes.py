@@ -37,7 +37,8 @@ def apply(settings: Settings, template: dict[str, Any], physical: dict[str, str]
             f"{target}/invocations"
         )
 
-    if cors := body.get("x-amazon-apigateway-cors"):
+    cors = body.get("x-amazon-apigateway-cors", {})
+    if "allowOrigins" in cors:
         client.update_api(ApiId=api, CorsConfiguration=_cors(cors))
     authorizers: dict[str, str] = {}
     kept = {item["Name"]: item for item in client.get_authorizers(ApiId=api)["Items"]}
