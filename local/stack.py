@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from local import deploy, emulator, guide, postgres, process, routes, seed, settings, watch
+from local import deploy, emulator, gaps, guide, postgres, process, routes, seed, settings, watch
 from local.front import Front, application
 from local.process import Child
 from local.progress import Trouble, say, step
@@ -147,6 +147,7 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
         with step("HTTP API") as line:
             template = await asyncio.to_thread(deploy.translated, stack)
             count = await asyncio.to_thread(routes.apply, stack, template, physical)
+            await asyncio.to_thread(gaps.mend, stack, physical)
             line.append(f"with {count} routes")
     if touched:
         everything = [watch.KYORA, *(watch.FUNCTIONS / name for name in functions)]
