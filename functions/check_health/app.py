@@ -6,12 +6,10 @@
 from kyora import health, http
 from kyora.health import Health
 
-app = http.api()
 
-
-@app.get("/v1/health")
-def check_health() -> Health:
+def check_health(call: http.Call) -> Health:
     return health.check()
 
 
-handler = http.entrypoint(app, "database", public=True)
+ROUTES: http.Routes = {"GET /v1/health": check_health}
+handler = http.entrypoint(ROUTES, "database", public=True)

@@ -1,22 +1,18 @@
 """POST /v1/assets/{assetId}/confirm: verify the uploaded bytes and make the asset ready.
 
-Emits AssetReady or AssetRejected.
+202 while another worker verifies them. Emits AssetReady or AssetRejected.
 """
-
-from aws_lambda_powertools.event_handler import Response
 
 from kyora import assets, http
 from kyora.assets.models import Asset
 
-app = http.api()
 
-
-@app.post("/v1/assets/<asset_id>/confirm")
-def confirm_upload(asset_id: str) -> Response[Asset]:
-    asset = assets.confirm(http.principal(app).workspace_id, asset_id)
+def confirm_upload(call: http.Call) -> http.Answer[Asset]:
+    asset = assets.confirm(call.principal.workspace_id, call.path["assetId"])
     if asset.status == "ready":
-        return http.answer(asset)
-    return http.answer(asset, status=202, headers={"Retry-After": "1"})
+        return http.Answer(asset)
+    return http.Answer(asset, status=202, headers={"Retry-After": "1"})
 
 
-handler = http.entrypoint(app, "database", "storage", "bus")
+ROUTES: http.Routes = {"POST /v1/assets/{assetId}/confirm": confirm_upload}
+handler = http.entrypoint(ROUTES, "database", "storage", "bus")

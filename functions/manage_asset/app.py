@@ -3,23 +3,20 @@
 DELETE emits AssetDeleted for an asset that was ready.
 """
 
-from aws_lambda_powertools.event_handler import Response
-
 from kyora import assets, http
 from kyora.assets.models import Asset
 
-app = http.api()
+
+def get_asset(call: http.Call) -> Asset:
+    return assets.get(call.principal.workspace_id, call.path["assetId"])
 
 
-@app.get("/v1/assets/<asset_id>")
-def get_asset(asset_id: str) -> Asset:
-    return assets.get(http.principal(app).workspace_id, asset_id)
+def delete_asset(call: http.Call) -> None:
+    assets.delete(call.principal.workspace_id, call.path["assetId"])
 
 
-@app.delete("/v1/assets/<asset_id>")
-def delete_asset(asset_id: str) -> Response[None]:
-    assets.delete(http.principal(app).workspace_id, asset_id)
-    return Response(status_code=204)
-
-
-handler = http.entrypoint(app, "database", "storage", "bus")
+ROUTES: http.Routes = {
+    "GET /v1/assets/{assetId}": get_asset,
+    "DELETE /v1/assets/{assetId}": delete_asset,
+}
+handler = http.entrypoint(ROUTES, "database", "storage", "bus")

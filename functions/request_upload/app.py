@@ -6,17 +6,17 @@ Honours Idempotency-Key. Emits nothing: there is no file yet.
 from kyora import assets, http
 from kyora.assets.models import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
 
-app = http.api()
+
+def request_upload(call: http.Call, file: UploadRequest) -> UploadTicket:
+    return assets.request_one(call.principal, file, call.header("Idempotency-Key"))
 
 
-@app.post("/v1/assets/upload")
-def request_upload(upload: UploadRequest) -> UploadTicket:
-    return assets.request_one(http.principal(app), upload, http.header(app, "Idempotency-Key"))
+def request_uploads(call: http.Call, files: UploadsRequest) -> UploadTickets:
+    return assets.request_many(call.principal, files, call.header("Idempotency-Key"))
 
 
-@app.post("/v1/assets/uploads")
-def request_uploads(uploads: UploadsRequest) -> UploadTickets:
-    return assets.request_many(http.principal(app), uploads, http.header(app, "Idempotency-Key"))
-
-
-handler = http.entrypoint(app, "database", "storage")
+ROUTES: http.Routes = {
+    "POST /v1/assets/upload": request_upload,
+    "POST /v1/assets/uploads": request_uploads,
+}
+handler = http.entrypoint(ROUTES, "database", "storage")

@@ -6,7 +6,6 @@ a principal, a refusal, or (when the database was down) the claims for the funct
 
 import json
 import time
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -81,7 +80,7 @@ def principal(context: Mapping[str, str]) -> Principal:
     Raises Unauthenticated; an empty context is refused like a bad token.
     """
     if context.get("refusal"):
-        raise Unauthenticated(_DETAILS.get(context["refusal"], ""), code=context["refusal"])
+        raise refuse(context["refusal"])
     try:
         if context.get("deferred"):
             version = int(context["authVersion"])
@@ -90,7 +89,7 @@ def principal(context: Mapping[str, str]) -> Principal:
             context["userId"], context["workspaceId"], context["role"], context["locale"]
         )
     except KeyError:
-        raise Unauthenticated(code="auth.token_missing") from None
+        raise refuse("auth.token_missing") from None
 
 
 def decode(token: str) -> Claims:
@@ -103,7 +102,7 @@ def decode(token: str) -> Claims:
     try:
         header = jwt.get_unverified_header(token)
     except jwt.InvalidTokenError:
-        raise _refuse("auth.token_invalid") from None
+        raise refuse("auth.token_invalid") from None
     keys: list[Any]
     if header.get("alg") == "HS256":
         algorithm, keys = "HS256", list(config.settings("auth").jwt_secrets)
@@ -115,12 +114,12 @@ def decode(token: str) -> Claims:
         try:
             return _claims(_verified(token, key, algorithm))
         except jwt.ExpiredSignatureError:
-            raise _refuse("auth.token_expired") from None
+            raise refuse("auth.token_expired") from None
         except jwt.InvalidSignatureError:
             continue
         except (jwt.InvalidTokenError, ValueError, TypeError):
-            raise _refuse("auth.token_invalid") from None
-    raise _refuse("auth.token_invalid")
+            raise refuse("auth.token_invalid") from None
+    raise refuse("auth.token_invalid")
 
 
 def load(claims: Claims) -> Principal:
@@ -136,19 +135,21 @@ def load(claims: Claims) -> Principal:
             workspace_id=claims.workspace_id,
         )
     if row is None or row["auth_version"] != claims.auth_version:
-        raise _refuse("auth.token_revoked")
+        raise refuse("auth.token_revoked")
     return Principal(claims.user_id, claims.workspace_id, str(row["role"]), str(row["locale"]))
 
 
 _DETAILS = {
+    "auth.token_missing": "Send a bearer token.",
     "auth.token_invalid": "The token is not valid.",
     "auth.token_expired": "The token has expired.",
     "auth.token_revoked": "The token is no longer accepted; sign in again.",
 }
 
 
-def _refuse(code: str) -> Unauthenticated:
-    return Unauthenticated(_DETAILS[code], code=code)
+def refuse(code: str) -> Unauthenticated:
+    """Return the refusal with this code."""
+    return Unauthenticated(_DETAILS.get(code, ""), code=code)
 
 
 def _verified(token: str, key: object, algorithm: str) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def _verified(token: str, key: object, algorithm: str) -> dict[str, Any]:
 def _claims(payload: Mapping[str, object]) -> Claims:
     user, workspace, version = (payload.get(k) for k in ("userId", "workspaceId", "authVersion"))
     if not (isinstance(user, str) and isinstance(workspace, str) and type(version) is int):
-        raise _refuse("auth.token_invalid")
+        raise refuse("auth.token_invalid")
     return Claims(user, workspace, version)
 
 
@@ -197,6 +198,8 @@ def _jwk(key_id: str) -> "jwt.PyJWK | None":
 
 
 def _fetch_jwks(url: str) -> dict[str, "jwt.PyJWK"]:
+    import urllib.request
+
     import jwt
 
     with urllib.request.urlopen(url, timeout=3) as response:  # noqa: S310  # checked by config

@@ -7,7 +7,6 @@ presigns, reads a secret or puts an event does not load it; S3 itself goes throu
 
 import hashlib
 import hmac
-import http.client
 import json
 import os
 import random
@@ -15,14 +14,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from kyora.errors import Unavailable
 
+if TYPE_CHECKING:
+    import http.client
+
 _CONNECT_AND_READ = 3.0  # seconds; these calls answer in milliseconds
 _TARGETS = {"secretsmanager": "secretsmanager", "events": "AWSEvents"}
 
-_connections: dict[str, http.client.HTTPConnection] = {}
+_connections: dict[str, "http.client.HTTPConnection"] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,10 @@ class AwsError(Exception):
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"{status} {code}")
         self.status, self.code = status, code
+
+
+class _Dropped(Exception):
+    """No whole answer came back."""
 
 
 def credentials(environ: Mapping[str, str] = os.environ) -> Credentials:
@@ -132,7 +139,7 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
         headers["x-amz-target"] = f"{_TARGETS[service]}.{operation}"
         try:
             status, answer = _post(endpoint, body, headers)
-        except (OSError, http.client.HTTPException):
+        except _Dropped:
             continue
         if status == 200:
             return dict(json.loads(answer))
@@ -149,6 +156,8 @@ def secret(environ: Mapping[str, str], arn: str) -> str:
 
 def _post(endpoint: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
     """Post over the kept connection; a failure drops it, so that the next attempt is fresh."""
+    import http.client  # 10 ms that a function which only presigns never needs
+
     connection = _connections.get(endpoint)
     if connection is None:
         parts = urlsplit(endpoint)
@@ -159,10 +168,10 @@ def _post(endpoint: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, 
         connection.request("POST", "/", body, dict(headers))
         response = connection.getresponse()
         return response.status, response.read()
-    except BaseException:
+    except (OSError, http.client.HTTPException) as error:
         _connections.pop(endpoint, None)
         connection.close()
-        raise
+        raise _Dropped from error
 
 
 def _error_code(answer: bytes) -> str:

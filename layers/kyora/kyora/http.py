@@ -1,4 +1,10 @@
-"""HTTP as the functions speak it: Powertools' resolver, problem documents and the principal."""
+"""HTTP as the functions speak it: routes, checked bodies, problem documents and the principal.
+
+The HTTP API has routed a request before a function sees it (`routeKey`, `pathParameters`), so a
+route is a line in a dictionary. Powertools' resolver would route and parse a second time and
+costs a function a fifth of its cold start (5.8 times a bare handler's init with it, 4.7 without;
+`make bench`).
+"""
 
 import base64
 import binascii
@@ -6,10 +12,10 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
-from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 
 from kyora import auth, config
 from kyora.auth import Principal
@@ -25,7 +31,7 @@ from kyora.errors import (
 from kyora.observability import begin, logger
 
 MAX_BODY = 1 << 20  # bytes
-_NONE: Mapping[str, str] = {}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _ID = r"/[^/]+"
 # What the HTTP API routes (a test compares it with template.yaml): here only to tell 405 from 404.
 _ROUTES = (
@@ -36,10 +42,39 @@ _ROUTES = (
     ("DELETE", f"/v1/assets{_ID}"),
     ("GET", "/v1/health"),
 )
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 type Event = dict[str, Any]
 type Handler = Callable[[Event, object], dict[str, Any]]
+type Routes = Mapping[str, Callable[..., BaseModel | Answer[Any] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose sender is known; `path` holds the route's parameters."""
+
+    event: Event
+    path: Mapping[str, str]
+    who: Principal | None
+
+    @property
+    def principal(self) -> Principal:
+        """Who is asking; a public route has nobody to ask for."""
+        if self.who is None:
+            raise auth.refuse("auth.token_missing")
+        return self.who
+
+    def header(self, name: str) -> str:
+        """Return a request header, or an empty text."""
+        return _header(self.event, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer[T: BaseModel]:
+    """A body with a status or headers of its own."""
+
+    body: T
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class BadJson(Invalid):
@@ -48,45 +83,30 @@ class BadJson(Invalid):
     status, code, title = 400, "request.invalid_json", "The body is not JSON"
 
 
-def api() -> APIGatewayHttpResolver:
-    """Return a resolver that checks requests against the types of its routes."""
-    app = APIGatewayHttpResolver(enable_validation=True)
+def entrypoint(routes: Routes, *sections: str, public: bool = False) -> Handler:
+    """Return the Lambda handler of `routes`, which need these sections of the configuration.
 
-    @app.exception_handler(RequestValidationError)  # type: ignore[untyped-decorator]
-    def refuse(error: RequestValidationError) -> Response[Any]:
-        raise Invalid("Some fields are not valid.", errors=field_errors(error.errors())) from None
-
-    return app
-
-
-def entrypoint(app: APIGatewayHttpResolver, *sections: str, public: bool = False) -> Handler:
-    """Return the Lambda handler of `app`, which needs these sections of the configuration.
-
-    Who is asking is settled before anything else is looked at, unless the routes are public.
-    Whatever goes wrong is answered with a problem document; a bug is logged and answers 500.
+    A route is `"METHOD /path/{parameter}"` and a function of the call and, when it takes a body,
+    the body's model. Who is asking is settled before anything else is looked at, unless the
+    routes are public. What goes wrong is answered with a problem document; a bug is logged.
     """
 
     def handler(event: Event, context: object) -> dict[str, Any]:
-        started, request_id = time.perf_counter(), _request_id(event)
+        started, request_id, code = time.perf_counter(), _request_id(event), ""
         begin(request_id)
-        code = ""
         try:
             config.settings(*sections)
-            if not public:
-                app.append_context(principal=_principal(event))
-            _check_body(event)
-            response: dict[str, Any] = app.resolve(event, context)  # type: ignore[arg-type]
+            response = _dispatch(routes, event, public=public)
         except KyoraError as error:
             code = error.code
             if isinstance(error, ConfigError):
-                logger().critical("not configured", faults=error.faults)
+                logger().critical("not configured", extra={"faults": error.faults})
             response = problem(error, event)
-        except Exception as error:
+        except Exception:
             code = KyoraError.code
             logger().exception("unexpected error")
             response = problem(KyoraError(), event)
-            response["headers"] |= {"X-Error": type(error).__name__} if _development() else {}
-        response.setdefault("headers", {})["X-Request-Id"] = request_id
+        response["headers"]["X-Request-Id"] = request_id
         logger().info(
             "request",
             route=event.get("routeKey", ""),
@@ -97,13 +117,6 @@ def entrypoint(app: APIGatewayHttpResolver, *sections: str, public: bool = False
         return response
 
     return handler
-
-
-def answer[T](body: T, *, status: int = 200, headers: Mapping[str, str] = _NONE) -> Response[T]:
-    """Return a JSON response with a status of its own."""
-    return Response(
-        status_code=status, content_type="application/json", body=body, headers=dict(headers)
-    )
 
 
 def unrouted(event: Event) -> dict[str, Any]:
@@ -120,17 +133,6 @@ def unrouted(event: Event) -> dict[str, Any]:
     return response
 
 
-def principal(app: APIGatewayHttpResolver) -> Principal:
-    """Return who is asking."""
-    found: Principal = app.context["principal"]
-    return found
-
-
-def header(app: APIGatewayHttpResolver, name: str) -> str:
-    """Return a request header, or an empty text."""
-    return str(app.current_event.headers.get(name.lower(), ""))
-
-
 def problem(error: KyoraError, event: Mapping[str, Any]) -> dict[str, Any]:
     """Render a refusal as RFC 9457. `instance` names the route, so ids leave no trace in it."""
     return {
@@ -142,10 +144,52 @@ def problem(error: KyoraError, event: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _dispatch(routes: Routes, event: Event, *, public: bool) -> dict[str, Any]:
+    who = None if public else _principal(event)
+    raw = _body(event)
+    function = routes[event["routeKey"]]
+    call = Call(event, event.get("pathParameters") or {}, who)
+    models = [t for name, t in function.__annotations__.items() if name not in ("call", "return")]
+    result = function(call, *(_parse(model, raw) for model in models))
+    if result is None:
+        return {"statusCode": 204, "headers": {}}
+    answer = result if isinstance(result, Answer) else Answer(result)
+    return {
+        "statusCode": answer.status,
+        "headers": {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        | dict(answer.headers),
+        "body": answer.body.model_dump_json(by_alias=True, exclude_none=True),
+    }
+
+
 def _principal(event: Mapping[str, Any]) -> Principal:
     """Return who is asking. Raises Unauthenticated, also when the authorizer was left out."""
     authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
     return auth.principal(authorizer.get("lambda") or {})
+
+
+def _body(event: Event) -> bytes:
+    """Return the raw body. Raises TooLarge."""
+    body = event.get("body") or ""
+    if len(body) > 2 * MAX_BODY:  # before it is copied once more
+        raise TooLarge("A request body has at most 1 MiB.")
+    try:
+        raw = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
+    except (binascii.Error, UnicodeEncodeError):
+        raise BadJson("The body cannot be read.") from None
+    if len(raw) > MAX_BODY:
+        raise TooLarge("A request body has at most 1 MiB.")
+    return raw
+
+
+def _parse[T: BaseModel](model: type[T], raw: bytes) -> T:
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        raise BadJson("The body cannot be read as JSON.")
+    raise Invalid("Some fields are not valid.", errors=field_errors(faults))
 
 
 def _instance(event: Mapping[str, Any]) -> str:
@@ -153,44 +197,13 @@ def _instance(event: Mapping[str, Any]) -> str:
     return re.sub(r"\{(\w+)\}", r":\1", route) or str(event.get("rawPath", ""))
 
 
-def _check_body(event: Event) -> None:
-    """Refuse what the resolver would stumble over; leave the body as decoded text."""
-    body = event.get("body") or ""
-    if event.get("isBase64Encoded"):
-        if len(body) > MAX_BODY * 4 // 3 + 4:
-            raise TooLarge("A request body has at most 1 MiB.")
-        try:
-            body = base64.b64decode(body, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            raise BadJson("The body is not UTF-8.") from None
-        event |= {"body": body, "isBase64Encoded": False}
-    if len(body) > MAX_BODY or len(body.encode(errors="surrogatepass")) > MAX_BODY:
-        raise TooLarge("A request body has at most 1 MiB.")
-    if not body:
-        return
-    try:
-        json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise BadJson("The body cannot be read as JSON.") from None
-    # The routes take JSON only; a form's media type would make the resolver read a form.
-    headers = {k: v for k, v in event.get("headers", {}).items() if k.lower() != "content-type"}
-    event["headers"] = headers | {"content-type": "application/json"}
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)  # NaN and Infinity are not JSON
-
-
 def _request_id(event: Mapping[str, Any]) -> str:
-    headers = event.get("headers") or {}
-    given = next((v for k, v in headers.items() if k.lower() == "x-request-id"), "")
+    given = _header(event, "x-request-id")
     if _REQUEST_ID.fullmatch(given):
-        return str(given)
+        return given
     return str((event.get("requestContext") or {}).get("requestId", ""))
 
 
-def _development() -> bool:
-    try:
-        return config.settings().development
-    except KyoraError:
-        return False
+def _header(event: Mapping[str, Any], name: str) -> str:
+    headers = event.get("headers") or {}
+    return str(next((v for k, v in headers.items() if k.lower() == name.lower()), ""))

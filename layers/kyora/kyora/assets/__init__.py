@@ -13,17 +13,16 @@ import base64
 import hashlib
 import math
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from kyora import config, idempotency, storage
-from kyora.assets import content, rules
+from kyora.assets import rules
 from kyora.assets.models import (
     Asset,
     RefusedUpload,
@@ -50,6 +49,9 @@ from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 from kyora.storage import Changed, Storage
 
+if TYPE_CHECKING:
+    from kyora.assets import content
+
 URL_SECONDS = 600
 CONFIRM_SECONDS = 4200  # the URL's life and an hour: a PUT that began in time may end later
 LEASE_SECONDS = 60
@@ -67,7 +69,7 @@ class _Facts:
     """What was read from the bytes themselves."""
 
     sha256: str
-    dimensions: content.Dimensions | None
+    dimensions: "content.Dimensions | None"
 
 
 class _Rejected(Exception):
@@ -89,7 +91,7 @@ def request_one(who: Principal, file: UploadRequest, idempotency_key: str = "") 
         (result,) = _request(tx, who, [file])
         if isinstance(result, KyoraError):
             raise result
-        return result.model_dump(mode="json", by_alias=True)
+        return result.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     with transaction() as tx:
         body = file.model_dump(mode="json", by_alias=True)
@@ -111,7 +113,9 @@ def request_many(who: Principal, files: UploadsRequest, idempotency_key: str = "
             RefusedUpload(error=result.document()) if isinstance(result, KyoraError) else result
             for result in results
         ]
-        return UploadTickets(uploads=uploads).model_dump(mode="json", by_alias=True)
+        return UploadTickets(uploads=uploads).model_dump(
+            mode="json", by_alias=True, exclude_none=True
+        )
 
     with transaction() as tx:
         body = files.model_dump(mode="json", by_alias=True)
@@ -375,6 +379,10 @@ def _verify(row: Mapping[str, Any]) -> Asset:
 
 def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
     """Read the copy once: count, digest and look into its bytes. Raises _Rejected or Changed."""
+    import tempfile
+
+    from kyora.assets import content
+
     digest, count = hashlib.sha256(), 0
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
         for chunk in store.read(key):
