@@ -16,9 +16,9 @@ def mend(settings: Settings, physical: dict[str, str]) -> None:
     client = emulator.client("lambda", settings.gateway_port)
     for mapping in client.list_event_source_mappings()["EventSourceMappings"]:
         limit = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
-        if isinstance(limit, str):
-            # CloudFormation turns a Number parameter into a number; here it stays text, and the
-            # poller that compares it stops.
+        if limit is not None:
+            # CloudFormation turns a Number parameter into a number; here it stays text (boto3 does
+            # not show it), and the poller that compares it stops.
             client.update_event_source_mapping(
                 UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": int(limit)}
             )

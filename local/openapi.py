@@ -1,0 +1,590 @@
+"""The OpenAPI 3.1 document, made from the code: `make openapi`, or `--check` whether it is current.
+
+Paths, parameters and schemas come from the functions' own resolvers and models. What types cannot
+say stands here once: PROBLEMS is every refusal, OPERATIONS what each route answers with. A test
+compares both with the code.
+"""
+
+import argparse
+import difflib
+import importlib.util
+import json
+import re
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import models_json_schema
+
+from kyora import __version__, errors, http
+from kyora.errors import KyoraError
+from kyora.storage.local import PreconditionFailed
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT = ROOT / "local" / "static" / "openapi.json"
+_REF = "#/components/schemas/"
+
+type Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A refusal: the class that carries its status and title, and when a client meets it."""
+
+    error: type[KyoraError]
+    when: str
+    members: Json = field(default_factory=dict)
+
+
+_FIELD = {"errors": [{"field": "size", "message": "Input should be greater than 0"}]}
+
+# fmt: off
+PROBLEMS: dict[str, Problem] = {
+    "request.invalid_json": Problem(http.BadJson, "The body is not JSON in UTF-8."),
+    "auth.token_missing": Problem(errors.Unauthenticated, "There is no Authorization header."),
+    "auth.token_invalid": Problem(errors.Unauthenticated, "The token is not one of ours: signature, issuer, audience or claims are wrong."),
+    "auth.token_expired": Problem(errors.Unauthenticated, "The token's time is over (60 seconds of clock skew are forgiven)."),
+    "auth.token_revoked": Problem(errors.Unauthenticated, "The user is gone, belongs to another workspace, or signed out everywhere."),
+    "auth.forbidden": Problem(errors.Forbidden, "The user's role does not allow this."),
+    "billing.limit_reached": Problem(errors.Forbidden, "The workspace's plan has no room for this. `limit`, `allowed` and `used` say which and how much.", {"limit": "maxStorageBytes", "allowed": 1073741824, "used": 1073700000}),
+    "request.not_found": Problem(errors.NotFound, "Nothing is served at this address."),
+    "asset.not_found": Problem(errors.NotFound, "There is no such asset. An asset of another workspace answers the same."),
+    "request.method_not_allowed": Problem(errors.MethodNotAllowed, "The address exists, the method does not; `Allow` lists those that do."),
+    "idempotency.in_progress": Problem(errors.Conflict, "A request with this Idempotency-Key is still running. Send it again after `Retry-After`."),
+    "asset.not_uploaded": Problem(errors.Conflict, "The file is not in the store yet. PUT it, then confirm again."),
+    "asset.expired": Problem(errors.Gone, "The upload was not confirmed in time. Ask for a new one."),
+    "request.body_too_large": Problem(errors.TooLarge, "The body has more than 1 MiB. File bytes go to `uploadUrl`, never through the API."),
+    "asset.too_large": Problem(errors.TooLarge, "Files of this kind have at most `maxBytes` bytes.", {"errors": [{"field": "size", "message": "must be at most 10485760"}], "maxBytes": 10485760}),
+    "asset.type_not_allowed": Problem(errors.UnsupportedType, "The extension is not accepted, or the content type is not the one of this extension.", {"errors": [{"field": "contentType", "message": "must be image/png"}]}),
+    "request.validation_failed": Problem(errors.Invalid, "Fields are missing, wrong or unknown; `errors` names each.", _FIELD),
+    "idempotency.key_reused": Problem(errors.Invalid, "This Idempotency-Key was used with another body within 24 hours."),
+    "asset.rejected": Problem(errors.Invalid, "The bytes are not what was announced; `reason` says what differs. The asset stays rejected.", {"reason": "type_mismatch"}),
+    "asset.too_many_pending": Problem(errors.TooMany, "500 uploads of the workspace wait for their bytes. Confirm or delete some."),
+    "internal.error": Problem(KyoraError, "A bug. The log line with this X-Request-Id has the details."),
+    "config.invalid": Problem(errors.ConfigError, "The deployment is not configured. The log names every variable at fault."),
+    "database.unavailable": Problem(errors.Unavailable, "The database cannot be reached. Nothing was half-written; try again after `Retry-After`."),
+    "storage.unavailable": Problem(errors.Unavailable, "The file store does not answer. Try again after `Retry-After`."),
+    "service.unavailable": Problem(errors.Unavailable, "A service behind this one does not answer. Try again after `Retry-After`."),
+}
+# The `local` storage provider's own answers to PUT and GET on a signed URL; never on AWS.
+STORE_PROBLEMS: dict[str, Problem] = {
+    "storage.signature_invalid": Problem(errors.Forbidden, "Key, method, type, length or checksum differ from what was signed."),
+    "storage.url_expired": Problem(errors.Forbidden, "The signed URL is too old."),
+    "storage.not_found": Problem(errors.NotFound, "There is no such file."),
+    "storage.exists": Problem(PreconditionFailed, "There is a file already; a signed URL writes once."),
+    "storage.length_mismatch": Problem(errors.Invalid, "The body is shorter or longer than was signed."),
+    "storage.bad_digest": Problem(errors.Invalid, "The bytes do not have the SHA-256 that was signed."),
+}
+# fmt: on
+
+_SECURED = ("auth.token_missing", "auth.token_invalid", "auth.token_expired", "auth.token_revoked")
+_ALWAYS = ("internal.error", "config.invalid", "database.unavailable", "service.unavailable")
+_BODY = ("request.invalid_json", "request.body_too_large")
+_CREATES = ("request.validation_failed", "idempotency.in_progress", "idempotency.key_reused")
+# What API Gateway answers by itself, without a function: never problem+json on AWS.
+_GATEWAY = {401: "Unauthorized", 429: "Too Many Requests", 500: "Internal Server Error",
+            503: "Service Unavailable"}  # fmt: skip
+# Statuses whose answers say when to come back, always or in some cases.
+_RETRY = {202, 409, 429, 503}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What the types of a route do not say."""
+
+    tag: str
+    summary: str
+    description: str
+    answers: Mapping[int, str]
+    codes: tuple[str, ...] = ()
+    public: bool = False
+    request: Json | None = None
+    example: Json | None = None
+
+
+_SHA256 = "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="
+_ASSET_ID = "ast_01ka2v7mzq3f8t5y0r9dxw6hcb"
+_FILE = {"filename": "mug.png", "contentType": "image/png", "size": 48213, "sha256": _SHA256}
+_TICKET = {
+    "assetId": _ASSET_ID,
+    "uploadUrl": "https://example-bucket.s3.eu-west-1.amazonaws.com/incoming/ws_demo/"
+    f"{_ASSET_ID}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=…",
+    "method": "PUT",
+    "headers": {
+        "Content-Type": "image/png",
+        "If-None-Match": "*",
+        "x-amz-checksum-sha256": _SHA256,
+    },
+    "expiresAt": "2026-11-23T10:10:00Z",
+}
+_ASSET = {
+    "assetId": _ASSET_ID,
+    "status": "ready",
+    "filename": "mug.png",
+    "contentType": "image/png",
+    "size": 48213,
+    "sha256": _SHA256,
+    "width": 800,
+    "height": 600,
+    "createdAt": "2026-11-23T10:00:00Z",
+    "downloadUrl": "https://example-bucket.s3.eu-west-1.amazonaws.com/assets/ws_demo/"
+    f"{_ASSET_ID}/try_01ka2v8c4n0s7g2e5j1k3m6p9q?X-Amz-Signature=…",
+}
+_VERIFYING = {k: v for k, v in _ASSET.items() if k not in ("width", "height", "downloadUrl")}
+_VERIFYING["status"] = "verifying"
+
+# In the order a client meets them; the document keeps it.
+OPERATIONS: dict[str, Operation] = {
+    "request_upload": Operation(
+        "Uploads",
+        "Ask for an upload",
+        "Reserves storage for one file and answers where to PUT it. The URL writes exactly this "
+        "file once: its type, its length, its checksum when `sha256` is given, and nothing over "
+        "an object that is there. It is valid for ten minutes.\n\n"
+        "PUT the bytes to `uploadUrl` with every header of `headers` exactly as given, then "
+        "confirm.",
+        {200: "Where to PUT the file."},
+        (
+            *_CREATES,
+            "billing.limit_reached",
+            "asset.too_large",
+            "asset.type_not_allowed",
+            "asset.too_many_pending",
+        ),
+        request=_FILE | {"purpose": "product_photo"},
+        example=_TICKET,
+    ),
+    "request_uploads": Operation(
+        "Uploads",
+        "Ask for several uploads",
+        "Does the same for up to 50 files. Each file is judged by itself: a refused one has "
+        "`error`, the problem it would have got alone, in its place, and the others have their "
+        "tickets.",
+        {200: "An answer for each file, in the order of the request."},
+        _CREATES,
+        request={
+            "files": [_FILE, {"filename": "logo.svg", "contentType": "image/svg+xml", "size": 900}]
+        },
+        example={
+            "uploads": [
+                _TICKET,
+                {
+                    "error": {
+                        "type": "urn:kyora:problem:asset.type_not_allowed",
+                        "title": "Type not accepted",
+                        "status": 415,
+                        "detail": "Files of this kind are not accepted.",
+                        "code": "asset.type_not_allowed",
+                        "errors": [
+                            {"field": "filename", "message": "this extension is not accepted"}
+                        ],
+                    }
+                },
+            ]
+        },
+    ),
+    "confirm_upload": Operation(
+        "Uploads",
+        "Confirm an upload",
+        "Copies the uploaded bytes to where no client can write, reads them once (length, SHA-256, "
+        "real type, image size) and makes the asset `ready`. Safe to repeat: every repeat has the "
+        "same answer, and an asset becomes ready once.\n\n"
+        "202 means that another request verifies it right now; ask again after `Retry-After`. A "
+        "client that never confirms loses nothing: a minute later the store's own event does it.",
+        {200: "The asset is ready.", 202: "Being verified by another request at this moment."},
+        (
+            "asset.not_found",
+            "asset.not_uploaded",
+            "asset.expired",
+            "asset.rejected",
+            "storage.unavailable",
+        ),
+        example=_ASSET,
+    ),
+    "get_asset": Operation(
+        "Assets",
+        "Read an asset",
+        "The asset in any state. A `ready` one has `downloadUrl`, which is valid for ten to twenty "
+        "minutes, downloads as an attachment and stays the same for ten minutes, so caches work.",
+        {200: "The asset."},
+        ("asset.not_found",),
+        example=_ASSET,
+    ),
+    "delete_asset": Operation(
+        "Assets",
+        "Delete an asset",
+        "Deletes the asset in any state, its file included, and gives its storage back.",
+        {204: "Deleted."},
+        ("asset.not_found",),
+    ),
+    "check_health": Operation(
+        "Service",
+        "Does it work?",
+        "For people and load balancers: asks the database. No token needed.",
+        {200: "It works."},
+        public=True,
+        example={"status": "ok", "database": "ok", "version": __version__},
+    ),
+}
+
+_DESCRIPTION = """\
+Uploads from request to verified bytes. A client asks for an upload, PUTs the file straight to
+the store, and confirms; file bytes never pass through the API.
+
+**Authentication.** `Authorization: Bearer <JWT>` with the claims `userId`, `workspaceId`,
+`authVersion` and `exp`. A role `user` may do everything here.
+
+**Refusals** are `application/problem+json` (RFC 9457) with a stable `code`. `errors` names
+fields. Unknown fields are refused. What API Gateway refuses by itself, such as a request
+without an Authorization header, is its own `{"message": …}`.
+
+**Every answer of a function has `X-Request-Id`**: yours, when you sent one of 8 to 64 letters,
+digits, `-` and `_`; it is in every log line and every event of the request.
+
+**Idempotency-Key** on the two POSTs that create something: the same key and body get the same
+answer for 24 hours.\
+"""
+
+
+@cache
+def functions() -> dict[str, ModuleType]:
+    """Return the module of every function by the name of its folder."""
+    found = {}
+    for path in sorted((ROOT / "functions").glob("*/app.py")):
+        name = path.parent.name
+        spec = importlib.util.spec_from_file_location(f"function_{name}", path)
+        if spec is None or spec.loader is None:
+            raise ImportError(path)
+        found[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found[name])
+    return found
+
+
+def document() -> Json:
+    """Return the whole document; the same code gives the same bytes."""
+    found: dict[str, tuple[str, str, Json]] = {}
+    schemas: Json = {}
+    answers: set[type[BaseModel]] = set()
+    for name, module in functions().items():
+        if not hasattr(module, "app"):
+            continue
+        made = json.loads(module.app.get_openapi_json_schema(title="", version=""))
+        schemas |= made["components"]["schemas"]
+        for route in module.app._static_routes + module.app._dynamic_routes:  # noqa: SLF001
+            operation, method = route.func.__name__, route.method.lower()
+            if operation not in OPERATIONS:
+                raise SystemExit(f"describe {operation} in OPERATIONS of local/openapi.py")
+            path = re.sub(r"<(\w+)>", r"{\1}", route.path)
+            body = _operation(operation, name, made["paths"][path][method])
+            found[operation] = (_camel(path), method, body)
+            answers |= set(_models(typing.get_type_hints(route.func).get("return")))
+    paths: Json = {}
+    for operation in OPERATIONS:
+        path, method, body = found[operation]
+        paths.setdefault(path, {})[method] = body
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Kyora Integrations",
+            "version": __version__,
+            "summary": "Uploads, verified.",
+            "description": _DESCRIPTION,
+        },
+        "servers": [
+            {"url": "/", "description": "The stack that serves this document"},
+            {
+                "url": "https://{api}.execute-api.{region}.amazonaws.com",
+                "description": "A deployed stack: its output ApiUrl",
+                "variables": {"api": {"default": "abc123"}, "region": {"default": "eu-west-1"}},
+            },
+        ],
+        "tags": [
+            {"name": "Uploads", "description": "Ask, PUT, confirm."},
+            {"name": "Assets", "description": "Files that are there."},
+            {"name": "Service", "description": "The deployment itself."},
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(schemas, answers),
+            "headers": _headers(),
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "HS256 with the deployment's secret, or RS256/ES256 of its JWKS.",
+                }
+            },
+        },
+        "x-problems": {
+            code: {"status": p.error.status, "title": p.error.title, "when": p.when}
+            for code, p in sorted(PROBLEMS.items(), key=lambda item: item[1].error.status)
+        },
+    }
+
+
+def _operation(operation: str, function: str, made: Json) -> Json:
+    """Complete what a resolver made of one route."""
+    known = OPERATIONS[operation]
+    body: Json = {
+        "operationId": to_camel(operation),
+        "tags": [known.tag],
+        "summary": known.summary,
+        "description": known.description,
+        "x-function": function,
+        "security": [] if known.public else [{"bearer": []}],
+    }
+    parameters = [_parameter(given) for given in made.get("parameters", [])]
+    if known.request:
+        parameters.append(_IDEMPOTENCY_KEY)
+        body["requestBody"] = made["requestBody"]
+        body["requestBody"]["content"]["application/json"]["example"] = known.request
+    if parameters:
+        body["parameters"] = parameters
+    success = made["responses"]["200"]["content"]
+    codes = known.codes + _ALWAYS + (() if known.public else _SECURED + _BODY)
+    statuses = {PROBLEMS[code].error.status for code in codes} | known.answers.keys()
+    statuses |= _GATEWAY.keys() - ({401} if known.public else set())
+    body["responses"] = {
+        str(status): _success(known, status, success)
+        if status in known.answers
+        else _refusal(status, [code for code in PROBLEMS if code in codes])
+        for status in sorted(statuses)
+    }
+    return body
+
+
+def _parameter(given: Json) -> Json:
+    name = to_camel(given["name"])
+    parameter = {"name": name, "in": given["in"], "required": given["required"]}
+    schema = {key: value for key, value in given["schema"].items() if key != "title"}
+    if name == "assetId":
+        parameter["description"] = "As the request for the upload was answered."
+        schema["pattern"] = "^ast_[0-9a-z]{26}$"
+        parameter["example"] = _ASSET_ID
+    return parameter | {"schema": schema}
+
+
+_IDEMPOTENCY_KEY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Any text that is yours, such as a UUID. The same key and body get the same "
+    "answer for 24 hours.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "example": "5f0c2c1e-6f0a-4c1a-9f57-0a5a3d1f9f10",
+}
+
+
+def _success(known: Operation, status: int, content: Json) -> Json:
+    answer: Json = {"description": known.answers[status], "headers": _header_refs(status)}
+    if status != 204:
+        example = _VERIFYING if status == 202 else known.example
+        answer["content"] = {
+            kind: {"schema": made["schema"], "example": example} for kind, made in content.items()
+        }
+    return answer
+
+
+def _refusal(status: int, codes: list[str]) -> Json:
+    """Describe every refusal with one status: each code, and the gateway's own answer."""
+    mine = [code for code in codes if PROBLEMS[code].error.status == status]
+    content: Json = {}
+    if mine:
+        content["application/problem+json"] = {
+            "schema": {
+                "allOf": [
+                    {"$ref": f"{_REF}Problem"},
+                    {"properties": {"status": {"const": status}, "code": {"enum": mine}}},
+                ]
+            },
+            "examples": {code: {"value": _example(code)} for code in mine},
+        }
+    lines = [f"`{code}`: {PROBLEMS[code].when}" for code in mine]
+    if status in _GATEWAY:
+        content["application/json"] = {
+            "schema": {"$ref": f"{_REF}GatewayRefusal"},
+            "example": {"message": _GATEWAY[status]},
+        }
+        lines.append("API Gateway's own answer: a bare `message`.")
+    if status == 429:
+        # The local front gives the gateway's throttling a code, as an edge on AWS could.
+        content.setdefault("application/problem+json", {"schema": {"$ref": f"{_REF}Problem"}})
+    return {
+        "description": "\n\n".join(lines),
+        "headers": _header_refs(status),
+        "content": content,
+    }
+
+
+def _example(code: str) -> Json:
+    known = PROBLEMS[code]
+    return {
+        "type": f"urn:kyora:problem:{code}",
+        "title": known.error.title,
+        "status": known.error.status,
+        "detail": known.when,
+        "code": code,
+        **known.members,
+        "instance": "/v1/assets/:assetId",
+    }
+
+
+def _header_refs(status: int) -> Json:
+    names = ["X-Request-Id"] + (["Retry-After"] if status in _RETRY else [])
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _headers() -> Json:
+    return {
+        "X-Request-Id": {
+            "description": "The request's id in the logs and in the events it causes.",
+            "schema": {"type": "string"},
+        },
+        "Retry-After": {
+            "description": "Seconds to wait before the same request is worth sending again.",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+    }
+
+
+def _schemas(made: Json, answers: set[type[BaseModel]]) -> Json:
+    """Return the components: requests as made, answers by their fields, and the refusals."""
+    # Answers leave out what is null with a serializer of their own, which hides their fields from
+    # the resolver's schema: take these from the models.
+    inputs: list[tuple[type[BaseModel], Any]] = [
+        (model, "validation") for model in sorted(answers, key=lambda m: m.__name__)
+    ]
+    _, definitions = models_json_schema(inputs, by_alias=True, ref_template=_REF + "{model}")
+    shown = {name: _answer(schema) for name, schema in definitions["$defs"].items()}
+    requests = {
+        name: schema
+        for name, schema in made.items()
+        if name not in shown and not name.endswith("ValidationError")
+    }
+    schemas = {name: _tidy(schema) for name, schema in (requests | shown).items()}
+    schemas["UploadRequest"]["properties"]["sha256"]["anyOf"][0] |= {
+        "pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$",
+        "examples": [_SHA256],
+    }
+    schemas["UploadsRequest"]["properties"]["files"]["items"] = {"$ref": f"{_REF}UploadRequest"}
+    schemas["RefusedUpload"]["properties"]["error"] = {"$ref": f"{_REF}Problem"}
+    schemas["Problem"] = _PROBLEM
+    schemas["GatewayRefusal"] = {
+        "type": "object",
+        "description": "What API Gateway answers by itself, before any function is asked.",
+        "properties": {"message": {"type": ["string", "null"]}},
+        "required": ["message"],
+    }
+    return dict(sorted(schemas.items()))
+
+
+def _answer(schema: Json) -> Json:
+    """Say of an answer's fields: never null, and there unless they may be left out."""
+    schema = json.loads(json.dumps(schema))
+    required = []
+    for name, field_schema in schema.get("properties", {}).items():
+        choices = field_schema.pop("anyOf", None)
+        kept = [c for c in choices or [] if c != {"type": "null"}]
+        if choices and len(kept) == len(choices):
+            field_schema["anyOf"] = kept
+        for choice in kept if choices and len(kept) < len(choices) else []:
+            field_schema.update(choice)
+        if not choices or len(kept) == len(choices):
+            required.append(name)
+        field_schema.pop("default", None)
+    return schema | {"required": required}
+
+
+def _tidy(schema: Any) -> Any:
+    """Drop the titles that repeat a name, and write whole numbers as such."""
+    if isinstance(schema, list):
+        return [_tidy(item) for item in schema]
+    if isinstance(schema, dict):
+        # A property may be called "title"; a schema's own title is a text.
+        return {
+            key: _tidy(value)
+            for key, value in schema.items()
+            if not (key == "title" and isinstance(value, str))
+        }
+    return int(schema) if isinstance(schema, float) and schema.is_integer() else schema
+
+
+_PROBLEM: Json = {
+    "type": "object",
+    "description": "A refusal (RFC 9457). `code` is stable; `title` and `detail` are for people.",
+    "properties": {
+        "type": {"type": "string", "examples": ["urn:kyora:problem:asset.not_found"]},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "description": "The route; not within a batch's answer."},
+        "code": {"type": "string", "pattern": r"^[a-z]+\.[a-z_]+$"},
+        "errors": {
+            "type": "array",
+            "description": "The fields at fault.",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+                "required": ["field", "message"],
+                "additionalProperties": False,
+            },
+        },
+        "limit": {"type": "string", "description": "With `billing.limit_reached`: which limit."},
+        "allowed": {"type": "integer", "description": "With `billing.limit_reached`."},
+        "used": {"type": "integer", "description": "With `billing.limit_reached`."},
+        "maxBytes": {"type": "integer", "description": "With `asset.too_large`."},
+        "reason": {
+            "type": "string",
+            "description": "With `asset.rejected`.",
+            "enum": ["size_mismatch", "checksum_mismatch", "type_mismatch", "bad_content"],
+        },
+    },
+    "required": ["type", "title", "status", "detail", "code"],
+}
+
+
+def _models(hint: Any) -> Iterator[type[BaseModel]]:
+    """Yield the model that a route returns, also when it is inside Response[…]."""
+    if typing.get_origin(hint) is Response:
+        (hint,) = typing.get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        yield hint
+
+
+def _camel(path: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: f"{{{to_camel(found[1])}}}", path)
+
+
+def text() -> str:
+    """Return the document as it is committed."""
+    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> int:
+    """Write the document, or tell with exit code 1 that the committed one is stale."""
+    parser = argparse.ArgumentParser(prog="python -m local.openapi")
+    parser.add_argument("--check", action="store_true", help="only compare")
+    wanted, name = text(), str(DOCUMENT.relative_to(ROOT))
+    kept = DOCUMENT.read_text() if DOCUMENT.exists() else ""
+    if not parser.parse_args().check:
+        DOCUMENT.write_text(wanted)
+        print(f"{name}: {'written' if wanted != kept else 'nothing changed'}")
+        return 0
+    if wanted == kept:
+        return 0
+    lines = difflib.unified_diff(kept.splitlines(), wanted.splitlines(), name, "the code", n=1)
+    print("\n".join([*list(lines)[:60], f"\n{name} is stale: run `make openapi`"]))
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
