@@ -149,7 +149,7 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
     raise Unavailable(f"{service} did not answer.", code="service.unavailable")
 
 
-def secret(environ: Mapping[str, str], arn: str) -> str:
+def secret(arn: str) -> str:
     """Return the text of a secret in Secrets Manager."""
     return str(call("secretsmanager", "GetSecretValue", {"SecretId": arn})["SecretString"])
 

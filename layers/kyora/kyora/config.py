@@ -10,11 +10,10 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from kyora import aws
 from kyora.aws import AwsError
-from kyora.errors import ConfigError
+from kyora.errors import ConfigError, Unavailable
 
 STAGES = ("local", "test", "dev", "staging", "prod")
 _DEVELOPMENT = ("local", "test")
@@ -222,7 +221,12 @@ def settings(*sections: Section) -> Settings:
     kept = _cached.get(sections)
     if kept and time.monotonic() - kept[0] < _MAX_AGE:
         return kept[1]
-    loaded = load(os.environ, sections, partial(aws.secret, os.environ))
+    try:
+        loaded = load(os.environ, sections, aws.secret)
+    except Unavailable:
+        if kept is None:
+            raise
+        loaded = kept[1]  # better an old secret than none: a rotated one is refused and read anew
     _cached[sections] = (time.monotonic(), loaded)
     return loaded
 

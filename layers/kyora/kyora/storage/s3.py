@@ -6,6 +6,7 @@ everything else goes through boto3, loaded at its first use.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 # S3 answers 403 for a missing key to a caller without ListBucket; 409 while two writes race.
-_MISSING = ("404", "403", "NoSuchKey", "NotFound", "Forbidden", "AccessDenied")
+_GONE = ("404", "NoSuchKey", "NotFound")
+_MISSING = (*_GONE, "403", "Forbidden", "AccessDenied")
 _CHANGED = (*_MISSING, "412", "409", "PreconditionFailed", "ConditionalRequestConflict")
 
 _clients: dict[tuple[str, ...], "S3Client"] = {}
@@ -56,17 +58,16 @@ class S3:
     def stat(self, key: str) -> Stat | None:
         """Ask with HEAD. Its checksum is not asked for: some stores echo the client's claim."""
         try:
-            found = self._client().head_object(Bucket=self._settings.s3_bucket, Key=key)
-        except Exception as error:
-            if _code(error) in _MISSING:
-                return None
-            raise _unavailable(error) from error
+            with _answering(key, _MISSING):
+                found = self._client().head_object(Bucket=self._settings.s3_bucket, Key=key)
+        except Changed:
+            return None
         return Stat(found["ContentLength"], found["ETag"])
 
     def copy(self, source: str, target: str, etag: str, content_type: str) -> None:
         """Copy with fresh metadata, so that nothing the client has sent along is kept."""
         bucket = self._settings.s3_bucket
-        try:
+        with _answering(source, _CHANGED):
             self._client().copy_object(
                 Bucket=bucket,
                 Key=target,
@@ -77,29 +78,18 @@ class S3:
                 ContentDisposition="attachment",
                 CacheControl="private, max-age=31536000, immutable",
             )
-        except Exception as error:
-            if _code(error) in _CHANGED:
-                raise Changed(source) from error
-            raise _unavailable(error) from error
 
     def read(self, key: str) -> Iterator[bytes]:
         """Stream the object in chunks of 1 MiB."""
-        try:
+        with _answering(key, _MISSING):
             found = self._client().get_object(Bucket=self._settings.s3_bucket, Key=key)
             yield from found["Body"].iter_chunks(_CHUNK)
-        except Exception as error:
-            if _code(error) in _MISSING:
-                raise Changed(key) from error
-            raise _unavailable(error) from error
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete one by one: they are few, and not every store has the batch call."""
         for key in keys:
-            try:
+            with suppress(Changed), _answering(key, _GONE):
                 self._client().delete_object(Bucket=self._settings.s3_bucket, Key=key)
-            except Exception as error:
-                if _code(error) not in _MISSING:
-                    raise _unavailable(error) from error
 
     def _presign(
         self,
@@ -189,14 +179,20 @@ def _connect(settings: Settings) -> "S3Client":
     )
 
 
-def _code(error: Exception) -> str:
-    """Return S3's error code, or an empty text for anything but an answer of S3."""
-    response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+@contextmanager
+def _answering(key: str, changed: tuple[str, ...]) -> Iterator[None]:
+    """Turn what botocore raises into Changed, for these codes, or Unavailable."""
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code", "") in changed:
+            raise Changed(key) from error
+        raise _unavailable() from error
+    except (BotoCoreError, HTTPClientError, OSError) as error:
+        raise _unavailable() from error
 
 
-def _unavailable(error: Exception) -> Exception:
-    """Return Unavailable for what botocore raises, and any other error as it is (a bug of ours)."""
-    if type(error).__module__.startswith(("botocore", "urllib3")) or isinstance(error, OSError):
-        return Unavailable("The file store does not answer.", code="storage.unavailable")
-    return error
+def _unavailable() -> Unavailable:
+    return Unavailable("The file store does not answer.", code="storage.unavailable")
