@@ -1,8 +1,12 @@
 """The answer a Lambda-backed custom resource owes its stack.
 
+The resource's physical id is a digest of its properties: it changes with them, and so tells
+whatever refers to it in the template that something is new.
+
 Source: AWS CloudFormation User Guide, "Custom resource request and response reference".
 """
 
+import hashlib
 import json
 import urllib.request
 from collections.abc import Callable
@@ -28,7 +32,7 @@ def resource(event: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[
     body = {
         "Status": status,
         "Reason": reason,
-        "PhysicalResourceId": event.get("PhysicalResourceId", event["LogicalResourceId"]),
+        "PhysicalResourceId": _physical_id(event),
         "StackId": event["StackId"],
         "RequestId": event["RequestId"],
         "LogicalResourceId": event["LogicalResourceId"],
@@ -39,3 +43,12 @@ def resource(event: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[
     )
     urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
     return data
+
+
+def _physical_id(event: dict[str, Any]) -> str:
+    """Return the id the resource has from now on; on Delete, the one being deleted."""
+    if event["RequestType"] == "Delete":
+        return str(event["PhysicalResourceId"])
+    properties = json.dumps(event.get("ResourceProperties", {}), sort_keys=True)
+    digest = hashlib.sha256(properties.encode()).hexdigest()
+    return f"{event['LogicalResourceId']}-{digest[:16]}"
