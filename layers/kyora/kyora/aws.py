@@ -141,9 +141,12 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
             status, answer = _post(endpoint, body, headers)
         except _Dropped:
             continue
+        found = _object(answer)
         if status == 200:
-            return dict(json.loads(answer))
-        code = _error_code(answer)
+            if found is not None:
+                return found
+            continue  # a proxy's page: AWS itself did not answer
+        code = str((found or {}).get("__type", "Unknown")).rpartition("#")[2]
         if status < 500 and "Throttl" not in code:
             raise AwsError(status, code)
     raise Unavailable(f"{service} did not answer.", code="service.unavailable")
@@ -151,34 +154,40 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
 
 def secret(arn: str) -> str:
     """Return the text of a secret in Secrets Manager."""
-    return str(call("secretsmanager", "GetSecretValue", {"SecretId": arn})["SecretString"])
+    found = call("secretsmanager", "GetSecretValue", {"SecretId": arn}).get("SecretString")
+    if not isinstance(found, str):
+        raise AwsError(200, "NoSecretString")
+    return found
 
 
 def _post(endpoint: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
     """Post over the kept connection; a failure drops it, so that the next attempt is fresh."""
     import http.client  # 10 ms that a function which only presigns never needs
 
-    connection = _connections.get(endpoint)
-    if connection is None:
-        parts = urlsplit(endpoint)
-        secure = parts.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = _connections[endpoint] = kind(parts.netloc, timeout=_CONNECT_AND_READ)
+    kept = _connections.pop(endpoint, None)
+    parts = urlsplit(endpoint)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kept or kind(parts.netloc, timeout=_CONNECT_AND_READ)
     try:
         connection.request("POST", "/", body, dict(headers))
         response = connection.getresponse()
-        return response.status, response.read()
+        answer = response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
-        _connections.pop(endpoint, None)
         connection.close()
+        # AWS closes what idles; an environment that was frozen learns of it with its next call.
+        if kept and not isinstance(error, TimeoutError):
+            return _post(endpoint, body, headers)
         raise _Dropped from error
+    _connections[endpoint] = connection
+    return answer
 
 
-def _error_code(answer: bytes) -> str:
+def _object(answer: bytes) -> dict[str, object] | None:
     try:
-        return str(json.loads(answer)["__type"]).rpartition("#")[2]
-    except (ValueError, KeyError, TypeError):
-        return "Unknown"
+        found = json.loads(answer)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _signature(

@@ -1,0 +1,105 @@
+"""A real HTTP server on loopback that answers from a script, and keeps what it was asked."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Answer:
+    """What to answer; `drop` hangs up without a word, `close` hangs up after the answer."""
+
+    status: int = 200
+    body: bytes = b"{}"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    drop: bool = False
+    close: bool = False
+
+
+type Script = Callable[[Request], Answer]
+
+
+class Server:
+    """`answer` decides for each request; `requests` is what came, in order."""
+
+    def __init__(self, answer: Script) -> None:
+        self.answer = answer
+        self.requests: list[Request] = []
+        self.connections = 0
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            timeout = 10
+
+            def setup(self) -> None:
+                owner.connections += 1
+                super().setup()
+
+            def _any(self) -> None:
+                length = int(self.headers.get("Content-Length", 0))
+                headers = {k.lower(): v for k, v in self.headers.items()}
+                request = Request(self.command, self.path, headers, self.rfile.read(length))
+                owner.requests.append(request)
+                found = owner.answer(request)
+                time.sleep(found.delay)
+                if found.drop:
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                try:
+                    self.send_response_only(found.status)
+                    for name, value in found.headers.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(found.body)))
+                    self.end_headers()
+                    self.wfile.write(found.body)
+                except OSError:  # the client gave up waiting
+                    self.close_connection = True
+                if found.close:
+                    self.close_connection = True
+
+            do_GET = do_POST = do_PUT = _any  # noqa: N815  # http.server's names
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@contextmanager
+def scripted(answer: Script) -> Iterator[Server]:
+    server = Server(answer)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def in_turn(*answers: Answer) -> Script:
+    """Answer the first request with the first answer, and so on; the last one repeats."""
+    left = list(answers)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
