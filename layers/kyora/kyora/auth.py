@@ -7,11 +7,13 @@ a principal, a refusal, or (when the database was down) the claims for the funct
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kyora import config
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
+from kyora.observability import logger
 from kyora.postgres import transaction
 
 if TYPE_CHECKING:
@@ -19,9 +21,13 @@ if TYPE_CHECKING:
 
 _LEEWAY = 60  # seconds of clock skew
 _JWKS_MAX_AGE, _JWKS_MIN_AGE = 300.0, 30.0  # seconds; an unknown key id refetches after the second
-_ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
+_ALGORITHMS = {("RSA", ""): "RS256", ("EC", "P-256"): "ES256"}  # by kty and crv
 
 _jwks: dict[str, tuple[float, dict[str, "jwt.PyJWK"]]] = {}
+
+
+class _NoJwks(Exception):
+    """The set of keys was not there, or was no set of keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ def authorize(token: str) -> dict[str, str]:
         claims = decode(token)
     except Unauthenticated as refusal:
         return {"refusal": refusal.code}
+    except Unavailable as trouble:
+        return {"unavailable": trouble.code}  # raised here, it would be a bare 500
     try:
         found = load(claims)
     except Unauthenticated as refusal:
@@ -77,10 +85,12 @@ def authorize(token: str) -> dict[str, str]:
 def principal(context: Mapping[str, str]) -> Principal:
     """Return who is asking from the authorizer's context.
 
-    Raises Unauthenticated; an empty context is refused like a bad token.
+    Raises Unauthenticated, also for an empty context, and Unavailable.
     """
     if context.get("refusal"):
         raise refuse(context["refusal"])
+    if context.get("unavailable"):  # for as long as the gateway keeps the authorizer's answer
+        raise Unavailable(code=context["unavailable"], retry_after=60)
     try:
         if context.get("deferred"):
             version = int(context["authVersion"])
@@ -93,7 +103,7 @@ def principal(context: Mapping[str, str]) -> Principal:
 
 
 def decode(token: str) -> Claims:
-    """Verify a token's signature and times. Raises Unauthenticated.
+    """Verify a token's signature and times. Raises Unauthenticated and Unavailable.
 
     Each key has one algorithm: HS256 for our secrets, RS256 or ES256 for a key of the JWKS.
     """
@@ -101,7 +111,7 @@ def decode(token: str) -> Claims:
 
     try:
         header = jwt.get_unverified_header(token)
-    except jwt.InvalidTokenError:
+    except (jwt.InvalidTokenError, ValueError):
         raise refuse("auth.token_invalid") from None
     keys: list[Any]
     if header.get("alg") == "HS256":
@@ -117,7 +127,7 @@ def decode(token: str) -> Claims:
             raise refuse("auth.token_expired") from None
         except jwt.InvalidSignatureError:
             continue
-        except (jwt.InvalidTokenError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError):
             raise refuse("auth.token_invalid") from None
     raise refuse("auth.token_invalid")
 
@@ -190,23 +200,32 @@ def _jwk(key_id: str) -> "jwt.PyJWK | None":
     if age > _JWKS_MAX_AGE or (key_id not in keys and age > _JWKS_MIN_AGE):
         try:
             keys = _fetch_jwks(url)
-        except (OSError, ValueError) as error:
+        except _NoJwks as error:
+            logger().warning("signing keys not fetched", extra={"kept": len(keys)})
             if not keys:
-                raise Unavailable("The signing keys cannot be fetched.") from error
+                raise Unavailable(
+                    "The signing keys cannot be fetched.", code="auth.keys_unavailable"
+                ) from error
         _jwks[url] = (time.monotonic(), keys)
     return keys.get(key_id)
 
 
 def _fetch_jwks(url: str) -> dict[str, "jwt.PyJWK"]:
+    """Fetch the set, without the keys that are not for us. Raises _NoJwks."""
     import urllib.request
+    from http.client import HTTPException
 
     import jwt
 
-    with urllib.request.urlopen(url, timeout=3) as response:  # noqa: S310  # checked by config
-        listed = json.loads(response.read(1 << 20))["keys"]
+    try:
+        with urllib.request.urlopen(url, timeout=3) as response:  # noqa: S310  # checked by config
+            listed = [dict(entry) for entry in json.loads(response.read(1 << 20))["keys"]]
+    except (OSError, HTTPException, ValueError, TypeError, KeyError) as error:
+        raise _NoJwks from error
     found = {}
     for entry in listed:
-        algorithm = _ALGORITHMS.get(entry.get("kty", ""))
+        algorithm = _ALGORITHMS.get((str(entry.get("kty")), str(entry.get("crv", ""))))
         if algorithm and entry.get("alg", algorithm) == algorithm and entry.get("use") != "enc":
-            found[str(entry.get("kid", ""))] = jwt.PyJWK(entry, algorithm)
+            with suppress(jwt.PyJWTError):  # one broken key does not lock everybody out
+                found[str(entry.get("kid", ""))] = jwt.PyJWK(entry, algorithm)
     return found

@@ -1,0 +1,574 @@
+"""Who is asking: every way a token can be wrong, and the user behind a right one."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from kyora import auth, config, postgres
+from kyora.auth import Claims, Principal
+from kyora.errors import Forbidden, Unauthenticated, Unavailable
+from tests.scripted import Answer, Server, scripted
+from tests.unit.functions import CONTEXT, call, event, function
+
+SECRET = "a secret of at least thirty-two bytes"
+OLD = "an older secret, thirty-two bytes too"
+USER = {"userId": "usr_demo_admin", "workspaceId": "ws_demo", "authVersion": 1}
+RSA = rsa.generate_private_key(65537, 2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+P384 = ec.generate_private_key(ec.SECP384R1())
+
+
+def token(
+    key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, **claims: object
+) -> str:
+    found = {"exp": int(time.time()) + 600, **USER, **claims}
+    payload = {name: value for name, value in found.items() if value is not ...}
+    return jwt.encode(payload, key, algorithm, headers={"kid": kid} if kid else None)
+
+
+def part(value: object) -> str:
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def signed_by_hand(header: object, payload: object, key: bytes) -> str:
+    """What a library refuses to make."""
+    text = f"{part(header)}.{part(payload)}"
+    return f"{text}.{part(hmac.digest(key, text.encode(), hashlib.sha256))}"
+
+
+def refusal_of(found: str) -> str:
+    with pytest.raises(Unauthenticated) as refusal:
+        auth.decode(found)
+    return refusal.value.code
+
+
+@pytest.fixture(autouse=True)
+def configured(environment: pytest.MonkeyPatch) -> Iterator[None]:
+    auth._jwks.clear()
+    yield
+    auth._jwks.clear()
+
+
+@pytest.fixture
+def variables(environment: pytest.MonkeyPatch) -> Any:
+    def change(**values: str) -> None:
+        for name, value in values.items():
+            environment.setenv(name, value)
+        config.forget()
+
+    return change
+
+
+# ---- HS256
+
+
+def test_a_good_token_says_who_asks() -> None:
+    assert auth.decode(token()) == Claims("usr_demo_admin", "ws_demo", 1)
+
+
+def test_any_of_the_configured_secrets_verifies(variables: Any) -> None:
+    variables(AUTH_JWT_SECRET=json.dumps([SECRET, OLD]))
+    for key in (SECRET, OLD):
+        assert auth.decode(token(key)).user_id == "usr_demo_admin"
+    assert refusal_of(token("a third secret of thirty-two bytes or more")) == "auth.token_invalid"
+    variables(AUTH_JWT_SECRET=json.dumps([SECRET]))
+    assert refusal_of(token(OLD)) == "auth.token_invalid"
+
+
+def test_a_token_of_the_old_secret_that_expired_is_expired(variables: Any) -> None:
+    variables(AUTH_JWT_SECRET=json.dumps([SECRET, OLD]))
+    assert refusal_of(token(OLD, exp=int(time.time()) - 3600)) == "auth.token_expired"
+
+
+@pytest.mark.parametrize(
+    ("claim", "offset", "code"),
+    [
+        ("exp", -55, ""),
+        ("exp", -65, "auth.token_expired"),
+        ("nbf", 55, ""),
+        ("nbf", 65, "auth.token_invalid"),
+        ("iat", 55, ""),
+        ("iat", 65, "auth.token_invalid"),
+    ],
+)
+def test_clocks_may_differ_by_a_minute(claim: str, offset: int, code: str) -> None:
+    found = token(**{claim: int(time.time()) + offset})
+    if code:
+        assert refusal_of(found) == code
+    else:
+        assert auth.decode(found).user_id == "usr_demo_admin"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": ...},
+        {"exp": "soon"},
+        {"exp": None},
+        {"exp": True},
+        {"exp": [9_999_999_999]},
+        {"userId": ...},
+        {"userId": 7},
+        {"userId": None},
+        {"userId": ["usr_demo_admin"]},
+        {"workspaceId": ...},
+        {"workspaceId": {"$ne": ""}},
+        {"authVersion": ...},
+        {"authVersion": "1"},
+        {"authVersion": True},
+        {"authVersion": 1.0},
+    ],
+    ids=str,
+)
+def test_a_claim_that_is_missing_or_of_another_type_is_refused(claims: dict[str, Any]) -> None:
+    payload = {"exp": int(time.time()) + 600, **USER, **claims}
+    payload = {name: value for name, value in payload.items() if value is not ...}
+    found = signed_by_hand({"alg": "HS256", "typ": "JWT"}, payload, SECRET.encode())
+    assert refusal_of(found) in ("auth.token_invalid", "auth.token_expired")
+
+
+@pytest.mark.parametrize(
+    ("configured", "claims", "good"),
+    [
+        ({}, {"iss": "anybody", "aud": "anything"}, True),
+        ({"AUTH_ISSUER": "https://id"}, {"iss": "https://id"}, True),
+        ({"AUTH_ISSUER": "https://id"}, {"iss": "https://id.evil"}, False),
+        ({"AUTH_ISSUER": "https://id"}, {"iss": ["https://id"]}, False),
+        ({"AUTH_ISSUER": "https://id"}, {}, False),
+        ({"AUTH_AUDIENCE": "kyora"}, {"aud": "kyora"}, True),
+        ({"AUTH_AUDIENCE": "kyora"}, {"aud": ["other", "kyora"]}, True),
+        ({"AUTH_AUDIENCE": "kyora"}, {"aud": "kyora2"}, False),
+        ({"AUTH_AUDIENCE": "kyora"}, {"aud": 7}, False),
+        ({"AUTH_AUDIENCE": "kyora"}, {}, False),
+    ],
+    ids=str,
+)
+def test_issuer_and_audience_are_checked_when_configured(
+    configured: dict[str, str], claims: dict[str, Any], good: bool, variables: Any
+) -> None:
+    variables(**configured)
+    payload = {"exp": int(time.time()) + 600, **USER, **claims}
+    found = signed_by_hand({"alg": "HS256"}, payload, SECRET.encode())
+    if good:
+        assert auth.decode(found).workspace_id == "ws_demo"
+    else:
+        assert refusal_of(found) == "auth.token_invalid"
+
+
+PAYLOAD = {"exp": 9_999_999_999, **USER}
+GARBAGE = {
+    "nothing": "",
+    "a word": "word",
+    "two dots": "..",
+    "four parts": "a.b.c.d",
+    "spaces": "  .  .  ",
+    "no base64": "!!!.???.***",
+    "no JSON": f"{part(b'{')}.{part(b'{}')}.x",
+    "a header that is a list": f"{part([])}.{part(PAYLOAD)}.x",
+    "a header nested deep": f"{part(b'[' * 100_000)}.{part(PAYLOAD)}.x",
+    "a megabyte": "a" * (1 << 20),
+    "a megabyte in parts": f"{part({'alg': 'HS256'})}.{'a' * (1 << 20)}.x",
+    "a lone surrogate": "\ud800.a.b",
+    "other letters": "ключ.ключ.ключ",
+    "NUL": "\x00.\x00.\x00",
+    "no algorithm": f"{part({})}.{part(PAYLOAD)}.",
+    "alg none": f"{part({'alg': 'none'})}.{part(PAYLOAD)}.",
+    "alg NONE": f"{part({'alg': 'NONE'})}.{part(PAYLOAD)}.",
+    "alg none, signed": signed_by_hand({"alg": "none"}, PAYLOAD, SECRET.encode()),
+    "alg a number": signed_by_hand({"alg": 5}, PAYLOAD, SECRET.encode()),
+    "alg a list": signed_by_hand({"alg": ["HS256"]}, PAYLOAD, SECRET.encode()),
+    "HS384": jwt.encode(PAYLOAD, SECRET + SECRET, "HS384"),
+    "HS512 by the right secret": jwt.encode(PAYLOAD, SECRET * 2, "HS512"),
+    "a detached payload": signed_by_hand(
+        {"alg": "HS256", "b64": False, "crit": ["b64"]}, PAYLOAD, SECRET.encode()
+    ),
+    "an unknown critical header": signed_by_hand(
+        {"alg": "HS256", "crit": ["x"], "x": 1}, PAYLOAD, SECRET.encode()
+    ),
+    "a payload that is a list": signed_by_hand({"alg": "HS256"}, [1], SECRET.encode()),
+    "an empty signature": f"{part({'alg': 'HS256'})}.{part(PAYLOAD)}.",
+    "another's signature": signed_by_hand({"alg": "HS256"}, PAYLOAD, b"x" * 32),
+    "an empty key": signed_by_hand({"alg": "HS256"}, PAYLOAD, b""),
+    "a key of its own": signed_by_hand(
+        {"alg": "HS256", "jwk": {"kty": "oct", "k": part(b"x" * 32)}}, PAYLOAD, b"x" * 32
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_what_is_no_token_of_ours_is_refused_and_nothing_else(name: str) -> None:
+    started = time.monotonic()
+    assert refusal_of(GARBAGE[name]) == "auth.token_invalid"
+    assert time.monotonic() - started < 1
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.text(max_size=60) | st.builds(".".join, st.lists(st.text("aeyJ-_=", max_size=20))))
+def test_no_text_makes_the_verifier_stumble(text: str) -> None:
+    assert refusal_of(text) == "auth.token_invalid"
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_a_token_with_one_character_changed_is_refused(data: st.DataObject) -> None:
+    found = signed_by_hand({"alg": "HS256", "typ": "JWT"}, PAYLOAD, SECRET.encode())
+    place = data.draw(st.integers(0, len(found) - 2))  # the last one holds two spare bits
+    letter = data.draw(st.sampled_from("ABab01-_.").filter(lambda c: c != found[place]))
+    changed = found[:place] + letter + found[place + 1 :]
+    assert refusal_of(changed) == "auth.token_invalid"
+
+
+# ---- a JWKS
+
+
+def jwk(key: Any, kid: str, **members: str) -> dict[str, Any]:
+    made = (ECAlgorithm if hasattr(key, "curve") else RSAAlgorithm).to_jwk(key.public_key())
+    return {**json.loads(made), "kid": kid, **members}
+
+
+class Keys:
+    """A JWKS that can be changed and taken down."""
+
+    def __init__(self) -> None:
+        self.keys: list[Any] = [jwk(RSA, "r1", use="sig", alg="RS256"), jwk(EC, "e1")]
+        self.answer: Answer | None = None
+        self.server: Server
+
+    def __call__(self, _: object) -> Answer:
+        return self.answer or Answer(body=json.dumps({"keys": self.keys}).encode())
+
+    @property
+    def fetches(self) -> int:
+        return len(self.server.requests)
+
+
+@pytest.fixture
+def jwks(variables: Any) -> Iterator[Keys]:
+    keys = Keys()
+    with scripted(keys) as keys.server:
+        variables(AUTH_JWKS_URL=f"{keys.server.url}/jwks.json")
+        yield keys
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let time pass for the cache of keys."""
+    ahead = [0.0]
+
+    class Time:
+        time = staticmethod(time.time)
+
+        @staticmethod
+        def monotonic() -> float:
+            return time.monotonic() + ahead[0]
+
+    monkeypatch.setattr(auth, "time", Time)
+
+    def pass_by(seconds: float) -> None:
+        ahead[0] += seconds
+
+    return pass_by
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm", "kid"), [(RSA, "RS256", "r1"), (EC, "ES256", "e1"), (SECRET, "HS256", "")]
+)
+def test_a_key_of_the_set_verifies_beside_our_own_secret(
+    key: Any, algorithm: str, kid: str, jwks: Keys
+) -> None:
+    assert auth.decode(token(key, algorithm, kid)).user_id == "usr_demo_admin"
+
+
+def test_the_set_is_fetched_once_for_many_tokens(jwks: Keys) -> None:
+    for _ in range(5):
+        auth.decode(token(RSA, "RS256", "r1"))
+        auth.decode(token(EC, "ES256", "e1"))
+    assert jwks.fetches == 1
+
+
+def test_our_own_secrets_never_ask_for_the_set(jwks: Keys) -> None:
+    auth.decode(token())
+    assert jwks.fetches == 0
+
+
+def test_a_set_alone_needs_no_secret(jwks: Keys, environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("AUTH_JWT_SECRET")
+    config.forget()
+    assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+    assert refusal_of(token()) == "auth.token_invalid"
+
+
+PEM = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+DER = RSA.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(signed_by_hand({"alg": "HS256", "kid": "r1"}, PAYLOAD, PEM), id="PEM as key"),
+        pytest.param(
+            signed_by_hand({"alg": "HS256", "kid": "r1"}, PAYLOAD, PEM.strip()), id="PEM stripped"
+        ),
+        pytest.param(signed_by_hand({"alg": "HS256", "kid": "r1"}, PAYLOAD, DER), id="DER as key"),
+        pytest.param(
+            signed_by_hand({"alg": "RS256", "kid": "r1"}, PAYLOAD, PEM), id="RS256 by HMAC"
+        ),
+        pytest.param(token(RSA, "RS256", "e1"), id="RS256 under an EC key's id"),
+        pytest.param(token(EC, "ES256", "r1"), id="ES256 under an RSA key's id"),
+        pytest.param(token(RSA, "RS512", "r1"), id="RS512"),
+        pytest.param(token(RSA, "PS256", "r1"), id="PS256"),
+        pytest.param(token(P384, "ES384", "e1"), id="ES384"),
+        pytest.param(f"{part({'alg': 'none', 'kid': 'r1'})}.{part(PAYLOAD)}.", id="none"),
+        pytest.param(token(RSA, "RS256"), id="no kid"),
+        pytest.param(token(rsa.generate_private_key(65537, 2048), "RS256", "r1"), id="another key"),
+        pytest.param(signed_by_hand({"alg": "RS256", "kid": ["r1"]}, PAYLOAD, PEM), id="kid list"),
+    ],
+)
+def test_an_algorithm_belongs_to_its_key(found: str, jwks: Keys) -> None:
+    assert refusal_of(found) == "auth.token_invalid"
+
+
+BROKEN = {
+    "no numbers": {"kty": "RSA", "kid": "x"},
+    "bad numbers": {"kty": "RSA", "kid": "x", "n": "!", "e": "!"},
+    "no point": {"kty": "EC", "kid": "x", "crv": "P-256", "x": "", "y": ""},
+    "symmetric": {"kty": "oct", "kid": "x", "k": part(b"x" * 32)},
+    "no type": {"kid": "x"},
+    "a type that is a list": {"kty": ["RSA"], "kid": "x"},
+    "another curve": jwk(P384, "x"),
+    "for encryption": jwk(RSA, "x", use="enc"),
+    "another algorithm": jwk(RSA, "x", alg="RS512"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_key_that_is_not_for_us_locks_nobody_out(name: str, jwks: Keys) -> None:
+    jwks.keys.insert(0, BROKEN[name])
+    assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+    by_hand = signed_by_hand({"alg": "HS256", "kid": "x"}, PAYLOAD, b"x" * 32)
+    assert refusal_of(by_hand) == "auth.token_invalid"
+    assert refusal_of(token(RSA, "RS256", "x")) == "auth.token_invalid"
+
+
+def test_a_new_key_is_found_half_a_minute_later_at_the_latest(jwks: Keys, clock: Any) -> None:
+    auth.decode(token(RSA, "RS256", "r1"))
+    new = rsa.generate_private_key(65537, 2048)
+    jwks.keys = [jwk(new, "r2")]
+    assert refusal_of(token(new, "RS256", "r2")) == "auth.token_invalid"  # within half a minute
+    clock(31)
+    assert auth.decode(token(new, "RS256", "r2")).user_id == "usr_demo_admin"
+    assert refusal_of(token(RSA, "RS256", "r1")) == "auth.token_invalid"
+
+
+def test_a_key_taken_back_is_refused_after_five_minutes(jwks: Keys, clock: Any) -> None:
+    auth.decode(token(RSA, "RS256", "r1"))
+    jwks.keys = [jwk(EC, "e1")]
+    clock(301)
+    assert refusal_of(token(RSA, "RS256", "r1")) == "auth.token_invalid"
+
+
+def test_unknown_key_ids_cannot_make_us_hammer_the_issuer(jwks: Keys, clock: Any) -> None:
+    auth.decode(token(RSA, "RS256", "r1"))
+    for number in range(50):
+        refusal_of(token(RSA, "RS256", f"guess-{number}"))
+    assert jwks.fetches == 1
+    clock(31)
+    for number in range(50):
+        refusal_of(token(RSA, "RS256", f"again-{number}"))
+    assert jwks.fetches == 2
+
+
+DOWN = {
+    "an error": Answer(500),
+    "no JSON": Answer(body=b"<html>"),
+    "another JSON": Answer(body=b"[]"),
+    "no keys": Answer(body=b'{"error": "no"}'),
+    "keys that are none": Answer(body=b'{"keys": [1]}'),
+    "a hang-up": Answer(drop=True),
+}
+
+
+@pytest.mark.parametrize("fault", DOWN)
+def test_keys_once_known_outlive_their_issuer(fault: str, jwks: Keys, clock: Any) -> None:
+    auth.decode(token(RSA, "RS256", "r1"))
+    jwks.answer = DOWN[fault]
+    clock(301)
+    for _ in range(3):
+        assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+    assert jwks.fetches == 2  # and it is not asked again at once
+
+
+@pytest.mark.parametrize("fault", DOWN)
+def test_without_keys_the_authorizer_still_answers_and_the_function_says_503(
+    fault: str, jwks: Keys
+) -> None:
+    jwks.answer = DOWN[fault]
+    context = auth.authorize(token(RSA, "RS256", "r1"))
+    assert context == {"unavailable": "auth.keys_unavailable"}
+    with pytest.raises(Unavailable) as trouble:
+        auth.principal(context)
+    assert trouble.value.headers["Retry-After"] == "60"
+    jwks.answer = None
+    assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+
+
+# ---- the user behind the token
+
+
+def test_the_user_is_looked_up(database: str) -> None:
+    assert auth.authorize(token(userId="usr_demo_member")) == {
+        "userId": "usr_demo_member",
+        "workspaceId": "ws_demo",
+        "role": "user",
+        "locale": "ar",
+    }
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"userId": "usr_nobody"},
+        {"userId": ""},
+        {"userId": "' OR 1=1 --"},
+        {"workspaceId": "ws_other"},
+        {"workspaceId": "ws_nowhere"},
+        {"userId": "usr_other"},
+        {"authVersion": 0},
+        {"authVersion": 2},
+        {"authVersion": -(2**80)},
+    ],
+    ids=str,
+)
+def test_unknown_foreign_and_stale_are_one_and_the_same_refusal(
+    claims: dict[str, Any], database: str
+) -> None:
+    assert auth.authorize(token(**claims)) == {"refusal": "auth.token_revoked"}
+
+
+def test_a_deleted_user_is_refused(database: str) -> None:
+    assert auth.authorize(token())["role"] == "admin"
+    with postgres.transaction() as tx:
+        tx.run("UPDATE app_user SET deleted_at = now() WHERE id = 'usr_demo_admin'")
+    assert auth.authorize(token()) == {"refusal": "auth.token_revoked"}
+
+
+def test_raising_auth_version_signs_everybody_out(database: str) -> None:
+    with postgres.transaction() as tx:
+        tx.run("UPDATE app_user SET auth_version = 2 WHERE id = 'usr_demo_admin'")
+    assert auth.authorize(token()) == {"refusal": "auth.token_revoked"}
+    assert auth.authorize(token(authVersion=2))["role"] == "admin"
+
+
+def test_while_the_database_is_down_the_function_looks_itself(
+    database: str, variables: Any
+) -> None:
+    variables(DATABASE_URL="postgresql://127.0.0.1:9/nowhere")
+    postgres.close()
+    context = auth.authorize(token(userId="usr_demo_member"))
+    assert context == {
+        "deferred": "true",
+        "userId": "usr_demo_member",
+        "workspaceId": "ws_demo",
+        "authVersion": "1",
+    }
+    with pytest.raises(Unavailable):
+        auth.principal(context)
+    variables(DATABASE_URL=database)
+    assert auth.principal(context) == Principal("usr_demo_member", "ws_demo", "user", "ar")
+    with pytest.raises(Unauthenticated):
+        auth.principal(context | {"authVersion": "2"})
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {},
+        {"userId": "usr_demo_admin"},
+        {"userId": "usr_demo_admin", "workspaceId": "ws_demo"},
+        {"refusal": "auth.token_expired", "userId": "usr_demo_admin", "workspaceId": "ws_demo"},
+        {"deferred": "true"},
+    ],
+    ids=str,
+)
+def test_half_a_context_is_nobody(context: dict[str, str]) -> None:
+    with pytest.raises(Unauthenticated):
+        auth.principal(context)
+
+
+def test_roles() -> None:
+    admin, user = (Principal("usr", "ws", role, "en") for role in ("admin", "user"))
+    admin.require("admin")
+    admin.require("user")
+    user.require("user")
+    with pytest.raises(Forbidden):
+        user.require("admin")
+    with pytest.raises(Forbidden):
+        Principal("usr", "ws", "owner", "en").require("user")
+
+
+# ---- the function
+
+
+def authorizer_event(header: str | None) -> dict[str, Any]:
+    return {
+        "version": "2.0",
+        "type": "REQUEST",
+        "routeArn": "arn:aws:execute-api:eu-west-1:1:api/$default/GET/v1/assets/x",
+        "identitySource": [header],
+        "routeKey": "GET /v1/assets/{assetId}",
+        "headers": {} if header is None else {"authorization": header},
+        "requestContext": {"requestId": "authorizer-request"},
+    }
+
+
+def authorized(header: str | None) -> dict[str, Any]:
+    answer: dict[str, Any] = function("authorize_request").handler(
+        authorizer_event(header), CONTEXT
+    )
+    return answer
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER   "])
+def test_the_authorizer_passes_on_who_asks(scheme: str, database: str) -> None:
+    answer = authorized(scheme + token())
+    assert answer["isAuthorized"] is True
+    assert answer["context"]["workspaceId"] == "ws_demo"
+    assert all(isinstance(value, str) for value in answer["context"].values())
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Token x", "x" * 9000]
+)
+def test_a_header_without_a_bearer_token_is_a_refusal_for_the_function_to_answer(
+    header: str | None, database: str
+) -> None:
+    answer = authorized(header)
+    assert answer == {"isAuthorized": True, "context": {"refusal": "auth.token_invalid"}}
+    status, body, headers = call(
+        "manage_asset",
+        event("GET /v1/assets/{assetId}", authorizer=answer["context"], assetId="ast_x"),
+    )
+    assert (status, body["code"]) == (401, "auth.token_invalid")
+    assert headers["Content-Type"] == "application/problem+json"
+
+
+def test_the_answer_and_the_log_never_carry_the_token(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for found in (token(), token(exp=1), token(userId="x"), token(OLD), GARBAGE["alg none"]):
+        answer = authorized(f"Bearer {found}")
+        text = json.dumps(answer) + "".join(capsys.readouterr())
+        assert not [piece for piece in found.split(".") if piece and piece in text]
