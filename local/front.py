@@ -18,7 +18,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from yarl import URL
 
 from local import console, storage
-from local.settings import HOST, ROOT, Settings
+from local.settings import HOST, Settings
 
 _GATEWAY_LIMIT = 10 * 1024 * 1024  # what API Gateway takes before it answers 413 by itself
 _WEBHOOK_LIMIT = 6 * 1024 * 1024  # what a function URL takes
@@ -72,7 +72,7 @@ def application(front: Front) -> web.Application:
         return _file(request, _STATIC / "docs.html")
 
     async def openapi(request: web.Request) -> web.StreamResponse:
-        return _file(request, ROOT / "openapi.json")
+        return _file(request, _STATIC / "openapi.json")
 
     async def state(request: web.Request) -> web.StreamResponse:
         found = await asyncio.to_thread(
@@ -188,7 +188,7 @@ def problem(request: web.Request, status: int, *, allow: str = "") -> web.Respon
 
 def not_found(request: web.Request) -> web.Response:
     """Answer an address that nothing serves."""
-    return _problem(request, 404, "request.route_not_found", "Not Found", "No such address.", {})
+    return _problem(request, 404, "request.not_found", "Not Found", "No such address.", {})
 
 
 def _problem(

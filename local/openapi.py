@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, made from the code: `make openapi`, or `--check` whether it is current.
 
-Paths, parameters and schemas come from the functions' own resolvers and models. What types cannot
+Paths, parameters and schemas come from the functions' own routes and models. What types cannot
 say stands here once: PROBLEMS is every refusal, OPERATIONS what each route answers with. A test
 compares both with the code.
 """
@@ -12,14 +12,13 @@ import json
 import re
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from aws_lambda_powertools.event_handler import Response
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
@@ -44,51 +43,142 @@ class Problem:
     members: Json = field(default_factory=dict)
 
 
-_FIELD = {"errors": [{"field": "size", "message": "Input should be greater than 0"}]}
-
-# fmt: off
 PROBLEMS: dict[str, Problem] = {
     "request.invalid_json": Problem(http.BadJson, "The body is not JSON in UTF-8."),
     "auth.token_missing": Problem(errors.Unauthenticated, "There is no Authorization header."),
-    "auth.token_invalid": Problem(errors.Unauthenticated, "The token is not one of ours: signature, issuer, audience or claims are wrong."),
-    "auth.token_expired": Problem(errors.Unauthenticated, "The token's time is over (60 seconds of clock skew are forgiven)."),
-    "auth.token_revoked": Problem(errors.Unauthenticated, "The user is gone, belongs to another workspace, or signed out everywhere."),
+    "auth.token_invalid": Problem(
+        errors.Unauthenticated,
+        "The token is not one of ours: signature, issuer, audience or claims are wrong.",
+    ),
+    "auth.token_expired": Problem(
+        errors.Unauthenticated,
+        "The token's time is over; 60 seconds of clock skew are forgiven.",
+    ),
+    "auth.token_revoked": Problem(
+        errors.Unauthenticated,
+        "The user is gone, belongs to another workspace, or signed out everywhere.",
+    ),
     "auth.forbidden": Problem(errors.Forbidden, "The user's role does not allow this."),
-    "billing.limit_reached": Problem(errors.Forbidden, "The workspace's plan has no room for this. `limit`, `allowed` and `used` say which and how much.", {"limit": "maxStorageBytes", "allowed": 1073741824, "used": 1073700000}),
+    "billing.limit_reached": Problem(
+        errors.Forbidden,
+        "The workspace's plan has no room for this. `limit`, `allowed` and `used` say which"
+        " and how much.",
+        {"limit": "maxStorageBytes", "allowed": 1073741824, "used": 1073700000},
+    ),
     "request.not_found": Problem(errors.NotFound, "Nothing is served at this address."),
-    "asset.not_found": Problem(errors.NotFound, "There is no such asset. An asset of another workspace answers the same."),
-    "request.method_not_allowed": Problem(errors.MethodNotAllowed, "The address exists, the method does not; `Allow` lists those that do."),
-    "idempotency.in_progress": Problem(errors.Conflict, "A request with this Idempotency-Key is still running. Send it again after `Retry-After`."),
-    "asset.not_uploaded": Problem(errors.Conflict, "The file is not in the store yet. PUT it, then confirm again."),
-    "asset.expired": Problem(errors.Gone, "The upload was not confirmed in time. Ask for a new one."),
-    "request.body_too_large": Problem(errors.TooLarge, "The body has more than 1 MiB. File bytes go to `uploadUrl`, never through the API."),
-    "asset.too_large": Problem(errors.TooLarge, "Files of this kind have at most `maxBytes` bytes.", {"errors": [{"field": "size", "message": "must be at most 10485760"}], "maxBytes": 10485760}),
-    "asset.type_not_allowed": Problem(errors.UnsupportedType, "The extension is not accepted, or the content type is not the one of this extension.", {"errors": [{"field": "contentType", "message": "must be image/png"}]}),
-    "request.validation_failed": Problem(errors.Invalid, "Fields are missing, wrong or unknown; `errors` names each.", _FIELD),
-    "idempotency.key_reused": Problem(errors.Invalid, "This Idempotency-Key was used with another body within 24 hours."),
-    "asset.rejected": Problem(errors.Invalid, "The bytes are not what was announced; `reason` says what differs. The asset stays rejected.", {"reason": "type_mismatch"}),
-    "asset.too_many_pending": Problem(errors.TooMany, "500 uploads of the workspace wait for their bytes. Confirm or delete some."),
-    "internal.error": Problem(KyoraError, "A bug. The log line with this X-Request-Id has the details."),
-    "config.invalid": Problem(errors.ConfigError, "The deployment is not configured. The log names every variable at fault."),
-    "database.unavailable": Problem(errors.Unavailable, "The database cannot be reached. Nothing was half-written; try again after `Retry-After`."),
-    "storage.unavailable": Problem(errors.Unavailable, "The file store does not answer. Try again after `Retry-After`."),
-    "service.unavailable": Problem(errors.Unavailable, "A service behind this one does not answer. Try again after `Retry-After`."),
+    "asset.not_found": Problem(
+        errors.NotFound,
+        "There is no such asset. An asset of another workspace answers the same.",
+    ),
+    "request.method_not_allowed": Problem(
+        errors.MethodNotAllowed,
+        "The address exists, the method does not; `Allow` lists those that do.",
+    ),
+    "idempotency.in_progress": Problem(
+        errors.Conflict,
+        "A request with this Idempotency-Key is still running. Send it again after `Retry-After`.",
+    ),
+    "asset.not_uploaded": Problem(
+        errors.Conflict,
+        "The file is not in the store yet. PUT it, then confirm again.",
+    ),
+    "asset.expired": Problem(
+        errors.Gone,
+        "The upload was not confirmed in time. Ask for a new one.",
+    ),
+    "request.body_too_large": Problem(
+        errors.TooLarge,
+        "The body has more than 1 MiB. File bytes go to `uploadUrl`, never through the API.",
+    ),
+    "asset.too_large": Problem(
+        errors.TooLarge,
+        "Files of this kind have at most `maxBytes` bytes.",
+        {
+            "errors": [{"field": "size", "message": "must be at most 10485760"}],
+            "maxBytes": 10485760,
+        },
+    ),
+    "asset.type_not_allowed": Problem(
+        errors.UnsupportedType,
+        "The extension is not accepted, or the content type is not the one of this extension.",
+        {"errors": [{"field": "contentType", "message": "must be image/png"}]},
+    ),
+    "request.validation_failed": Problem(
+        errors.Invalid,
+        "Fields are missing, wrong or unknown; `errors` names each.",
+        {"errors": [{"field": "size", "message": "Input should be greater than 0"}]},
+    ),
+    "idempotency.key_reused": Problem(
+        errors.Invalid,
+        "This Idempotency-Key was used with another body within 24 hours.",
+    ),
+    "asset.rejected": Problem(
+        errors.Invalid,
+        "The bytes are not what was announced; `reason` says what differs. The asset stays "
+        "rejected.",
+        {"reason": "type_mismatch"},
+    ),
+    "asset.too_many_pending": Problem(
+        errors.TooMany,
+        "500 uploads of the workspace wait for their bytes. Confirm or delete some.",
+    ),
+    "internal.error": Problem(
+        KyoraError,
+        "A bug. The log line with this X-Request-Id has the details.",
+    ),
+    "config.invalid": Problem(
+        errors.ConfigError,
+        "The deployment is not configured. The log names every variable at fault.",
+    ),
+    "database.unavailable": Problem(
+        errors.Unavailable,
+        "The database cannot be reached. Nothing was half-written; try again after `Retry-After`.",
+    ),
+    "storage.unavailable": Problem(
+        errors.Unavailable,
+        "The file store does not answer. Try again after `Retry-After`.",
+    ),
+    "service.unavailable": Problem(
+        errors.Unavailable,
+        "A service behind this one does not answer. Try again after `Retry-After`.",
+    ),
 }
 # The `local` storage provider's own answers to PUT and GET on a signed URL; never on AWS.
 STORE_PROBLEMS: dict[str, Problem] = {
-    "storage.signature_invalid": Problem(errors.Forbidden, "Key, method, type, length or checksum differ from what was signed."),
+    "storage.signature_invalid": Problem(
+        errors.Forbidden,
+        "Key, method, type, length or checksum differ from what was signed.",
+    ),
     "storage.url_expired": Problem(errors.Forbidden, "The signed URL is too old."),
     "storage.not_found": Problem(errors.NotFound, "There is no such file."),
-    "storage.exists": Problem(PreconditionFailed, "There is a file already; a signed URL writes once."),
-    "storage.length_mismatch": Problem(errors.Invalid, "The body is shorter or longer than was signed."),
-    "storage.bad_digest": Problem(errors.Invalid, "The bytes do not have the SHA-256 that was signed."),
+    "storage.exists": Problem(
+        PreconditionFailed,
+        "There is a file already; a signed URL writes once.",
+    ),
+    "storage.length_mismatch": Problem(
+        errors.Invalid,
+        "The body is shorter or longer than was signed.",
+    ),
+    "storage.bad_digest": Problem(
+        errors.Invalid,
+        "The bytes do not have the SHA-256 that was signed.",
+    ),
 }
-# fmt: on
 
 _SECURED = ("auth.token_missing", "auth.token_invalid", "auth.token_expired", "auth.token_revoked")
-_ALWAYS = ("internal.error", "config.invalid", "database.unavailable", "service.unavailable")
-_BODY = ("request.invalid_json", "request.body_too_large")
-_CREATES = ("request.validation_failed", "idempotency.in_progress", "idempotency.key_reused")
+_ALWAYS = (
+    "request.body_too_large",
+    "internal.error",
+    "config.invalid",
+    "database.unavailable",
+    "service.unavailable",
+)
+_CREATES = (
+    "request.invalid_json",
+    "request.validation_failed",
+    "idempotency.in_progress",
+    "idempotency.key_reused",
+)
 # What API Gateway answers by itself, without a function: never problem+json on AWS.
 _GATEWAY = {401: "Unauthorized", 429: "Too Many Requests", 500: "Internal Server Error",
             503: "Service Unavailable"}  # fmt: skip
@@ -271,25 +361,25 @@ def functions() -> dict[str, ModuleType]:
 def document() -> Json:
     """Return the whole document; the same code gives the same bytes."""
     found: dict[str, tuple[str, str, Json]] = {}
-    schemas: Json = {}
+    requests: set[type[BaseModel]] = set()
     answers: set[type[BaseModel]] = set()
-    for name, module in functions().items():
-        if not hasattr(module, "app"):
-            continue
-        made = json.loads(module.app.get_openapi_json_schema(title="", version=""))
-        schemas |= made["components"]["schemas"]
-        for route in module.app._static_routes + module.app._dynamic_routes:  # noqa: SLF001
-            operation, method = route.func.__name__, route.method.lower()
-            if operation not in OPERATIONS:
-                raise SystemExit(f"describe {operation} in OPERATIONS of local/openapi.py")
-            path = re.sub(r"<(\w+)>", r"{\1}", route.path)
-            body = _operation(operation, name, made["paths"][path][method])
-            found[operation] = (_camel(path), method, body)
-            answers |= set(_models(typing.get_type_hints(route.func).get("return")))
+    for folder, module in functions().items():
+        for key, route in getattr(module, "ROUTES", {}).items():
+            method, path = key.split(" ")
+            if route.__name__ not in OPERATIONS:
+                raise SystemExit(f"describe {route.__name__} in OPERATIONS of local/openapi.py")
+            hints = typing.get_type_hints(route)
+            answer = _model(hints.pop("return"))
+            body = next((_model(hint) for name, hint in hints.items() if name != "call"), None)
+            requests |= {body} if body else set()
+            answers |= {answer} if answer else set()
+            made = _operation(route.__name__, folder, path, body, answer)
+            found[route.__name__] = (path, method.lower(), made)
     paths: Json = {}
     for operation in OPERATIONS:
-        path, method, body = found[operation]
-        paths.setdefault(path, {})[method] = body
+        path, method, made = found[operation]
+        paths.setdefault(path, {})[method] = made
+    responses = _share(paths)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -313,14 +403,15 @@ def document() -> Json:
         ],
         "paths": paths,
         "components": {
-            "schemas": _schemas(schemas, answers),
+            "schemas": _schemas(requests, answers),
+            "responses": responses,
             "headers": _headers(),
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "HS256 with the deployment's secret, or RS256/ES256 of its JWKS.",
+                    "description": "HS256 with the deployment's secret, or a key of its JWKS.",
                 }
             },
         },
@@ -331,8 +422,14 @@ def document() -> Json:
     }
 
 
-def _operation(operation: str, function: str, made: Json) -> Json:
-    """Complete what a resolver made of one route."""
+def _operation(
+    operation: str,
+    function: str,
+    path: str,
+    request: type[BaseModel] | None,
+    answer: type[BaseModel] | None,
+) -> Json:
+    """Describe one route."""
     known = OPERATIONS[operation]
     body: Json = {
         "operationId": to_camel(operation),
@@ -342,19 +439,18 @@ def _operation(operation: str, function: str, made: Json) -> Json:
         "x-function": function,
         "security": [] if known.public else [{"bearer": []}],
     }
-    parameters = [_parameter(given) for given in made.get("parameters", [])]
-    if known.request:
-        parameters.append(_IDEMPOTENCY_KEY)
-        body["requestBody"] = made["requestBody"]
-        body["requestBody"]["content"]["application/json"]["example"] = known.request
+    parameters = [_PARAMETERS[name] for name in re.findall(r"\{(\w+)\}", path)]
+    if request:
+        parameters.append(_PARAMETERS["Idempotency-Key"])
+        content = {"schema": _reference(request), "example": known.request}
+        body["requestBody"] = {"required": True, "content": {"application/json": content}}
     if parameters:
         body["parameters"] = parameters
-    success = made["responses"]["200"]["content"]
-    codes = known.codes + _ALWAYS + (() if known.public else _SECURED + _BODY)
+    codes = known.codes + _ALWAYS + (() if known.public else _SECURED)
     statuses = {PROBLEMS[code].error.status for code in codes} | known.answers.keys()
     statuses |= _GATEWAY.keys() - ({401} if known.public else set())
     body["responses"] = {
-        str(status): _success(known, status, success)
+        str(status): _success(known, status, answer)
         if status in known.answers
         else _refusal(status, [code for code in PROBLEMS if code in codes])
         for status in sorted(statuses)
@@ -362,35 +458,33 @@ def _operation(operation: str, function: str, made: Json) -> Json:
     return body
 
 
-def _parameter(given: Json) -> Json:
-    name = to_camel(given["name"])
-    parameter = {"name": name, "in": given["in"], "required": given["required"]}
-    schema = {key: value for key, value in given["schema"].items() if key != "title"}
-    if name == "assetId":
-        parameter["description"] = "As the request for the upload was answered."
-        schema["pattern"] = "^ast_[0-9a-z]{26}$"
-        parameter["example"] = _ASSET_ID
-    return parameter | {"schema": schema}
-
-
-_IDEMPOTENCY_KEY: Json = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "Any text that is yours, such as a UUID. The same key and body get the same "
-    "answer for 24 hours.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-    "example": "5f0c2c1e-6f0a-4c1a-9f57-0a5a3d1f9f10",
+_PARAMETERS: dict[str, Json] = {
+    "assetId": {
+        "name": "assetId",
+        "in": "path",
+        "required": True,
+        "description": "From the answer to the request for the upload.",
+        "schema": {"type": "string", "pattern": "^ast_[0-9a-z]{26}$"},
+        "example": _ASSET_ID,
+    },
+    "Idempotency-Key": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "description": "Any text of yours, such as a UUID. The same key and body get the same "
+        "answer for 24 hours.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        "example": "5f0c2c1e-6f0a-4c1a-9f57-0a5a3d1f9f10",
+    },
 }
 
 
-def _success(known: Operation, status: int, content: Json) -> Json:
+def _success(known: Operation, status: int, model: type[BaseModel] | None) -> Json:
     answer: Json = {"description": known.answers[status], "headers": _header_refs(status)}
-    if status != 204:
+    if model:
         example = _VERIFYING if status == 202 else known.example
-        answer["content"] = {
-            kind: {"schema": made["schema"], "example": example} for kind, made in content.items()
-        }
+        content = {"schema": _reference(model), "example": example}
+        answer["content"] = {"application/json": content}
     return answer
 
 
@@ -425,6 +519,22 @@ def _refusal(status: int, codes: list[str]) -> Json:
     }
 
 
+def _share(paths: Json) -> Json:
+    """Move refusals that several routes have in common to one place; return that place."""
+    shared: Json = {}
+    operations = [made for path in paths.values() for made in path.values()]
+    for status in sorted({s for made in operations for s in made["responses"] if s >= "400"}):
+        found = [made["responses"].get(status) for made in operations]
+        common = max((one for one in found if one), key=found.count)
+        if found.count(common) > 1:
+            name = f"Refused{status}"
+            shared[name] = common
+            for made in operations:
+                if made["responses"].get(status) == common:
+                    made["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    return shared
+
+
 def _example(code: str) -> Json:
     known = PROBLEMS[code]
     return {
@@ -456,21 +566,10 @@ def _headers() -> Json:
     }
 
 
-def _schemas(made: Json, answers: set[type[BaseModel]]) -> Json:
-    """Return the components: requests as made, answers by their fields, and the refusals."""
-    # Answers leave out what is null with a serializer of their own, which hides their fields from
-    # the resolver's schema: take these from the models.
-    inputs: list[tuple[type[BaseModel], Any]] = [
-        (model, "validation") for model in sorted(answers, key=lambda m: m.__name__)
-    ]
-    _, definitions = models_json_schema(inputs, by_alias=True, ref_template=_REF + "{model}")
-    shown = {name: _answer(schema) for name, schema in definitions["$defs"].items()}
-    requests = {
-        name: schema
-        for name, schema in made.items()
-        if name not in shown and not name.endswith("ValidationError")
-    }
-    schemas = {name: _tidy(schema) for name, schema in (requests | shown).items()}
+def _schemas(requests: set[type[BaseModel]], answers: set[type[BaseModel]]) -> Json:
+    """Return the components: what is sent, what is answered, and the refusals."""
+    shown = {name: _answer(schema) for name, schema in _definitions(answers).items()}
+    schemas = {name: _tidy(schema) for name, schema in (_definitions(requests) | shown).items()}
     schemas["UploadRequest"]["properties"]["sha256"]["anyOf"][0] |= {
         "pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$",
         "examples": [_SHA256],
@@ -487,9 +586,17 @@ def _schemas(made: Json, answers: set[type[BaseModel]]) -> Json:
     return dict(sorted(schemas.items()))
 
 
+def _definitions(models: set[type[BaseModel]]) -> Json:
+    inputs: list[tuple[type[BaseModel], Any]] = [
+        (model, "validation") for model in sorted(models, key=lambda model: model.__name__)
+    ]
+    _, made = models_json_schema(inputs, by_alias=True, ref_template=_REF + "{model}")
+    definitions: Json = made["$defs"]
+    return definitions
+
+
 def _answer(schema: Json) -> Json:
     """Say of an answer's fields: never null, and there unless they may be left out."""
-    schema = json.loads(json.dumps(schema))
     required = []
     for name, field_schema in schema.get("properties", {}).items():
         choices = field_schema.pop("anyOf", None)
@@ -552,16 +659,15 @@ _PROBLEM: Json = {
 }
 
 
-def _models(hint: Any) -> Iterator[type[BaseModel]]:
-    """Yield the model that a route returns, also when it is inside Response[…]."""
-    if typing.get_origin(hint) is Response:
+def _model(hint: Any) -> type[BaseModel] | None:
+    """Return the model of a hint, also when it is inside Answer[…]."""
+    if typing.get_origin(hint) is http.Answer:
         (hint,) = typing.get_args(hint)
-    if isinstance(hint, type) and issubclass(hint, BaseModel):
-        yield hint
+    return hint if isinstance(hint, type) and issubclass(hint, BaseModel) else None
 
 
-def _camel(path: str) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: f"{{{to_camel(found[1])}}}", path)
+def _reference(model: type[BaseModel]) -> Json:
+    return {"$ref": f"{_REF}{model.__name__}"}
 
 
 def text() -> str:
