@@ -1,0 +1,329 @@
+"""Run a built function under the real Lambda runtime, without Docker: `make invoke F=…`.
+
+The Runtime Interface Emulator ships inside the aws-sam-cli wheel; it speaks the Runtime API that
+awslambdaric speaks in Lambda, so init, time-outs and the log lines are true. The function sees
+what Lambda would give it: its own code, its layers, and boto3 from the runtime. Nothing of this
+project's virtual environment is on its path, so a package missing in a layer is missing here.
+"""
+
+import argparse
+import http.client
+import importlib.util
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from types import TracebackType
+from typing import IO, Any, Self
+
+import psutil
+
+from local import process, settings, template
+from local.deploy import BUILD
+from local.progress import Trouble, complain, say
+from local.settings import ROOT
+
+# What Lambda's own image brings along.
+_RUNTIME = (
+    *("awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"),
+    *("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3"),
+)
+_PATH = "/2015-03-31/functions/function/invocations"
+_INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)")
+_INVOKE = re.compile(r"INVOKE RTDONE\(status: \w+.*duration: ([\d.]+)ms")
+
+
+@dataclass
+class Running:
+    """A started execution environment. It initialises at its first invocation, as in Lambda."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    timeout: float
+    lines: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def invoke(self, event: object) -> Any:
+        """Return what the handler answers; an error is an answer with `errorMessage`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout + 15)
+        try:
+            connection.request(
+                "POST", _PATH, json.dumps(event), {"Content-Type": "application/json"}
+            )
+            body = connection.getresponse().read()
+        finally:
+            connection.close()
+        try:
+            return json.loads(body)
+        except ValueError:  # "Task timed out after 3.00 seconds" is a bare text
+            return {"errorMessage": body.decode(errors="replace").strip()}
+
+    def init_milliseconds(self) -> float:
+        """Return how long the (last) init took; REPORT's own "Init Duration" is wrong here."""
+        return self._figure(_INIT)
+
+    def invoke_milliseconds(self) -> float:
+        """Return how long the runtime took for the last invocation."""
+        return self._figure(_INVOKE)
+
+    def resident_megabytes(self) -> float:
+        """Return the memory that the function's process holds now."""
+        [runtime] = psutil.Process(self.process.pid).children()
+        return float(runtime.memory_info().rss) / 1e6
+
+    def log(self) -> list[str]:
+        """Return what the function printed, and START, END and REPORT; not the emulator's notes."""
+        return [line for line in self.lines if "(rapid)" not in line]
+
+    def stop(self) -> None:
+        """End the emulator and the function in it."""
+        family: list[psutil.Process] = []
+        with suppress(psutil.Error):
+            # The emulator gives the runtime a process group of its own.
+            family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for left in family:
+            with suppress(psutil.Error):
+                left.kill()
+
+    def _figure(self, pattern: re.Pattern[str]) -> float:
+        # The line is written just after the answer.
+        for _ in range(100):
+            found = [m[1] for line in tuple(self.lines) if (m := pattern.search(line))]
+            if found:
+                return float(found[-1])
+            time.sleep(0.01)
+        raise Trouble(f"the runtime told no {pattern.pattern}: {self.lines[-5:]}")
+
+
+def start(function: str, env: Mapping[str, str], *, timeout: float | None = None) -> Running:
+    """Start a built function (`confirm_upload`); `env` wins over the template's variables."""
+    described = template.read()
+    logical = template.logical_id(function)
+    known = template.functions(described)
+    if logical not in known:
+        names = ", ".join(sorted(template.folder(name) for name in known))
+        raise Trouble(f"there is no function {function!r}; there are {names}")
+    properties = known[logical]
+    layers = [BUILD / layer["Ref"] / "python" for layer in properties["Layers"]]
+    defaults = template.resolve(properties["Environment"], described)
+    return start_folder(
+        BUILD / logical,
+        layers,
+        {name: str(value) for name, value in defaults.items()} | dict(env),
+        name=template.resolve(properties["FunctionName"], described),
+        timeout=timeout or properties["Timeout"],
+        memory=template.resolve(properties["MemorySize"], described),
+    )
+
+
+def start_folder(
+    code: Path,
+    layers: list[Path],
+    env: Mapping[str, str],
+    *,
+    name: str,
+    timeout: float,
+    memory: int = 512,
+) -> Running:
+    """Start `app.handler` of a folder with these layers."""
+    for needed in (code / "app.py", *layers):
+        if not needed.exists():
+            raise Trouble(f"{needed.relative_to(ROOT)} is not built; run `make build`")
+    port, api_port = _free_ports(2)
+    # As in Lambda: the function's code, its layers, then what the runtime brings along.
+    path = [code, *layers, runtime()]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "PYTHONPATH": os.pathsep.join(map(str, path)),
+        "PYTHONDONTWRITEBYTECODE": "1",  # /opt and /var/task cannot be written to
+        "PYTHONUNBUFFERED": "1",
+        "LAMBDA_TASK_ROOT": str(code),
+        "_HANDLER": "app.handler",
+        "AWS_LAMBDA_FUNCTION_NAME": name,
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(int(timeout)),
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory),
+        "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        **env,
+    }
+    started = subprocess.Popen(
+        [
+            str(_emulator()),
+            *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
+            *("--runtime-api-address", f"127.0.0.1:{api_port}"),
+            *("--log-level", "info"),
+            # Without `site` no virtual environment is seen.
+            *(str(_python()), "-S", "-s", "-m", "awslambdaric", "app.handler"),
+        ],
+        cwd=code,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    running = Running(started, port, timeout)
+    threading.Thread(target=_collect, args=(started.stdout, running.lines), daemon=True).start()
+    _wait_for(running)
+    return running
+
+
+def runtime() -> Path:
+    """Return the folder that stands for Lambda's own packages, made at the first use."""
+    found = ROOT / ".local" / "runtime"
+    if not found.exists():
+        found.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=found.parent, prefix="runtime."))
+        for name in _RUNTIME:
+            spec = importlib.util.find_spec(name)
+            if spec is None or spec.origin is None:
+                raise Trouble(f"the package {name} is missing; run `make setup`")
+            origin = Path(spec.origin)
+            source = origin.parent if origin.name == "__init__.py" else origin
+            (made / source.name).symlink_to(source)
+        subprocess.run([_python(), "-m", "compileall", "-q", made], check=False)
+        with suppress(OSError):  # another process was first
+            made.rename(found)
+        shutil.rmtree(made, ignore_errors=True)
+    return found
+
+
+def environment(function: str) -> dict[str, str]:
+    """Return what `make run` gives this function; without a stack, nothing."""
+    try:
+        by_function = json.loads((ROOT / ".local" / "sam-env.json").read_text())
+    except OSError:
+        return {}
+    return dict(by_function.get(template.logical_id(function), {}))
+
+
+def sample(function: str, file: Path | None = None) -> Any:
+    """Return a sample event; ${KYORA_TOKEN} and its like in it come from `.local/env`."""
+    file = file or ROOT / "events" / f"{function}.json"
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise Trouble(f"there is no event {file}") from error
+    try:
+        known = settings.read_env()
+    except Trouble:
+        known = {}
+    try:
+        return json.loads(Template(text).safe_substitute(known))
+    except ValueError as error:
+        raise Trouble(f"{file} is not JSON: {error}") from error
+
+
+def main() -> int:
+    """Invoke a function once and print its log and its answer."""
+    parser = argparse.ArgumentParser(prog="python -m local.invoke", description=__doc__)
+    parser.add_argument("function", help="folder under functions/, e.g. confirm_upload")
+    parser.add_argument("event", nargs="?", type=Path, help="events/….json; its own by default")
+    chosen = parser.parse_args()
+    try:
+        event = sample(chosen.function, chosen.event)
+        env = environment(chosen.function)
+        if not env:
+            complain("no stack has run here (`make run`): the function has the template's defaults")
+        with start(chosen.function, env) as running, _printing(running):
+            answer = running.invoke(event)
+            init, took = running.init_milliseconds(), running.invoke_milliseconds()
+            memory = running.resident_megabytes()
+    except Trouble as trouble:
+        complain(str(trouble))
+        return 1
+    say(f"\ninit {init:.0f} ms · handler {took:.1f} ms · resident {memory:.0f} MB\n")
+    say(json.dumps(_readable(answer), indent=2, ensure_ascii=False))
+    return 1 if isinstance(answer, dict) and "errorMessage" in answer else 0
+
+
+@contextmanager
+def _printing(running: Running) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        time.sleep(0.05)  # for the last line
+        for line in running.log():
+            say(line)
+
+
+def _readable(answer: Any) -> Any:
+    if isinstance(answer, dict) and str(answer.get("body", ""))[:1] in {"{", "["}:
+        with suppress(ValueError):
+            return answer | {"body": json.loads(answer["body"])}
+    return answer
+
+
+def _emulator() -> Path:
+    spec = importlib.util.find_spec("samcli")
+    if spec is None or spec.origin is None:
+        raise Trouble("aws-sam-cli is missing; run `make setup`")
+    folder = Path(spec.origin).parent / "local" / "rapid"
+    return folder / f"aws-lambda-rie-{settings.architecture()}"
+
+
+def _python() -> Path:
+    # The interpreter below the virtual environment: this one would see its packages.
+    major, minor = sys.version_info[:2]
+    return Path(sys.base_prefix) / "bin" / f"python{major}.{minor}"
+
+
+def _free_ports(count: int) -> set[int]:
+    chosen: set[int] = set()
+    while len(chosen) < count:
+        # Below the range that the kernel lends to outgoing connections.
+        candidate = random.randrange(12000, 20000)  # noqa: S311  # a port, not a secret
+        if process.is_free(candidate):
+            chosen.add(candidate)
+    return chosen
+
+
+def _collect(output: IO[bytes], lines: list[str]) -> None:
+    with output:
+        lines.extend(line.decode(errors="replace").rstrip("\n") for line in output)
+
+
+def _wait_for(running: Running) -> None:
+    for _ in range(500):
+        if not process.is_free(running.port):
+            return
+        if running.process.poll() is not None:
+            break
+        time.sleep(0.01)
+    running.stop()
+    raise Trouble(f"the runtime did not start: {' '.join(running.lines[-3:])}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
