@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
 
 from kyora import aws
 from kyora.aws import AwsError
@@ -74,7 +75,7 @@ class _Reader:
     def secrets(self, name: str, *, required: bool = False) -> tuple[str, ...]:
         value = self.secret_text(name, required=required)
         if not value.startswith("["):
-            return tuple(part for part in value.split(",") if part) if value else ()
+            return (value,) if value else ()
         try:
             listed = json.loads(value)
         except ValueError:
@@ -85,7 +86,7 @@ class _Reader:
         return tuple(listed)
 
     def secret_text(self, name: str, *, required: bool = False) -> str:
-        """Return a secret that is one value and may itself hold a comma."""
+        """Return a secret that is one value."""
         value, arn = self.text(name), self.text(f"{name}_ARN")
         if arn and not value:
             try:
@@ -152,17 +153,24 @@ def load(
 
 def _database(read: _Reader, development: bool) -> dict[str, object]:
     url = read.secret_text("DATABASE_URL", required=True)
-    if url and not url.startswith(("postgresql://", "postgres://")):
-        read.faults.append("DATABASE_URL must start with postgresql://")
-    if not development and ("sslmode=disable" in url or "sslmode=prefer" in url):
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("postgresql", "postgres") and parts.port != 0
+        modes = set(parse_qs(parts.query).get("sslmode", []))
+    except ValueError:  # brackets or a port that make no sense
+        good, modes = False, set()
+    if url and not good:
+        read.faults.append("DATABASE_URL must be postgresql://user:password@host:port/name")
+    if not development and modes & {"disable", "allow", "prefer"}:
         read.faults.append("DATABASE_URL must not weaken TLS outside local and test")
     return {"database_url": url}
 
 
 def _auth(read: _Reader, development: bool) -> dict[str, object]:
+    faults = len(read.faults)
     secrets = read.secrets("AUTH_JWT_SECRET")
     jwks_url = read.url("AUTH_JWKS_URL", plain=development)
-    if not secrets and not jwks_url:
+    if not secrets and not jwks_url and len(read.faults) == faults:
         read.faults.append("AUTH_JWT_SECRET (or AUTH_JWT_SECRET_ARN) or AUTH_JWKS_URL is not set")
     if any(len(secret.encode()) < 32 for secret in secrets):  # RFC 7518 3.2
         read.faults.append("AUTH_JWT_SECRET must have at least 32 bytes")

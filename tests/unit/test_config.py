@@ -1,0 +1,373 @@
+"""Configuration: every fault at once, secrets by ARN, nothing read at import."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kyora import aws, config
+from kyora.aws import AwsError
+from kyora.config import Settings
+from kyora.errors import ConfigError, Unavailable
+from tests.scripted import Answer, in_turn, scripted
+
+ROOT = Path(__file__).parents[2]
+EVERYTHING = ("auth", "bus", "database", "storage")
+GOOD = {
+    "STAGE": "prod",
+    "DATABASE_URL": "postgresql://u:p@db.example/kyora",
+    "AUTH_JWT_SECRET": "a secret of at least thirty-two bytes",
+    "STORAGE_S3_BUCKET": "kyora-prod",
+    "STORAGE_S3_REGION": "eu-west-1",
+    "BUS_NAME": "kyora-prod",
+}
+
+
+def no_secrets(arn: str) -> str:
+    raise AwsError(400, "ResourceNotFoundException")
+
+
+def load(
+    environ: dict[str, str],
+    *sections: str,
+    secret: Callable[[str], str] = no_secrets,
+) -> Settings:
+    return config.load(environ, sections or EVERYTHING, secret)
+
+
+def faults(environ: dict[str, str], *sections: str, **more: Any) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        load(environ, *sections, **more)
+    return refused.value.faults
+
+
+def test_a_complete_production_configuration_is_accepted() -> None:
+    found = load(GOOD)
+    assert found.database_url == GOOD["DATABASE_URL"]
+    assert found.jwt_secrets == (GOOD["AUTH_JWT_SECRET"],)
+    assert not found.development
+
+
+def test_every_fault_is_named_at_once() -> None:
+    assert faults({"STAGE": "production", "LOG_LEVEL": "LOUD", "UPLOADS_ALLOWED": "png"}) == [
+        "AUTH_JWT_SECRET (or AUTH_JWT_SECRET_ARN) or AUTH_JWKS_URL is not set",
+        "BUS_NAME is not set",
+        "DATABASE_URL (or DATABASE_URL_ARN) is not set",
+        "LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR",
+        "STAGE must be one of local, test, dev, staging, prod",
+        "STORAGE_S3_BUCKET is not set",
+        "STORAGE_S3_REGION is not set",
+        "UPLOADS_ALLOWED must be a JSON object by category, see README",
+    ]
+
+
+def test_a_function_is_asked_only_for_the_sections_it_needs() -> None:
+    load({"BUS_NAME": "b"}, "bus")
+    load({"DATABASE_URL": "postgresql:///x"}, "database")
+    assert faults({"DATABASE_URL": "postgresql:///x"}, "database", "bus") == ["BUS_NAME is not set"]
+
+
+# The contract's table. (Keys of later issues are not here yet.)
+DEFAULTS = {
+    "stage": "local",
+    "storage_provider": "s3",
+    "storage_local_path": "./tmp/assets",
+    "log_level": "INFO",
+    "max_bytes": None,
+    "allowed": None,
+    "jwks_url": "",
+    "jwt_issuer": "",
+    "jwt_audience": "",
+    "s3_endpoint": "",
+}
+
+
+def test_defaults_are_the_contracts() -> None:
+    environ = {name: value for name, value in GOOD.items() if name != "STAGE"}
+    found = load(environ)
+    assert {name: getattr(found, name) for name in DEFAULTS} == DEFAULTS
+
+
+def test_an_empty_variable_is_one_that_is_not_set() -> None:
+    empty = dict.fromkeys(
+        ("LOG_LEVEL", "STORAGE_PROVIDER", "STORAGE_S3_ADDRESSING_STYLE", "STORAGE_MAX_BYTES"), " "
+    )
+    assert load(GOOD | empty) == load(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"STORAGE_PROVIDER": "local", "APP_BASE_URL": "https://app"}, "STORAGE_PROVIDER=local is"),
+        ({"STORAGE_PROVIDER": "mock"}, "STORAGE_PROVIDER must be one of s3, local"),
+        ({"APP_BASE_URL": "http://app.example.com"}, "APP_BASE_URL must be an https URL"),
+        ({"AUTH_JWKS_URL": "http://id.example/jwks"}, "AUTH_JWKS_URL must be an https URL"),
+        ({"AUTH_JWKS_URL": "file:///etc/passwd"}, "AUTH_JWKS_URL must be an https URL"),
+        ({"STORAGE_S3_ENDPOINT": "http://s3.example"}, "STORAGE_S3_ENDPOINT must be an https URL"),
+        ({"DATABASE_URL": "mysql://db/x"}, "DATABASE_URL must be postgresql://"),
+        ({"DATABASE_URL": "db.example"}, "DATABASE_URL must be postgresql://"),
+        ({"DATABASE_URL": "postgresql://db:port/x"}, "DATABASE_URL must be postgresql://"),
+        ({"DATABASE_URL": "postgresql://[db/x"}, "DATABASE_URL must be postgresql://"),
+        ({"AUTH_JWT_SECRET": "short"}, "AUTH_JWT_SECRET must have at least 32 bytes"),
+        ({"AUTH_JWT_SECRET": f'["{"x" * 32}", "short"]'}, "AUTH_JWT_SECRET must have at least"),
+        ({"AUTH_JWT_SECRET": "[]"}, "AUTH_JWT_SECRET (or AUTH_JWT_SECRET_ARN) or AUTH_JWKS_URL"),
+        ({"AUTH_JWT_SECRET": "[1]"}, "AUTH_JWT_SECRET must be a text or a JSON list"),
+        ({"AUTH_JWT_SECRET": '["'}, "AUTH_JWT_SECRET must be a text or a JSON list"),
+        ({"STORAGE_S3_ADDRESSING_STYLE": "auto"}, "STORAGE_S3_ADDRESSING_STYLE must be one of"),
+        ({"STORAGE_S3_ACCESS_KEY_ID": "k"}, "STORAGE_S3_SECRET_ACCESS_KEY (or STORAGE_S3_SECRET_"),
+        ({"STORAGE_MAX_BYTES": '{"image": "10"}'}, "STORAGE_MAX_BYTES must be a JSON object"),
+        ({"STORAGE_MAX_BYTES": '{"image": 0}'}, "STORAGE_MAX_BYTES must be a JSON object"),
+        ({"STORAGE_MAX_BYTES": "[1]"}, "STORAGE_MAX_BYTES must be a JSON object"),
+        ({"STORAGE_MAX_BYTES": '{"image": true}'}, "STORAGE_MAX_BYTES must be a JSON object"),
+        ({"UPLOADS_ALLOWED": '{"image": "png"}'}, "UPLOADS_ALLOWED must be a JSON object"),
+        ({"UPLOADS_ALLOWED": '{"image": [1]}'}, "UPLOADS_ALLOWED must be a JSON object"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("stage", ["dev", "staging", "prod"])
+def test_a_deployed_stage_refuses(change: dict[str, str], fault: str, stage: str) -> None:
+    (found,) = faults(GOOD | change | {"STAGE": stage})
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sslmode=disable",
+        "sslmode=allow",
+        "sslmode=prefer",
+        "sslmode=%64isable",
+        "sslmode=verify-full&sslmode=disable",
+        "sslmode=disable&sslmode=verify-full",
+    ],
+)
+def test_weak_tls_is_for_development_only(query: str) -> None:
+    url = f"postgresql://u:p@db/x?{query}"
+    assert faults(GOOD | {"DATABASE_URL": url}) == [
+        "DATABASE_URL must not weaken TLS outside local and test"
+    ]
+    load(GOOD | {"DATABASE_URL": url, "STAGE": "local"})
+
+
+@pytest.mark.parametrize("query", ["", "?sslmode=require", "?sslmode=verify-full&sslrootcert=/x"])
+def test_what_hosts_hand_out_is_accepted_and_verified(query: str) -> None:
+    load(GOOD | {"DATABASE_URL": f"postgres://u:p@db:5432/x{query}"})
+
+
+@pytest.mark.parametrize("stage", ["local", "test"])
+def test_development_accepts_the_local_store_and_plain_addresses(stage: str) -> None:
+    found = load(
+        GOOD
+        | {
+            "STAGE": stage,
+            "STORAGE_PROVIDER": "local",
+            "APP_BASE_URL": "http://127.0.0.1:8000/",
+            "AUTH_JWKS_URL": "http://127.0.0.1/jwks",
+        }
+    )
+    assert found.app_base_url == "http://127.0.0.1:8000"
+    assert found.storage_local_secret == GOOD["AUTH_JWT_SECRET"]
+
+
+def test_the_tables_for_uploads_are_read() -> None:
+    found = load(
+        GOOD
+        | {
+            "STORAGE_MAX_BYTES": '{"image": 5}',
+            "UPLOADS_ALLOWED": '{"image": [".PNG", "jpg"]}',
+        }
+    )
+    assert found.max_bytes == {"image": 5}
+    assert found.allowed == {"image": ("png", "jpg")}
+
+
+# ---- secrets
+
+
+def test_a_secret_is_read_by_its_arn() -> None:
+    environ = {"DATABASE_URL_ARN": "arn:1"}
+    found = load(environ, "database", secret=lambda arn: f"postgresql://db/{arn[-1]}\n")
+    assert found.database_url == "postgresql://db/1"
+
+
+def test_a_value_wins_over_its_arn_and_nothing_is_fetched() -> None:
+    load(GOOD | {"DATABASE_URL_ARN": "arn:1"}, secret=no_secrets)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("x" * 32, ("x" * 32,)),
+        (f"{'x' * 16},{'y' * 16}", (f"{'x' * 16},{'y' * 16}",)),
+        (json.dumps(["x" * 32, "y" * 32]), ("x" * 32, "y" * 32)),
+        (f"  {'x' * 32}\n", ("x" * 32,)),
+    ],
+    ids=["one", "one with a comma", "a list", "a trailing newline"],
+)
+def test_a_secret_is_one_text_or_a_json_list(value: str, expected: tuple[str, ...]) -> None:
+    assert load({"AUTH_JWT_SECRET": value}, "auth").jwt_secrets == expected
+    arn = {"AUTH_JWT_SECRET_ARN": "arn"}
+    assert load(arn, "auth", secret=lambda _: value).jwt_secrets == expected
+
+
+@given(st.text(min_size=1).filter(lambda text: text.strip() and not text.strip().startswith("[")))
+def test_any_other_text_is_one_secret_as_it_stands(text: str) -> None:
+    environ = {"AUTH_JWT_SECRET": text + "x" * 32}
+    assert load(environ, "auth").jwt_secrets == ((text + "x" * 32).strip(),)
+
+
+def test_no_value_of_a_variable_is_in_a_fault() -> None:
+    environ = {
+        "STAGE": "canary-7d1",
+        "DATABASE_URL": "mysql://canary-7d1",
+        "AUTH_JWT_SECRET": "[canary-7d1",
+        "APP_BASE_URL": "canary-7d1",
+        "STORAGE_PROVIDER": "canary-7d1",
+        "UPLOADS_ALLOWED": "canary-7d1",
+    }
+    assert "canary" not in "".join(faults(environ))
+
+
+@pytest.fixture
+def fetched(environment: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """An environment whose secrets come from the endpoint a test sets."""
+    environment.delenv("AUTH_JWT_SECRET")
+    environment.setenv("AUTH_JWT_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:1:secret:jwt")
+    yield environment
+    for connection in aws._connections.values():
+        connection.close()
+    aws._connections.clear()
+
+
+def held(text: str) -> Answer:
+    return Answer(body=json.dumps({"SecretString": text}).encode())
+
+
+def test_secrets_manager_is_asked_once_and_again_after_five_minutes(
+    fetched: pytest.MonkeyPatch,
+) -> None:
+    old, new = "o" * 32, "n" * 32
+    with scripted(in_turn(held(old), held(json.dumps([new, old])))) as server:
+        fetched.setenv("AWS_ENDPOINT_URL", server.url)
+        for _ in range(3):
+            assert config.settings("auth").jwt_secrets == (old,)
+        assert len(server.requests) == 1
+        fetched.setattr(config, "_MAX_AGE", 0.0)
+        assert config.settings("auth").jwt_secrets == (new, old)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Answer(400, b'{"__type": "ResourceNotFoundException"}'), "ResourceNotFoundException"),
+        (Answer(400, b'{"__type": "AccessDeniedException"}'), "AccessDeniedException"),
+        (Answer(body=b'{"SecretBinary": "AA=="}'), "NoSecretString"),
+    ],
+    ids=["unknown", "not allowed", "binary"],
+)
+def test_an_unreadable_secret_is_a_fault_with_its_name(
+    answer: Answer, code: str, fetched: pytest.MonkeyPatch
+) -> None:
+    with scripted(in_turn(answer)) as server:
+        fetched.setenv("AWS_ENDPOINT_URL", server.url)
+        with pytest.raises(ConfigError) as refused:
+            config.settings("auth")
+    assert refused.value.faults == [f"AUTH_JWT_SECRET_ARN cannot be read ({code})"]
+
+
+def test_secrets_manager_away_is_unavailable_at_first_and_harmless_later(
+    fetched: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(Unavailable):
+        config.settings("auth")
+    with scripted(in_turn(held("o" * 32), Answer(500))) as server:
+        fetched.setenv("AWS_ENDPOINT_URL", server.url)
+        config.settings("auth")
+        fetched.setattr(config, "_MAX_AGE", 0.0)
+        assert config.settings("auth").jwt_secrets == ("o" * 32,)
+
+
+# ---- nothing happens at import
+
+MODULES = [
+    ".".join(path.relative_to(ROOT / "layers/kyora").with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
+    for path in sorted((ROOT / "layers/kyora/kyora").rglob("*.py"))
+]
+FUNCTIONS = [str(path) for path in sorted((ROOT / "functions").glob("*/app.py"))]
+IMPORT_ALL = """
+import importlib, importlib.util, os, sys, socket
+def refuse(*args): raise SystemExit("a socket was opened at import")
+socket.socket.connect = refuse
+class Watched(dict):
+    def _seen(self, name):
+        frame = sys._getframe(2)
+        if "kyora" in frame.f_globals.get("__name__", ""):
+            raise SystemExit(f"{name} was read at import")
+    def __getitem__(self, name): self._seen(name); return super().__getitem__(name)
+    def get(self, name, default=None): self._seen(name); return super().get(name, default)
+    def __contains__(self, name): self._seen(name); return super().__contains__(name)
+os.environ = Watched(os.environ)
+modules, functions = eval(sys.stdin.read())
+for name in modules:
+    importlib.import_module(name)
+for number, path in enumerate(functions):
+    spec = importlib.util.spec_from_file_location(f"kyora_function_{number}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert callable(module.handler), path
+print(len(modules), len(functions))
+"""
+
+
+def test_every_module_and_function_imports_with_an_empty_environment() -> None:
+    vendor = os.pathsep.join([str(ROOT / "layers/kyora"), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL],
+        input=repr((MODULES, FUNCTIONS)),
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": vendor},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(len(MODULES)), str(len(FUNCTIONS))]
+    assert len(MODULES) > 20
+
+
+# ---- the template gives what the code reads
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short functions."""
+
+
+Loader.add_multi_constructor("!", lambda loader, suffix, node: suffix)
+
+
+def test_the_template_sets_the_variables_the_code_reads() -> None:
+    code = (ROOT / "layers/kyora/kyora/config.py").read_text()
+    read = {
+        name
+        for name in re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+)"', code)
+        if not name.startswith("AWS_")
+    } | {"STAGE"}
+    secrets = {"DATABASE_URL", "AUTH_JWT_SECRET", "STORAGE_S3_SECRET_ACCESS_KEY"}
+    template = yaml.load((ROOT / "template.yaml").read_text(), Loader)
+    given = set(template["Globals"]["Function"]["Environment"]["Variables"])
+    for resource in template["Resources"].values():
+        properties = resource.get("Properties") or {}
+        if resource["Type"] == "AWS::Serverless::Function" and "Environment" in properties:
+            given |= set(properties["Environment"]["Variables"])
+    assert {f"{name}_ARN" if name in secrets else name for name in read} - given == set()
+    assert given - {f"{name}_ARN" for name in secrets} - read <= {"CONFIGURATION"}
