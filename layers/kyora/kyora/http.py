@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from kyora import auth, config
 from kyora.auth import Principal
@@ -184,11 +185,12 @@ def _body(event: Event) -> bytes:
 
 def _parse[T: BaseModel](model: type[T], raw: bytes) -> T:
     try:
-        return model.model_validate_json(raw)
+        # Not model_validate_json: it overlooks an unknown field that is a known one's Python name.
+        return model.model_validate(from_json(raw, allow_inf_nan=False))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-    if any(fault["type"] == "json_invalid" for fault in faults):
-        raise BadJson("The body cannot be read as JSON.")
+    except ValueError:
+        raise BadJson("The body cannot be read as JSON.") from None
     raise Invalid("Some fields are not valid.", errors=field_errors(faults))
 
 
