@@ -1,0 +1,115 @@
+"""Stores, worker processes and the books that are closed after every test."""
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from kyora import config
+from kyora.observability import logger
+from tests.conftest import SECRET
+from tests.integration.support import books, stores
+from tests.integration.support.crew import Crew
+from tests.integration.support.stores import Bucket, CannotStart, Store
+
+
+@pytest.fixture(scope="session")
+def running_stores() -> Iterator[Callable[[str], Store]]:
+    """Start a store at its first use; the reason why it does not start is kept as well."""
+    started: dict[str, Store | CannotStart] = {}
+    with ExitStack() as stack:
+
+        def start(name: str) -> Store:
+            if name == "local":
+                return stack.enter_context(stores.folder(SECRET))
+            server = stores.ministack() if name == "ministack" else stores.seaweedfs()
+            endpoint = stack.enter_context(server)
+            keys = ("test", "test") if name == "ministack" else ("weedkey", "weedsecret")
+            bucket = Bucket(name, endpoint, *keys)
+            bucket.create()
+            return bucket
+
+        def running(name: str) -> Store:
+            if name not in started:
+                try:
+                    started[name] = start(name)
+                except CannotStart as reason:
+                    started[name] = reason
+            found = started[name]
+            if isinstance(found, CannotStart):
+                pytest.skip(str(found))
+            return found
+
+        yield running
+
+
+@pytest.fixture
+def replayed() -> set[str]:
+    """Keys below incoming/ that the test has written after their asset had ended."""
+    return set()
+
+
+@pytest.fixture
+def store(
+    request: pytest.FixtureRequest,
+    running_stores: Callable[[str], Store],
+    database: str,
+    environment: pytest.MonkeyPatch,
+    logs: io.StringIO,
+    replayed: set[str],
+) -> Iterator[Store]:
+    """An empty store; the `local` one unless a test asks for each.
+
+    After the test the ledger must equal a recount, the outbox must tell each asset's story once,
+    and no object may lie where it does not belong; then every deadline passes, and nothing may
+    be left.
+    """
+    found = running_stores(getattr(request, "param", "local"))
+    found.empty()
+    for name, value in found.variables.items():
+        environment.setenv(name, value)
+    config.forget()
+    yield found
+    books.recount()
+    books.balance()
+    books.inspect(found, replayed=frozenset(replayed))
+    books.close_the_day(found, replayed=frozenset(replayed))
+    found.empty()
+
+
+@pytest.fixture
+def logs(environment: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What our code and its libraries log; no test may leave a secret in it."""
+    stream = io.StringIO()
+    ours = [h for h in logger().handlers if isinstance(h, logging.StreamHandler)]
+    assert ours, "the logger has no stream to look at"
+    before = [handler.setStream(stream) for handler in ours]
+    libraries = logging.StreamHandler(stream)
+    libraries.setLevel(logging.WARNING)  # Lambda's own level for them
+    logging.getLogger().addHandler(libraries)
+    yield stream
+    logging.getLogger().removeHandler(libraries)
+    for handler, old in zip(ours, before, strict=True):
+        if old is not None:
+            handler.setStream(old)
+    assert not books.secrets_in(stream.getvalue()), stream.getvalue()
+
+
+@pytest.fixture(scope="session")
+def worker_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where worker processes write; read once all of them have ended."""
+    path = tmp_path_factory.mktemp("workers") / "log"
+    path.touch()
+    yield path
+    assert not books.secrets_in(path.read_text()), path.read_text()[-3000:]
+
+
+@pytest.fixture(scope="session")
+def crew(worker_log: Path) -> Iterator[Crew]:
+    """Sixteen processes."""
+    found = Crew(16, worker_log)
+    yield found
+    found.stop()

@@ -1,0 +1,171 @@
+"""The books after a test: what the rows, the ledger, the outbox and the store must agree on."""
+
+import re
+from collections import Counter
+from typing import Any
+
+from kyora import postgres
+from tests.integration.support import api
+from tests.integration.support.stores import Store
+
+_FORBIDDEN = {
+    "a signature": re.compile(
+        r"X-Amz-Signature|[?&]signature=|signature['\"]?[:=] ?['\"]?\w", re.IGNORECASE
+    ),
+    "a security token": re.compile(r"Security-Token", re.IGNORECASE),
+    "a credential": re.compile(r"X-Amz-Credential|Credential=|aws_secret|weedsecret", re.IGNORECASE),
+    "a bearer token": re.compile(r"Bearer\b|secret\.jwt\.here", re.IGNORECASE),
+    "an e-mail address": re.compile(r"[\w.+-]+@[\w-]+\.\w+"),
+    "an upload URL": re.compile(r"https?://"),
+}
+
+
+def rows(sql: str, **params: Any) -> list[dict[str, Any]]:
+    with postgres.transaction() as tx:
+        return tx.rows(sql, **params)
+
+
+def run(sql: str, **params: Any) -> int:
+    with postgres.transaction() as tx:
+        return tx.run(sql, **params)
+
+
+def asset(asset_id: str) -> dict[str, Any]:
+    (found,) = rows("SELECT * FROM asset WHERE id = :id", id=asset_id)
+    return found
+
+
+def status(asset_id: str) -> str:
+    return str(asset(asset_id)["status"])
+
+
+def usage(workspace_id: str = "ws_demo") -> tuple[int, int]:
+    """Return the used and reserved bytes of the ledger."""
+    found = rows("SELECT * FROM storage_usage WHERE workspace_id = :id", id=workspace_id)
+    return (found[0]["used_bytes"], found[0]["reserved_bytes"]) if found else (0, 0)
+
+
+def limit(size: int, workspace_id: str = "ws_demo") -> None:
+    run(
+        "INSERT INTO storage_usage (workspace_id, limit_bytes) VALUES (:id, :size)"
+        " ON CONFLICT (workspace_id) DO UPDATE SET limit_bytes = :size",
+        id=workspace_id,
+        size=size,
+    )
+
+
+def events(asset_id: str | None = None) -> list[str]:
+    """Return the names of the events in the outbox, of one asset when given."""
+    found = rows(
+        "SELECT detail_type FROM outbox WHERE :id = '' OR detail->'data'->>'assetId' = :id"
+        " ORDER BY id",
+        id=asset_id or "",
+    )
+    return [row["detail_type"] for row in found]
+
+
+def nothing_happened() -> bool:
+    """True while no asset, reservation or event exists."""
+    (found,) = rows(
+        "SELECT (SELECT count(*) FROM asset) + (SELECT count(*) FROM outbox)"
+        " + (SELECT count(*) FROM storage_usage WHERE used_bytes + reserved_bytes > 0) AS n"
+    )
+    return bool(found["n"] == 0)
+
+
+def pass_deadline(asset_id: str) -> None:
+    """Let the time to confirm be over."""
+    run(
+        "UPDATE asset SET confirm_deadline = now() - interval '1 second',"
+        " url_expires_at = now() - interval '1 hour' WHERE id = :id",
+        id=asset_id,
+    )
+
+
+def break_lease(asset_id: str) -> None:
+    """Let the lease of a worker that is gone be over."""
+    run("UPDATE asset SET lease_until = now() - interval '1 second' WHERE id = :id", id=asset_id)
+
+
+def pass_grace() -> None:
+    """Let the minute be over that the sweep leaves to the worker's own clean-up."""
+    run("UPDATE asset SET ended_at = ended_at - interval '2 minutes' WHERE ended_at IS NOT NULL")
+
+
+def recount() -> None:
+    """Assert that the ledger is what adding up the assets gives."""
+    wrong = rows(
+        "SELECT u.workspace_id, u.used_bytes, u.reserved_bytes, c.used, c.reserved"
+        " FROM storage_usage u LEFT JOIN LATERAL ("
+        "   SELECT coalesce(sum(size) FILTER (WHERE status = 'ready'), 0) AS used,"
+        "     coalesce(sum(size) FILTER (WHERE status IN ('pending', 'verifying')), 0) AS reserved"
+        "   FROM asset WHERE asset.workspace_id = u.workspace_id) c ON true"
+        " WHERE (u.used_bytes, u.reserved_bytes) IS DISTINCT FROM (c.used, c.reserved)"
+    )
+    assert not wrong, f"ledger and assets differ: {wrong}"
+    unbooked = rows(
+        "SELECT id FROM asset WHERE workspace_id NOT IN (SELECT workspace_id FROM storage_usage)"
+    )
+    assert not unbooked, f"assets without a ledger: {unbooked}"
+
+
+def balance() -> None:
+    """Assert that every asset has exactly the events of what became of it."""
+    found = Counter(
+        (row["asset"], row["detail_type"])
+        for row in rows("SELECT detail->'data'->>'assetId' AS asset, detail_type FROM outbox")
+    )
+    expected: Counter[tuple[str, str]] = Counter()
+    for row in rows("SELECT * FROM asset"):
+        if row["ready_at"]:
+            expected[row["id"], "AssetReady"] = 1
+            if row["status"] == "deleted":
+                expected[row["id"], "AssetDeleted"] = 1
+        if row["reject_reason"]:
+            expected[row["id"], "AssetRejected"] = 1
+    assert found == expected, f"outbox {found} is not {expected}"
+
+
+def inspect(store: Store, *, replayed: frozenset[str]) -> None:
+    """Assert that every object has an asset that may own it and ready ones have their bytes.
+
+    `replayed`: keys below incoming/ that a test has written again after its asset had ended;
+    the bucket's lifecycle rule is what removes those.
+    """
+    keys = set(store.list())
+    allowed: set[str] = set()
+    for row in rows("SELECT * FROM asset"):
+        final = f"assets/{row['workspace_id']}/{row['id']}"
+        incoming = f"incoming/{row['workspace_id']}/{row['id']}"
+        if row["status"] == "ready":
+            own = f"{final}/{row['final_attempt']}"
+            assert own in keys, f"{row['id']} is ready without bytes"
+            data = store.read(own)
+            assert (len(data), api.digest(data)) == (row["size"], row["sha256"]), row["id"]
+            allowed.add(own)
+        if row["cleaned_at"] is None:
+            allowed |= {incoming, *(f"{final}/{attempt}" for attempt in row["attempts"])}
+    stray = keys - allowed - replayed
+    assert not stray, f"objects nobody owns: {stray}"
+
+
+def close_the_day(store: Store, *, replayed: frozenset[str]) -> None:
+    """Let every deadline pass and sweep; then assert that nothing is left half done."""
+    run(
+        "UPDATE asset SET confirm_deadline = now() - interval '1 second',"
+        " lease_until = CASE WHEN lease_until IS NULL THEN NULL"
+        "   ELSE now() - interval '1 second' END"
+    )
+    api.sweep()
+    pass_grace()
+    api.sweep()
+    left = rows("SELECT id, status, cleaned_at FROM asset WHERE cleaned_at IS NULL")
+    assert not left, f"the sweep left {left}"
+    recount()
+    balance()
+    inspect(store, replayed=replayed)
+
+
+def secrets_in(text: str) -> list[str]:
+    """Return what a log must not hold, and does."""
+    return [what for what, pattern in _FORBIDDEN.items() if pattern.search(text)]

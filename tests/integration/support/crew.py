@@ -1,0 +1,196 @@
+"""Functions in processes of their own, as Lambda runs them: many at once, crashing or stalled.
+
+A worker is told at which step to stop. The step is the real code's own function; the worker dies
+(`os._exit`, as an out-of-memory kill would) or waits there.
+"""
+
+import importlib
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.integration.support import api
+
+CRASHED = 70
+_forkserver = multiprocessing.get_context("forkserver")
+_forkserver.set_forkserver_preload(
+    ["tests.integration.support.api", "pg8000.native", "kyora.assets.content", "boto3"]
+)
+_barrier: Any = None
+
+
+class Crew:
+    """Processes that start together when they are called together."""
+
+    def __init__(self, size: int, log: Path) -> None:
+        self.size = size
+        self._pool = _forkserver.Pool(
+            size, _arrive, (_forkserver.Barrier(size), str(log), list(sys.path))
+        )
+
+    def together(self, jobs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[api.Answer]:
+        """Call (route, options) in as many processes, all at the same moment."""
+        assert len(jobs) == self.size
+        environment = dict(os.environ)
+        tasks = [(route, dict(options), environment) for route, options in jobs]
+        return self._pool.map_async(_call, tasks, chunksize=1).get(60)
+
+    def each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call another module-level function in as many processes at the same moment."""
+        assert len(arguments) == self.size
+        tasks = [(function, given) for given in arguments]
+        return self._pool.map_async(_apply, tasks, chunksize=1).get(60)
+
+    def stop(self) -> None:
+        self._pool.terminate()
+        self._pool.join()
+
+
+def _arrive(barrier: Any, log: str, path: list[str]) -> None:
+    global _barrier  # noqa: PLW0603  # one per worker process
+    _barrier = barrier
+    _write_to(log)
+
+
+def _write_to(log: str) -> None:
+    with Path(log).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def _settle_in(environment: Mapping[str, str]) -> None:
+    from kyora import config, postgres
+
+    if {k: os.environ.get(k) for k in environment} != dict(environment):
+        os.environ.update(environment)
+        config.forget()
+        postgres.close()
+
+
+def _call(task: tuple[str, dict[str, Any], dict[str, str]]) -> api.Answer:
+    route, options, environment = task
+    _settle_in(environment)
+    api.function(api.ROUTES[route])
+    _barrier.wait(30)
+    return api.call(route, **options)
+
+
+def _apply(task: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
+    function, given = task
+    _barrier.wait(30)
+    return function(*given)
+
+
+@contextmanager
+def stalled(
+    folder: Path, log: Path, target: str, when: str, route: str, **options: Any
+) -> Iterator[Callable[[], api.Answer]]:
+    """Run a call in a process that waits before or after `target` until the block asks for its end.
+
+    The block gets a function that lets the worker go on and returns its answer.
+    """
+    here, there = _forkserver.Pipe()
+    process = _forkserver.Process(
+        target=_stall,
+        args=(there, str(folder), str(log), target, when, route, options, dict(os.environ)),
+    )
+    process.start()
+    there.close()
+    assert here.poll(30), "the worker did not reach its step"
+    assert here.recv() == "waiting"
+
+    def finish() -> api.Answer:
+        here.send("go on")
+        assert here.poll(30), "the worker did not answer"
+        found: api.Answer = here.recv()
+        return found
+
+    try:
+        yield finish
+    finally:
+        process.terminate()
+        process.join(10)
+        here.close()
+
+
+def crash(log: Path, target: str, when: str, route: str, **options: Any) -> None:
+    """Run a call in a process that dies before or after `target`."""
+    process = _forkserver.Process(
+        target=_die, args=(str(log), target, when, route, options, dict(os.environ))
+    )
+    process.start()
+    process.join(30)
+    assert process.exitcode == CRASHED, f"the worker ended with {process.exitcode}"
+
+
+def _die(
+    log: str,
+    target: str,
+    when: str,
+    route: str,
+    options: dict[str, Any],
+    environment: dict[str, str],
+) -> None:
+    _write_to(log)
+    _settle_in(environment)
+    _at(target, when, lambda: os._exit(CRASHED))
+    _any(route, options)
+
+
+def _stall(
+    pipe: Any,
+    folder: str,
+    log: str,
+    target: str,
+    when: str,
+    route: str,
+    options: dict[str, Any],
+    environment: dict[str, str],
+) -> None:
+    _write_to(log)
+    _settle_in(environment)
+
+    def wait() -> None:
+        pipe.send("waiting")
+        pipe.recv()
+
+    _at(target, when, wait)
+    pipe.send(_any(route, options))
+    time.sleep(0.01)
+
+
+def _any(route: str, options: dict[str, Any]) -> Any:
+    if route == "event":
+        return api.deliver(**options) if not options.get("key") else api.deliver(options["key"])
+    if route == "relay":
+        return api.function("relay_outbox")({}, api.Context())
+    if route == "sweep":
+        return api.sweep()
+    return api.call(route, **options)
+
+
+def _at(target: str, when: str, action: Callable[[], None]) -> None:
+    """Do `action` once, before or after the first call of `package.module:name[.attribute]`."""
+    module_name, _, path = target.partition(":")
+    owner: Any = importlib.import_module(module_name)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    real, done = getattr(owner, name), []
+
+    def stopping(*args: Any, **kwargs: Any) -> Any:
+        if when == "before" and not done:
+            done.append(True)
+            action()
+        found = real(*args, **kwargs)
+        if when == "after" and not done:
+            done.append(True)
+            action()
+        return found
+
+    setattr(owner, name, stopping)
