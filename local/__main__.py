@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -18,7 +19,8 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="start everything and keep it running")
     commands.add_parser("build", help="sam build for this machine")
-    commands.add_parser("migrate", help="apply the migrations to the running local stack")
+    migrate = commands.add_parser("migrate", help="apply the database migrations")
+    migrate.add_argument("--env", help="an environment of samconfig.toml; else the local stack")
     logs = commands.add_parser("logs", help="print the functions' log lines as they come")
     logs.add_argument("--once", action="store_true", help="print what is there and stop")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
@@ -31,7 +33,7 @@ def main() -> int:
         elif chosen.command == "build":
             asyncio.run(_build())
         elif chosen.command == "migrate":
-            _migrate()
+            _migrate(chosen.env)
         elif chosen.command == "logs":
             _logs(once=chosen.once)
         else:
@@ -59,7 +61,7 @@ async def _build() -> None:
 
 
 def _running() -> tuple[settings.Settings, dict[str, str]]:
-    from local import emulator, stack
+    from local import emulator, template
 
     env = settings.read_env()
     port = int(env["AWS_ENDPOINT_URL"].rpartition(":")[2])
@@ -74,16 +76,34 @@ def _running() -> tuple[settings.Settings, dict[str, str]]:
         environ=env,
     )
     functions = {
-        stack.folder(logical): name
+        template.folder(logical): name
         for logical, name in (deploy.stack(running) or {}).items()
         if logical.endswith("Function")
     }
     return running, functions
 
 
-def _migrate() -> None:
+def _migrate(env: str | None) -> None:
     from local import stack
 
+    if env:
+        sam = Path(sys.executable).with_name("sam")
+        done = subprocess.run(
+            [
+                sam,
+                "remote",
+                "invoke",
+                "MigrateDatabaseFunction",
+                "--config-env",
+                env,
+                "--event",
+                "{}",
+            ],
+            check=False,
+        )
+        if done.returncode:
+            raise Trouble(f"migrate_database failed in {env}; what it said stands above")
+        return
     with step("migrate_database"):
         stack.migrate(*_running())
 

@@ -24,6 +24,12 @@ from outbox order by created_at desc, id desc limit 20
 # Nothing that opens a door is shown, wherever it stands in a log line.
 _SECRET = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=[?&])X-Amz-[\w-]+=[^&\s\"]+")
 
+# The fields of a log record that are the same on every line.
+_DULL = {
+    *("level", "message", "timestamp", "location", "service", "cold_start", "xray_trace_id"),
+    *("function_arn", "function_name", "function_memory_size", "function_request_id"),
+}
+
 
 def state(stack: Settings, functions: dict[str, str], ready: bool) -> dict[str, Any]:
     """Return everything the page needs; a part that cannot be read is empty."""
@@ -66,9 +72,11 @@ def log_lines(stack: Settings, functions: dict[str, str], since: float) -> list[
             )
         except client.exceptions.ClientError:
             continue  # not invoked yet
-        for event in answer["events"]:
-            if line := _line(event["message"].strip()):
-                found.append({"at": event["timestamp"] / 1000, "function": folder, **line})
+        found += [
+            {"at": event["timestamp"] / 1000, "function": folder, **line}
+            for event in answer["events"]
+            if (line := _line(event["message"].strip()))
+        ]
     return sorted(found, key=lambda line: line["at"])
 
 
@@ -86,9 +94,7 @@ def _line(message: str) -> dict[str, str] | None:
         return {"level": "", "text": message}
     if not isinstance(record, dict):
         return {"level": "", "text": message}
-    dull = {"level", "message", "timestamp", "location", "service", "function_arn", "cold_start",
-            "function_name", "function_memory_size", "function_request_id", "xray_trace_id"}  # fmt: skip
-    rest = {key: value for key, value in record.items() if key not in dull}
+    rest = {key: value for key, value in record.items() if key not in _DULL}
     text = str(record.get("message", ""))
     return {
         "level": str(record.get("level", "")),

@@ -16,9 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from local import emulator
+from local import emulator, template
 from local.progress import Trouble
 from local.settings import ROOT, STACK, Settings, architecture
 
@@ -130,7 +128,7 @@ def parameters(settings: Settings) -> dict[str, str]:
         "StorageS3AddressingStyle": "path",
         "CorsOrigins": f"{settings.url},http://localhost:{settings.port}",
     }
-    names = template_parameters()
+    names = template.read()["Parameters"]
     chosen = {name: value for name, value in defaults.items() if name in names}
     for name in names:
         variable = variable_name(name)
@@ -141,22 +139,9 @@ def parameters(settings: Settings) -> dict[str, str]:
     return chosen
 
 
-def template_parameters() -> list[str]:
-    """Return the names of the template's parameters."""
-    template = yaml.load((ROOT / "template.yaml").read_text(), Loader=_Loader)
-    return list(template.get("Parameters", {}))
-
-
 def variable_name(parameter: str) -> str:
     """Turn StorageS3AddressingStyle into STORAGE_S3_ADDRESSING_STYLE."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", parameter).upper()
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads a template; its !Tags are of no interest here."""
-
-
-_Loader.add_multi_constructor("!", lambda loader, tag, node: tag)
 
 
 def _secret(settings: Settings, name: str) -> str:

@@ -9,7 +9,7 @@ gateway's own `{"message": …}` for these few. Requests and their tokens are ne
 import asyncio
 import json
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,10 +31,16 @@ _DROP = {
 _REQUEST_ID = "X-Request-Id"
 
 _TITLES = {
-    401: ("auth.token_missing", "Unauthorized", "Send Authorization: Bearer <token>."),
-    413: ("request.body_too_large", "Content Too Large", "The body is larger than is accepted."),
-    429: ("service.throttled", "Too Many Requests", "Wait a moment and try again."),
-    503: ("service.unavailable", "Service Unavailable", "Try again in a few seconds."),
+    401: (
+        "auth.token_missing",
+        "Authentication is required",
+        "Send Authorization: Bearer <token>.",
+    ),
+    404: ("request.not_found", "Not found", "There is nothing at this address."),
+    405: ("request.method_not_allowed", "Method not allowed", "This address has other methods."),
+    413: ("request.body_too_large", "Too large", "The body is larger than is accepted."),
+    429: ("service.throttled", "Too many requests", "Wait a moment and try again."),
+    503: ("service.unavailable", "Temporarily unavailable", "Try again in a few seconds."),
 }
 
 
@@ -48,67 +54,68 @@ class Front:
     functions: dict[str, str] = field(default_factory=dict)
 
 
+_FRONT = web.AppKey("front", Front)
+_SESSION = web.AppKey("session", ClientSession)
+
+
 def application(front: Front) -> web.Application:
     """Build the server: one route per kind of address."""
-
-    async def proxy_api(request: web.Request) -> web.StreamResponse:
-        if not front.api:
-            return problem(request, 503)
-        target = f"http://{HOST}:{front.stack.gateway_port}"
-        host = f"{front.api}.execute-api.localhost:{front.stack.gateway_port}"
-        return await _pass_on(request, session(), target, host, _GATEWAY_LIMIT)
-
-    async def proxy_webhook(request: web.Request) -> web.StreamResponse:
-        address = front.webhooks.get(request.path.rstrip("/"))
-        if address is None:
-            return not_found(request)
-        target = f"http://{HOST}:{front.stack.gateway_port}"
-        return await _pass_on(request, session(), target, urlsplit(address).netloc, _WEBHOOK_LIMIT)
-
-    async def page(request: web.Request) -> web.StreamResponse:
-        return _file(request, _STATIC / "console.html")
-
-    async def docs(request: web.Request) -> web.StreamResponse:
-        return _file(request, _STATIC / "docs.html")
-
-    async def openapi(request: web.Request) -> web.StreamResponse:
-        return _file(request, _STATIC / "openapi.json")
-
-    async def state(request: web.Request) -> web.StreamResponse:
-        found = await asyncio.to_thread(
-            console.state, front.stack, front.functions, bool(front.api)
-        )
-        return web.json_response(found)
-
-    sessions: list[ClientSession] = []
-
-    def session() -> ClientSession:
-        if not sessions:
-            sessions.append(
-                ClientSession(
-                    auto_decompress=False,
-                    connector=TCPConnector(limit=0, force_close=True),
-                    timeout=ClientTimeout(total=60),
-                )
-            )
-        return sessions[0]
-
-    async def close(_: web.Application) -> None:
-        for opened in sessions:
-            await opened.close()
-
     # Limits are the routes' own: uploads to the local storage provider are streamed.
     app = web.Application(middlewares=[_identify], client_max_size=0)
-    app.on_cleanup.append(close)
-    app.router.add_get("/", page)
-    app.router.add_get("/docs", docs)
-    app.router.add_get("/openapi.json", openapi)
-    app.router.add_get("/_local/state", state)
+    app[_FRONT] = front
+    app.cleanup_ctx.append(_client)
+    for path, file in (
+        ("/", "console.html"),
+        ("/docs", "docs.html"),
+        ("/openapi.json", "openapi.json"),
+    ):
+        app.router.add_get(path, _page(_STATIC / file))
+    app.router.add_get("/_local/state", _state)
     storage.mount(app, front.stack)
-    app.router.add_route("*", "/webhooks/{name:.*}", proxy_webhook)
+    app.router.add_route("*", "/webhooks/{name:.*}", _webhook)
     # Everything else is the gateway's, so that an unknown address answers as it does on AWS.
-    app.router.add_route("*", "/{path:.*}", proxy_api)
+    app.router.add_route("*", "/{path:.*}", _api)
     return app
+
+
+async def _client(app: web.Application) -> AsyncIterator[None]:
+    async with ClientSession(
+        auto_decompress=False,
+        connector=TCPConnector(limit=0, force_close=True),
+        timeout=ClientTimeout(total=60),
+    ) as session:
+        app[_SESSION] = session
+        yield
+
+
+async def _api(request: web.Request) -> web.StreamResponse:
+    front = request.app[_FRONT]
+    if not front.api:
+        return problem(request, 503)
+    host = f"{front.api}.execute-api.localhost:{front.stack.gateway_port}"
+    return await _pass_on(request, host, _GATEWAY_LIMIT)
+
+
+async def _webhook(request: web.Request) -> web.StreamResponse:
+    address = request.app[_FRONT].webhooks.get(request.path.rstrip("/"))
+    if address is None:
+        return not_found(request)
+    return await _pass_on(request, urlsplit(address).netloc, _WEBHOOK_LIMIT)
+
+
+async def _state(request: web.Request) -> web.StreamResponse:
+    front = request.app[_FRONT]
+    found = await asyncio.to_thread(console.state, front.stack, front.functions, bool(front.api))
+    return web.json_response(found)
+
+
+def _page(path: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def page(request: web.Request) -> web.StreamResponse:
+        # Looked for at each request, so that a page just made is there.
+        found = await asyncio.to_thread(path.is_file)
+        return web.FileResponse(path) if found else not_found(request)
+
+    return page
 
 
 @web.middleware
@@ -130,9 +137,7 @@ async def _identify(
     return response
 
 
-async def _pass_on(
-    request: web.Request, session: ClientSession, target: str, host: str, limit: int
-) -> web.StreamResponse:
+async def _pass_on(request: web.Request, host: str, limit: int) -> web.StreamResponse:
     if (request.content_length or 0) > limit:
         return problem(request, 413)
     body = bytearray()
@@ -144,10 +149,14 @@ async def _pass_on(
     headers |= {"Host": host, _REQUEST_ID: request["id"], "X-Forwarded-Proto": "http"}
     if encoding := request.headers.get("Content-Encoding"):
         headers["Content-Encoding"] = encoding
-    url = URL(target + request.raw_path, encoded=True)
+    target = f"http://{HOST}:{request.app[_FRONT].stack.gateway_port}{request.raw_path}"
     try:
-        async with session.request(
-            request.method, url, headers=headers, data=bytes(body) or None, allow_redirects=False
+        async with request.app[_SESSION].request(
+            request.method,
+            URL(target, encoded=True),
+            headers=headers,
+            data=bytes(body) or None,
+            allow_redirects=False,
         ) as answer:
             content = await answer.read()
             shaped = _edge(request, answer.status, answer.content_type, content)
@@ -169,7 +178,7 @@ def _edge(request: web.Request, status: int, kind: str, content: bytes) -> web.R
     """Shape a refusal that the gateway made itself; None for an answer of a function."""
     if status < 400 or kind == "application/problem+json":
         return None
-    if status in (401, 413, 429):
+    if status in {401, 413, 429}:
         return problem(request, status)
     if status == 404 and content == b'{"message":"Not Found"}':
         return not_found(request)
@@ -178,37 +187,28 @@ def _edge(request: web.Request, status: int, kind: str, content: bytes) -> web.R
 
 def problem(request: web.Request, status: int, *, allow: str = "") -> web.Response:
     """Make an answer as the functions make theirs (RFC 9457)."""
-    code, title, detail = _TITLES.get(
-        status,
-        ("request.method_not_allowed", "Method Not Allowed", "This address has no such method."),
-    )
-    headers = {"Retry-After": "5"} if status in (429, 503) else {"Allow": allow} if allow else {}
-    return _problem(request, status, code, title, detail, headers)
-
-
-def not_found(request: web.Request) -> web.Response:
-    """Answer an address that nothing serves."""
-    return _problem(request, 404, "request.not_found", "Not Found", "No such address.", {})
-
-
-def _problem(
-    request: web.Request, status: int, code: str, title: str, detail: str, headers: dict[str, str]
-) -> web.Response:
+    code, title, detail = _TITLES[status]
     body = {
-        "type": "about:blank",
+        "type": f"urn:kyora:problem:{code}",
         "title": title,
         "status": status,
         "detail": detail,
         "instance": request.path,
         "code": code,
     }
+    headers = {_REQUEST_ID: request["id"]}
+    if status in {429, 503}:
+        headers["Retry-After"] = "5"
+    if allow:
+        headers["Allow"] = allow
     return web.Response(
         status=status,
         body=json.dumps(body).encode(),
         content_type="application/problem+json",
-        headers={_REQUEST_ID: request["id"], **headers},
+        headers=headers,
     )
 
 
-def _file(request: web.Request, path: Path) -> web.StreamResponse:
-    return web.FileResponse(path) if path.is_file() else not_found(request)
+def not_found(request: web.Request) -> web.Response:
+    """Answer an address that nothing serves."""
+    return problem(request, 404)

@@ -1,14 +1,16 @@
 """What a person sees when the stack is up, and the files that tell other tools the same."""
 
+import hashlib
 import json
 import shlex
+from base64 import b64encode
 from pathlib import Path
 
 from local import emulator, seed, settings
 from local.progress import say
 from local.settings import Settings
 
-# A valid 8×8 PNG: small enough to read, real enough for the checks on an upload's bytes.
+# A valid PNG of 8 by 8: small enough to read, real enough for the checks on an upload's bytes.
 _SAMPLE = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc"
     "000000114944415478da6390af8ac18a1886960400dfe13d4122f02d7c0000000049454e44ae426082"
@@ -58,7 +60,12 @@ def commands(stack: Settings) -> list[tuple[str, str]]:
     home.mkdir(exist_ok=True)
     picture, answer = home / "hello.png", home / "upload.json"
     picture.write_bytes(_SAMPLE)
-    request = {"filename": picture.name, "contentType": "image/png", "size": len(_SAMPLE)}
+    request = {
+        "filename": picture.name,
+        "contentType": "image/png",
+        "size": len(_SAMPLE),
+        "sha256": b64encode(hashlib.sha256(_SAMPLE).digest()).decode(),
+    }
     env = shlex.quote(str(stack.home / "env"))
     auth = '-H "Authorization: Bearer $KYORA_TOKEN"'
     file, kept = shlex.quote(str(picture)), shlex.quote(str(answer))
@@ -68,14 +75,15 @@ def commands(stack: Settings) -> list[tuple[str, str]]:
         "[print('header = ' + json.dumps(k + ': ' + v)) for k, v in u['headers'].items()]"
     )
     asset = "import json; print(json.load(open(0))['assetId'])"
+    # In parentheses: nothing of the file stays behind in the shell that it is pasted into.
     ask = (
-        f". {env}; curl -sS {auth} -H 'Content-Type: application/json' "
-        f"-d '{json.dumps(request)}' -o {kept} $KYORA_URL/v1/assets/upload; cat {kept}; echo"
+        f"(. {env}; curl -sS {auth} -H 'Content-Type: application/json' "
+        f"-d '{json.dumps(request)}' -o {kept} $KYORA_URL/v1/assets/upload; cat {kept}; echo)"
     )
     put = f'python3 -c "{config}" < {kept} | curl -sS -f -K - -T {file} -w "%{{http_code}}\\n"'
     confirm = (
-        f". {env}; curl -sS -X POST {auth} "
-        f'$KYORA_URL/v1/assets/$(python3 -c "{asset}" < {kept})/confirm; echo'
+        f"(. {env}; curl -sS -X POST {auth} "
+        f'$KYORA_URL/v1/assets/$(python3 -c "{asset}" < {kept})/confirm; echo)'
     )
     return [
         ("ask for an upload", ask),
@@ -93,13 +101,10 @@ def show(stack: Settings, values: dict[str, str], seconds: float) -> None:
     say(f"  database  {server}, address in {stack.home / 'env'}")
     say(f"  AWS       {values['AWS_ENDPOINT_URL']}   (keys test / test)")
     say("  logs      make logs")
-    say(
-        f"\nDemo token ({settings.ADMIN} of {settings.WORKSPACE}; also KYORA_TOKEN in the file above):"
-    )
+    say(f"\nDemo token, {settings.ADMIN} of {settings.WORKSPACE} (KYORA_TOKEN in the file above):")
     say(f"\n{values['KYORA_TOKEN']}\n")
     say("Try an upload: three commands for another terminal.")
     for number, (title, command) in enumerate(commands(stack), 1):
         say(f"\n# {number}. {title}\n{command}")
-    say(
-        "\nSave a file under functions/ or layers/kyora/ and it is redeployed. Ctrl-C stops everything.\n"
-    )
+    say("\nSave a file under functions/ or layers/kyora/ and it is redeployed.")
+    say("Ctrl-C stops everything.\n")

@@ -122,16 +122,14 @@ def _create(programs: Path, data: Path, password: str, user: tuple[int, int] | N
     data.chmod(0o700)
     if user is not None:
         os.chown(data, *user)
-    with tempfile.NamedTemporaryFile("w", dir="/tmp") as file:
+    with tempfile.NamedTemporaryFile("w") as file:
         file.write(password)
         file.flush()
         if user is not None:
             os.chown(file.name, *user)
-        _run(
-            [programs / "initdb", "-D", data, "-U", "postgres", f"--pwfile={file.name}", "-E", "UTF8",
-             "--locale=C", "--auth=scram-sha-256", "--no-sync", "--no-instructions"],
-            user,
-        )  # fmt: skip
+        options = ["-U", "postgres", f"--pwfile={file.name}", "-E", "UTF8", "--locale=C"]
+        quick = ["--auth=scram-sha-256", "--no-sync", "--no-instructions"]
+        _run([programs / "initdb", "-D", data, *options, *quick], user)
 
 
 def _run(argv: Sequence[str | Path], user: tuple[int, int] | None) -> None:

@@ -32,6 +32,7 @@ class Child:
 
     @property
     def alive(self) -> bool:
+        """Whether it still runs."""
         return self.process.returncode is None
 
 

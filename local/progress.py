@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Trouble(Exception):
@@ -11,8 +11,9 @@ class Trouble(Exception):
 
 
 def say(text: str = "") -> None:
-    """Print one line at once."""
-    print(text, flush=True)
+    """Print one line at once; a terminal that has gone away is no reason to stop."""
+    with suppress(OSError):
+        print(text, flush=True)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ thing in which the local stack needs help.
 """
 
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from local import emulator
@@ -17,19 +18,19 @@ _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 def apply(settings: Settings, template: dict[str, Any], physical: dict[str, str]) -> int:
     """Make the API match its OpenAPI body; return the number of routes."""
     client = emulator.client("apigatewayv2", settings.gateway_port)
+    account = emulator.client("sts", settings.gateway_port).get_caller_identity()["Account"]
     [(logical, resource)] = [
         (name, item)
         for name, item in template["Resources"].items()
         if item["Type"] == "AWS::ApiGatewayV2::Api"
     ]
     api, body = physical[logical], resource["Properties"]["Body"]
-    account = emulator.client("sts", settings.gateway_port).get_caller_identity()["Account"]
 
     def invocation(uri: dict[str, Any]) -> str:
         # {"Fn::Sub": "…/functions/${NameFunctionAliaslive}/invocations"}, or with a list of
         # replacements as an authorizer's is; either way one logical id is what counts.
-        logical, attribute = _reference(uri["Fn::Sub"])
-        target = physical[logical]
+        name, attribute = _reference(uri["Fn::Sub"])
+        target = physical[name]
         if attribute:
             target = f"arn:aws:lambda:{emulator.REGION}:{account}:function:{target}"
         return (
@@ -40,8 +41,40 @@ def apply(settings: Settings, template: dict[str, Any], physical: dict[str, str]
     cors = body.get("x-amazon-apigateway-cors", {})
     if "allowOrigins" in cors:
         client.update_api(ApiId=api, CorsConfiguration=_cors(cors))
-    authorizers: dict[str, str] = {}
-    kept = {item["Name"]: item for item in client.get_authorizers(ApiId=api)["Items"]}
+    authorizers = _authorizers(client, api, body, invocation)
+    integrations = {
+        item["IntegrationUri"]: item["IntegrationId"]
+        for item in client.get_integrations(ApiId=api)["Items"]
+    }
+    wanted = {}
+    for key, operation in _operations(body):
+        declared = operation["x-amazon-apigateway-integration"]
+        uri = invocation(declared["uri"])
+        if uri not in integrations:
+            integrations[uri] = client.create_integration(
+                ApiId=api,
+                IntegrationType="AWS_PROXY",
+                IntegrationUri=uri,
+                PayloadFormatVersion=str(declared.get("payloadFormatVersion", "2.0")),
+            )["IntegrationId"]
+        # NONE is SAM's word for a public route.
+        names = [name for entry in operation.get("security", []) for name in entry]
+        secured = [authorizers[name] for name in names if name in authorizers]
+        wanted[key] = {
+            "Target": f"integrations/{integrations[uri]}",
+            "AuthorizationType": "CUSTOM" if secured else "NONE",
+            **({"AuthorizerId": secured[0]} if secured else {}),
+        }
+    _sync_routes(client, api, wanted)
+    return len(wanted)
+
+
+def _authorizers(
+    client: Any, api: str, body: dict[str, Any], invocation: Callable[[dict[str, Any]], str]
+) -> dict[str, str]:
+    """Create or update the authorizers; return their ids by name."""
+    found = client.get_authorizers(ApiId=api)["Items"]
+    kept = {item["Name"]: str(item["AuthorizerId"]) for item in found}
     for name, scheme in body.get("components", {}).get("securitySchemes", {}).items():
         declared = scheme.get("x-amazon-apigateway-authorizer")
         if not declared:
@@ -56,51 +89,29 @@ def apply(settings: Settings, template: dict[str, Any], physical: dict[str, str]
             "AuthorizerResultTtlInSeconds": int(declared.get("authorizerResultTtlInSeconds", 0)),
         }
         if name in kept:
-            authorizer = kept[name]
-            client.update_authorizer(ApiId=api, AuthorizerId=authorizer["AuthorizerId"], **wanted)
+            client.update_authorizer(ApiId=api, AuthorizerId=kept[name], **wanted)
         else:
-            authorizer = client.create_authorizer(ApiId=api, **wanted)
-        authorizers[name] = authorizer["AuthorizerId"]
+            kept[name] = client.create_authorizer(ApiId=api, **wanted)["AuthorizerId"]
+    return kept
 
-    integrations = {
-        item["IntegrationUri"]: item["IntegrationId"]
-        for item in client.get_integrations(ApiId=api)["Items"]
-    }
-    routes = {item["RouteKey"]: item for item in client.get_routes(ApiId=api)["Items"]}
-    wanted_keys = set()
+
+def _operations(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, operations in body.get("paths", {}).items():
         for method, operation in operations.items():
             key = _route_key(path, method)
-            declared = operation.get("x-amazon-apigateway-integration")
-            if key is None or not declared:
-                continue
-            wanted_keys.add(key)
-            uri = invocation(declared["uri"])
-            if uri not in integrations:
-                integrations[uri] = client.create_integration(
-                    ApiId=api,
-                    IntegrationType="AWS_PROXY",
-                    IntegrationUri=uri,
-                    PayloadFormatVersion=str(declared.get("payloadFormatVersion", "2.0")),
-                )["IntegrationId"]
-            secured = [
-                authorizers[name]
-                for entry in operation.get("security", [])
-                for name in entry
-                if name in authorizers  # NONE is SAM's word for a public route
-            ]
-            route = {
-                "Target": f"integrations/{integrations[uri]}",
-                "AuthorizationType": "CUSTOM" if secured else "NONE",
-                **({"AuthorizerId": secured[0]} if secured else {}),
-            }
-            if key not in routes:
-                client.create_route(ApiId=api, RouteKey=key, **route)
-            elif any(routes[key].get(field) != value for field, value in route.items()):
-                client.update_route(ApiId=api, RouteId=routes[key]["RouteId"], **route)
-    for key in routes.keys() - wanted_keys:
-        client.delete_route(ApiId=api, RouteId=routes[key]["RouteId"])
-    return len(wanted_keys)
+            if key is not None and "x-amazon-apigateway-integration" in operation:
+                yield key, operation
+
+
+def _sync_routes(client: Any, api: str, wanted: dict[str, dict[str, str]]) -> None:
+    kept = {item["RouteKey"]: item for item in client.get_routes(ApiId=api)["Items"]}
+    for key, route in wanted.items():
+        if key not in kept:
+            client.create_route(ApiId=api, RouteKey=key, **route)
+        elif any(kept[key].get(field) != value for field, value in route.items()):
+            client.update_route(ApiId=api, RouteId=kept[key]["RouteId"], **route)
+    for key in kept.keys() - wanted.keys():
+        client.delete_route(ApiId=api, RouteId=kept[key]["RouteId"])
 
 
 def _cors(declared: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Settings:
 
     @property
     def database_url(self) -> str:
+        """The database the functions use."""
         if given := self.environ.get("DATABASE_URL"):
             return given
         password = self.secrets["POSTGRES_PASSWORD"]
@@ -61,6 +62,7 @@ class Settings:
 
     @property
     def logs(self) -> Path:
+        """Where children write what they say."""
         return self.home / "logs"
 
     @property

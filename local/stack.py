@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import os
-import re
 import signal
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -13,7 +12,19 @@ from typing import Any
 
 from aiohttp import web
 
-from local import deploy, emulator, gaps, guide, postgres, process, routes, seed, settings, watch
+from local import (
+    deploy,
+    emulator,
+    gaps,
+    guide,
+    postgres,
+    process,
+    routes,
+    seed,
+    settings,
+    template,
+    watch,
+)
 from local.front import Front, application
 from local.process import Child
 from local.progress import Trouble, say, step
@@ -141,12 +152,14 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
     if physical is None:
         raise Trouble(f"sam deploy left no stack behind (log: {stack.logs / 'deploy.log'})")
     functions = {
-        folder(logical): name for logical, name in physical.items() if logical.endswith("Function")
+        template.folder(logical): name
+        for logical, name in physical.items()
+        if logical.endswith("Function")
     }
     if deployed:
         with step("HTTP API") as line:
-            template = await asyncio.to_thread(deploy.translated, stack)
-            count = await asyncio.to_thread(routes.apply, stack, template, physical)
+            deployed_template = await asyncio.to_thread(deploy.translated, stack)
+            count = await asyncio.to_thread(routes.apply, stack, deployed_template, physical)
             await asyncio.to_thread(gaps.mend, stack, physical)
             line.append(f"with {count} routes")
     if touched:
@@ -186,11 +199,6 @@ async def _deploy(stack: Settings, parameters: dict[str, str], digest: str) -> t
     with step("sam deploy of template.yaml", starting="sam deploy to the emulator"):
         await deploy.deploy(stack, parameters, stack.logs / "deploy.log")
     return True, known and not kept
-
-
-def folder(logical: str) -> str:
-    """Turn RequestUploadFunction into request_upload."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", logical.removesuffix("Function")).lower()
 
 
 def migrate(stack: Settings, functions: dict[str, str]) -> None:
