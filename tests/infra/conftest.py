@@ -1,0 +1,47 @@
+"""The template as CloudFormation gets it, translated in-process, without AWS."""
+
+import copy
+from typing import Any
+
+import boto3
+import pytest
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+
+from local import template
+
+
+@pytest.fixture(scope="session")
+def source() -> dict[str, Any]:
+    """template.yaml, with the long form of every intrinsic."""
+    return template.read()
+
+
+@pytest.fixture(scope="session")
+def _translated(source: dict[str, Any]) -> dict[str, Any]:
+    given = copy.deepcopy(source)
+    for name, resource in given["Resources"].items():
+        for key in ("CodeUri", "ContentUri"):
+            if key in resource.get("Properties", {}):  # what `sam package` writes there
+                resource["Properties"][key] = f"s3://bucket/{name}"
+    policies = {
+        name: f"arn:aws:iam::aws:policy/{name}" for name in ("AWSLambdaBasicExecutionRole",)
+    }
+    session = boto3.Session(region_name="eu-west-1")
+    found: dict[str, Any] = Translator(policies, Parser(), boto_session=session).translate(
+        given, {}
+    )
+    return found
+
+
+@pytest.fixture
+def stack(_translated: dict[str, Any]) -> dict[str, Any]:
+    """What CloudFormation deploys; a test may change its copy."""
+    return copy.deepcopy(_translated)
+
+
+@pytest.fixture(scope="session")
+def samconfig() -> dict[str, Any]:
+    import tomllib
+
+    return tomllib.loads((template.ROOT / "samconfig.toml").read_text())

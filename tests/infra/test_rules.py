@@ -1,0 +1,183 @@
+"""The template keeps our rules, and each rule notices when it is broken."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.infra import rules
+from tests.infra.rules import RULES, Rule, Stack, of
+
+type Damage = Callable[[Stack], None]
+
+
+def of_one(stack: Stack, kind: str) -> dict[str, Any]:
+    return next(iter(of(stack, kind).values()))
+
+
+def function(stack: Stack, name: str = "ConfirmUploadFunction") -> dict[str, Any]:
+    return rules.functions(stack)[name]
+
+
+def statement(stack: Stack) -> dict[str, Any]:
+    role: dict[str, Any] = of(stack, "AWS::IAM::Role")["RelayOutboxFunctionRole"]
+    found: dict[str, Any] = role["Policies"][-1]["PolicyDocument"]["Statement"][-1]
+    return found
+
+
+def operation(stack: Stack, wanted: str) -> dict[str, Any]:
+    return dict(rules.operations(stack))[wanted]
+
+
+def bucket_policy(stack: Stack, sid: str) -> dict[str, Any]:
+    found = of_one(stack, "AWS::S3::BucketPolicy")["PolicyDocument"]["Statement"]
+    return next(s for s in found if s["Sid"] == sid)
+
+
+# One line each: what somebody could do to the template, and the rule that has to object.
+DAMAGES: list[tuple[Rule, Damage]] = [
+    (
+        rules.every_function_has_a_log_group_with_retention,
+        lambda s: of(s, "AWS::Logs::LogGroup")["ConfirmUploadLog"].pop("RetentionInDays"),
+    ),
+    (
+        rules.every_function_has_a_log_group_with_retention,
+        lambda s: function(s).pop("LoggingConfig"),
+    ),
+    (
+        rules.every_function_has_a_role_of_its_own,
+        lambda s: function(s).update(Role=function(s, "ManageAssetFunction")["Role"]),
+    ),
+    (rules.every_function_is_traced, lambda s: function(s).pop("TracingConfig")),
+    (
+        rules.every_function_runs_what_the_parameters_say,
+        lambda s: function(s).update(Architectures=["x86_64"]),
+    ),
+    (
+        rules.no_concurrency_is_reserved_unless_a_parameter_says_so,
+        lambda s: function(s).update(ReservedConcurrentExecutions={"Ref": "MemorySize"}),
+    ),
+    (
+        rules.every_called_function_is_a_published_version,
+        lambda s: s["Resources"].pop("ConfirmUploadFunctionAliaslive"),
+    ),
+    (
+        rules.every_function_waits_for_the_migration,
+        lambda s: function(s)["Environment"]["Variables"].pop("CONFIGURATION"),
+    ),
+    (
+        rules.a_parameter_that_reaches_a_function_publishes_a_version,
+        lambda s: s["Resources"]["DatabaseMigration"]["Properties"]["Configuration"].remove(
+            {"Ref": "StorageS3Endpoint"}
+        ),
+    ),
+    (rules.no_policy_has_a_wildcard, lambda s: statement(s).update(Resource="*")),
+    (rules.no_policy_has_a_wildcard, lambda s: statement(s).update(Action="events:*")),
+    (
+        rules.no_policy_has_a_wildcard,
+        lambda s: statement(s).update(Resource={"Fn::Sub": ["arn:aws:s3:::${Name}/*", {}]}),
+    ),
+    (
+        rules.no_managed_policy_but_the_runtimes_own,
+        lambda s: of_one(s, "AWS::IAM::Role")["ManagedPolicyArns"].append("x/AmazonS3FullAccess"),
+    ),
+    (
+        rules.every_schedule_retries_and_has_a_dead_letter_queue,
+        lambda s: of_one(s, "AWS::Scheduler::Schedule")["Target"].pop("DeadLetterConfig"),
+    ),
+    (
+        rules.every_function_nobody_waits_for_has_a_failure_destination,
+        lambda s: s["Resources"].pop("MigrateDatabaseFunctionEventInvokeConfig"),
+    ),
+    (
+        rules.every_function_nobody_waits_for_has_a_failure_destination,
+        lambda s: of(s, "AWS::Lambda::EventInvokeConfig")[
+            "RelayOutboxFunctionEventInvokeConfig"
+        ].update(Qualifier="$LATEST"),
+    ),
+    (
+        rules.every_rule_target_has_a_dead_letter_queue,
+        lambda s: of_one(s, "AWS::Events::Rule")["Targets"][0].pop("DeadLetterConfig"),
+    ),
+    (
+        rules.every_queue_of_a_rule_lets_the_rule_in,
+        lambda s: s["Resources"].pop("UploadQueuesPolicy"),
+    ),
+    (
+        rules.every_queue_is_encrypted,
+        lambda s: of_one(s, "AWS::SQS::Queue").pop("SqsManagedSseEnabled"),
+    ),
+    (
+        rules.every_consumed_queue_redrives_and_outlasts_its_function,
+        lambda s: function(s, "VerifyUploadFunction").update(Timeout=120),
+    ),
+    (
+        rules.every_consumed_queue_redrives_and_outlasts_its_function,
+        lambda s: of(s, "AWS::SQS::Queue")["UploadQueue"].pop("RedrivePolicy"),
+    ),
+    (
+        rules.every_dead_letter_queue_keeps_two_weeks_and_has_an_alarm,
+        lambda s: s["Resources"].pop("JobDeadLettersAlarm"),
+    ),
+    (
+        rules.every_alarm_can_tell_somebody,
+        lambda s: of_one(s, "AWS::CloudWatch::Alarm").pop("AlarmActions"),
+    ),
+    (
+        rules.only_health_and_the_unrouted_are_public,
+        lambda s: operation(s, "GET /v1/assets/{assetId}").update(security=[{"NONE": []}]),
+    ),
+    (
+        rules.the_authorizer_is_asked_at_least_once_a_minute,
+        lambda s: of_one(s, "AWS::ApiGatewayV2::Api")["Body"]["components"]["securitySchemes"][
+            "AuthorizeRequest"
+        ]["x-amazon-apigateway-authorizer"].update(authorizerResultTtlInSeconds=300),
+    ),
+    (
+        rules.every_stage_is_throttled_and_logged,
+        lambda s: of_one(s, "AWS::ApiGatewayV2::Stage").pop("AccessLogSettings"),
+    ),
+    (
+        rules.every_bucket_is_private_encrypted_and_tidied,
+        lambda s: of_one(s, "AWS::S3::Bucket")["PublicAccessBlockConfiguration"].update(
+            BlockPublicPolicy=False
+        ),
+    ),
+    (
+        rules.every_bucket_takes_browsers_from_the_given_origins_only,
+        lambda s: of_one(s, "AWS::S3::Bucket")["CorsConfiguration"]["CorsRules"][0].update(
+            AllowedOrigins=["*"]
+        ),
+    ),
+    (
+        rules.every_bucket_refuses_plain_http_and_what_a_url_must_not_do,
+        lambda s: bucket_policy(s, "OnlyTls").update(Effect="Allow"),
+    ),
+    (
+        rules.every_bucket_refuses_plain_http_and_what_a_url_must_not_do,
+        lambda s: bucket_policy(s, "NoOverwrite").update(Resource="arn:aws:s3:::bucket/*"),
+    ),
+    (
+        rules.every_layer_is_a_new_version_of_its_functions,
+        lambda s: of_one(s, "AWS::Lambda::LayerVersion").update(CompatibleArchitectures=["arm64"]),
+    ),
+    (rules.everything_is_described, lambda s: s["Parameters"]["Stage"].pop("Description")),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_template_keeps(rule: Rule, stack: Stack) -> None:
+    assert rule(stack) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "damage"),
+    [pytest.param(*d, id=f"{d[0].__name__}-{n}") for n, d in enumerate(DAMAGES)],
+)
+def test_a_broken_template_breaks(rule: Rule, damage: Damage, stack: Stack) -> None:
+    damage(stack)
+    assert rule(stack) != []
+
+
+def test_every_rule_is_known_to_break() -> None:
+    assert {rule for rule, _ in DAMAGES} == set(RULES)
