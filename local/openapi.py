@@ -122,6 +122,11 @@ PROBLEMS: dict[str, Problem] = {
         errors.TooMany,
         "500 uploads of the workspace wait for their bytes. Confirm or delete some.",
     ),
+    "service.throttled": Problem(
+        errors.TooMany,
+        "More requests than the API takes. The local stack gives API Gateway's bare answer"
+        " this code, as an edge in front of it on AWS could.",
+    ),
     "internal.error": Problem(
         KyoraError,
         "A bug. The log line with this X-Request-Id has the details.",
@@ -168,6 +173,7 @@ STORE_PROBLEMS: dict[str, Problem] = {
 _SECURED = ("auth.token_missing", "auth.token_invalid", "auth.token_expired", "auth.token_revoked")
 _ALWAYS = (
     "request.body_too_large",
+    "service.throttled",
     "internal.error",
     "config.invalid",
     "database.unavailable",
@@ -178,6 +184,13 @@ _CREATES = (
     "request.validation_failed",
     "idempotency.in_progress",
     "idempotency.key_reused",
+)
+_CONFIRM = (
+    "asset.not_found",
+    "asset.not_uploaded",
+    "asset.expired",
+    "asset.rejected",
+    "storage.unavailable",
 )
 # What API Gateway answers by itself, without a function: never problem+json on AWS.
 _GATEWAY = {401: "Unauthorized", 429: "Too Many Requests", 500: "Internal Server Error",
@@ -290,13 +303,7 @@ OPERATIONS: dict[str, Operation] = {
         "202 means that another request verifies it right now; ask again after `Retry-After`. A "
         "client that never confirms loses nothing: a minute later the store's own event does it.",
         {200: "The asset is ready.", 202: "Being verified by another request at this moment."},
-        (
-            "asset.not_found",
-            "asset.not_uploaded",
-            "asset.expired",
-            "asset.rejected",
-            "storage.unavailable",
-        ),
+        _CONFIRM,
         example=_ASSET,
     ),
     "get_asset": Operation(
@@ -509,9 +516,6 @@ def _refusal(status: int, codes: list[str]) -> Json:
             "example": {"message": _GATEWAY[status]},
         }
         lines.append("API Gateway's own answer: a bare `message`.")
-    if status == 429:
-        # The local front gives the gateway's throttling a code, as an edge on AWS could.
-        content.setdefault("application/problem+json", {"schema": {"$ref": f"{_REF}Problem"}})
     return {
         "description": "\n\n".join(lines),
         "headers": _header_refs(status),
@@ -541,10 +545,10 @@ def _example(code: str) -> Json:
         "type": f"urn:kyora:problem:{code}",
         "title": known.error.title,
         "status": known.error.status,
-        "detail": known.when,
+        "detail": known.when.replace("`", ""),
         "code": code,
         **known.members,
-        "instance": "/v1/assets/:assetId",
+        "instance": "/v1/assets/:assetId/confirm" if code in _CONFIRM else "/v1/assets/upload",
     }
 
 
