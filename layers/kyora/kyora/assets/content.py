@@ -14,13 +14,26 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import BinaryIO
 
 MAX_PIXELS = 50_000_000
 _MAX_SIDE_RATIO = 200
 _TAIL = 1 << 16
+_MAX_PARTS = 100_000  # chunks, segments, blocks, boxes or entries: more is made to keep us busy
 
 type Reason = str  # type_mismatch or bad_content
+
+
+# What the readers of structures raise on bytes that make none (a ZIP of version 9.9 included).
+_BROKEN = (
+    struct.error,
+    IndexError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    NotImplementedError,
+)
 
 
 class Refused(Exception):
@@ -48,7 +61,7 @@ def inspect(file: BinaryIO, content_type: str) -> Dimensions | None:
     file.seek(0)
     try:
         found = check(file)
-    except (struct.error, IndexError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except _BROKEN as error:
         raise Refused("bad_content") from error
     if found is None:
         return None
@@ -92,7 +105,9 @@ def _png(file: BinaryIO) -> Dimensions:
     _match(_head(file, 8) == b"\x89PNG\r\n\x1a\n")
     size, found, data_seen = _size(file), None, False
     file.seek(8)
+    parts = count()
     while True:
+        _whole(next(parts) < _MAX_PARTS)
         length, name = struct.unpack(">I4s", _exactly(file, 8))
         if found is None:
             _whole(name == b"IHDR" and length == 13)
@@ -114,10 +129,13 @@ def _jpeg(file: BinaryIO) -> Dimensions:
     _match(_head(file, 3) == b"\xff\xd8\xff")
     file.seek(2)
     found = None
+    parts = count()
     while True:
+        _whole(next(parts) < _MAX_PARTS)
         prefix, marker = _exactly(file, 2)
         _whole(prefix == 0xFF)
         while marker == 0xFF:  # fill bytes
+            _whole(next(parts) < _MAX_PARTS)
             (marker,) = _exactly(file, 1)
         (length,) = struct.unpack(">H", _exactly(file, 2))
         _whole(length >= 2)
@@ -144,8 +162,9 @@ def _gif(file: BinaryIO) -> Dimensions:
     file.seek(6)
     width, height, flags = struct.unpack("<HHB2x", _exactly(file, 7))
     file.seek(_colors(flags), os.SEEK_CUR)
-    images = 0
+    images, parts = 0, count()
     while True:
+        _whole(next(parts) < _MAX_PARTS)
         (kind,) = _exactly(file, 1)
         if kind == 0x3B:
             _whole(images > 0 and file.tell() == size)
@@ -159,6 +178,7 @@ def _gif(file: BinaryIO) -> Dimensions:
             _exactly(file, 1)
             images += 1
         while (length := _exactly(file, 1)[0]) > 0:
+            _whole(next(parts) < _MAX_PARTS)
             file.seek(length, os.SEEK_CUR)
             _whole(file.tell() <= size)
 
@@ -198,8 +218,9 @@ def _boxes(file: BinaryIO, brands: Callable[[set[bytes]], bool]) -> set[bytes]:
 
 
 def _walk(file: BinaryIO, size: int) -> set[bytes]:
-    names, position = set(), 0
+    names, position, parts = set(), 0, count()
     while position < size:
+        _whole(next(parts) < _MAX_PARTS)
         file.seek(position)
         length, name = struct.unpack(">I4s", _exactly(file, 8))
         if length == 1:
@@ -303,7 +324,19 @@ def _ole(stream: str) -> Callable[[BinaryIO], None]:
 
 def _zip(file: BinaryIO) -> None:
     _match(_head(file, 4) in (b"PK\x03\x04", b"PK\x05\x06"))
-    zipfile.ZipFile(file).close()
+    _entries(file)
+
+
+def _entries(file: BinaryIO) -> set[str]:
+    """Return the names in a ZIP; a directory that would fill the memory is refused unread."""
+    file.seek(0)
+    found, last = 0, b""
+    while chunk := file.read(1 << 20):
+        found += (last + chunk).count(b"PK\x01\x02")
+        last = chunk[-3:]
+    _whole(found <= _MAX_PARTS)
+    with zipfile.ZipFile(file) as archive:
+        return set(archive.namelist())
 
 
 def _office(part: str) -> Callable[[BinaryIO], None]:
@@ -311,8 +344,7 @@ def _office(part: str) -> Callable[[BinaryIO], None]:
 
     def check(file: BinaryIO) -> None:
         _match(_head(file, 4) == b"PK\x03\x04")
-        with zipfile.ZipFile(file) as archive:
-            names = set(archive.namelist())
+        names = _entries(file)
         _match("[Content_Types].xml" in names and part in names)
         _match(not any(name.endswith("vbaProject.bin") for name in names))
 

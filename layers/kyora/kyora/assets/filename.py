@@ -17,9 +17,8 @@ def clean(name: str) -> str:
     """
     if _CONTROL.search(name):
         raise ValueError("must not contain control characters")
-    name = unicodedata.normalize("NFC", name)
-    name = re.split(r"[/\\]", name)[-1]
-    name = " ".join(_INVISIBLE.sub("", name).split())
+    name = unicodedata.normalize("NFC", _INVISIBLE.sub("", name))
+    name = " ".join(re.split(r"[/\\]", name)[-1].split())
     name = name.lstrip(". ").rstrip(". ")
     if _DEVICES.match(name):
         name = f"_{name}"
@@ -39,6 +38,5 @@ def _cut(name: str) -> str:
     last = extension(name)
     suffix = f".{last}" if 0 < len(last.encode()) <= 16 else ""
     stem = name.removesuffix(name[len(name) - len(suffix) :]) if suffix else name
-    return (
-        stem.encode()[: _MAX_BYTES - len(suffix.encode())].decode(errors="ignore").rstrip() + suffix
-    )
+    room = _MAX_BYTES - len(suffix.encode())
+    return stem.encode()[:room].decode(errors="ignore").rstrip(". ") + suffix

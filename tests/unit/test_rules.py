@@ -1,0 +1,134 @@
+"""What may be uploaded: the contract's table, and what replaces it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kyora.assets import content, rules
+from kyora.errors import KyoraError, TooLarge, UnsupportedType
+
+MIB = 1 << 20
+# The contract, "File rules".
+CONTRACT = {
+    "image": ("jpg jpeg png webp gif heic heif", 10),
+    "video": ("mp4 mov webm", 100),
+    "audio": ("mp3 wav ogg m4a aac", 20),
+    "document": ("pdf doc docx xls xlsx csv txt", 10),
+    "archive": ("zip", 50),
+}
+TYPE = {last: types[0] for last, types in rules.TYPES.items()}
+
+
+def test_the_table_is_the_contracts() -> None:
+    table = {
+        category: (" ".join(extensions), rules.MAX_BYTES[category] // MIB)
+        for category, extensions in rules.ALLOWED.items()
+    }
+    assert table == CONTRACT
+    assert all(size % MIB == 0 for size in rules.MAX_BYTES.values())
+
+
+def test_every_extension_has_a_type_and_every_type_a_look_at_its_bytes() -> None:
+    assert {last for names, _ in CONTRACT.values() for last in names.split()} == set(rules.TYPES)
+    assert {types[0] for types in rules.TYPES.values()} == set(content._CHECKS)
+
+
+CASES = [
+    (last, TYPE[last], megabytes * MIB)
+    for names, megabytes in CONTRACT.values()
+    for last in names.split()
+]
+
+
+@pytest.mark.parametrize(("last", "content_type", "limit"), CASES)
+def test_each_kind_is_accepted_up_to_its_limit_and_no_further(
+    last: str, content_type: str, limit: int
+) -> None:
+    assert rules.accept(f"a.{last.upper()}", content_type, limit).content_type == content_type
+    with pytest.raises(TooLarge) as refused:
+        rules.accept(f"a.{last}", content_type, limit + 1)
+    assert refused.value.code == "asset.too_large"
+    assert refused.value.members == {"maxBytes": limit}
+
+
+@pytest.mark.parametrize(("last", "content_type", "limit"), CASES)
+def test_a_name_and_a_type_that_disagree_are_refused(
+    last: str, content_type: str, limit: int
+) -> None:
+    for other in {"text/html", "image/svg+xml", "application/octet-stream", *TYPE.values()}:
+        if other not in rules.TYPES[last]:
+            with pytest.raises(UnsupportedType):
+                rules.accept(f"a.{last}", other, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("a.svg", "image/svg+xml"),
+        ("a.html", "text/html"),
+        ("a.xhtml", "application/xhtml+xml"),
+        ("a.js", "text/javascript"),
+        ("a.exe", "application/octet-stream"),
+        ("a.pdf.exe", "application/pdf"),
+        ("a.png.svg", "image/png"),
+        ("png", "image/png"),
+        (".png", "image/png"),
+        ("a.", "image/png"),
+        ("a.png", ""),
+        ("a.png", "image"),
+        ("a.png", "image/png; charset=x"),
+        ("a.png", "image/png, text/html"),
+        ("a.png", "image/png\r\nX: y"),
+        ("a.png", "image/" + "p" * 200),
+        ("a.рng", "image/png"),  # noqa: RUF001  # a Cyrillic letter
+        ("a.docm", "application/vnd.ms-word.document.macroEnabled.12"),
+    ],
+)
+def test_what_is_not_in_the_table_is_refused(name: str, content_type: str) -> None:
+    with pytest.raises(UnsupportedType) as refused:
+        rules.accept(name, content_type, 1)
+    assert refused.value.code == "asset.type_not_allowed"
+    assert refused.value.status == 415
+
+
+@pytest.mark.parametrize("content_type", ["IMAGE/PNG", " image/png ", "Image/Png"])
+def test_a_types_case_does_not_matter_and_is_stored_in_one_way(content_type: str) -> None:
+    assert rules.accept("a.png", content_type, 1).content_type == "image/png"
+
+
+def test_browsers_own_names_of_a_type_become_one() -> None:
+    assert rules.accept("a.zip", "application/x-zip-compressed", 1).content_type == (
+        "application/zip"
+    )
+    assert rules.accept("a.wav", "audio/x-wav", 1).content_type == "audio/wav"
+
+
+def accepts(name: str, content_type: str, size: int, **tables: object) -> bool:
+    try:
+        rules.accept(name, content_type, size, **tables)  # type: ignore[arg-type]
+    except KyoraError:
+        return False
+    return True
+
+
+def test_tables_given_replace_the_built_in_ones_as_a_whole() -> None:
+    only_png = {"image": ("png",)}
+    assert accepts("a.png", "image/png", 10 * MIB, allowed=only_png)
+    assert not accepts("a.jpg", "image/jpeg", 1, allowed=only_png)
+    assert not accepts("a.pdf", "application/pdf", 1, allowed=only_png)
+    assert not accepts("a.png", "image/png", 1, allowed={})
+    assert accepts("a.png", "image/png", 20 * MIB, max_bytes={"image": 20 * MIB})
+    assert not accepts("a.png", "image/png", 6, max_bytes={"image": 5})
+    assert not accepts("a.pdf", "application/pdf", 1, max_bytes={"image": 5})
+
+
+def test_a_table_cannot_allow_what_nobody_can_check() -> None:
+    for last in ("svg", "html", "exe", ""):
+        assert not accepts(f"a.{last}", "image/svg+xml", 1, allowed={"image": (last,)})
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.integers())
+def test_anything_is_accepted_or_refused_and_nothing_else(
+    name: str, content_type: str, size: int
+) -> None:
+    accepts(name, content_type, size)
