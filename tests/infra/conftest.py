@@ -1,6 +1,8 @@
 """The template as CloudFormation gets it, translated in-process, without AWS."""
 
+import asyncio
 import copy
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -8,7 +10,7 @@ import pytest
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
-from local import template
+from local import deploy, template
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +47,10 @@ def samconfig() -> dict[str, Any]:
     import tomllib
 
     return tomllib.loads((template.ROOT / "samconfig.toml").read_text())
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """.aws-sam/build, made anew when the sources have changed."""
+    asyncio.run(deploy.build(tmp_path_factory.mktemp("build") / "log"))
+    return deploy.BUILD

@@ -265,9 +265,11 @@ def every_queue_of_a_rule_lets_the_rule_in(stack: Stack) -> list[str]:
     for name, rule in of(stack, "AWS::Events::Rule").items():
         for target in rule["Targets"]:
             wanted = {named(target["Arn"]), named(target.get("DeadLetterConfig", {}).get("Arn"))}
-            for queue in wanted & of(stack, "AWS::SQS::Queue").keys():
-                if not any(_admits(policy, queue, name) for policy in _queue_policies(stack)):
-                    found.append(queue)
+            found += [
+                queue
+                for queue in wanted & of(stack, "AWS::SQS::Queue").keys()
+                if not any(_admits(policy, queue, name) for policy in _queue_policies(stack))
+            ]
     return found
 
 
@@ -421,13 +423,12 @@ def every_bucket_refuses_plain_http_and_what_a_url_must_not_do(stack: Stack) -> 
             s for s in policies.get(name, []) if s["Effect"] == "Deny" and s["Principal"] == "*"
         ]
         conditions = [s["Condition"] for s in denied]
-        for wanted in (
+        wanted: list[dict[str, Any]] = [
             {"Bool": {"aws:SecureTransport": "false"}},
             {"StringNotEquals": {"s3:signatureversion": "AWS4-HMAC-SHA256"}},
             {"Null": {"s3:if-none-match": "true"}},
-        ):
-            if wanted not in conditions:
-                found.append(f"{name}: {wanted}")
+        ]
+        found += [f"{name}: {missing}" for missing in wanted if missing not in conditions]
         if not any("s3:signatureAge" in c.get("NumericGreaterThan", {}) for c in conditions):
             found.append(f"{name}: signatureAge")
         # A CopyObject carries no If-None-Match: asked for anywhere but under incoming/, it would

@@ -1,0 +1,150 @@
+"""What `sam build` made is what Lambda can run, and quickly."""
+
+import importlib.util
+import marshal
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from local import settings, template
+
+LAYERS = ("VendorLayer", "KyoraLayer")
+_ELF_MACHINE = {"x86_64": 62, "arm64": 183}
+# pyc: magic, flags, then a hash or a time. Bit 0: by hash. Bit 1: checked against the source.
+_UNCHECKED_HASH = 0b01
+
+
+def parts(built: Path) -> list[Path]:
+    return [built / name for name in LAYERS] + sorted(built.glob("*Function"))
+
+
+def uv() -> str:
+    found = shutil.which("uv") or str(template.ROOT / ".local" / "uv" / "bin" / "uv")
+    assert os.access(found, os.X_OK), "uv is needed: pip install uv"
+    return found
+
+
+def megabytes(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+
+
+def test_every_module_has_bytecode_that_stays_valid_in_lambda(built: Path) -> None:
+    """SAM dates every file 1980: bytecode by time is stale there, and compiled at every start."""
+    modules = [path for part in parts(built) for path in part.rglob("*.py")]
+    assert len(modules) > 300
+    for module in modules:
+        compiled = Path(importlib.util.cache_from_source(str(module)))
+        header = compiled.read_bytes()[:8]
+        assert header[:4] == importlib.util.MAGIC_NUMBER, module
+        assert int.from_bytes(header[4:], "little") == _UNCHECKED_HASH, module
+
+
+def test_bytecode_is_of_the_source_beside_it_and_names_it_as_lambda_does(built: Path) -> None:
+    for part in parts(built):
+        inside = "/opt" if part.name.endswith("Layer") else "/var/task"
+        for module in part.rglob("*.py"):
+            compiled = Path(importlib.util.cache_from_source(str(module))).read_bytes()
+            assert compiled[8:16] == importlib.util.source_hash(module.read_bytes()), module
+            assert (
+                marshal.loads(compiled[16:]).co_filename == f"{inside}/{module.relative_to(part)}"
+            )
+
+
+def test_no_bytecode_without_a_source(built: Path) -> None:
+    for part in parts(built):
+        for compiled in part.rglob("*.pyc"):
+            assert Path(importlib.util.source_from_cache(str(compiled))).exists()
+
+
+def test_native_code_is_for_the_architecture_that_was_asked_for(built: Path) -> None:
+    native = [path for part in parts(built) for path in part.rglob("*.so*")]
+    assert any("pydantic_core" in path.name for path in native)
+    for library in native:
+        head = library.read_bytes()[:20]
+        assert head[:4] == b"\x7fELF", library
+        assert int.from_bytes(head[18:20], "little") == _ELF_MACHINE[settings.architecture()], (
+            library
+        )
+
+
+def test_nothing_is_shipped_that_the_runtime_has_or_nobody_runs(built: Path) -> None:
+    unwanted = re.compile(
+        r"(^|/)(boto3|botocore|s3transfer|pip|setuptools|httpx|aiohttp|awslambdaric)(/|-)"
+        r"|(^|/)(tests?|\.git|\.mypy_cache|bin)/"
+        r"|\.(pyi|c|h|pyx|exe)$|RECORD$"
+    )
+    for part in parts(built):
+        files = [str(path.relative_to(part)) for path in part.rglob("*") if path.is_file()]
+        assert [name for name in files if unwanted.search(name)] == []
+
+
+def test_the_layers_fit(built: Path) -> None:
+    sizes = {name: megabytes(built / name) for name in LAYERS}
+    assert sum(sizes.values()) <= 60, sizes
+    assert sizes["KyoraLayer"] <= 2
+
+
+def test_our_package_is_whole(built: Path) -> None:
+    source = template.ROOT / "layers" / "kyora" / "kyora"
+    made = built / "KyoraLayer" / "python" / "kyora"
+
+    def files(folder: Path) -> set[str]:
+        found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        return {str(path) for path in found if "__pycache__" not in path.parts}
+
+    assert files(made) == files(source)
+
+
+def test_the_vendor_layer_is_what_the_lock_says() -> None:
+    """`make -C layers/vendor lock` writes the file anew."""
+    exported = subprocess.run(
+        [
+            *(uv(), "export", "--quiet", "--frozen", "--offline", "--no-dev", "--no-emit-project"),
+            *("--no-annotate", "--no-header", "--format", "requirements-txt"),
+        ],
+        cwd=template.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (template.ROOT / "layers/vendor/requirements.txt").read_text() == exported.stdout
+
+
+def test_every_requirement_is_pinned_by_hash() -> None:
+    text = (template.ROOT / "layers/vendor/requirements.txt").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert len(lines) > 10
+    assert [line for line in lines if "==" not in line or "--hash=sha256:" not in line] == []
+
+
+def make_vendor_layer(architecture: str, into: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--makefile", template.ROOT / "layers/vendor/Makefile", "build-VendorLayer"],
+        cwd=template.ROOT / "layers" / "vendor",
+        env=os.environ | {"ARTIFACTS_DIR": str(into), "ARCHITECTURE": architecture},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_vendor_layer_builds_for_another_architecture_than_this_one(tmp_path: Path) -> None:
+    other = "x86_64" if settings.architecture() == "arm64" else "arm64"
+    made = make_vendor_layer(other, tmp_path)
+    if made.returncode and re.search("fetch|error sending request|network", made.stderr, re.I):
+        pytest.skip(f"the wheels for {other} are not cached and the registry is out of reach")
+    assert made.returncode == 0, made.stderr
+    native = list(tmp_path.rglob("*.so"))
+    assert {int.from_bytes(p.read_bytes()[18:20], "little") for p in native} == {
+        _ELF_MACHINE[other]
+    }
+
+
+def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
+    made = make_vendor_layer("riscv", tmp_path)
+    assert made.returncode != 0
+    assert 'not "riscv"' in made.stderr
