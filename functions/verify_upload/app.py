@@ -15,4 +15,4 @@ def confirm(detail: dict[str, Any]) -> bool:
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     config.settings("database", "storage", "bus")
-    return bus.consume(event, confirm)
+    return bus.consume_aws(event, confirm)

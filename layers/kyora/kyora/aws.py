@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import http.client
 
 _CONNECT_AND_READ = 3.0  # seconds; these calls answer in milliseconds
-_TARGETS = {"secretsmanager": "secretsmanager", "events": "AWSEvents"}
+_TARGETS = {"secretsmanager": "secretsmanager", "events": "AWSEvents", "sqs": "AmazonSQS"}
 
 _connections: dict[str, "http.client.HTTPConnection"] = {}
 
@@ -122,23 +122,22 @@ def sign(
 
 
 def call(service: str, operation: str, payload: object, *, attempts: int = 3) -> dict[str, object]:
-    """Call a JSON operation of Secrets Manager or EventBridge.
+    """Call a JSON operation of Secrets Manager, EventBridge or SQS.
 
     Raises AwsError for a refusal and Unavailable when every attempt failed.
     """
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL") or f"https://{service}.{region}.amazonaws.com"
+    url = endpoint(service, region)
     body = json.dumps(payload).encode()
     for attempt in range(attempts):
         if attempt:
             time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311  # jitter, not a secret
-        headers = sign(
-            "POST", endpoint, body, service=service, region=region, credentials=credentials()
-        )
-        headers["content-type"] = "application/x-amz-json-1.1"
+        headers = sign("POST", url, body, service=service, region=region, credentials=credentials())
+        version = "1.0" if service == "sqs" else "1.1"
+        headers["content-type"] = f"application/x-amz-json-{version}"
         headers["x-amz-target"] = f"{_TARGETS[service]}.{operation}"
         try:
-            status, answer = _post(endpoint, body, headers)
+            status, answer = _post(url, body, headers)
         except _Dropped:
             continue
         found = _object(answer)
@@ -150,6 +149,11 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
         if status < 500 and "Throttl" not in code:
             raise AwsError(status, code)
     raise Unavailable(f"{service} did not answer.", code="service.unavailable")
+
+
+def endpoint(service: str, region: str) -> str:
+    """Return the address of a service."""
+    return os.environ.get("AWS_ENDPOINT_URL") or f"https://{service}.{region}.amazonaws.com"
 
 
 def secret(arn: str) -> str:

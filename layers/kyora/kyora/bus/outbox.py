@@ -11,6 +11,7 @@ from typing import Any
 
 from kyora import aws, config
 from kyora.aws import AwsError
+from kyora.bus.names import DOMAINS
 from kyora.errors import KyoraError
 from kyora.ids import new_id
 from kyora.observability import correlation_id, logger
@@ -23,7 +24,17 @@ _MAX_BACKOFF = 300  # seconds
 def add(
     tx: Transaction, domain: str, name: str, data: Mapping[str, object], workspace_id: str | None
 ) -> str:
-    """Add event `name` of `kyora.<domain>` to the outbox; return its id."""
+    """Add event `name` of `kyora.<domain>` to the outbox; return its id.
+
+    Raises ValueError for an event that the catalogue does not have; in development and tests also
+    for data that its consumers could not read, which costs the event's model.
+    """
+    if DOMAINS.get(name) != domain:
+        raise ValueError(f"the catalogue has no {name} of {domain}")
+    if config.settings("bus").development:
+        from kyora.bus.events import check
+
+        check(name, data)
     event_id = new_id("evt")
     detail = {
         "id": event_id,
@@ -66,6 +77,8 @@ def publish(ids: Sequence[str] | None = None) -> int:
         tx.run(
             "UPDATE outbox SET attempts = attempts + 1, last_error = f.reason,"
             " published_at = CASE WHEN f.reason IS NULL THEN now() END,"
+            # a token is for its consumer; here it is of no use any more
+            " detail = CASE WHEN f.reason IS NULL THEN detail #- '{data,token}' ELSE detail END,"
             # full jitter, so that rows which failed together do not come back together
             " next_attempt_at = now() + random() * least(power(2, least(attempts + 1, 12)),"
             f" {_MAX_BACKOFF}) * interval '1 second'"
@@ -114,7 +127,12 @@ def _put(rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
     try:
         # One attempt: what fails is retried by the outbox itself.
         answer = aws.call("events", "PutEvents", {"Entries": entries}, attempts=1)
-    except (AwsError, KyoraError) as error:
+    except AwsError as error:
+        # The call as a whole is refused, which one entry can bring about: it alone has to wait.
+        if len(rows) > 1:
+            return [reason for row in rows for reason in _put([row])]
+        return [error.code]
+    except KyoraError as error:
         return [error.code] * len(rows)
     results: Any = answer.get("Entries") or []
     if len(results) != len(rows):

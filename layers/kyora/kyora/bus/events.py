@@ -1,0 +1,306 @@
+"""The event catalogue: the data of every event, and the envelope around it.
+
+An event's schema may only grow (`make schemas` refuses anything else): a consumer overlooks
+fields that it does not know, and meets events that are older than itself in an archive.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+from kyora.bus import Permanent
+from kyora.bus.names import DOMAINS, SENSITIVE
+
+VERSION = 1
+
+# Generous on purpose: what a text may look like is decided where it is shown.
+type Text = Annotated[str, StringConstraints(max_length=1000)]
+type Id = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+type Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
+type Token = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+type Locale = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([_-][A-Za-z0-9]+)*$")]
+type Currency = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{3}$")]
+type Decimal = Annotated[str, StringConstraints(pattern=r"^-?\d{1,15}(\.\d{1,6})?$")]
+
+
+# A consumer uses some of these models; `defer_build` keeps the others from costing its cold
+# start. Their values are people's: an error never repeats them.
+class Data(BaseModel):
+    """What an event says; camelCase on the wire."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        extra="ignore",
+        frozen=True,
+        defer_build=True,
+        hide_input_in_errors=True,
+    )
+
+
+# ---- accounts
+
+
+class EmailVerificationRequested(Data):
+    """Somebody has to prove that an address is theirs."""
+
+    email: Email = Field(repr=False)
+    name: Text = Field(repr=False)
+    token: Token = Field(repr=False)
+    locale: Locale | None = None
+
+
+class PasswordResetRequested(Data):
+    """Somebody wants a new password."""
+
+    email: Email = Field(repr=False)
+    name: Text = Field(repr=False)
+    token: Token = Field(repr=False)
+    locale: Locale | None = None
+
+
+class UserWelcomed(Data):
+    """Somebody has joined a workspace."""
+
+    email: Email = Field(repr=False)
+    name: Text = Field(repr=False)
+    workspace_name: Text
+    locale: Locale | None = None
+
+
+class WorkspaceInvitationCreated(Data):
+    """Somebody is invited to a workspace."""
+
+    email: Email = Field(repr=False)
+    inviter_name: Text = Field(repr=False)
+    workspace_name: Text
+    token: Token = Field(repr=False)
+    locale: Locale | None = None
+
+
+# ---- billing
+
+
+class _Subscription(Data):
+    subscription_id: Id
+    plan_id: Id
+    plan_name: Text
+    status: Id = Field(description="Stripe's, an open list.", examples=["active"])
+    previous_plan_id: Id | None = None
+    access_until: AwareDatetime | None = None
+
+
+class SubscriptionActivated(_Subscription):
+    """A workspace has begun to use a plan."""
+
+
+class SubscriptionChanged(_Subscription):
+    """A workspace's plan or its status is another one."""
+
+
+class SubscriptionCancelled(_Subscription):
+    """A workspace's subscription has ended."""
+
+
+class _Payment(Data):
+    invoice_id: Id
+    amount: int = Field(description="In the currency's minor unit.", examples=[5499])
+    currency: Currency
+    attempt: int = Field(ge=0)
+    hosted_invoice_url: Text | None = Field(default=None, repr=False)
+    next_attempt_at: AwareDatetime | None = None
+
+
+class PaymentSucceeded(_Payment):
+    """An invoice is paid."""
+
+
+class PaymentFailed(_Payment):
+    """An invoice could not be paid."""
+
+
+class TrialEnding(Data):
+    """A trial ends in a few days."""
+
+    subscription_id: Id
+    plan_name: Text
+    trial_end: AwareDatetime
+
+
+class PlansSynced(Data):
+    """The plans have been read from Stripe; ids of those that are other than before."""
+
+    created: list[Id]
+    updated: list[Id]
+    archived: list[Id]
+
+
+# ---- assets
+
+
+class AssetReady(Data):
+    """An upload is verified and can be used."""
+
+    asset_id: Id
+    content_type: Text | None = None
+    size: int | None = Field(default=None, description="In bytes.")
+    reason: Text | None = None
+
+
+class AssetRejected(Data):
+    """An upload is not what it was announced as."""
+
+    asset_id: Id
+    content_type: Text | None = None
+    size: int | None = Field(default=None, description="In bytes.")
+    reason: Text | None = None
+
+
+class AssetDeleted(Data):
+    """An asset is gone."""
+
+    asset_id: Id
+    content_type: Text | None = None
+    size: int | None = Field(default=None, description="In bytes.")
+    reason: Text | None = None
+
+
+# ---- orders and customers
+
+
+class OrderPaymentSucceeded(Data):
+    """An order is paid."""
+
+    order_id: Id
+    business_id: Id
+    payment_method: Id = Field(examples=["credit_card"])
+    total: Decimal = Field(description="A decimal.", examples=["54.99"])
+    currency: Currency
+    paid_at: AwareDatetime
+
+
+class OrderCreated(Data):
+    """A customer has ordered."""
+
+    order_id: Id
+    business_id: Id
+    customer_id: Id | None = None
+    total: Decimal = Field(description="A decimal.", examples=["54.99"])
+    currency: Currency
+
+
+class CustomerCreated(Data):
+    """A business has a new customer."""
+
+    customer_id: Id
+    business_id: Id
+    source: Text | None = Field(default=None, examples=["instagram"])
+
+
+# ---- the envelope
+
+
+class Envelope(Data):
+    """What is around every event's data: EventBridge's `detail`."""
+
+    id: Id = Field(description="What consumers dedupe on.", examples=["evt_01kaq3v6m8r5x9y2c4d7f0"])
+    occurred_at: AwareDatetime
+    version: Literal[1]
+    workspace_id: Id | None = None
+    correlation_id: Id = Field(description="Of the request that caused it.")
+    data: dict[str, Any] = Field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Event[T: Data]:
+    """An event as its consumer gets it."""
+
+    id: str
+    name: str
+    occurred_at: datetime
+    workspace_id: str | None
+    correlation_id: str
+    data: T = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """An event of the catalogue."""
+
+    name: str
+    model: type[Data]
+
+    @property
+    def source(self) -> str:
+        """EventBridge's `source`."""
+        return f"kyora.{DOMAINS[self.name]}"
+
+    @property
+    def sensitive(self) -> bool:
+        """Whether its data holds a token."""
+        return self.name in SENSITIVE
+
+
+EVENTS: dict[str, EventType] = {name: EventType(name, globals()[name]) for name in DOMAINS}
+
+
+class Unreadable(Permanent):
+    """An event that no consumer can read; `fields` are the places, never the values."""
+
+    def __init__(self, code: str, fields: tuple[str, ...] = ()) -> None:
+        super().__init__(code)
+        self.fields = fields
+
+    def __str__(self) -> str:
+        return " ".join((self.code, *self.fields))
+
+
+def parse(detail_type: str, detail: object) -> Event[Any]:
+    """Return the event that EventBridge delivered. Raises Unreadable."""
+    kind = EVENTS.get(detail_type)
+    if kind is None:
+        raise Unreadable("event.unknown")
+    if isinstance(detail, dict) and detail.get("version", VERSION) != VERSION:
+        raise Unreadable("event.unknown_version")
+    try:
+        envelope = Envelope.model_validate(detail)
+        data = kind.model.model_validate(envelope.data)
+    except ValidationError as error:
+        raise Unreadable("event.invalid", _places(error)) from None
+    return Event(
+        id=envelope.id,
+        name=detail_type,
+        occurred_at=envelope.occurred_at,
+        workspace_id=envelope.workspace_id,
+        correlation_id=envelope.correlation_id,
+        data=data,
+    )
+
+
+def check(name: str, data: object) -> None:
+    """Raise ValueError when an event's data is not what its consumers will ask for."""
+    model = EVENTS[name].model
+    known = {info.alias or field for field, info in model.model_fields.items()}
+    if isinstance(data, dict) and (unknown := data.keys() - known):
+        raise ValueError(f"{name} has no {', '.join(sorted(unknown))}")
+    try:
+        model.model_validate(data, by_name=False)
+    except ValidationError as error:
+        raise ValueError(f"{name}: {', '.join(_places(error))}") from None
+
+
+def _places(error: ValidationError) -> tuple[str, ...]:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return tuple(f"{'.'.join(map(str, f['loc'])) or 'detail'}:{f['type']}" for f in faults)
