@@ -135,7 +135,9 @@ def make_vendor_layer(architecture: str, into: Path) -> subprocess.CompletedProc
 def test_the_vendor_layer_builds_for_another_architecture_than_this_one(tmp_path: Path) -> None:
     other = "x86_64" if settings.architecture() == "arm64" else "arm64"
     made = make_vendor_layer(other, tmp_path)
-    if made.returncode and re.search("fetch|error sending request|network", made.stderr, re.I):
+    if made.returncode and re.search(
+        "fetch|error sending request|network", made.stderr, re.IGNORECASE
+    ):
         pytest.skip(f"the wheels for {other} are not cached and the registry is out of reach")
     assert made.returncode == 0, made.stderr
     native = list(tmp_path.rglob("*.so"))
