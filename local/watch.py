@@ -64,15 +64,20 @@ def publish(stack: Settings, functions: dict[str, str], changed: Iterable[Path])
             names.add(path.relative_to(FUNCTIONS).parts[0])
     names &= functions.keys()
     if layer:
-        layer = _publish_layer(client)
+        layer = _publish_layer(client, functions["check_health"])
     with ThreadPoolExecutor(4) as pool:  # boto3 clients may be shared between threads
         list(pool.map(lambda name: _publish_function(client, name, functions[name], names, layer),
                       functions if layer else names))  # fmt: skip
     return (["layer kyora"] if layer else []) + sorted(names)
 
 
-def _publish_layer(client: Any) -> str:
-    name = "kyora-local-kyora"
+def _publish_layer(client: Any, function: str) -> str:
+    # Its name is the template's affair; any function tells it.
+    [name] = [
+        item["Arn"].split(":")[-2]
+        for item in client.get_function_configuration(FunctionName=function)["Layers"]
+        if item["Arn"].split(":")[-2].endswith("-kyora")
+    ]
     old = client.list_layer_versions(LayerName=name)["LayerVersions"]
     made = client.publish_layer_version(
         LayerName=name,

@@ -1,0 +1,228 @@
+"""The real stack, started as `make run` starts it, from a copy of the checkout on free ports.
+
+A copy, because a test edits a function; one stack for all tests that do not need one of their own.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+_COPIED = ("Makefile", "template.yaml", "samconfig.toml", "pyproject.toml", "uv.lock",
+           ".python-version", "functions", "layers", "local", "events")  # fmt: skip
+UP = "Ctrl-C stops everything."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client got."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def problem(self) -> str:
+        """The code of a refusal, which must be a problem document in every detail."""
+        assert self.headers["content-type"] == "application/problem+json", (self.status, self.body)
+        found = self.json
+        assert found["status"] == self.status
+        assert found["title"]
+        assert found["type"]
+        assert self.headers["x-request-id"]
+        return str(found["code"])
+
+
+def request(
+    method: str, url: str, body: object = None, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """Make one HTTP request; a status is an answer, a broken connection an error."""
+    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    sent = {"Content-Type": "application/json"} | dict(headers or {})
+    outgoing = urllib.request.Request(url, data, sent, method=method)
+    try:
+        with urllib.request.urlopen(outgoing, timeout=30) as found:
+            return Answer(found.status, _lower(found.headers), found.read())
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return Answer(refused.code, _lower(refused.headers), refused.read())
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+@dataclass
+class Stack:
+    """A stack that runs, or ran, in a folder of its own."""
+
+    checkout: Path
+    home: Path
+    port: int
+    variables: Mapping[str, str] = field(default_factory=dict)
+    process: "subprocess.Popen[bytes] | None" = None
+    output: Path = Path()
+
+    def start(self, seconds: float = 120) -> None:
+        """Start it and wait until it says that it is up."""
+        self.output = self.checkout / f"output-{self.port}.txt"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTEST_"))}
+        clean.pop("DATABASE_URL", None)
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "local", "run"],
+                cwd=self.checkout,
+                env={**clean, "PORT": str(self.port), "KYORA_LOCAL_DIR": str(self.home),
+                     **self.variables},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        wait(lambda: UP in self.said() or self.process_ended(), seconds)
+        assert UP in self.said(), self.said()
+
+    def process_ended(self) -> bool:
+        assert self.process is not None
+        return self.process.poll() is not None
+
+    def said(self) -> str:
+        """Everything it has printed."""
+        return self.output.read_text(errors="replace")
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """End it and return its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+        return self.process.wait(30)
+
+    def leftovers(self) -> list[str]:
+        """Return the processes that still belong to it."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "pid", "status"]):
+            command = " ".join(process.info["cmdline"] or [])
+            if str(self.home) in command and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(command)
+        return found
+
+    def children(self, name: str) -> list[psutil.Process]:
+        """Return the stack's own processes whose command holds a word."""
+        assert self.process is not None
+        return [
+            c for c in psutil.Process(self.process.pid).children() if name in " ".join(c.cmdline())
+        ]
+
+    @property
+    def env(self) -> dict[str, str]:
+        lines = (self.home / "env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    @property
+    def commands(self) -> list[str]:
+        """The three commands it printed."""
+        return re.findall(r"^# \d\. .*\n(.+)$", self.said(), re.MULTILINE)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        token: str | None = "KYORA_TOKEN",
+        **headers: str,
+    ) -> Answer:
+        """Call the API, as the demo admin unless told otherwise."""
+        env = self.env
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token:
+            sent["Authorization"] = f"Bearer {env.get(token, token)}"
+        return request(method, env["KYORA_URL"] + path, body, sent)
+
+    def upload(self, content: bytes) -> dict[str, Any]:
+        """Take a PNG through request, PUT and confirm; return the asset."""
+        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        wanted = {
+            "filename": "a.png",
+            "contentType": "image/png",
+            "size": len(content),
+            "sha256": digest,
+        }
+        asked = self.call("POST", "/v1/assets/upload", wanted)
+        assert asked.status == 200, asked
+        ticket = asked.json
+        put = request("PUT", ticket["uploadUrl"], content, ticket["headers"])
+        assert put.status == 200, put
+        confirmed = self.call("POST", f"/v1/assets/{ticket['assetId']}/confirm")
+        assert confirmed.status == 200, confirmed
+        asset: dict[str, Any] = confirmed.json
+        assert asset["sha256"] == digest
+        return asset
+
+
+def wait(condition: Callable[[], object], seconds: float) -> None:
+    """Wait until something holds; the caller asserts it."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Iterator[Path]:
+    """A copy of what a clone holds, with this checkout's installed tools."""
+    copy = Path(tempfile.mkdtemp(prefix="kyora-"))
+    for name in _COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy)
+    # sam build is skipped when `make build` has been here: the sources are the same.
+    if (ROOT / ".aws-sam").exists():
+        shutil.copytree(ROOT / ".aws-sam", copy / ".aws-sam", symlinks=True)
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    (copy / ".local").mkdir()
+    for name in ("ministack", "uv"):
+        if (ROOT / ".local" / name).exists():
+            (copy / ".local" / name).symlink_to(ROOT / ".local" / name)
+    yield copy
+    shutil.rmtree(copy, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack(checkout: Path) -> Iterator[Stack]:
+    """A stack that is up, whatever a test before has done to it."""
+    running = Stack(checkout, checkout / ".local", free_port())
+    running.start()
+    yield running
+    assert running.stop(signal.SIGTERM) == 0
+    wait(lambda: not running.leftovers(), 5)
+    assert not running.leftovers()

@@ -1,0 +1,251 @@
+"""What a person meets after `make run`: the commands, the files, the pages, a saved file."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import UP, Stack, free_port, request, wait
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc"
+    "000000114944415478da6390af8ac18a1886960400dfe13d4122f02d7c0000000049454e44ae426082"
+)
+
+
+def _paste(stack: Stack, shell: str) -> list[str]:
+    said = []
+    for command in stack.commands:
+        done = subprocess.run(
+            [shell, "-c", command],
+            cwd="/",
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        said.append(done.stdout)
+    return said
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_the_three_printed_commands_end_with_a_ready_asset(stack: Stack, shell: str) -> None:
+    asked, put, confirmed = _paste(stack, shell)
+    assert put.strip() == "200"
+    asset = json.loads(confirmed)
+    assert asset["status"] == "ready"
+    assert asset["assetId"] == json.loads(asked)["assetId"]
+    assert request("GET", asset["downloadUrl"], headers={}).body == PNG
+
+
+def test_env_names_everything_other_tools_need(stack: Stack) -> None:
+    env = stack.env
+    for name in (
+        *("KYORA_URL", "KYORA_TOKEN", "KYORA_MEMBER_TOKEN", "KYORA_WORKSPACE_ID"),
+        *("KYORA_BUSINESS_ID", "DATABASE_URL", "AWS_ENDPOINT_URL", "AUTH_JWT_SECRET"),
+        *("BILLING_STRIPE_WEBHOOK_SECRET", "EMAIL_RESEND_WEBHOOK_SECRET"),
+    ):
+        assert env[name], name
+    assert env["KYORA_URL"] == f"http://127.0.0.1:{stack.port}"
+    assert (stack.home / "env").stat().st_mode & 0o077 == 0
+    assert (stack.home / "sam-env.json").stat().st_mode & 0o077 == 0
+
+
+def test_env_can_be_read_by_a_shell(stack: Stack) -> None:
+    script = f'. {stack.home}/env; printf %s "$DATABASE_URL"'
+    found = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout == stack.env["DATABASE_URL"]
+
+
+def test_a_member_may_upload_too(stack: Stack) -> None:
+    answer = stack.call("GET", "/v1/assets/ast_unknown", token="KYORA_MEMBER_TOKEN")
+    assert answer.status in {404, 422}
+    assert answer.problem
+
+
+def test_refusals_are_problem_documents_wherever_they_are_made(stack: Stack) -> None:
+    # by the gateway, before any function
+    missing = stack.call("GET", "/v1/assets/ast_1", token=None)
+    assert (missing.status, missing.problem) == (401, "auth.token_missing")
+    # by the function behind the authorizer
+    wrong = stack.call("GET", "/v1/assets/ast_1", token="not.a.token")
+    assert (wrong.status, wrong.problem) == (401, "auth.token_invalid")
+    # by reject_unrouted
+    unknown = stack.call("GET", "/v1/nothing/here", token=None)
+    assert (unknown.status, unknown.problem) == (404, "request.not_found")
+    method = stack.call("PUT", "/v1/health", token=None)
+    assert (method.status, method.problem) == (405, "request.method_not_allowed")
+    assert method.headers["allow"]
+    # by the front, as the gateway would
+    huge = stack.call("POST", "/v1/assets/upload", b"0" * (11 * 1024 * 1024))
+    assert (huge.status, huge.problem) == (413, "request.body_too_large")
+    assert stack.call("POST", "/webhooks/nobody", token=None).problem == "request.not_found"
+
+
+def test_the_request_id_of_the_client_is_kept(stack: Stack) -> None:
+    answer = stack.call("GET", "/v1/health", token=None, X_Request_Id="from-the-client")
+    assert answer.headers["x-request-id"] == "from-the-client"
+
+
+def test_the_console_shows_the_upload_and_its_event_and_no_secret(stack: Stack) -> None:
+    asset = stack.upload(PNG)
+    page = request("GET", f"{stack.env['KYORA_URL']}/")
+    assert b"<h1>Kyora Integrations" in page.body
+    assert not re.search(rb"(src|href)=\"https?://", page.body)  # nothing from elsewhere
+    wait(lambda: asset["assetId"] in _state(stack), 5)
+    state = _state(stack)
+    assert asset["assetId"] in state
+    assert "AssetReady" in state
+    for secret in ("KYORA_TOKEN", "AUTH_JWT_SECRET"):
+        assert stack.env[secret] not in state
+    assert "X-Amz-Signature" not in state
+
+
+def _state(stack: Stack) -> str:
+    return request("GET", f"{stack.env['KYORA_URL']}/_local/state").body.decode()
+
+
+def test_logs_show_the_functions_without_tokens_or_signatures(stack: Stack) -> None:
+    stack.upload(PNG)
+    command = [sys.executable, "-m", "local", "logs", "--once"]
+    environment = {**os.environ, "KYORA_LOCAL_DIR": str(stack.home)}
+    said = subprocess.run(
+        command, cwd=stack.checkout, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert "confirm_upload" in said
+    everything = said + "".join(p.read_text(errors="replace") for p in stack.home.glob("logs/*"))
+    assert stack.env["KYORA_TOKEN"] not in everything
+    assert "X-Amz-Signature" not in everything
+
+
+def test_a_saved_function_and_a_saved_layer_run_within_two_seconds(stack: Stack) -> None:
+    before = stack.call("GET", "/v1/health", token=None).json["version"]
+    layer = stack.checkout / "layers/kyora/kyora/__init__.py"
+    original = layer.read_text()
+    try:
+        taken = _save(stack, layer, original.replace(before, "9.9.9"))
+        assert "layer kyora" in stack.said().splitlines()[-1]
+        assert stack.call("GET", "/v1/health", token=None).json["version"] == "9.9.9"
+        assert taken < 2
+    finally:
+        _save(stack, layer, original)
+    function = stack.checkout / "functions/check_health/app.py"
+    taken = _save(stack, function, function.read_text() + "\n# saved\n")
+    assert "check_health redeployed in" in stack.said().splitlines()[-1]
+    assert taken < 2
+    assert stack.call("GET", "/v1/health", token=None).json["version"] == before
+
+
+def test_a_syntax_error_is_one_line_and_the_old_version_stays(stack: Stack) -> None:
+    function = stack.checkout / "functions/check_health/app.py"
+    original = function.read_text()
+    _save(stack, function, "def broken(:\n")
+    line = stack.said().splitlines()[-1]
+    assert "functions/check_health/app.py:1" in line
+    assert "keeps running" in line
+    assert stack.call("GET", "/v1/health", token=None).status == 200
+    _save(stack, function, original)
+    assert "check_health redeployed" in stack.said().splitlines()[-1]
+
+
+def _save(stack: Stack, path: Path, text: str) -> float:
+    """Save a file and return the seconds until the stack says what it did."""
+    lines = stack.said().count("\n")
+    began = time.monotonic()
+    path.write_text(text)
+    wait(lambda: stack.said().count("\n") > lines, 10)
+    return time.monotonic() - began
+
+
+def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stack: Stack) -> None:
+    kept = stack.upload(PNG)
+    token = stack.env["KYORA_TOKEN"]
+    for number, code in ((signal.SIGINT, 0), (signal.SIGKILL, -9)):
+        assert stack.stop(number) == code
+        wait(lambda: not stack.leftovers(), 5)
+        assert stack.leftovers() == []
+        assert "Traceback" not in stack.said()
+        began = time.monotonic()
+        stack.start()
+        assert time.monotonic() - began < 30
+        asset = stack.call("GET", f"/v1/assets/{kept['assetId']}", token=token)  # still good
+        assert asset.json["status"] == "ready"
+        assert request("GET", asset.json["downloadUrl"]).body == PNG
+
+
+def test_a_dead_child_ends_the_stack_with_one_sentence(stack: Stack) -> None:
+    [emulator] = stack.children("ministack")
+    emulator.kill()
+    assert stack.process is not None
+    assert stack.process.wait(15) == 1
+    last = stack.said().splitlines()[-1]
+    assert last.startswith("kyora: the AWS emulator ended by itself")
+    assert "Traceback" not in stack.said()
+    wait(lambda: not stack.leftovers(), 5)
+    assert stack.leftovers() == []
+    stack.start()
+    assert stack.call("GET", "/v1/health", token=None).status == 200
+
+
+def test_a_busy_port_is_one_sentence(checkout: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, said = _refused(checkout, {"PORT": str(port), "KYORA_LOCAL_DIR": ".local/busy"})
+    assert code == 1
+    assert f"port {port} is already in use" in said
+
+
+def test_a_second_stack_in_the_same_folder_is_one_sentence(stack: Stack) -> None:
+    where = {"PORT": str(free_port()), "KYORA_LOCAL_DIR": str(stack.home)}
+    code, said = _refused(stack.checkout, where)
+    assert code == 1
+    assert f"already runs at http://127.0.0.1:{stack.port}" in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("PORT", "many", "PORT must be a number"),
+        ("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none", "DATABASE_URL does not answer"),
+        ("PATH", "/nonexistent", "needs `make`"),
+    ],
+)
+def test_what_a_person_can_put_right_is_one_sentence(
+    checkout: Path, variable: str, value: str, reason: str
+) -> None:
+    if variable == "PATH":
+        (checkout / "functions" / "new.txt").write_text("so that a build is needed")
+    where = {"PORT": str(free_port()), "KYORA_LOCAL_DIR": ".local/wrong", variable: value}
+    try:
+        code, said = _refused(checkout, where)
+    finally:
+        (checkout / "functions" / "new.txt").unlink(missing_ok=True)
+    assert code == 1
+    assert reason in said
+
+
+def _refused(checkout: Path, variables: dict[str, str]) -> tuple[int, str]:
+    """Run `make run`'s command where it must refuse; return its code and its sentence."""
+    done = subprocess.run(
+        [sys.executable, "-m", "local", "run"],
+        cwd=checkout,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert UP not in done.stdout
+    assert "Traceback" not in done.stderr
+    [sentence] = done.stderr.strip().splitlines()
+    return done.returncode, sentence
