@@ -145,7 +145,12 @@ async def _pass_on(request: web.Request, host: str, limit: int) -> web.StreamRes
         body += chunk
         if len(body) > limit:
             return problem(request, 413)
-    headers = {k: v for k, v in request.headers.items() if k.lower() not in _DROP}
+    # A byte that is no UTF-8 must not get lost: a key or a token would become another one.
+    headers = {
+        name: value.encode(errors="surrogateescape").decode(errors="replace")
+        for name, value in request.headers.items()
+        if name.lower() not in _DROP
+    }
     headers |= {"Host": host, _REQUEST_ID: request["id"], "X-Forwarded-Proto": "http"}
     if encoding := request.headers.get("Content-Encoding"):
         headers["Content-Encoding"] = encoding

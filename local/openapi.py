@@ -211,6 +211,7 @@ class Operation:
     public: bool = False
     request: Json | None = None
     example: Json | None = None
+    links: tuple[str, ...] = ()  # operations that take the assetId of the answer
 
 
 _SHA256 = "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="
@@ -264,6 +265,7 @@ OPERATIONS: dict[str, Operation] = {
         ),
         request=_FILE | {"purpose": "product_photo"},
         example=_TICKET,
+        links=("confirm_upload", "get_asset", "delete_asset"),
     ),
     "request_uploads": Operation(
         "Uploads",
@@ -478,9 +480,9 @@ _PARAMETERS: dict[str, Json] = {
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
-        "description": "Any text of yours, such as a UUID. The same key and body get the same "
-        "answer for 24 hours.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        "description": "Any text of yours, such as a UUID; an empty one counts as none. The same "
+        "key and body get the same answer for 24 hours.",
+        "schema": {"type": "string", "maxLength": 255, "pattern": "^[ -~]*$"},
         "example": "5f0c2c1e-6f0a-4c1a-9f57-0a5a3d1f9f10",
     },
 }
@@ -492,6 +494,12 @@ def _success(known: Operation, status: int, model: type[BaseModel] | None) -> Js
         example = _VERIFYING if status == 202 else known.example
         content = {"schema": _reference(model), "example": example}
         answer["content"] = {"application/json": content}
+    if known.links:
+        parameters = {"assetId": "$response.body#/assetId"}
+        answer["links"] = {
+            to_camel(name): {"operationId": to_camel(name), "parameters": parameters}
+            for name in known.links
+        }
     return answer
 
 
