@@ -1,0 +1,80 @@
+"""schemathesis against the running stack: whatever is sent, the answers are the documented ones.
+
+In a workspace of its own, because it leaves uploads behind by the hundred.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jwt
+
+from local import postgres
+from tests.e2e.conftest import ROOT, Stack, request
+
+# Left out: positive_data_acceptance and unsupported_method. A well-formed file may be of a type
+# that is not accepted, and GET /v1/assets/upload is the route of an asset called "upload".
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "ignored_auth",
+    "use_after_free",
+    "ensure_resource_availability",
+)
+
+
+def test_no_request_gets_an_undocumented_answer(stack: Stack, tmp_path: Path) -> None:
+    document = f"{stack.env['KYORA_URL']}/openapi.json"
+    token = _newcomer(stack)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", document),
+            *("--checks", ",".join(CHECKS)),
+            *("--header", f"Authorization: Bearer {token}"),
+            *("--max-examples", "40", "--request-timeout", "30"),
+            "--generation-deterministic",
+            *("--continue-on-failure", "--no-color", "--warnings", "off"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    assert "Tested: 6" in done.stdout
+
+
+def test_the_page_and_the_document_are_served(stack: Stack) -> None:
+    for path, file in (("/docs", "docs.html"), ("/openapi.json", "openapi.json")):
+        found = request("GET", stack.env["KYORA_URL"] + path)
+        assert found.status == 200
+        assert found.body == (ROOT / "local" / "static" / file).read_bytes()
+
+
+def _newcomer(stack: Stack) -> str:
+    """Return a token for the one user of a workspace that no other test looks at."""
+    user, workspace = "usr_contract", "ws_contract"
+    postgres.query(
+        stack.env["DATABASE_URL"],
+        "with w as (insert into workspace (id, name) values (:workspace, 'Contract')"
+        " on conflict do nothing)"
+        " insert into app_user (id, workspace_id, email, role, locale)"
+        " values (:user, :workspace, 'contract@demo.example', 'user', 'en')"
+        " on conflict do nothing",
+        user=user,
+        workspace=workspace,
+    )
+    claims = {
+        "userId": user,
+        "workspaceId": workspace,
+        "authVersion": 1,
+        "exp": int(time.time()) + 600,
+    }
+    return jwt.encode(claims, stack.env["AUTH_JWT_SECRET"], algorithm="HS256")
