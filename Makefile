@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt build deploy invoke bench migrate logs openapi clean
+.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -45,6 +45,19 @@ migrate: setup ## apply the database migrations (ENV=… on a deployed stack)
 
 logs: setup ## follow the log lines of the local functions
 	@$(PYTHON) -m local logs
+
+emit: setup ## put a sample of an event on the bus: EVENT=UserWelcomed [FILE=fields.json] (ENV=…)
+	@$(PYTHON) -m local emit $(or $(EVENT),$(error which event? EVENT=UserWelcomed)) \
+		$(if $(FILE),--file $(FILE)) $(if $(ENV),--env $(ENV))
+
+events: setup ## watch the events that flow over the bus (ENV=… on a deployed stack)
+	@$(PYTHON) -m local events $(if $(ENV),--env $(ENV))
+
+redrive: setup ## send the dead letters of a queue back to it: QUEUE=emails (ENV=…)
+	@$(PYTHON) -m local redrive $(or $(QUEUE),$(error which queue? QUEUE=emails)) $(if $(ENV),--env $(ENV))
+
+schemas: setup ## write events/schemas from the event models (an event may only grow)
+	@$(PYTHON) -m local.schemas
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.openapi

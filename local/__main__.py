@@ -23,6 +23,14 @@ def main() -> int:
     migrate.add_argument("--env", help="an environment of samconfig.toml; else the local stack")
     logs = commands.add_parser("logs", help="print the functions' log lines as they come")
     logs.add_argument("--once", action="store_true", help="print what is there and stop")
+    emit = commands.add_parser("emit", help="put a sample of an event on the bus")
+    emit.add_argument("event", help="its name, e.g. UserWelcomed")
+    emit.add_argument("--file", type=Path, help="JSON whose fields win over the sample's")
+    redrive = commands.add_parser("redrive", help="send a queue's dead letters back to it")
+    redrive.add_argument("queue", help="e.g. emails")
+    tail = commands.add_parser("events", help="print the events that flow over the bus")
+    for command in (emit, redrive, tail):
+        command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
     chosen = parser.parse_args()
     try:
@@ -36,6 +44,8 @@ def main() -> int:
             _migrate(chosen.env)
         elif chosen.command == "logs":
             _logs(once=chosen.once)
+        elif chosen.command in {"emit", "redrive", "events"}:
+            _bus(chosen)
         else:
             _clean()
     except Trouble as trouble:
@@ -125,6 +135,18 @@ def _logs(*, once: bool) -> None:
         # The same second is asked for again: its lines may not all have been there.
         since = max([float(str(at)) for at, *_ in seen] + [since]) - 1
         time.sleep(1)
+
+
+def _bus(chosen: argparse.Namespace) -> None:
+    from local import bus
+
+    where = bus.place(chosen.env)
+    if chosen.command == "emit":
+        bus.emit(where, chosen.event, chosen.file)
+    elif chosen.command == "redrive":
+        bus.redrive(where, chosen.queue)
+    else:
+        bus.tail(where)
 
 
 def _clean() -> None:

@@ -24,13 +24,13 @@ from kyora.bus.names import DOMAINS, SENSITIVE
 VERSION = 1
 
 # Generous on purpose: what a text may look like is decided where it is shown.
-type Text = Annotated[str, StringConstraints(max_length=1000)]
-type Id = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-type Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
-type Token = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-type Locale = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([_-][A-Za-z0-9]+)*$")]
-type Currency = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{3}$")]
-type Decimal = Annotated[str, StringConstraints(pattern=r"^-?\d{1,15}(\.\d{1,6})?$")]
+Text = Annotated[str, StringConstraints(max_length=1000)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
+Token = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Locale = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([_-][A-Za-z0-9]+)*$")]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{3}$")]
+Decimal = Annotated[str, StringConstraints(pattern=r"^-?\d{1,15}(\.\d{1,6})?$")]
 
 
 # A consumer uses some of these models; `defer_build` keeps the others from costing its cold
@@ -215,7 +215,9 @@ class CustomerCreated(Data):
 class Envelope(Data):
     """What is around every event's data: EventBridge's `detail`."""
 
-    id: Id = Field(description="What consumers dedupe on.", examples=["evt_01kaq3v6m8r5x9y2c4d7f0"])
+    id: Id = Field(
+        description="What consumers dedupe on.", examples=["evt_01kaq3v6m8r5x9y2c4d7f0h1jk"]
+    )
     occurred_at: AwareDatetime
     version: Literal[1]
     workspace_id: Id | None = None

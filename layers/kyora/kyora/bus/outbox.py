@@ -36,25 +36,30 @@ def add(
 
         check(name, data)
     event_id = new_id("evt")
-    detail = {
-        "id": event_id,
-        "occurredAt": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "version": 1,
-        "correlationId": correlation_id.get() or event_id,
-        "data": data,
-    }
-    if workspace_id is not None:
-        detail["workspaceId"] = workspace_id
     tx.run(
         "INSERT INTO outbox (id, source, detail_type, detail)"
         " VALUES (:id, :source, :name, CAST(:detail AS jsonb))",
         id=event_id,
         source=f"kyora.{domain}",
         name=name,
-        detail=json.dumps(detail),
+        detail=json.dumps(envelope(event_id, data, workspace_id)),
     )
     tx.after_commit(_publish_own, event_id)
     return event_id
+
+
+def envelope(
+    event_id: str, data: Mapping[str, object], workspace_id: str | None
+) -> dict[str, object]:
+    """Return the `detail` of an event that happens now."""
+    found = {
+        "id": event_id,
+        "occurredAt": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "version": 1,
+        "correlationId": correlation_id.get() or event_id,
+        "data": data,
+    }
+    return found if workspace_id is None else found | {"workspaceId": workspace_id}
 
 
 def publish(ids: Sequence[str] | None = None) -> int:

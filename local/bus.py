@@ -1,0 +1,327 @@
+"""Commands on the event bus: emit a sample, watch what flows, send dead letters back.
+
+Each works on the running local stack, or on a deployed one with the AWS credentials of the shell.
+"""
+
+import json
+import os
+import re
+import secrets
+import signal
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from local import emulator, postgres, settings
+from local.progress import Trouble, say
+from local.settings import ROOT
+
+SAMPLES = ROOT / "events" / "samples"
+_ADDRESS = re.compile(r"([\w.+%-])[\w.+%-]*@(?=[\w-])")
+_LINK = re.compile(r"https?://[^\s\"]+")
+_WAITING = """
+select id, detail_type, attempts, coalesce(last_error, '') from outbox
+where published_at is null and created_at < now() - interval '2 seconds'
+order by created_at limit 50
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The stack that a command is for; `environ` is that of the local one, else empty."""
+
+    stage: str
+    environ: Mapping[str, str]
+
+    @property
+    def bus(self) -> str:
+        """The name of its event bus."""
+        return f"kyora-{self.stage}"
+
+    @property
+    def local(self) -> bool:
+        """Whether it runs on this machine."""
+        return bool(self.environ)
+
+    def client(self, service: Any) -> Any:
+        """Return a boto3 client."""
+        if self.local:
+            return emulator.client(
+                service, int(self.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])
+            )
+        import boto3  # a quarter of a second
+
+        named = _samconfig(self.stage)
+        session = boto3.Session(region_name=named.get("region"), profile_name=named.get("profile"))
+        return session.client(service)
+
+
+def place(env: str | None) -> Place:
+    """Return the deployed stack of a samconfig environment, or the running local one."""
+    if env and env != "local":
+        _samconfig(env)
+        return Place(env, {})
+    found = settings.read_env()
+    if not emulator.healthy(int(found["AWS_ENDPOINT_URL"].rpartition(":")[2])):
+        raise Trouble("the local stack is not running; start it with `make run`")
+    return Place("local", found)
+
+
+def _samconfig(env: str) -> dict[str, str]:
+    known = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    if env not in known:
+        raise Trouble(f"samconfig.toml has no environment {env!r}")
+    found: dict[str, str] = {}
+    for command in ("global", "deploy"):
+        found |= known[env].get(command, {}).get("parameters", {})
+    return found
+
+
+# ---- emit
+
+
+def emit(where: Place, name: str, file: Path | None) -> str:
+    """Put a sample of an event on the bus, as the outbox would; return its id.
+
+    The file's fields win over the sample's. It holds data, or `workspaceId` and `data`.
+    """
+    from kyora.bus.events import EVENTS, check
+    from kyora.ids import new_id
+    from kyora.observability import begin
+
+    if name not in EVENTS:
+        raise Trouble(f"there is no event {name!r}; there are {', '.join(EVENTS)}")
+    if where.stage == "prod" and file is None:
+        raise Trouble("a sample has no place in prod: say with FILE= what is to be told")
+    data, workspace = sample(name, file)
+    try:
+        check(name, data)
+    except ValueError as error:
+        raise Trouble(str(error)) from error
+    begin(new_id("emit"))
+    event = _through_outbox if where.local else _straight
+    event_id = event(where, EVENTS[name].source, name, data, workspace)
+    say(f"{name} {event_id} is on {where.bus}")
+    return event_id
+
+
+def sample(name: str, file: Path | None = None) -> tuple[dict[str, Any], str | None]:
+    """Return an event's data and its workspace; ids and dates in it are new each time."""
+    data = _fill(_read(SAMPLES / f"{name}.json"), secrets.token_hex(8))
+    given = _read(file) if file else {}
+    workspace = given.get("workspaceId", settings.WORKSPACE)
+    if isinstance(given.get("data"), dict):
+        given = given["data"]
+    return {**data, **{k: v for k, v in given.items() if k != "workspaceId"}}, workspace
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise Trouble(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Trouble(f"{file} must hold a JSON object")
+    return found
+
+
+def _fill(value: Any, unique: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(item, unique) for key, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    if days := re.fullmatch(r"\{in_days:(\d+)\}", value):
+        return (datetime.now(UTC) + timedelta(int(days[1]))).isoformat(timespec="seconds")
+    return value.replace("{id}", unique)
+
+
+def _through_outbox(
+    where: Place, source: str, name: str, data: dict[str, Any], workspace: str | None
+) -> str:
+    names = ("DATABASE_URL", "AWS_ENDPOINT_URL", "AWS_REGION", *emulator.KEYS)
+    os.environ |= {key: where.environ[key] for key in names}
+    os.environ |= {"STAGE": "local", "BUS_NAME": where.bus}
+    from kyora import postgres as database
+    from kyora.bus import outbox
+
+    with database.transaction() as tx:
+        event_id = outbox.add(tx, source.removeprefix("kyora."), name, data, workspace)
+    with database.transaction() as tx:
+        row = tx.row("SELECT published_at, last_error FROM outbox WHERE id = :id", id=event_id)
+    if row is None or row["published_at"] is None:
+        raise Trouble(f"{event_id} waits in the outbox: {row and row['last_error']}")
+    return event_id
+
+
+def _straight(
+    where: Place, source: str, name: str, data: dict[str, Any], workspace: str | None
+) -> str:
+    from kyora.bus import outbox
+    from kyora.ids import new_id
+
+    event_id = new_id("evt")
+    entry = {
+        "EventBusName": where.bus,
+        "Source": source,
+        "DetailType": name,
+        "Detail": json.dumps(outbox.envelope(event_id, data, workspace)),
+    }
+    answer = where.client("events").put_events(Entries=[entry])["Entries"][0]
+    if "EventId" not in answer:
+        raise Trouble(f"EventBridge refused it: {answer.get('ErrorCode')}")
+    return event_id
+
+
+# ---- redrive
+
+
+def redrive(where: Place, queue: str) -> int:
+    """Move the messages of a dead-letter queue back to the queue they came from."""
+    client = where.client("sqs")
+    base = queue.removeprefix(f"kyora-{where.stage}-").removesuffix("-dead")
+    dead, live = (_queue(client, where, f"{base}{end}") for end in ("-dead", ""))
+    waiting = int(dead["ApproximateNumberOfMessages"])
+    moved = waiting
+    if where.local:  # MiniStack knows no message move tasks
+        moved = _carry(client, dead, live, waiting)
+    elif waiting:
+        moved = _move(client, dead, live)
+    say(f"{moved} of {waiting} messages are back in kyora-{where.stage}-{base}")
+    return moved
+
+
+def _queue(client: Any, where: Place, name: str) -> dict[str, str]:
+    try:
+        url = client.get_queue_url(QueueName=f"kyora-{where.stage}-{name}")["QueueUrl"]
+    except client.exceptions.QueueDoesNotExist as error:
+        prefix = f"kyora-{where.stage}-"
+        urls = client.list_queues(QueueNamePrefix=prefix).get("QueueUrls", [])
+        names = {found.rpartition("/")[2].removeprefix(prefix) for found in urls}
+        known = sorted(n for n in names if f"{n}-dead" in names)
+        raise Trouble(f"no queue {name!r} to redrive; there are {', '.join(known)}") from error
+    found = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    return {**found, "url": url}
+
+
+def _move(client: Any, dead: dict[str, str], live: dict[str, str]) -> int:
+    # The destination is named: what a consumer put there itself has no source that SQS knows.
+    client.start_message_move_task(SourceArn=dead["QueueArn"], DestinationArn=live["QueueArn"])
+    while True:
+        [task] = client.list_message_move_tasks(SourceArn=dead["QueueArn"], MaxResults=1)["Results"]
+        if task["Status"] == "FAILED":
+            raise Trouble(f"SQS gave up: {task.get('FailureReason')}")
+        if task["Status"] != "RUNNING":
+            return int(task["ApproximateNumberOfMessagesMoved"])
+        time.sleep(1)
+
+
+def _carry(client: Any, dead: dict[str, str], live: dict[str, str], most: int) -> int:
+    moved = 0
+    while moved < most:
+        found = client.receive_message(
+            QueueUrl=dead["url"], MaxNumberOfMessages=min(10, most - moved), VisibilityTimeout=30
+        ).get("Messages", [])
+        if not found:
+            break
+        for message in found:
+            client.send_message(QueueUrl=live["url"], MessageBody=message["Body"])
+            client.delete_message(QueueUrl=dead["url"], ReceiptHandle=message["ReceiptHandle"])
+            moved += 1
+    return moved
+
+
+# ---- tail
+
+
+def tail(where: Place) -> None:
+    """Print every event that flows over the bus until Ctrl-C, and locally what waits for it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up then, too
+    sqs = where.client("sqs")
+    said: set[tuple[Any, ...]] = set()
+    with _catch_all(where) as url:
+        say(f"what flows over {where.bus} (Ctrl-C ends)")
+        while True:
+            found = sqs.receive_message(
+                QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1 if where.local else 20
+            ).get("Messages", [])
+            for message in found:
+                say(line(json.loads(message["Body"])))
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            if where.local:
+                for row in postgres.query(where.environ["DATABASE_URL"], _WAITING):
+                    if tuple(row) not in said:
+                        said.add(tuple(row))
+                        say(f"          {row[1]:<27} {row[0]} waits: {row[2]} attempts {row[3]}")
+
+
+def line(message: Mapping[str, Any]) -> str:
+    """Return an event as one line without tokens, addresses and links."""
+    detail = message["detail"]
+    at = datetime.fromisoformat(detail["occurredAt"]).astimezone()
+    replayed = f" replay={message['replay-name']}" if message.get("replay-name") else ""
+    return (
+        f"{at:%H:%M:%S}  {message['detail-type']:<27} {detail['id']}"
+        f" {detail.get('workspaceId', '-')} {detail['correlationId']}{replayed}"
+        f" {json.dumps(mask(detail['data']), ensure_ascii=False)}"
+    )
+
+
+def mask(value: Any) -> Any:
+    """Return a value without its tokens, addresses and links."""
+    if isinstance(value, dict):
+        return {key: "…" if key == "token" else mask(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [mask(item) for item in value]
+    if isinstance(value, str):
+        return _ADDRESS.sub(r"\1…@", _LINK.sub("…", value))
+    return value
+
+
+@contextmanager
+def _catch_all(where: Place) -> Iterator[str]:
+    """Give the bus one more rule with a queue for as long as somebody looks."""
+    from kyora.bus.names import SENSITIVE
+
+    events, sqs = where.client("events"), where.client("sqs")
+    name = f"{where.bus}-tail-{secrets.token_hex(4)}"
+    pattern: dict[str, Any] = {"source": [{"prefix": "kyora."}]}
+    if not where.local:  # a token goes to its consumer and nowhere else
+        pattern["detail-type"] = [{"anything-but": sorted(SENSITIVE)}]
+    attributes = {"MessageRetentionPeriod": "60", "SqsManagedSseEnabled": "true"}
+    url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    try:
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        arn = found["Attributes"]["QueueArn"]
+        rule = events.put_rule(
+            Name=name, EventBusName=where.bus, EventPattern=json.dumps(pattern), State="ENABLED"
+        )["RuleArn"]
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": "events.amazonaws.com"},
+                    "Action": "sqs:SendMessage",
+                    "Resource": arn,
+                    "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+                }
+            ],
+        }
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+        events.put_targets(Rule=name, EventBusName=where.bus, Targets=[{"Id": "tail", "Arn": arn}])
+        yield url
+    finally:
+        for call, wanted in (
+            (events.remove_targets, {"Rule": name, "EventBusName": where.bus, "Ids": ["tail"]}),
+            (events.delete_rule, {"Name": name, "EventBusName": where.bus}),
+            (sqs.delete_queue, {"QueueUrl": url}),
+        ):
+            try:
+                call(**wanted)
+            except Exception as error:
+                say(f"  ! {name} is left behind: {type(error).__name__}")
