@@ -20,7 +20,7 @@ from kyora import auth, config, postgres
 from kyora.auth import Claims, Principal
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
 from tests.scripted import Answer, Server, scripted
-from tests.unit.functions import CONTEXT, call, event, function
+from tests.unit.functions import CONTEXT, call, captured_log, event, function
 
 SECRET = "a secret of at least thirty-two bytes"
 OLD = "an older secret, thirty-two bytes too"
@@ -566,9 +566,10 @@ def test_a_header_without_a_bearer_token_is_a_refusal_for_the_function_to_answer
 
 
 def test_the_answer_and_the_log_never_carry_the_token(
-    database: str, capsys: pytest.CaptureFixture[str]
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    log = captured_log(monkeypatch)
     for found in (token(), token(exp=1), token(userId="x"), token(OLD), GARBAGE["alg none"]):
         answer = authorized(f"Bearer {found}")
-        text = json.dumps(answer) + "".join(capsys.readouterr())
+        text = json.dumps(answer) + log.getvalue()
         assert not [piece for piece in found.split(".") if piece and piece in text]

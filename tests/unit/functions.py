@@ -2,11 +2,17 @@
 
 import base64
 import importlib.util
+import io
 import json
+import logging
 from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import pytest
+
+from kyora.observability import logger
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = SimpleNamespace(
@@ -70,3 +76,11 @@ def call(name: str, request: dict[str, Any]) -> tuple[int, dict[str, Any], dict[
     json.dumps(answer)  # Lambda has to serialise it
     body = json.loads(answer["body"]) if answer.get("body") else {}
     return answer["statusCode"], body, answer["headers"]
+
+
+def captured_log(patch: pytest.MonkeyPatch) -> io.StringIO:
+    """Return what the functions log from now on (their logger keeps the stream it began with)."""
+    logger()
+    stream = io.StringIO()
+    patch.setattr(logging.getLogger("kyora").handlers[0], "stream", stream)
+    return stream

@@ -72,8 +72,10 @@ def field_errors(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     found = []
     for error in errors:
         place = [str(part) for part in error["loc"] if part not in ("body", "query", "path")]
+        # An unknown field has the client's own name: any length, even with a NUL.
+        field = "".join(letter for letter in ".".join(place)[:100] if letter.isprintable())
         message = str(error["msg"]).removeprefix("Value error, ")
-        found.append({"field": ".".join(place) or "body", "message": message[:200]})
+        found.append({"field": field or "body", "message": message[:200]})
     return found[:50]
 
 
