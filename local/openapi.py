@@ -139,6 +139,10 @@ PROBLEMS: dict[str, Problem] = {
         errors.Unavailable,
         "The database cannot be reached. Nothing was half-written; try again after `Retry-After`.",
     ),
+    "auth.keys_unavailable": Problem(
+        errors.Unavailable,
+        "The issuer's signing keys cannot be fetched. Try again after `Retry-After`.",
+    ),
     "storage.unavailable": Problem(
         errors.Unavailable,
         "The file store does not answer. Try again after `Retry-After`.",
@@ -170,7 +174,13 @@ STORE_PROBLEMS: dict[str, Problem] = {
     ),
 }
 
-_SECURED = ("auth.token_missing", "auth.token_invalid", "auth.token_expired", "auth.token_revoked")
+_SECURED = (
+    "auth.token_missing",
+    "auth.token_invalid",
+    "auth.token_expired",
+    "auth.token_revoked",
+    "auth.keys_unavailable",
+)
 _ALWAYS = (
     "request.body_too_large",
     "service.throttled",
