@@ -184,7 +184,7 @@ def start_folder(
             *("--runtime-api-address", f"127.0.0.1:{api_port}"),
             *("--log-level", "info"),
             # Without `site` no virtual environment is seen.
-            *(str(_python()), "-S", "-s", "-m", "awslambdaric", "app.handler"),
+            *(str(interpreter()), "-S", "-s", "-m", "awslambdaric", "app.handler"),
         ],
         cwd=code,
         env=environment,
@@ -212,7 +212,7 @@ def runtime() -> Path:
             origin = Path(spec.origin)
             source = origin.parent if origin.name == "__init__.py" else origin
             (made / source.name).symlink_to(source)
-        subprocess.run([_python(), "-m", "compileall", "-q", made], check=False)
+        subprocess.run([interpreter(), "-m", "compileall", "-q", made], check=False)
         with suppress(OSError):  # another process was first
             made.rename(found)
         shutil.rmtree(made, ignore_errors=True)
@@ -293,8 +293,8 @@ def _emulator() -> Path:
     return folder / f"aws-lambda-rie-{settings.architecture()}"
 
 
-def _python() -> Path:
-    # The interpreter below the virtual environment: this one would see its packages.
+def interpreter() -> Path:
+    """Return the Python below the virtual environment, which does not see its packages."""
     major, minor = sys.version_info[:2]
     return Path(sys.base_prefix) / "bin" / f"python{major}.{minor}"
 

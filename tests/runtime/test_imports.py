@@ -1,0 +1,74 @@
+"""What a function loads before its first request: seconds that every cold start pays for."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from local import invoke, template
+
+# Heavy, and not needed to answer: each is loaded where it is used, or not at all.
+FORBIDDEN = (
+    # Powertools imports botocore's bare package, which is nothing but a logger.
+    *("boto3", "botocore.session", "botocore.client", "s3transfer", "urllib3", "requests"),
+    *("httpx", "aiohttp", "asyncio", "stripe", "resend", "jinja2", "aws_xray_sdk"),
+    *("cryptography", "jwt"),
+    *("pydantic_settings", "email_validator", "multiprocessing", "unittest", "pytest"),
+    "aws_lambda_powertools.utilities.idempotency",
+    "aws_lambda_powertools.utilities.parameters",
+    "aws_lambda_powertools.utilities.feature_flags",
+)
+FUNCTIONS = sorted(path.parent.name for path in (template.ROOT / "functions").glob("*/app.py"))
+_LIST = "import app, json, sys; print(json.dumps(sorted(sys.modules)))"
+
+
+def loaded(built: Path, function: str) -> list[str]:
+    """The modules that a fresh process has after importing the built handler."""
+    path = [built / template.logical_id(function), built / "VendorLayer" / "python"]
+    path += [built / "KyoraLayer" / "python", invoke.runtime()]
+    done = subprocess.run(
+        [invoke.interpreter(), "-S", "-s", "-c", _LIST],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(map(str, path)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_importing_the_handler_loads_nothing_heavy(function: str, built: Path) -> None:
+    modules = set(loaded(built, function))
+    assert modules & set(FORBIDDEN) == set()
+
+
+@pytest.mark.parametrize(("function", "most"), [("request_upload", 380), ("confirm_upload", 380)])
+def test_importing_the_handler_stays_within_its_budget(
+    function: str, most: int, built: Path
+) -> None:
+    assert len(loaded(built, function)) <= most
+
+
+def test_everything_comes_from_the_build(built: Path) -> None:
+    """The virtual environment of the tests is not seen, so a layer that lacks a package fails."""
+    done = subprocess.run(
+        [
+            invoke.interpreter(),
+            "-S",
+            "-s",
+            "-c",
+            "import importlib.util as u; print(u.find_spec('moto'))",
+        ],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(built / "VendorLayer" / "python")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "None"

@@ -1,0 +1,264 @@
+"""Every sample event, run by the built function under the real runtime, has its answer."""
+
+import hashlib
+import json
+import re
+import struct
+import threading
+import time
+import zlib
+from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from kyora import postgres
+from local import invoke, template
+from tests.conftest import SECRET
+from tests.runtime.conftest import Start
+
+ASSET = "ast_01kaq3v6m8r5x9y2c4d7f0h1jk"
+
+
+def sample(name: str) -> Any:
+    text = (template.ROOT / "events" / f"{name}.json").read_text()
+    claims = {"userId": "usr_demo_member", "workspaceId": "ws_demo", "authVersion": 1}
+    token = jwt.encode(claims | {"exp": int(time.time()) + 60}, SECRET, algorithm="HS256")
+    return json.loads(text.replace("${KYORA_TOKEN}", token))
+
+
+def body(answer: dict[str, Any]) -> Any:
+    return json.loads(answer["body"])
+
+
+def png() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 2, 3, 8, 2, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + b"\x40\x80\xc0" * 2 for _ in range(3)))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def add_asset(content: bytes, *, hours: int = 1) -> None:
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO storage_usage (workspace_id, reserved_bytes) VALUES ('ws_demo', :size)"
+            " ON CONFLICT (workspace_id) DO UPDATE SET reserved_bytes = :size",
+            size=len(content),
+        )
+        tx.run(
+            "INSERT INTO asset (id, workspace_id, created_by, filename, content_type, size,"
+            " url_expires_at, confirm_deadline) VALUES (:id, 'ws_demo', 'usr_demo_member',"
+            " 'mug.png', 'image/png', :size, now() + make_interval(hours => :hours),"
+            " now() + make_interval(hours => :hours))",
+            id=ASSET,
+            size=len(content),
+            hours=hours,
+        )
+
+
+@pytest.fixture
+def uploaded(database: str, tmp_path: Path) -> bytes:
+    """The bytes of the samples' asset, as a client has just PUT them."""
+    content = png()
+    add_asset(content)
+    file = tmp_path / "store" / "incoming" / "ws_demo" / ASSET
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    return content
+
+
+def outbox() -> list[str]:
+    with postgres.transaction() as tx:
+        return [str(row["detail_type"]) for row in tx.rows("SELECT detail_type FROM outbox")]
+
+
+def test_authorize_request(start: Start, database: str) -> None:
+    answer = start("authorize_request").invoke(sample("authorize_request"))
+    assert answer == {
+        "isAuthorized": True,
+        "context": {
+            "userId": "usr_demo_member",
+            "workspaceId": "ws_demo",
+            "role": "user",
+            "locale": "ar",
+        },
+    }
+
+
+def test_authorize_request_invalid(start: Start, database: str) -> None:
+    answer = start("authorize_request").invoke(sample("authorize_request.invalid"))
+    assert answer == {"isAuthorized": True, "context": {"refusal": "auth.token_invalid"}}
+
+
+def test_request_upload(start: Start, database: str) -> None:
+    running = start("request_upload")
+    answer = running.invoke(sample("request_upload"))
+    assert answer["statusCode"] == 200
+    assert body(answer).keys() == {"assetId", "uploadUrl", "method", "headers", "expiresAt"}
+    again = running.invoke(sample("request_upload"))  # the same Idempotency-Key
+    assert body(again)["assetId"] == body(answer)["assetId"]
+
+
+def test_request_upload_many(start: Start, database: str) -> None:
+    answer = start("request_upload").invoke(sample("request_upload.many"))
+    first, second, third = body(answer)["uploads"]
+    assert "uploadUrl" in first
+    assert "uploadUrl" in second
+    assert third["error"]["code"] == "asset.type_not_allowed"
+
+
+def test_request_upload_invalid(start: Start, database: str) -> None:
+    answer = start("request_upload").invoke(sample("request_upload.invalid"))
+    assert answer["statusCode"] == 422
+    assert answer["headers"]["Content-Type"] == "application/problem+json"
+    assert {error["field"] for error in body(answer)["errors"]} == {"size", "colour"}
+
+
+def test_request_upload_revoked(start: Start, database: str) -> None:
+    answer = start("request_upload").invoke(sample("request_upload.revoked"))
+    assert answer["statusCode"] == 401
+    assert body(answer)["code"] == "auth.token_revoked"
+
+
+def test_confirm_upload(start: Start, uploaded: bytes) -> None:
+    running = start("confirm_upload")
+    answers = [running.invoke(sample("confirm_upload")) for _ in range(2)]
+    assert [answer["statusCode"] for answer in answers] == [200, 200]
+    assert body(answers[0]) == body(answers[1])
+    assert body(answers[0])["status"] == "ready"
+    assert body(answers[0])["sha256"] == b64encode(hashlib.sha256(uploaded).digest()).decode()
+    assert (body(answers[0])["width"], body(answers[0])["height"]) == (2, 3)
+    assert outbox() == ["AssetReady"]
+
+
+def test_confirm_upload_loads_boto3_from_the_runtime(start: Start, database: str) -> None:
+    """The layers have none: the store that nobody can reach is tried, and said to be away."""
+    add_asset(png())
+    running = start(
+        "confirm_upload",
+        STORAGE_PROVIDER="s3",
+        STORAGE_S3_BUCKET="files",
+        STORAGE_S3_ENDPOINT="http://127.0.0.1:9",
+        STORAGE_S3_ADDRESSING_STYLE="path",
+    )
+    answer = running.invoke(sample("confirm_upload"))
+    assert answer["statusCode"] == 503
+    assert answer["headers"]["Content-Type"] == "application/problem+json"
+
+
+def test_manage_asset(start: Start, uploaded: bytes) -> None:
+    start("confirm_upload").invoke(sample("confirm_upload"))
+    running = start("manage_asset")
+    shown = running.invoke(sample("manage_asset"))
+    assert shown["statusCode"] == 200
+    assert body(shown)["downloadUrl"]
+    assert running.invoke(sample("manage_asset.delete"))["statusCode"] == 204
+    assert running.invoke(sample("manage_asset"))["statusCode"] == 404
+    assert outbox() == ["AssetReady", "AssetDeleted"]
+
+
+def test_verify_upload(start: Start, uploaded: bytes) -> None:
+    assert start("verify_upload").invoke(sample("verify_upload")) == {"batchItemFailures": []}
+    assert outbox() == ["AssetReady"]
+
+
+def test_verify_upload_poison(start: Start, database: str) -> None:
+    event = sample("verify_upload.poison")
+    answer = start("verify_upload").invoke(event)
+    poison = event["Records"][0]["messageId"]
+    assert answer == {"batchItemFailures": [{"itemIdentifier": poison}]}
+
+
+def test_sweep_uploads(start: Start, database: str) -> None:
+    add_asset(png(), hours=-2)
+    assert start("sweep_uploads").invoke(sample("sweep_uploads"))["expired"] == 1
+    with postgres.transaction() as tx:
+        assert tx.rows("SELECT reserved_bytes FROM storage_usage") == [{"reserved_bytes": 0}]
+
+
+def test_relay_outbox_reports_the_age_that_the_alarm_reads(start: Start, database: str) -> None:
+    running = start("relay_outbox")
+    answer = running.invoke(sample("relay_outbox"))
+    assert answer["tried"] == 0
+    filters = template.read()["Resources"]["OutboxAge"]["Properties"]
+    [(field, text)] = re.findall(r'^{ \$\.(\w+) = "([^"]+)" }$', filters["FilterPattern"])
+    value = filters["MetricTransformations"][0]["MetricValue"].removeprefix("$.")
+    lines = [json.loads(line) for line in running.log() if line.startswith("{")]
+    [figure] = [line[value] for line in lines if line.get(field) == text]
+    assert figure == 0
+
+
+def test_migrate_database(start: Start, database: str) -> None:
+    assert start("migrate_database").invoke(sample("migrate_database")) == {"applied": []}
+
+
+def test_migrate_database_answers_its_stack(start: Start, database: str) -> None:
+    said = []
+
+    class Stack(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            said.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Stack) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running = start("migrate_database")
+        event = sample("migrate_database.deploy")
+        event["ResponseURL"] = f"http://127.0.0.1:{server.server_port}/"
+        running.invoke(event)
+        event["ResourceProperties"]["Configuration"] = ["dev", "INFO"]
+        running.invoke(event)
+        running.invoke(event | {"RequestType": "Delete", "PhysicalResourceId": "old"})
+        server.shutdown()
+    assert [answer["Status"] for answer in said] == ["SUCCESS"] * 3
+    first, second, deleted = (answer["PhysicalResourceId"] for answer in said)
+    # Functions carry this id: a changed parameter has to change it.
+    assert first != second
+    assert deleted == "old"
+
+
+def test_check_health(start: Start, database: str) -> None:
+    answer = start("check_health").invoke(sample("check_health"))
+    assert answer["statusCode"] == 200
+    assert body(answer)["database"] == "ok"
+
+
+def test_reject_unrouted(start: Start) -> None:
+    running = start("reject_unrouted")
+    unknown = running.invoke(sample("reject_unrouted"))
+    assert (unknown["statusCode"], body(unknown)["status"]) == (404, 404)
+    method = running.invoke(sample("reject_unrouted.method"))
+    assert method["statusCode"] == 405
+    assert "POST" in method["headers"]["Allow"]
+
+
+def test_every_sample_is_run_here() -> None:
+    text = Path(__file__).read_text()
+    names = {path.stem for path in (template.ROOT / "events").glob("*.json")}
+    assert {name for name in names if f'sample("{name}")' not in text} == set()
+
+
+def test_a_sample_can_be_run_by_hand(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `make invoke F=reject_unrouted` does."""
+    with invoke.start("reject_unrouted", {}) as running:
+        assert running.invoke(invoke.sample("reject_unrouted"))["statusCode"] == 404
+        log = running.log()
+    assert [line.split()[0] for line in log if not line.startswith("{")] == [
+        "START",
+        "END",
+        "REPORT",
+    ]
