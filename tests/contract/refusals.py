@@ -13,9 +13,14 @@ _LAYER = ROOT / "layers" / "kyora"
 
 
 def reachable() -> list[Path]:
-    """Return the source of every function and of every kyora module that one may import."""
+    """Return the source of every function of the API and of each kyora module it may import."""
     found: dict[Path, None] = {}
-    waiting = sorted((ROOT / "functions").glob("*/app.py"))
+    waiting = [
+        path
+        for path in sorted((ROOT / "functions").glob("*/app.py"))
+        if path.parent.name == "authorize_request"
+        or any(word in path.read_text() for word in ("http.entrypoint(", "http.unrouted("))
+    ]
     while waiting:
         path = waiting.pop()
         if path in found:
