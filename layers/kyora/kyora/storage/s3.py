@@ -62,6 +62,8 @@ class S3:
                 found = self._client().head_object(Bucket=self._settings.s3_bucket, Key=key)
         except Changed:
             return None
+        if "ContentLength" not in found or "ETag" not in found:
+            raise _unavailable()  # an answer that broke off, or something between us and the store
         return Stat(found["ContentLength"], found["ETag"])
 
     def copy(self, source: str, target: str, etag: str, content_type: str) -> None:
