@@ -13,10 +13,10 @@ _FORBIDDEN = {
         r"X-Amz-Signature|[?&]signature=|signature['\"]?[:=] ?['\"]?\w", re.IGNORECASE
     ),
     "a security token": re.compile(r"Security-Token", re.IGNORECASE),
-    "a credential": re.compile(r"X-Amz-Credential|Credential=|aws_secret|weedsecret", re.IGNORECASE),
+    "a credential": re.compile(r"Credential=|aws_secret|weedsecret", re.IGNORECASE),
     "a bearer token": re.compile(r"Bearer\b|secret\.jwt\.here", re.IGNORECASE),
     "an e-mail address": re.compile(r"[\w.+-]+@[\w-]+\.\w+"),
-    "an upload URL": re.compile(r"https?://"),
+    "a signed URL": re.compile(r"https?://[^\s\"]+\?"),
 }
 
 

@@ -28,7 +28,7 @@ class Crew:
     """Processes that start together when they are called together."""
 
     def __init__(self, size: int, log: Path) -> None:
-        self.size = size
+        self.size, self._log = size, str(log)
         self._pool = _forkserver.Pool(
             size, _arrive, (_forkserver.Barrier(size), str(log), list(sys.path))
         )
@@ -49,6 +49,45 @@ class Crew:
     def stop(self) -> None:
         self._pool.terminate()
         self._pool.join()
+
+    @contextmanager
+    def stalled(
+        self, target: str, when: str, route: str, **options: Any
+    ) -> Iterator[Callable[[], Any]]:
+        """Run a call in a process that waits before or after `target`, until it may go on.
+
+        The block gets a function that lets the worker go on and returns its answer.
+        """
+        here, there = _forkserver.Pipe()
+        process = _forkserver.Process(
+            target=_stall,
+            args=(there, self._log, target, when, route, options, dict(os.environ)),
+        )
+        process.start()
+        there.close()
+
+        def finish() -> Any:
+            here.send("go on")
+            assert here.poll(30), "the worker did not answer"
+            return here.recv()
+
+        try:
+            assert here.poll(30), "the worker did not reach its step"
+            assert here.recv() == "waiting"
+            yield finish
+        finally:
+            process.terminate()
+            process.join(10)
+            here.close()
+
+    def crash(self, target: str, when: str, route: str, **options: Any) -> None:
+        """Run a call in a process that dies before or after `target`."""
+        process = _forkserver.Process(
+            target=_die, args=(self._log, target, when, route, options, dict(os.environ))
+        )
+        process.start()
+        process.join(30)
+        assert process.exitcode == CRASHED, f"the worker ended with {process.exitcode}"
 
 
 def _arrive(barrier: Any, log: str, path: list[str]) -> None:
@@ -86,48 +125,6 @@ def _apply(task: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
     return function(*given)
 
 
-@contextmanager
-def stalled(
-    folder: Path, log: Path, target: str, when: str, route: str, **options: Any
-) -> Iterator[Callable[[], api.Answer]]:
-    """Run a call in a process that waits before or after `target` until the block asks for its end.
-
-    The block gets a function that lets the worker go on and returns its answer.
-    """
-    here, there = _forkserver.Pipe()
-    process = _forkserver.Process(
-        target=_stall,
-        args=(there, str(folder), str(log), target, when, route, options, dict(os.environ)),
-    )
-    process.start()
-    there.close()
-    assert here.poll(30), "the worker did not reach its step"
-    assert here.recv() == "waiting"
-
-    def finish() -> api.Answer:
-        here.send("go on")
-        assert here.poll(30), "the worker did not answer"
-        found: api.Answer = here.recv()
-        return found
-
-    try:
-        yield finish
-    finally:
-        process.terminate()
-        process.join(10)
-        here.close()
-
-
-def crash(log: Path, target: str, when: str, route: str, **options: Any) -> None:
-    """Run a call in a process that dies before or after `target`."""
-    process = _forkserver.Process(
-        target=_die, args=(str(log), target, when, route, options, dict(os.environ))
-    )
-    process.start()
-    process.join(30)
-    assert process.exitcode == CRASHED, f"the worker ended with {process.exitcode}"
-
-
 def _die(
     log: str,
     target: str,
@@ -144,7 +141,6 @@ def _die(
 
 def _stall(
     pipe: Any,
-    folder: str,
     log: str,
     target: str,
     when: str,
@@ -166,7 +162,7 @@ def _stall(
 
 def _any(route: str, options: dict[str, Any]) -> Any:
     if route == "event":
-        return api.deliver(**options) if not options.get("key") else api.deliver(options["key"])
+        return api.deliver(*options["keys"])
     if route == "relay":
         return api.function("relay_outbox")({}, api.Context())
     if route == "sweep":

