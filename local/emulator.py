@@ -12,6 +12,7 @@ from typing import Any
 
 from local.process import Child, start, until
 
+NAME = "the AWS emulator"
 REGION = "us-east-1"
 # MiniStack's own root keys; they open nothing anywhere else.
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -57,7 +58,7 @@ async def run(python: Path, home: Path, port: int, log: Path) -> Child:
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     child = await start(
-        "the AWS emulator",
+        NAME,
         [python, "-c", _LAUNCH],
         env=env,
         log=log,

@@ -59,7 +59,11 @@ async def run() -> None:
                 say("\nStopping …")
             # The emulator first: its functions hold connections to PostgreSQL.
             for child in reversed(children):
-                await process.stop(child)
+                if child.name == emulator.NAME and child.alive:
+                    # It waits for functions that run, and they may wait for anything: what has
+                    # to last is written before that, so that it need not be given for ever.
+                    await asyncio.to_thread(emulator.save, child, home / "emulator")
+                await process.stop(child, patience=5)
 
 
 async def _or_stopped[T](
