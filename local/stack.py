@@ -86,9 +86,10 @@ async def _or_stopped[T](
         )
     finally:
         for task in (doing, asked, dead):
-            task.cancel()
-            with suppress(asyncio.CancelledError, Trouble):
-                await task
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
 
 async def _first_death(children: list[Child]) -> Child:
