@@ -1,0 +1,185 @@
+"""A template, a locale and data become a subject, HTML and text: the same bytes every time.
+
+A retry under one idempotency key must not differ from the first attempt, so nothing here asks for
+the time, the environment or chance. What a mail says is written once in `templates/<locale>/` and
+laid out twice: `templates/html/` and `templates/text/` have components of the same names.
+"""
+
+import functools
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import ValidationError
+
+from kyora import config
+from kyora.config import Settings
+from kyora.email.catalogue import LOCALES, TEMPLATES, Data, locale_of
+from kyora.email.text import LinkPolicy, SafeUrl, UserText, shorten
+from kyora.errors import Invalid, field_errors
+
+TEMPLATE_FOLDER = Path(__file__).parent / "templates"
+DIRECTIONS = {"en": "ltr", "ar": "rtl"}
+
+_SUBJECT_LENGTH = 78  # what clients show of a subject, and a header's line before it is folded
+# Currencies whose minor unit is not a hundredth (ISO 4217).
+_DIGITS = dict.fromkeys(
+    ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "UGX", "VND", "VUV",
+     "XAF", "XOF", "XPF"], 0,
+) | dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3)  # fmt: skip
+
+
+class Rendered(NamedTuple):
+    """A mail as it is handed to a provider."""
+
+    subject: str
+    html: str
+    text: str
+    preheader: str
+
+
+class NotRenderable(Invalid):
+    """The data does not fit the template: another attempt would not either."""
+
+    code, title = "email.not_renderable", "The e-mail cannot be written"
+
+
+def render(
+    template_id: str,
+    locale: str | None,
+    data: Mapping[str, Any] | Data,
+    *,
+    message_id: str | None = None,
+    settings: Settings | None = None,
+) -> Rendered:
+    """Write a mail. `data` has the names of the contract, or is the template's model.
+
+    Raises NotRenderable, whose text names fields and never repeats what stood in them.
+    """
+    settings = settings or config.settings("email")
+    template = TEMPLATES.get(template_id)
+    if template is None:
+        raise NotRenderable("There is no such template.")
+    links = LinkPolicy(settings.app_base_url, settings.development)
+    given = data.model_dump() if isinstance(data, Data) else dict(data)
+    try:
+        checked = template.data.model_validate(given, context={"links": links})
+    except ValidationError as error:
+        raise NotRenderable(
+            f"The data does not fit {template_id}.", errors=field_errors(error.errors())
+        ) from None
+    values = {name: getattr(checked, name) for name in type(checked).model_fields}
+    values |= {
+        "app_url": links.to("/"),
+        "billing_url": links.to("/billing"),
+        "support_email": settings.email_support,
+        "lifetime": int(template.lifetime.total_seconds()),
+        "reference": UserText(message_id or ""),
+    }
+    return _write(template_id, locale_of(locale), values)
+
+
+def _write(template_id: str, locale: str, values: dict[str, Any]) -> Rendered:
+    text, html = environment("text", locale), environment("html", locale)
+    header = {
+        "subject": _subject(text, template_id, values),
+        "preheader": _block(text, template_id, "preheader", values),
+    }
+    name = f"{template_id}.j2"
+    return Rendered(
+        subject=header["subject"],
+        html=html.get_template(name).render(values | header),
+        text=_tidy(text.get_template(name).render(_for_text(values, locale) | header)),
+        preheader=header["preheader"],
+    )
+
+
+def _subject(text: Environment, template_id: str, values: dict[str, Any]) -> str:
+    """Return the subject with its names cut until it fits, and no louder than we would be."""
+    found = ""
+    for limit in (80, 60, 48, 36, 28):
+        names = {k: shorten(v, limit) if isinstance(v, UserText) else v for k, v in values.items()}
+        found = _block(text, template_id, "subject", names)
+        if found.count("!") > 1:
+            calm = {k: v.replace("!", "") if type(v) is str else v for k, v in names.items()}
+            found = _block(text, template_id, "subject", calm)
+        if len(found) <= _SUBJECT_LENGTH:
+            break
+    return found
+
+
+def _for_text(values: dict[str, Any], locale: str) -> dict[str, Any]:
+    direction = DIRECTIONS[locale]
+    return {n: v.plain(direction) if isinstance(v, UserText) else v for n, v in values.items()}
+
+
+def _block(text: Environment, template_id: str, name: str, values: dict[str, Any]) -> str:
+    template = text.get_template(f"{template_id}.j2")
+    return " ".join("".join(template.blocks[name](template.new_context(values))).split())
+
+
+def _tidy(text: str) -> str:
+    lines = "\n".join(line.rstrip() for line in text.splitlines())
+    return re.sub(r"\n{3,}", "\n\n", lines).strip() + "\n"
+
+
+@functools.cache
+def environment(kind: str, locale: str) -> Environment:
+    """Return the Jinja environment of `html` or `text` in a locale."""
+    if kind not in {"html", "text"} or locale not in LOCALES:
+        raise ValueError("no such environment")
+    made = Environment(
+        loader=FileSystemLoader([TEMPLATE_FOLDER / kind, TEMPLATE_FOLDER / locale]),
+        # By kind, not by name: Jinja's own select_autoescape leaves *.html.j2 unescaped.
+        autoescape=kind == "html",  # noqa: S701  # plain text has nothing to escape
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    direction = DIRECTIONS[locale]
+    start, end = ("left", "right") if direction == "ltr" else ("right", "left")
+    made.globals |= {"lang": locale, "dir": direction, "start": start, "end": end}
+    filters: dict[str, Callable[..., Any]] = {
+        "heading": _heading,
+        "href": _href,
+        "money": _money,
+        "wrap": _wrap,
+        "indent_rest": _indent_rest,
+    }
+    made.filters |= filters
+    made.globals["words"] = made.get_template("words.j2").module
+    return made
+
+
+def _href(value: object) -> SafeUrl:
+    """Let nothing into an href that no LinkPolicy has seen."""
+    if not isinstance(value, SafeUrl):
+        raise TypeError("a link has to be a SafeUrl")
+    return value
+
+
+def _money(amount: int, currency: str) -> str:
+    digits = _DIGITS.get(currency, 2)
+    whole, rest = divmod(amount, 10**digits)
+    return f"{whole:,}" + (f".{rest:0{digits}d}" if digits else "") + f" {currency}"
+
+
+def _wrap(value: str, width: int = 72) -> str:
+    """Fill lines of plain text; a link is never broken."""
+    return textwrap.fill(
+        " ".join(value.split()), width, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _heading(value: str) -> str:
+    """Wrap and underline."""
+    filled = _wrap(value)
+    return f"{filled}\n{'=' * max(len(line) for line in filled.splitlines())}"
+
+
+def _indent_rest(value: str, by: int) -> str:
+    return value.replace("\n", "\n" + " " * by)

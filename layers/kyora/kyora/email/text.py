@@ -1,0 +1,104 @@
+"""Text and links from outside, made harmless before a template sees them.
+
+A name reaches three places with three rules: a header (one line, nothing invisible), HTML (escaped
+and isolated, so that an Arabic name cannot turn an English sentence round), and plain text.
+"""
+
+import re
+import unicodedata
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+from markupsafe import Markup, escape
+
+LIMIT = 80  # characters of a name that are shown
+
+# What has no shape of its own, beside the categories below: fillers, and the grapheme joiner.
+_BLANK = dict.fromkeys([0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0])
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+_SCHEME = re.compile(r"\b[a-z][a-z0-9+.-]*://|\bwww\.", re.IGNORECASE)
+# A dot that makes mail clients turn a name into a link: `prize.example`, not `Dr. Salem`.
+_DOT = re.compile(r"(?<=\w)\.(?=\w\w)")
+_RIGHT_TO_LEFT = {"R", "AL", "AN"}
+_MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{4,}")
+
+
+def clean(value: str, limit: int = LIMIT) -> str:
+    """Return one line of visible characters, at most `limit` of them, that links to nowhere."""
+    value = unicodedata.normalize("NFC", " ".join(value[:2000].split())).translate(_BLANK)
+    value = "".join(c for c in value if unicodedata.category(c) not in _UNSEEN)
+    value = _MARKS.sub("", _SCHEME.sub("", value))
+    return shorten(" ".join(value.split()), limit)
+
+
+def shorten(value: str, limit: int) -> str:
+    """Cut to `limit` characters, the last of which then says so."""
+    if len(value) <= limit:
+        return value
+    kept = value[: limit - 1]
+    while kept and unicodedata.combining(value[len(kept)]):
+        kept = kept[:-1]  # a mark stays with its letter
+    return kept.rstrip() + "…"
+
+
+class UserText(str):
+    """Text somebody typed: cleaned when made, isolated wherever it is shown."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str, limit: int = LIMIT) -> Self:
+        """Clean and keep the text."""
+        return super().__new__(cls, clean(value, limit))
+
+    def __html__(self) -> Markup:
+        """Return it escaped in `<bdi>`, its dots kept from becoming links."""
+        if not self:
+            return Markup()
+        parts = [escape(part) for part in _DOT.split(str(self))]
+        return Markup("<bdi>{}</bdi>").format(Markup("<span>.</span>").join(parts))
+
+    def plain(self, direction: str) -> str:
+        """Return it for plain text; isolated where it runs against the text's direction."""
+        text = _DOT.sub(". ", str(self))
+        kinds = {unicodedata.bidirectional(c) for c in text}
+        against = kinds & _RIGHT_TO_LEFT if direction == "ltr" else "L" in kinds
+        return f"\u2068{text}\u2069" if against else text
+
+
+class SafeUrl(str):
+    """A link that passed a LinkPolicy; templates take no other."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class LinkPolicy:
+    """Where a mail may lead: the application's own host over https, and what is named beside it."""
+
+    base_url: str
+    development: bool = False
+
+    def check(self, value: str, *, also: AbstractSet[str] = frozenset()) -> SafeUrl:
+        """Return the link, or raise ValueError; the message never holds the link."""
+        if len(value) > 2048 or not re.fullmatch(r"[!#$%&()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+", value):
+            raise ValueError("must be a link of at most 2048 plain characters")
+        try:
+            url = urlsplit(value)
+            port = url.port
+        except ValueError:
+            raise ValueError("must be a link") from None
+        if not url.hostname or "@" in url.netloc:
+            raise ValueError("must be a link with a host and without a user")
+        local = self.development and url.hostname in {"localhost", "127.0.0.1"}
+        if url.scheme != "https" and not (local and url.scheme == "http"):
+            raise ValueError("must be an https link")
+        own = url.netloc.lower() == urlsplit(self.base_url).netloc.lower()
+        if not (own or local or (url.hostname in also and port is None)):
+            raise ValueError("must lead to a host that mails may lead to")
+        return SafeUrl(value)
+
+    def to(self, path: str) -> SafeUrl:
+        """Return a link into the application."""
+        return self.check(self.base_url.rstrip("/") + path)
