@@ -1,0 +1,221 @@
+"""What a consumer does with each message of a batch."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kyora import bus
+from kyora.bus.events import Event
+from kyora.observability import correlation_id, logger
+from tests.cloud import DEAD, QUEUE, Cloud, batch, cloud
+from tests.scripted import Answer
+from tests.unit.test_events import detail
+
+
+@pytest.fixture
+def aws(environment: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    with cloud() as found:
+        environment.setenv("AWS_ENDPOINT_URL", found.url)
+        yield found
+
+
+@pytest.fixture
+def logs(environment: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    handlers = [h for h in logger().handlers if isinstance(h, logging.StreamHandler)]
+    before = [handler.setStream(stream) for handler in handlers]
+    yield stream
+    for handler, old in zip(handlers, before, strict=True):
+        handler.setStream(old or handler.stream)
+
+
+def lines(logs: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in logs.getvalue().splitlines()]
+
+
+def body(name: str = "UserWelcomed", **changed: Any) -> str:
+    return json.dumps({"detail-type": name, "detail": detail(name, **changed)})
+
+
+def done(event: Event[Any]) -> None:
+    """Handle it."""
+
+
+def failed(answer: dict[str, Any]) -> list[str]:
+    assert set(answer) == {"batchItemFailures"}
+    return [item["itemIdentifier"] for item in answer["batchItemFailures"]]
+
+
+def test_what_is_handled_is_done_with(aws: Cloud) -> None:
+    seen = []
+    assert failed(bus.consume(batch(body(id="evt_a"), body(id="evt_b")), seen.append)) == []
+    assert [event.id for event in seen] == ["evt_a", "evt_b"]
+    assert aws.calls == []
+
+
+BROKEN = [
+    "",
+    "not json",
+    "[]",
+    "null",
+    "7",
+    "{}",
+    '{"detail-type": "UserWelcomed"}',
+    '{"detail-type": null, "detail": {}}',
+    body(version=2),
+    body(data={"email": "hush@example.com"}),
+    json.dumps({"detail-type": "NoSuchEvent", "detail": detail()}),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_what_nobody_can_read_is_dead_lettered_and_the_rest_goes_on(
+    broken: str, aws: Cloud, logs: io.StringIO
+) -> None:
+    seen: list[str] = []
+    event = batch(body(id="evt_a"), broken, body(id="evt_b"))
+    assert failed(bus.consume(event, lambda e: seen.append(e.id))) == []
+    assert seen == ["evt_a", "evt_b"]
+    [message] = aws.sent(DEAD)
+    assert message["MessageBody"] == broken
+    reason = message["MessageAttributes"]["Reason"]["StringValue"]
+    [line] = [entry for entry in lines(logs) if entry["message"] == "message dead-lettered"]
+    assert line["reason"].split()[0] == reason
+    assert "hush" not in logs.getvalue()
+
+
+@pytest.mark.parametrize("operation", ["GetQueueAttributes", "SendMessage"])
+@pytest.mark.parametrize("status", [400, 503])
+def test_without_the_dead_letter_queue_the_message_stays(
+    operation: str, status: int, aws: Cloud, logs: io.StringIO
+) -> None:
+    """SQS moves it by itself after the last delivery."""
+    refusal = Answer(status, b'{"__type": "com.amazonaws.sqs#AccessDenied"}')
+    aws.interfere = lambda called, _: refusal if called == operation else None
+    assert failed(bus.consume(batch(body(version=2), body()), done)) == ["m0"]
+
+
+def test_a_queue_without_a_dead_letter_queue_keeps_the_message(aws: Cloud) -> None:
+    aws.interfere = lambda called, _: Answer(body=b"{}")
+    assert failed(bus.consume(batch(body(version=2)), done)) == ["m0"]
+
+
+def test_a_handler_may_give_a_message_up(aws: Cloud) -> None:
+    def handle(event: Event[Any]) -> None:
+        raise bus.Permanent("email.no_such_template")
+
+    assert failed(bus.consume(batch(body()), handle)) == []
+    [message] = aws.sent(DEAD)
+    assert message["MessageAttributes"]["Reason"]["StringValue"] == "email.no_such_template"
+
+
+def test_again_sets_when_the_message_comes_back(aws: Cloud) -> None:
+    def handle(event: Event[Any]) -> None:
+        if event.id == "evt_late":
+            raise bus.Again(41.6)
+
+    assert failed(bus.consume(batch(body(), body(id="evt_late")), handle)) == ["m1"]
+    assert aws.calls == [
+        (
+            "ChangeMessageVisibility",
+            {
+                "QueueUrl": f"{aws.url}/000000000000/{QUEUE}",
+                "ReceiptHandle": "handle-1",
+                "VisibilityTimeout": 42,
+            },
+        )
+    ]
+
+
+@pytest.mark.parametrize(("asked", "given"), [(-3, 0), (0, 0), (100_000, 43_200)])
+def test_again_stays_within_what_sqs_takes(asked: float, given: int, aws: Cloud) -> None:
+    def handle(event: Event[Any]) -> None:
+        raise bus.Again(asked)
+
+    assert failed(bus.consume(batch(body()), handle)) == ["m0"]
+    assert aws.calls[0][1]["VisibilityTimeout"] == given
+
+
+def test_again_still_comes_back_when_sqs_refuses(aws: Cloud) -> None:
+    def handle(event: Event[Any]) -> None:
+        raise bus.Again(5)
+
+    aws.interfere = lambda *_: Answer(400, b'{"__type": "InvalidParameterValue"}')
+    assert failed(bus.consume(batch(body()), handle)) == ["m0"]
+
+
+def test_a_wait_that_does_not_count_is_a_new_message(aws: Cloud) -> None:
+    def handle(event: Event[Any]) -> None:
+        raise bus.Again(3600, counted=False)
+
+    event = batch(body())
+    assert failed(bus.consume(event, handle)) == []
+    [message] = aws.sent(QUEUE)
+    assert (message["MessageBody"], message["DelaySeconds"]) == (event["Records"][0]["body"], 900)
+    aws.interfere = lambda *_: Answer(400, b'{"__type": "AccessDenied"}')
+    assert failed(bus.consume(event, handle)) == ["m0"]
+
+
+def test_a_failure_is_delivered_again_and_logged_without_its_text(
+    aws: Cloud, logs: io.StringIO
+) -> None:
+    def handle(event: Event[Any]) -> None:
+        if event.id == "evt_bad":
+            raise RuntimeError(f"cannot mail {event.data.token} to {event.data.email}")
+
+    bodies = (body("PasswordResetRequested", id="evt_bad"), body())
+    assert failed(bus.consume(batch(*bodies), handle)) == ["m0"]
+    assert aws.calls == []
+    [line] = lines(logs)
+    assert (line["message"], line["error"]) == ("message failed", "RuntimeError")
+    assert any("test_consume.py" in place and "handle" in place for place in line["at"])
+    assert "sample" not in logs.getvalue()
+    assert "resend.dev" not in logs.getvalue()
+
+
+def test_the_correlation_id_is_the_events_while_it_is_handled(
+    aws: Cloud, logs: io.StringIO
+) -> None:
+    seen = []
+
+    def handle(event: Event[Any]) -> None:
+        seen.append(correlation_id.get())
+        logger().info("handled")
+        if event.id == "evt_b":
+            raise RuntimeError
+
+    bodies = (
+        body(id="evt_a", correlationId="req-1"),
+        body(id="evt_b", correlationId="req-2"),
+        "not json",
+        body(version=3, correlationId="req-4"),
+    )
+    bus.consume(batch(*bodies), handle)
+    assert seen == ["req-1", "req-2"]
+    found = [
+        (line["message"], line["correlation_id"], line.get("event_id")) for line in lines(logs)
+    ]
+    assert found == [
+        ("handled", "req-1", "evt_a"),
+        ("handled", "req-2", "evt_b"),
+        ("message failed", "req-2", None),
+        ("message dead-lettered", "m2", None),
+        ("message dead-lettered", "req-4", None),
+    ]
+
+
+def test_an_event_of_aws_is_handled_by_its_detail(aws: Cloud) -> None:
+    bodies = [json.dumps({"detail": {"key": key}}) for key in ("done", "later", "fails")]
+
+    def handle(detail: dict[str, Any]) -> bool:
+        if detail["key"] == "fails":
+            raise RuntimeError
+        return bool(detail["key"] == "done")
+
+    event = batch(*bodies, "not json", '{"detail": 7}')
+    assert failed(bus.consume_aws(event, handle)) == ["m1", "m2"]
+    assert [message["MessageBody"] for message in aws.sent(DEAD)] == ["not json", '{"detail": 7}']
