@@ -7,6 +7,7 @@ project's virtual environment is on its path, so a package missing in a layer is
 """
 
 import argparse
+import hmac
 import http.client
 import importlib.util
 import json
@@ -19,6 +20,8 @@ import sys
 import tempfile
 import threading
 import time
+import venv
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -83,9 +86,9 @@ class Running:
         """Return how long the (last) init took; REPORT's own "Init Duration" is wrong here."""
         return self._figure(_INIT)
 
-    def invoke_milliseconds(self) -> float:
-        """Return how long the runtime took for the last invocation."""
-        return self._figure(_INVOKE)
+    def invoke_milliseconds(self, *, since: int = 0) -> float:
+        """Return how long the runtime took for the last invocation, after this many lines."""
+        return self._figure(_INVOKE, since)
 
     def resident_megabytes(self) -> float:
         """Return the memory that the function's process holds now."""
@@ -112,10 +115,10 @@ class Running:
             with suppress(psutil.Error):
                 left.kill()
 
-    def _figure(self, pattern: re.Pattern[str]) -> float:
+    def _figure(self, pattern: re.Pattern[str], since: int = 0) -> float:
         # The line is written just after the answer.
         for _ in range(100):
-            found = [m[1] for line in tuple(self.lines) if (m := pattern.search(line))]
+            found = [m[1] for line in self.lines[since:] if (m := pattern.search(line))]
             if found:
                 return float(found[-1])
             time.sleep(0.01)
@@ -157,13 +160,11 @@ def start_folder(
         if not needed.exists():
             raise Trouble(f"{needed.relative_to(ROOT)} is not built; run `make build`")
     port, api_port = _free_ports(2)
-    # As in Lambda: the function's code, its layers, then what the runtime brings along.
-    path = [code, *layers, runtime()]
     environment = {
         "PATH": os.environ["PATH"],
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        "PYTHONPATH": os.pathsep.join(map(str, path)),
+        "PYTHONPATH": os.pathsep.join(map(str, (code, *layers))),
         "PYTHONDONTWRITEBYTECODE": "1",  # /opt and /var/task cannot be written to
         "PYTHONUNBUFFERED": "1",
         "LAMBDA_TASK_ROOT": str(code),
@@ -183,8 +184,7 @@ def start_folder(
             *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
             *("--runtime-api-address", f"127.0.0.1:{api_port}"),
             *("--log-level", "info"),
-            # Without `site` no virtual environment is seen.
-            *(str(interpreter()), "-S", "-s", "-m", "awslambdaric", "app.handler"),
+            *(str(interpreter()), "-s", "-m", "awslambdaric", "app.handler"),
         ],
         cwd=code,
         env=environment,
@@ -199,24 +199,31 @@ def start_folder(
     return running
 
 
-def runtime() -> Path:
-    """Return the folder that stands for Lambda's own packages, made at the first use."""
-    found = ROOT / ".local" / "runtime"
-    if not found.exists():
-        found.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=found.parent, prefix="runtime."))
-        for name in _RUNTIME:
-            spec = importlib.util.find_spec(name)
-            if spec is None or spec.origin is None:
-                raise Trouble(f"the package {name} is missing; run `make setup`")
-            origin = Path(spec.origin)
-            source = origin.parent if origin.name == "__init__.py" else origin
-            (made / source.name).symlink_to(source)
-        subprocess.run([interpreter(), "-m", "compileall", "-q", made], check=False)
-        with suppress(OSError):  # another process was first
-            made.rename(found)
-        shutil.rmtree(made, ignore_errors=True)
-    return found
+def interpreter() -> Path:
+    """Return a Python that has what Lambda's own image has, and nothing else; made once.
+
+    It is a virtual environment of its own: this one would show the function every package of ours.
+    """
+    home = ROOT / ".local" / "runtime"
+    python = home / "bin" / "python"
+    if python.exists():
+        return python
+    home.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=home.parent, prefix="runtime."))
+    venv.create(made, symlinks=True)
+    [packages] = made.glob("lib/python*/site-packages")
+    for name in _RUNTIME:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise Trouble(f"the package {name} is missing; run `make setup`")
+        origin = Path(spec.origin)
+        source = origin.parent if origin.name == "__init__.py" else origin
+        (packages / source.name).symlink_to(source)
+    subprocess.run([made / "bin" / "python", "-m", "compileall", "-q", packages], check=False)
+    with suppress(OSError):  # another process was first
+        made.rename(home)
+    shutil.rmtree(made, ignore_errors=True)
+    return python
 
 
 def environment(function: str) -> dict[str, str]:
@@ -240,9 +247,24 @@ def sample(function: str, file: Path | None = None) -> Any:
     except Trouble:
         known = {}
     try:
-        return json.loads(Template(text).safe_substitute(known))
+        found = json.loads(Template(text).safe_substitute(known))
     except ValueError as error:
         raise Trouble(f"{file} is not JSON: {error}") from error
+    return sign(found, known.get("EMAIL_RESEND_WEBHOOK_SECRET", ""))
+
+
+def sign(event: Any, secret: str) -> Any:
+    """Sign a webhook's sample as of now, when it asks for that with ${SIGNATURE}."""
+    headers = event.get("headers", {}) if isinstance(event, dict) else {}
+    if secret.startswith("whsec_") and headers.get("svix-signature") == "${SIGNATURE}":
+        stamp = str(int(time.time()))
+        signed = f"{headers['svix-id']}.{stamp}.{event['body']}".encode()
+        digest = hmac.digest(b64decode(secret.removeprefix("whsec_")), signed, "sha256")
+        headers |= {
+            "svix-timestamp": stamp,
+            "svix-signature": f"v1,{b64encode(digest).decode()}",
+        }
+    return event
 
 
 def main() -> int:
@@ -291,12 +313,6 @@ def _emulator() -> Path:
         raise Trouble("aws-sam-cli is missing; run `make setup`")
     folder = Path(spec.origin).parent / "local" / "rapid"
     return folder / f"aws-lambda-rie-{settings.architecture()}"
-
-
-def interpreter() -> Path:
-    """Return the Python below the virtual environment, which does not see its packages."""
-    major, minor = sys.version_info[:2]
-    return Path(sys.base_prefix) / "bin" / f"python{major}.{minor}"
 
 
 def _free_ports(count: int) -> set[int]:

@@ -26,13 +26,12 @@ _LIST = "import app, json, sys; print(json.dumps(sorted(sys.modules)))"
 
 def loaded(built: Path, function: str) -> list[str]:
     """The modules that a fresh process has after importing the built handler."""
-    path = [built / template.logical_id(function), built / "VendorLayer" / "python"]
-    path += [built / "KyoraLayer" / "python", invoke.runtime()]
+    parts = (template.logical_id(function), "VendorLayer/python", "KyoraLayer/python")
     done = subprocess.run(
-        [invoke.interpreter(), "-S", "-s", "-c", _LIST],
+        [invoke.interpreter(), "-s", "-c", _LIST],
         env={
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": os.pathsep.join(map(str, path)),
+            "PYTHONPATH": os.pathsep.join(str(built / part) for part in parts),
             "PYTHONDONTWRITEBYTECODE": "1",
         },
         capture_output=True,
