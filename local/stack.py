@@ -63,7 +63,7 @@ async def run() -> None:
                     # It waits for functions that run, and they may wait for anything: what has
                     # to last is written before that, so that it need not be given for ever.
                     await asyncio.to_thread(emulator.save, child, home / "emulator")
-                await process.stop(child, patience=5)
+                await process.stop(child, patience=3 if child.name == emulator.NAME else 10)
 
 
 async def _or_stopped[T](
