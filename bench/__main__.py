@@ -99,10 +99,14 @@ def _measure(starts: dict[str, Start], cold: int, warm: int) -> dict[str, Figure
     figures = {name: Figures() for name in starts}
     for number in range(cold + 1):
         say(f"  · cold start {number} of {cold}" if number else "  · one start to warm the disk")
-        for name, start in starts.items():
-            with start() as running:
-                _checked(name, running.invoke(_event(name, number)))
-                if number:
+        for name, start in tuple(starts.items()):
+            if not number and (why := _unfit(name, start)):
+                say(f"  ! {name} is left out: {why}")
+                del starts[name], figures[name]
+                continue
+            if number:
+                with start() as running:
+                    _checked(name, running.invoke(_event(name, number)))
                     figures[name].init.append(running.init_milliseconds())
                     figures[name].first.append(running.invoke_milliseconds())
     say(f"  · {warm} warm invocations of each")
@@ -117,6 +121,16 @@ def _measure(starts: dict[str, Start], cold: int, warm: int) -> dict[str, Figure
         for name, running in environments.items():
             figures[name].resident = running.resident_megabytes()
     return figures
+
+
+def _unfit(name: str, start: Start) -> str:
+    """Run once what will be measured; return why it cannot be."""
+    try:
+        with start() as running:
+            _checked(name, running.invoke(_event(name, 0)))
+    except Trouble as trouble:
+        return str(trouble)
+    return ""
 
 
 def _event(name: str, number: int) -> Any:
