@@ -5,8 +5,10 @@ A key's variable is its name in upper case with underscores: `storage.s3.bucket`
 the text itself or a JSON list, for rotation. Nothing is read at import.
 """
 
+import base64
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from kyora.errors import ConfigError, Unavailable
 STAGES = ("local", "test", "dev", "staging", "prod")
 _DEVELOPMENT = ("local", "test")
 _MAX_AGE = 300.0  # seconds a value is kept, so that a rotated secret arrives without a deploy
+# Our own addresses; what may stand in a customer's is in kyora.email.address.
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+")
 
 type Section = str
 
@@ -47,6 +51,13 @@ class Settings:
     max_bytes: Mapping[str, int] | None = None
     allowed: Mapping[str, tuple[str, ...]] | None = None
     bus_name: str = ""
+    email_provider: str = "mock"
+    email_api_key: str = ""
+    email_base_url: str = ""
+    email_from: str = ""
+    email_from_name: str = ""
+    email_support: str = ""
+    email_webhook_keys: tuple[bytes, ...] = ()
 
     @property
     def development(self) -> bool:
@@ -133,7 +144,7 @@ def load(
 ) -> Settings:
     """Read the sections a function needs.
 
-    Sections: `database`, `auth`, `storage`, `bus`. `secret` turns an ARN into its value.
+    Sections: the keys of `_SECTIONS`. `secret` turns an ARN into its value.
     Raises ConfigError naming every variable at fault.
     """
     read = _Reader(environ, secret)
@@ -214,11 +225,67 @@ def _bus(read: _Reader, development: bool) -> dict[str, object]:
     return {"bus_name": read.text("BUS_NAME", required=True)}
 
 
+def _email(read: _Reader, development: bool) -> dict[str, object]:
+    provider = read.choice(
+        "EMAIL_PROVIDER", "mock" if development else "resend", ("resend", "mock")
+    )
+    real = provider == "resend"
+    if not real and read.text("STAGE") == "prod":
+        read.faults.append("EMAIL_PROVIDER=mock is refused in prod")
+    sender = read.text("EMAIL_FROM_EMAIL", "" if real else "hello@kyora.test", required=real)
+    support = read.text("EMAIL_SUPPORT_EMAIL", "" if real else "support@kyora.test", required=real)
+    for name, value in (("EMAIL_FROM_EMAIL", sender), ("EMAIL_SUPPORT_EMAIL", support)):
+        if value and not _ADDRESS.fullmatch(value):
+            read.faults.append(f"{name} must be a plain ASCII e-mail address")
+    sender_name = read.text("EMAIL_FROM_NAME", "Kyora")
+    if not sender_name.isprintable() or len(sender_name) > 64:  # a line break would end the header
+        read.faults.append("EMAIL_FROM_NAME must be at most 64 printable characters")
+    found: dict[str, object] = {
+        "email_provider": provider,
+        "email_from": sender,
+        "email_from_name": sender_name,
+        "email_support": support,
+        "app_base_url": read.url("APP_BASE_URL", plain=development, required=True),
+    }
+    if real:
+        key = read.secret_text("EMAIL_RESEND_API_KEY", required=True)
+        if not re.fullmatch(r"[\x21-\x7e]*", key):
+            read.faults.append("EMAIL_RESEND_API_KEY must be printable ASCII without blanks")
+        found["email_api_key"] = key
+        base = read.url("EMAIL_RESEND_BASE_URL", plain=development)
+        found["email_base_url"] = base or "https://api.resend.com"
+    return found
+
+
+def _email_webhook(read: _Reader, development: bool) -> dict[str, object]:
+    """Decode the keys strictly: a lenient decoder makes an empty key, which anyone can sign with.
+
+    No secret at all is allowed: the endpoint is then closed.
+    """
+    keys = [_webhook_key(secret) for secret in read.secrets("EMAIL_RESEND_WEBHOOK_SECRET")]
+    if None in keys:
+        read.faults.append(
+            "EMAIL_RESEND_WEBHOOK_SECRET must be whsec_ and the base64 of at least 16 bytes"
+        )
+    return {"email_webhook_keys": tuple(key for key in keys if key)}
+
+
+def _webhook_key(secret: str) -> bytes | None:
+    head, prefix, text = secret.partition("whsec_")
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return key if prefix and not head and len(key) >= 16 else None
+
+
 _SECTIONS: dict[Section, Callable[[_Reader, bool], dict[str, object]]] = {
     "database": _database,
     "auth": _auth,
     "storage": _storage,
     "bus": _bus,
+    "email": _email,
+    "email_webhook": _email_webhook,
 }
 
 _cached: dict[tuple[Section, ...], tuple[float, Settings]] = {}

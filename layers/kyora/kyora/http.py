@@ -26,6 +26,7 @@ from kyora.errors import (
     MethodNotAllowed,
     NotFound,
     TooLarge,
+    Unavailable,
     field_errors,
 )
 from kyora.observability import begin, logger
@@ -90,13 +91,37 @@ def entrypoint(routes: Routes, *sections: str, public: bool = False) -> Handler:
     the body's model. Who is asking is settled before anything else is looked at, unless the
     routes are public. What goes wrong is answered with a problem document; a bug is logged.
     """
+    return _answering(lambda event: _dispatch(routes, event, public=public), sections)
+
+
+def webhook(receive: Callable[[Mapping[str, str], bytes], None], *sections: str) -> Handler:
+    """Return the Lambda handler of a function URL that somebody else's webhook posts to.
+
+    `receive` gets the headers by their lower-case names and the bytes that were signed. 200 when
+    it returns; whoever sends is expected to come again after a 500.
+    """
+
+    def response(event: Event) -> dict[str, Any]:
+        headers = {str(k).lower(): str(v) for k, v in (event.get("headers") or {}).items()}
+        try:
+            receive(headers, _body(event))
+        except Unavailable as error:
+            error.status = 500
+            raise
+        return {"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{}"}
+
+    return _answering(response, sections)
+
+
+def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, ...]) -> Handler:
+    """Return a handler that turns whatever happens into an answer and a log line."""
 
     def handler(event: Event, context: object) -> dict[str, Any]:
         started, request_id, code = time.perf_counter(), _request_id(event), ""
         begin(request_id)
         try:
             config.settings(*sections)
-            response = _dispatch(routes, event, public=public)
+            response = respond(event)
         except KyoraError as error:
             code = error.code
             if isinstance(error, ConfigError):

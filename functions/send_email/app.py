@@ -1,0 +1,15 @@
+"""Account and billing events, through SQS: one e-mail each, sent once, by the event's own row.
+
+Done with an event once its message is sent, skipped or dead; it comes again while the provider
+is busy, down or refuses our key. Emits nothing.
+"""
+
+from typing import Any
+
+from kyora import bus, config
+from kyora.email import delivery
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    config.settings("database", "email")
+    return bus.consume(event, delivery.deliver)

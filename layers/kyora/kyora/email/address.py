@@ -1,0 +1,57 @@
+"""E-mail addresses: what can be a recipient, how two are compared, how one may be shown."""
+
+import re
+
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class InvalidAddress(ValueError):
+    """No mail can be sent there."""
+
+
+def normalise(address: str) -> str:
+    """Return the address to send to: trimmed, its domain in lower case and in ASCII.
+
+    Raises InvalidAddress for what Resend would refuse: a local part beyond ASCII, quoted or too
+    long, a domain of one label, anything that could end a header.
+    """
+    local, at, domain = address.strip(" ").rpartition("@")
+    domain = domain.rstrip(".").lower()
+    if not domain.isascii():
+        try:
+            domain = domain.encode("idna").decode()
+        except UnicodeError:
+            raise InvalidAddress from None
+    labels = domain.split(".")
+    good = (
+        at
+        and len(local) <= 64
+        and _LOCAL.fullmatch(local)
+        and len(labels) > 1
+        and all(_LABEL.fullmatch(label) for label in labels)
+        and len(local) + 1 + len(domain) <= 254
+    )
+    if not good:
+        raise InvalidAddress
+    return f"{local}@{domain}"
+
+
+def key(address: str) -> str:
+    """Return what suppressions are kept under: mailboxes differ by case on no real server."""
+    return address.strip().lower()
+
+
+def mask(address: str) -> str:
+    """Return enough of an address to recognise one's own, and no more."""
+    local, _, domain = address.rpartition("@")
+    host, _, top = domain.rpartition(".")
+    return f"{local[:1]}***@{host[:1]}***.{top}"
+
+
+def sender(name: str, address: str) -> str:
+    """Return the From header of a configured name (config refuses control characters)."""
+    if not name:
+        return address
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}" <{address}>'

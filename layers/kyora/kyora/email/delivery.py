@@ -1,0 +1,364 @@
+"""From an event to a message that is sent once, whatever crashes, repeats or answers.
+
+    event ─► row, leased ─► provider ─┬─► sent
+               ▲                      ├─► accepted_unknown: the webhook will tell
+               └─ queued: again, ◄────┤
+                  under the same key  ├─► skipped: expired, suppressed
+                                      └─► dead: a person has to look
+
+The row's id is the provider's idempotency key. A worker that dies after the send leaves a lease
+that expires; whoever takes over repeats the same bytes under the same key and is answered with
+the first id. The provider forgets a key after 24 hours, so nothing is repeated after 23.
+"""
+
+import hashlib
+import json
+import random
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from kyora import config, email
+from kyora.bus import Again, Permanent
+from kyora.bus.events import Event
+from kyora.config import Settings
+from kyora.email import Message, Refusal, address, answers, suppressions
+from kyora.email.address import InvalidAddress
+from kyora.email.answers import Do
+from kyora.email.catalogue import TEMPLATES
+from kyora.email.plan import TEMPLATE_OF, plan
+from kyora.observability import logger
+from kyora.postgres import Transaction, transaction
+
+LEASE = 60  # seconds; an attempt takes at most 21
+_WINDOW = timedelta(hours=23)
+_PATIENCE = timedelta(minutes=15)
+_LONGEST_BACKOFF = 900.0  # seconds
+
+type Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do with a message: its new `status`, if any, and when to look at it again."""
+
+    status: str = ""
+    reason: str = ""
+    again: float | None = None  # seconds
+    permanent: bool = False  # the event belongs in the dead-letter queue, where a person looks
+
+
+SEND = Verdict("sending")
+DONE = Verdict()
+
+
+def deliver(event: Event[Any]) -> None:
+    """Send the mail that an event asks for, if it asks for one.
+
+    Raises Again while that has to wait, and Permanent when a person has to look.
+    """
+    template = TEMPLATE_OF.get(event.name)
+    if template is None:
+        return
+    settings, provider = config.settings("database", "email"), email.provider()
+    lease = secrets.token_hex(8)
+    with transaction() as tx:
+        row = _row(tx, event, template, provider.name, lease, settings)
+        verdict = judge(row)
+        if row["status"] == "dead" and verdict.status:
+            row["attempts"] = 0  # redriven: they count anew
+        if verdict.status and not (row["fresh"] and verdict is SEND):
+            attempts = row["attempts"] + (verdict is SEND)
+            first = row["first_attempt_at"] or (row["now"] if verdict is SEND else None)
+            _write(tx, row, verdict, attempts, first, lease=lease)
+    with logger().append_context_keys(message_id=row["id"], template=template):
+        if verdict is SEND:
+            verdict = _attempt(provider, row, lease, settings)
+        _report(verdict, row)
+
+
+def judge(row: Row) -> Verdict:  # noqa: PLR0911  # a rule a line, first come first served
+    """Decide from a message's row alone whether it is to be sent now."""
+    now: datetime = row["now"]
+    if row["status"] not in ("queued", "sending"):
+        return _judge_ended(row, now)
+    if row["status"] == "sending" and row["lease_until"] > now:
+        return Verdict(again=_left(row["lease_until"], now))
+    if not row["deliverable"]:
+        return Verdict("dead", "invalid_recipient")
+    if row["first_attempt_at"] and row["first_attempt_at"] <= now - _WINDOW:
+        return Verdict("dead", "ambiguous_window", permanent=True)
+    if row["expires_at"] <= now:
+        # It is not simply too late when an attempt may have been taken, or when it was held by a
+        # key that nobody mended.
+        harmless = not row["first_attempt_at"] and not str(row["reason"]).startswith("access")
+        return Verdict("skipped" if harmless else "dead", "expired")
+    if row["suppressed"]:
+        return Verdict("skipped", "suppressed")
+    if row["open_until"]:
+        opens = min(row["open_until"], row["expires_at"])
+        return Verdict("queued", row["open_reason"], again=_left(opens, now))
+    if row["status"] == "queued" and row["next_attempt_at"] > now:
+        return Verdict(again=_left(row["next_attempt_at"], now))
+    return SEND
+
+
+def _judge_ended(row: Row, now: datetime) -> Verdict:
+    if row["status"] == "accepted_unknown":
+        if row["ended_at"] + _PATIENCE > now:
+            return Verdict(again=_left(row["ended_at"] + _PATIENCE, now))
+        return Verdict(reason="unconfirmed", permanent=True)
+    exhausted = row["status"] == "dead" and row["reason"] == "exhausted"
+    if exhausted and row["ended_at"] + _PATIENCE < now:
+        # Not another copy of the event but somebody who redrove it, after the provider's
+        # trouble: eight more attempts, under the same key as ever.
+        return judge(row | {"status": "queued", "next_attempt_at": now})
+    return DONE
+
+
+def _left(moment: datetime, now: datetime) -> float:
+    return max(1.0, (moment - now).total_seconds())
+
+
+# ---- the row
+
+_COLUMNS = f"""
+    m.id, m.recipient, m.locale, m.template, m.data, m.status, m.reason, m.attempts,
+    m.first_attempt_at, m.next_attempt_at, m.expires_at, m.lease_until, m.ended_at, now() AS now,
+    EXISTS (SELECT 1 FROM email_suppression s
+        WHERE s.recipient_norm = m.recipient_norm AND {suppressions.ACTIVE}) AS suppressed,
+    (SELECT p.open_until FROM email_provider_state p
+        WHERE p.provider = :provider AND p.open_until > now()) AS open_until,
+    (SELECT p.reason FROM email_provider_state p WHERE p.provider = :provider) AS open_reason
+"""
+# A new message is leased by the statement that makes it: nobody else can have seen it. There is
+# no conflict target: with an id that follows from the rest, either key may be the one in the way.
+_MAKE = f"""
+    INSERT INTO email_message AS m (id, event_id, event, template, recipient, recipient_norm,
+        workspace_id, correlation_id, locale, data, expires_at, status, attempts,
+        first_attempt_at, lease_token, lease_until)
+    VALUES (:id, :event_id, :event, :template, :recipient, :recipient_norm, :workspace_id,
+        :correlation_id, :locale, CAST(:data AS json), :expires_at, 'sending', 1,
+        now(), :lease, now() + interval '{LEASE} seconds')
+    ON CONFLICT DO NOTHING RETURNING {_COLUMNS}
+"""
+_LOCK = f"SELECT {_COLUMNS} FROM email_message m WHERE m.id = :id FOR UPDATE"
+_WRITE = f"""
+    UPDATE email_message SET
+        status = :status, reason = :reason, error = :error, attempts = CAST(:attempts AS integer),
+        first_attempt_at = CAST(:first AS timestamptz),
+        next_attempt_at = now() + CAST(:again AS float8) * interval '1 second',
+        lease_token = :lease,
+        lease_until = CASE WHEN :status = 'sending' THEN now() + interval '{LEASE} seconds' END,
+        data = CAST(:data AS json),
+        payload_sha256 = coalesce(:digest, payload_sha256),
+        provider_id = coalesce(:provider_id, provider_id),
+        sent_at = CASE WHEN :status = 'sent' THEN now() ELSE sent_at END,
+        ended_at = CASE WHEN :status NOT IN ('queued', 'sending') THEN now() END
+    WHERE id = :id AND (CAST(:held AS text) IS NULL OR lease_token = :held)
+"""
+
+
+def _row(
+    tx: Transaction, event: Event[Any], template: str, provider: str, lease: str, settings: Settings
+) -> Row:
+    """Return the event's message as it was before this call, which makes it when it is not there.
+
+    `fresh` tells that it is new, and leased already.
+    """
+    mail = plan(tx, event, settings)
+    recipient = _recipient(mail.recipient)
+    message_id = mail.known or _message_id(event.id, template, recipient)
+    made = None
+    if mail.known is None:
+        made = tx.row(
+            _MAKE,
+            id=message_id,
+            event_id=event.id,
+            event=event.name,
+            template=template,
+            recipient=recipient,
+            recipient_norm=address.key(recipient),
+            workspace_id=event.workspace_id,
+            correlation_id=event.correlation_id,
+            locale=mail.locale,
+            data=json.dumps(mail.data),
+            expires_at=event.occurred_at + TEMPLATES[template].lifetime,
+            lease=lease,
+            provider=provider,
+        )
+    if made is not None:
+        before = {"status": "queued", "attempts": 0, "first_attempt_at": None}
+        return made | before | {"fresh": True, "deliverable": _deliverable(recipient)}
+    found = tx.row(_LOCK, id=message_id, provider=provider)
+    if found is None:
+        raise Permanent("email.message_gone")  # deleted by hand between the two statements
+    found["data"] = found["data"] or mail.data  # what was resolved first is what attempts say
+    return found | {"fresh": False, "deliverable": _deliverable(str(found["recipient"]))}
+
+
+def _recipient(given: str) -> str:
+    """Return the address to send to, or a record of what was given instead of one."""
+    try:
+        return address.normalise(given)
+    except InvalidAddress:
+        return given[:320].encode("ascii", "backslashreplace").decode().replace("\0", "")
+
+
+def _deliverable(recipient: str) -> bool:
+    try:
+        return address.normalise(recipient) == recipient
+    except InvalidAddress:
+        return False
+
+
+def _message_id(event_id: str, template: str, recipient: str) -> str:
+    unique = f"{event_id}:{template}:{recipient}"
+    return f"eml_{hashlib.sha256(unique.encode()).hexdigest()[:32]}"
+
+
+def _write(
+    tx: Transaction,
+    row: Row,
+    verdict: Verdict,
+    attempts: int,
+    first: datetime | None,
+    *,
+    lease: str | None = None,
+    held: str | None = None,
+    error: str | None = None,
+    digest: str | None = None,
+    provider_id: str | None = None,
+) -> bool:
+    """Write a verdict; with `held` only while that lease is ours. False when it no longer is."""
+    open_ = verdict.status in ("queued", "sending")
+    return bool(
+        tx.run(
+            _WRITE,
+            id=row["id"],
+            status=verdict.status,
+            reason=verdict.reason or None,
+            error=error,
+            attempts=attempts,
+            first=first,
+            again=verdict.again or 0.0,
+            lease=lease if verdict is SEND else None,
+            held=held,
+            data=json.dumps(row["data"]) if open_ else None,
+            digest=digest,
+            provider_id=provider_id,
+        )
+    )
+
+
+# ---- one attempt
+
+
+def _attempt(provider: email.Provider, row: Row, lease: str, settings: Settings) -> Verdict:
+    """Send a message that is leased to us, and record how that went."""
+    number, started = row["attempts"] + 1, row["first_attempt_at"] or row["now"]
+    message = _message(row, settings)
+    if message is None:
+        verdict = Verdict("dead", "not_renderable", permanent=True)
+        with transaction() as tx:
+            _write(tx, row, verdict, number, row["first_attempt_at"], held=lease)
+        return verdict
+    digest = hashlib.sha256(email.payload(message)).hexdigest()
+    try:
+        sent = provider.send(message, str(row["id"]))
+    except Refusal as refusal:
+        action = answers.action(refusal, number)
+        verdict = _verdict(action, refusal, number)
+        first = row["first_attempt_at"] if action.refused else started
+        with transaction() as tx:
+            _write(
+                tx,
+                row,
+                verdict,
+                number if action.counted else number - 1,
+                first,
+                held=lease,
+                error=refusal.message or None,
+                digest=digest,
+            )
+            if action.breaker:
+                _open(tx, provider.name, action.breaker, verdict.reason)
+        return verdict
+    verdict = Verdict("sent")
+    with transaction() as tx:
+        _write(tx, row, verdict, number, started, held=lease, digest=digest, provider_id=sent.id)
+    return verdict
+
+
+def _verdict(action: answers.Action, refusal: Refusal, number: int) -> Verdict:
+    said = f"{refusal.status} {refusal.name}".strip()
+    if action.do is Do.WAIT:
+        return Verdict("queued", f"{action.kind}: {said}", again=action.breaker)
+    if action.do is Do.ASSUME:
+        return Verdict("accepted_unknown", said, again=_PATIENCE.total_seconds())
+    if action.do is Do.DIE:
+        return Verdict("dead", "exhausted" if action.exhausted else said, permanent=True)
+    # Jitter over the whole range, so that what failed together does not come back together.
+    backoff = random.uniform(0, min(_LONGEST_BACKOFF, 2.0**number))  # noqa: S311  # no secret
+    if not action.counted:
+        backoff = random.uniform(2, 5)  # noqa: S311
+    return Verdict("queued", said, again=max(backoff, refusal.retry_after or 0.0))
+
+
+def _open(tx: Transaction, provider: str, seconds: int, reason: str) -> None:
+    """Open the breaker: nobody sends through this provider for so long."""
+    tx.run(
+        "INSERT INTO email_provider_state AS p (provider, open_until, reason)"
+        " VALUES (:provider, now() + CAST(:seconds AS integer) * interval '1 second', :reason)"
+        " ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, opened_at = now(),"
+        " open_until = greatest(p.open_until, excluded.open_until)",
+        provider=provider,
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+def _message(row: Row, settings: Settings) -> Message | None:
+    """Write the message; None when its data does not fit, which no further attempt mends."""
+    from kyora.email.render import render  # Jinja: not for a message that needs no sending
+
+    try:
+        written = render(
+            row["template"], row["locale"], row["data"], message_id=row["id"], settings=settings
+        )
+    except Exception as error:
+        # Not the error's text, which may hold a name or a link.
+        faults = [fault["field"] for fault in getattr(error, "errors", ())]
+        logger().error("mail not written", error=type(error).__name__, fields=faults)
+        return None
+    return Message(
+        recipient=row["recipient"],
+        sender=address.sender(settings.email_from_name, settings.email_from),
+        reply_to=settings.email_support,
+        subject=written.subject,
+        html=written.html,
+        text=written.text,
+        tags={
+            "message_id": row["id"],
+            "template": row["template"],
+            "locale": row["locale"],
+            "env": settings.stage,
+        },
+    )
+
+
+def _report(verdict: Verdict, row: Row) -> None:
+    """Log what happened, and tell the queue."""
+    if verdict.permanent:
+        raise Permanent(f"email.{verdict.reason.replace(' ', '_')}")
+    facts = {"status": verdict.status or row["status"], "reason": verdict.reason}
+    if verdict.again is None:
+        logger().info("mail handled", extra=facts)
+        return
+    if verdict.reason.startswith(("access", "quota")):
+        logger().critical("mail provider refuses us", extra=facts)
+    else:
+        logger().info("mail waits", extra=facts | {"seconds": round(verdict.again, 1)})
+    # The row counts the attempts; the queue is left to count crashes.
+    raise Again(verdict.again, counted=False)

@@ -1,0 +1,189 @@
+"""What Resend tells about a message after it took it: signature, record, status, suppression.
+
+Signatures follow Standard Webhooks: HMAC-SHA256 of `id.timestamp.body` with any of our keys, one
+or more of them in `svix-signature`. Deliveries come late, twice and in any order.
+"""
+
+import base64
+import hmac
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kyora import config
+from kyora.email import suppressions
+from kyora.email.address import key
+from kyora.errors import Invalid, NotFound
+from kyora.observability import logger
+from kyora.postgres import Transaction, transaction
+
+_TOLERANCE = 300  # seconds between Resend's clock and ours
+_MAX_ID = 255
+
+# What an event makes of its message. A message only ever moves to the right of this list, so
+# that a late `delivered` hides no complaint.
+_STATUS = {
+    "email.sent": "sent",
+    "email.delivery_delayed": "delayed",
+    "email.delivered": "delivered",
+    "email.failed": "failed",
+    "email.suppressed": "suppressed",
+    "email.bounced": "bounced",
+    "email.complained": "complained",
+}
+_ORDER = list(_STATUS.values())
+_FOR_GOOD = {"email.suppressed": "suppressed", "email.complained": "complained"}
+
+
+class BadSignature(Invalid):
+    """The request is not from Resend, or too old to be believed."""
+
+    status, code, title = 400, "webhook.signature_invalid", "The signature is not valid"
+
+
+class BadPayload(Invalid):
+    """Signed, and yet not an event."""
+
+    status, code, title = 400, "webhook.payload_invalid", "The payload cannot be read"
+
+
+def receive(headers: Mapping[str, str], body: bytes) -> None:
+    """Record one delivery of the webhook and act on it; a repeated one changes nothing.
+
+    `headers` have lower-case names. Raises NotFound while no secret is configured, BadSignature
+    and BadPayload.
+    """
+    keys = config.settings("database", "email_webhook").email_webhook_keys
+    if not keys:
+        raise NotFound("There is nothing at this address.")
+    verify(keys, headers, body, time.time())
+    text, event = _read(body)
+    with transaction() as tx:
+        fresh = _record(tx, headers["svix-id"], event, text)
+    logger().info("webhook received", type=event["type"][:60], repeated=not fresh)
+
+
+def verify(keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, now: float) -> None:
+    """Raise BadSignature unless one of the signatures is by one of the keys, and recent."""
+    svix_id, stamp = headers.get("svix-id", ""), headers.get("svix-timestamp", "")
+    if not (0 < len(svix_id) <= _MAX_ID and svix_id.isascii()):
+        raise BadSignature("The header svix-id is missing.")
+    if not (stamp.isascii() and stamp.isdigit() and len(stamp) < 16):
+        raise BadSignature("The header svix-timestamp is missing.")
+    if abs(now - int(stamp)) > _TOLERANCE:
+        raise BadSignature("The timestamp is too far from now.")
+    signed = f"{svix_id}.{stamp}.".encode() + body
+    expected = [base64.b64encode(hmac.digest(k, signed, "sha256")).decode() for k in keys]
+    for entry in headers.get("svix-signature", "").split()[:20]:
+        version, _, given = entry.partition(",")
+        good = [given.isascii() and hmac.compare_digest(given, found) for found in expected]
+        if version == "v1" and any(good):
+            return
+    raise BadSignature("No signature is by a key of ours.")
+
+
+def _read(body: bytes) -> tuple[str, dict[str, Any]]:
+    try:
+        text = body.decode()
+        event = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadPayload("The body is not JSON.") from None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise BadPayload("The body is not an event.")
+    if not isinstance(event.get("data", {}), dict):
+        raise BadPayload("The event's data is not an object.")
+    return text, event
+
+
+def _record(tx: Transaction, svix_id: str, event: dict[str, Any], text: str) -> bool:
+    """Do everything in one transaction; False when the delivery is known."""
+    data = event.get("data", {})
+    bounce = _object(data, "bounce")
+    bounced = event["type"] == "email.bounced"
+    temporary = bounced and bounce.get("type") != "Permanent"
+    recipient, provider_id = _recipient(data), _text(data.get("email_id"))
+    tagged = _tag(data, "message_id")
+    fresh = tx.run(
+        "INSERT INTO email_event (id, message_id, provider_id, type, recipient_norm, temporary,"
+        " payload) VALUES (:id, :message, :provider, :type, :recipient, :temporary,"
+        " :payload) ON CONFLICT DO NOTHING",
+        id=svix_id,
+        message=tagged,
+        provider=provider_id,
+        type=_text(event["type"]) or "",
+        recipient=recipient,
+        temporary=temporary,
+        payload=text,
+    )
+    if not fresh:
+        return False
+    if event["type"] in _STATUS:
+        _move(tx, event["type"], _reason(data, bounce), provider_id, tagged)
+    if recipient is None:
+        return True
+    if bounced and not temporary:
+        suppressions.suppress(tx, recipient, "bounced", svix_id)
+    elif event["type"] in _FOR_GOOD:
+        suppressions.suppress(tx, recipient, _FOR_GOOD[event["type"]], svix_id)
+    elif temporary:
+        suppressions.count_bounces(tx, recipient, svix_id)
+    return True
+
+
+def _move(
+    tx: Transaction, kind: str, reason: str | None, provider_id: str | None, tagged: str | None
+) -> None:
+    """Move the message on, by the provider's id or, where its answer was lost, by our own.
+
+    That also ends its lease and its retries: what Resend speaks of need not be sent again.
+    """
+    tx.run(
+        "UPDATE email_message SET status = :status, reason = :reason,"
+        " provider_id = coalesce(provider_id, :provider), sent_at = coalesce(sent_at, now()),"
+        " ended_at = coalesce(ended_at, now()), data = NULL, lease_token = NULL,"
+        " lease_until = NULL"
+        " WHERE (id = :tagged OR provider_id = :provider)"
+        " AND coalesce(array_position(CAST(:order AS text[]), status), 0)"
+        "   < array_position(CAST(:order AS text[]), :status)",
+        status=_STATUS[kind],
+        reason=reason,
+        provider=provider_id,
+        tagged=tagged,
+        order=_ORDER,
+    )
+
+
+def _reason(data: Mapping[str, Any], bounce: Mapping[str, Any]) -> str | None:
+    """Return the provider's word for why, never its sentence: that may name people."""
+    failed = _object(data, "failed")
+    return _text(bounce.get("subType") or bounce.get("type") or failed.get("reason"))
+
+
+def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = data.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _recipient(data: Mapping[str, Any]) -> str | None:
+    """Return whom it is about: we send to one recipient at a time."""
+    listed = data.get("to")
+    if isinstance(listed, list) and len(listed) == 1 and isinstance(listed[0], str):
+        return _text(key(listed[0]))
+    return None
+
+
+def _tag(data: Mapping[str, Any], name: str) -> str | None:
+    """Return a tag; Resend sends them as an object, and has sent them as a list."""
+    tags = data.get("tags")
+    if isinstance(tags, list):
+        pairs = [tag for tag in tags if isinstance(tag, dict)]
+        tags = {str(tag.get("name")): tag.get("value") for tag in pairs}
+    return _text(tags.get(name)) if isinstance(tags, dict) else None
+
+
+def _text(value: object) -> str | None:
+    """Return a text as Postgres can keep it: no NUL, no half of a surrogate pair."""
+    if not isinstance(value, str):
+        return None
+    return value[:_MAX_ID].replace("\0", "").encode(errors="replace").decode() or None
