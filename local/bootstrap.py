@@ -24,11 +24,11 @@ def main() -> None:
         wanted.update((ROOT / name).read_bytes())
     if STAMP.exists() and STAMP.read_text() == wanted.hexdigest() and (ROOT / ".venv/bin").exists():
         return
-    uv = find_uv()
-    step("the project's Python packages", [uv, "sync", "--quiet", "--frozen", "--group", "dev"])
+    sync = [find_uv(), "sync", "--quiet", "--frozen", *python_option()]
+    step("the project's Python packages", [*sync, "--group", "dev"])
     step(
         "the AWS emulator",
-        [uv, "sync", "--quiet", "--frozen", "--only-group", "emulator"],
+        [*sync, "--only-group", "emulator"],
         UV_PROJECT_ENVIRONMENT=str(EMULATOR),
     )
     STAMP.write_text(wanted.hexdigest())
@@ -47,6 +47,15 @@ def find_uv() -> str:
     return str(program)
 
 
+def python_option() -> list[str]:
+    """Name pyenv's Python 3.13 when PATH leads to none: uv itself does not look there."""
+    if shutil.which("python3.13"):
+        return []
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = sorted(versions.glob("3.13*/bin/python3.13"))
+    return ["--python", str(found[-1])] if found else []
+
+
 def step(what: str, command: list[str], **variables: str) -> None:
     """Run one command and say how long it took; its own words appear when it fails."""
     print(f"  · installing {what}", flush=True)
@@ -63,11 +72,9 @@ def step(what: str, command: list[str], **variables: str) -> None:
         text=True,
     )
     if done.returncode:
-        print(done.stdout, file=sys.stderr)
-        hint = ""
-        if "No interpreter found" in done.stdout or "No download" in done.stdout:
-            hint = "; it needs Python 3.13 on this machine"
-        sys.exit(f"kyora: installing {what} failed{hint}")
+        if "python-build-standalone" in done.stdout or "No interpreter found" in done.stdout:
+            sys.exit("kyora: Python 3.13 is not on this machine; install it and run make again")
+        sys.exit(f"{done.stdout}\nkyora: installing {what} failed; what it said stands above")
     print(f"  ✓ {what:<64} {time.monotonic() - began:5.1f} s", flush=True)
 
 
