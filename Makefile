@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas openapi clean
+.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -58,6 +58,9 @@ redrive: setup ## send the dead letters of a queue back to it: QUEUE=emails (ENV
 
 schemas: setup ## write events/schemas from the event models (an event may only grow)
 	@$(PYTHON) -m local.schemas
+
+emails: setup ## show every e-mail in both languages, light and dark, on one page
+	@$(PYTHON) -m local.emails
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.openapi
