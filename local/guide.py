@@ -4,9 +4,11 @@ import hashlib
 import json
 import shlex
 from base64 import b64encode
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from local import emulator, seed, settings
+from local import deploy, emulator, seed, settings, template
 from local.progress import say
 from local.settings import Settings
 
@@ -18,7 +20,7 @@ _SAMPLE = bytes.fromhex(
 
 
 def write_files(stack: Settings, functions: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Write `.local/env` and `.local/sam-env.json`; return what the first one holds.
+    """Write `.local/env` and what `sam local` needs; return what the first one holds.
 
     `functions` is the environment of each deployed function by logical id.
     """
@@ -41,7 +43,24 @@ def write_files(stack: Settings, functions: dict[str, dict[str, str]]) -> dict[s
     endpoint = emulator.credentials(stack.gateway_port)
     by_function = {name: {**given, **endpoint} for name, given in sorted(functions.items())}
     _private(stack.home / "sam-env.json", json.dumps(by_function, indent=2) + "\n")
+    _private(stack.home / "sam-template.json", json.dumps(_for_sam_local(endpoint), indent=2))
     return values
+
+
+def _for_sam_local(names: Iterable[str]) -> dict[str, Any]:
+    """Return the built template as `sam local invoke` needs it here.
+
+    It passes on only those variables that a template declares, and the deployed one does not
+    declare where AWS is. Its images must be for this machine.
+    """
+    built = template.read(deploy.BUILD / "template.yaml")
+    built["Globals"]["Function"]["Environment"]["Variables"] |= dict.fromkeys(names, "")
+    built["Parameters"]["Architecture"]["Default"] = settings.architecture()
+    for resource in built["Resources"].values():
+        for key in ("CodeUri", "ContentUri"):
+            if key in resource.get("Properties", {}):
+                resource["Properties"][key] = str(deploy.BUILD / resource["Properties"][key])
+    return built
 
 
 def _value(text: str) -> str:
