@@ -139,10 +139,11 @@ def _put(rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
         return [error.code]
     except KyoraError as error:
         return [error.code] * len(rows)
-    results: Any = answer.get("Entries") or []
-    if len(results) != len(rows):
+    results: Any = answer.get("Entries")
+    if not isinstance(results, list) or len(results) != len(rows):
         return ["PutEvents answered with another number of entries"] * len(rows)
-    return [None if entry.get("EventId") else _reason(entry) for entry in results]
+    found = [entry if isinstance(entry, dict) else {} for entry in results]
+    return [None if entry.get("EventId") else _reason(entry) for entry in found]
 
 
 def _reason(entry: Mapping[str, Any]) -> str:

@@ -1,0 +1,477 @@
+"""Events as rows: written with their cause, published after it, each at least and about once."""
+
+import io
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+
+from kyora import aws, config, postgres
+from kyora.bus import inbox, outbox
+from kyora.observability import begin
+from tests.integration.support import bus as workers
+from tests.integration.support.crew import Crew
+from tests.integration.support.stores import Bucket
+from tests.scripted import Answer, Request, Server, scripted
+from tests.unit.functions import CONTEXT, captured_log, function
+
+type Rows = list[dict[str, Any]]
+
+
+class Bus:
+    """EventBridge's side of PutEvents: `refuse` names the entries it does not take."""
+
+    def __init__(self) -> None:
+        self.refuse: Callable[[dict[str, Any]], bool] = lambda entry: False
+        self.answer: Answer | None = None
+        self.seen: Rows = []
+        self.taken: Rows = []
+        self._lock = threading.Lock()
+        self.server: Server
+
+    def __call__(self, request: Request) -> Answer:
+        if self.answer is not None:
+            return self.answer
+        assert request.headers["x-amz-target"] == "AWSEvents.PutEvents"
+        entries = json.loads(request.body)["Entries"]
+        assert 1 <= len(entries) <= 10
+        results: list[dict[str, str]] = []
+        with self._lock:
+            for entry in entries:
+                self.seen.append(entry)
+                if self.refuse(entry):
+                    results.append({"ErrorCode": "InternalFailure", "ErrorMessage": "try again"})
+                else:
+                    self.taken.append(entry)
+                    results.append({"EventId": f"eb-{len(self.taken)}"})
+        failed = sum("ErrorCode" in result for result in results)
+        return Answer(body=json.dumps({"FailedEntryCount": failed, "Entries": results}).encode())
+
+    @property
+    def ids(self) -> list[str]:
+        return [json.loads(entry["Detail"])["id"] for entry in self.taken]
+
+
+@pytest.fixture
+def bus(database: str, environment: pytest.MonkeyPatch) -> Iterator[Bus]:
+    found = Bus()
+    with scripted(found) as found.server:
+        environment.setenv("AWS_ENDPOINT_URL", found.server.url)
+        config.forget()
+        yield found
+    for connection in aws._connections.values():
+        connection.close()
+    aws._connections.clear()
+
+
+@pytest.fixture
+def log(environment: pytest.MonkeyPatch) -> io.StringIO:
+    return captured_log(environment)
+
+
+def emit(count: int = 1) -> list[str]:
+    with postgres.transaction() as tx:
+        return [
+            outbox.add(tx, "assets", "AssetDeleted", {"assetId": f"ast_{number}"}, "ws_demo")
+            for number in range(count)
+        ]
+
+
+def waiting(count: int = 1) -> list[str]:
+    """Rows that were left behind: written, and never published."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres.Transaction, "after_commit", lambda *_: None)
+        return emit(count)
+
+
+def rows() -> Rows:
+    with postgres.transaction() as tx:
+        return tx.rows(
+            "SELECT *, extract(epoch FROM next_attempt_at - now())::float8 AS due_in FROM outbox"
+            " ORDER BY id"
+        )
+
+
+def make_due() -> None:
+    with postgres.transaction() as tx:
+        tx.run("UPDATE outbox SET next_attempt_at = now() WHERE published_at IS NULL")
+
+
+# ---- right after the commit
+
+
+def test_an_event_is_published_right_after_its_commit(bus: Bus) -> None:
+    begin("request-12345")
+    (event_id,) = emit()
+    (entry,) = bus.taken
+    assert entry["EventBusName"] == "kyora-test"
+    assert entry["Source"] == "kyora.assets"
+    assert entry["DetailType"] == "AssetDeleted"
+    detail = json.loads(entry["Detail"])
+    assert detail.pop("occurredAt")
+    assert detail == {
+        "id": event_id,
+        "version": 1,
+        "workspaceId": "ws_demo",
+        "correlationId": "request-12345",
+        "data": {"assetId": "ast_0"},
+    }
+    (row,) = rows()
+    assert row["published_at"] is not None
+    assert (row["attempts"], row["last_error"]) == (1, None)
+
+
+def test_a_rollback_publishes_nothing_and_leaves_nothing(bus: Bus) -> None:
+    with pytest.raises(ZeroDivisionError), postgres.transaction() as tx:
+        outbox.add(tx, "assets", "AssetDeleted", {"assetId": "x"}, "ws_demo")
+        raise ZeroDivisionError
+    assert (bus.seen, rows()) == ([], [])
+
+
+def test_nothing_is_published_before_the_commit(bus: Bus) -> None:
+    with postgres.transaction() as tx:
+        outbox.add(tx, "assets", "AssetDeleted", {"assetId": "x"}, "ws_demo")
+        assert bus.seen == []
+    assert len(bus.taken) == 1
+
+
+def test_more_events_than_one_call_takes_are_published_in_several(bus: Bus) -> None:
+    ids = emit(23)
+    assert sorted(bus.ids) == sorted(ids)
+    assert len(bus.server.requests) == 3
+
+
+def test_an_invocation_publishes_only_what_it_caused(bus: Bus) -> None:
+    old = waiting(2)
+    new = emit()
+    assert bus.ids == new
+    assert {row["id"] for row in rows() if row["published_at"] is None} == set(old)
+
+
+def test_an_event_the_catalogue_does_not_know_is_a_bug(bus: Bus) -> None:
+    for domain, name in (("billing", "AssetReady"), ("assets", "AssetExploded")):
+        with pytest.raises(ValueError, match="catalogue"), postgres.transaction() as tx:
+            outbox.add(tx, domain, name, {"assetId": "x"}, "ws_demo")
+    assert rows() == []
+
+
+FAULTS = {
+    "an error": Answer(500, b'{"__type": "InternalException"}'),
+    "a refusal": Answer(400, b'{"__type": "AccessDeniedException"}'),
+    "throttling": Answer(400, b'{"__type": "ThrottlingException"}'),
+    "a hang-up": Answer(drop=True),
+    "no JSON": Answer(200, b"<html>"),
+    "no entries": Answer(200, b"{}"),
+    "too few entries": Answer(200, b'{"FailedEntryCount": 0, "Entries": [{"EventId": "a"}]}'),
+    "entries that are null": Answer(200, b'{"Entries": [null, null]}'),
+    "entries that are no list": Answer(200, b'{"Entries": {"a": 1, "b": 2}}'),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bus_that_fails_does_not_fail_the_request_and_the_event_stays(
+    fault: str, bus: Bus
+) -> None:
+    bus.answer = FAULTS[fault]
+    emit(2)
+    for row in rows():
+        assert row["published_at"] is None
+        assert row["last_error"]
+        assert row["attempts"] == 1
+    bus.answer = None
+    make_due()
+    assert outbox.publish() == 2
+    assert all(row["published_at"] and row["last_error"] is None for row in rows())
+
+
+def test_a_bus_that_nobody_answers_for_does_not_fail_the_request(
+    database: str, log: io.StringIO
+) -> None:
+    emit()
+    (row,) = rows()
+    assert (row["published_at"], row["last_error"]) == (None, "service.unavailable")
+    assert "event not published" in log.getvalue()
+
+
+# ---- what was left
+
+
+def test_each_entry_is_judged_by_itself(bus: Bus) -> None:
+    ids = waiting(10)
+    bus.refuse = lambda entry: json.loads(entry["Detail"])["id"] in ids[::3]
+    assert outbox.publish() == 10
+    for row in rows():
+        if row["id"] in ids[::3]:
+            assert row["published_at"] is None
+            assert row["last_error"] == "InternalFailure: try again"
+        else:
+            assert row["published_at"] is not None
+            assert row["last_error"] is None
+
+
+def test_one_entry_that_makes_the_whole_call_fail_holds_up_nobody_else(bus: Bus) -> None:
+    ids = waiting(5)
+    poison = ids[2]
+    real = bus.__call__
+
+    def refuse_the_call(request: Request) -> Answer:
+        if poison.encode() in request.body:
+            return Answer(400, b'{"__type": "ValidationException"}')
+        return real(request)
+
+    bus.server.answer = refuse_the_call
+    outbox.publish()
+    assert {row["id"] for row in rows() if row["published_at"] is None} == {poison}
+
+
+def test_a_failure_backs_off_longer_each_time_and_never_beyond_five_minutes(bus: Bus) -> None:
+    waiting(40)
+    bus.refuse = lambda entry: True
+    spread: list[list[float]] = []
+    for _ in range(9):
+        make_due()
+        for _ in range(4):
+            outbox.publish()
+        assert {row["attempts"] for row in rows()} == {len(spread) + 1}
+        spread.append(sorted(row["due_in"] for row in rows()))
+    for number, found in enumerate(spread, 1):
+        assert found[0] > -1
+        assert found[-1] <= min(2**number, 300)
+    assert spread[8][20] > 4 * spread[2][-1]  # it grows (a median of 40 against the most of 8 s)
+    assert spread[8][-1] - spread[8][0] > 60  # and those that failed together are spread
+
+
+def test_a_row_that_is_not_due_is_left_alone_by_the_relay(bus: Bus) -> None:
+    waiting(2)
+    with postgres.transaction() as tx:
+        tx.run("UPDATE outbox SET next_attempt_at = now() + interval '1 minute'")
+    assert outbox.publish() == 0
+    assert bus.seen == []
+
+
+def test_the_oldest_due_goes_first(bus: Bus) -> None:
+    ids = waiting(12)
+    with postgres.transaction() as tx:
+        tx.run(
+            "UPDATE outbox SET next_attempt_at = now() - interval '1 hour'"
+            " WHERE id = ANY(CAST(:ids AS text[]))",
+            ids=ids[-2:],
+        )
+    outbox.publish()
+    assert sorted(bus.ids[:2]) == sorted(ids[-2:])
+
+
+def test_what_is_published_is_not_published_again(bus: Bus) -> None:
+    waiting(3)
+    assert [outbox.publish() for _ in range(3)] == [3, 0, 0]
+    assert len(bus.taken) == 3
+
+
+def test_a_crash_between_the_bus_and_the_record_publishes_the_same_id_again(bus: Bus) -> None:
+    (event_id,) = waiting()
+    with pytest.MonkeyPatch.context() as patch:
+        real = outbox._put
+
+        def crash(found: Any) -> Any:
+            real(found)
+            raise KeyboardInterrupt
+
+        patch.setattr(outbox, "_put", crash)
+        with pytest.raises(KeyboardInterrupt):
+            outbox.publish()
+    assert rows()[0]["published_at"] is None
+    outbox.publish()
+    assert bus.ids == [event_id, event_id]
+    assert bus.taken[0] == bus.taken[1]
+
+
+def test_the_database_lost_between_the_bus_and_the_record_publishes_again(
+    bus: Bus, database: str
+) -> None:
+    (event_id,) = waiting()
+
+    def kill(request: Request) -> Answer:
+        other = postgres.connection.connect(database, development=True)
+        other.run(
+            "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        other.close()
+        return Bus.__call__(bus, request)
+
+    bus.server.answer = kill
+    with pytest.raises(Exception, match="database"):
+        outbox.publish()
+    bus.server.answer = bus
+    outbox.publish()
+    assert bus.ids == [event_id, event_id]
+
+
+def test_a_token_is_forgotten_once_it_is_on_its_way(bus: Bus) -> None:
+    data = {"email": "a@example.com", "name": "A", "token": "canary-token"}
+    bus.refuse = lambda entry: True
+    with postgres.transaction() as tx:
+        outbox.add(tx, "accounts", "PasswordResetRequested", data, "ws_demo")
+    assert "canary-token" in json.dumps(rows()[0]["detail"])
+    bus.refuse = lambda entry: False
+    make_due()
+    outbox.publish()
+    assert "canary-token" in bus.taken[0]["Detail"]
+    assert "canary-token" not in json.dumps(rows()[0]["detail"])
+
+
+def test_no_content_of_an_event_is_logged(bus: Bus, log: io.StringIO) -> None:
+    data = {"email": "canary@example.com", "name": "canary", "token": "canary"}
+    bus.refuse = lambda entry: True
+    with postgres.transaction() as tx:
+        outbox.add(tx, "accounts", "PasswordResetRequested", data, "ws_demo")
+    assert "event not published" in log.getvalue()
+    assert "canary" not in log.getvalue()
+
+
+# ---- many at once
+
+
+def test_parallel_relays_publish_each_event_once(
+    bus: Bus, crew: Crew, worker_log: object
+) -> None:
+    ids = waiting(120)
+    totals = crew.each(workers.relay, [(dict(os.environ),)] * crew.size)
+    assert sum(totals) == 120
+    assert sum(total > 0 for total in totals) > 1  # they really worked side by side
+    assert Counter(bus.ids) == Counter(ids)
+    assert all(row["attempts"] == 1 for row in rows())
+
+
+def test_rows_that_another_relay_holds_are_skipped_and_not_waited_for(
+    bus: Bus, database: str
+) -> None:
+    ids = waiting(3)
+    other = postgres.connection.connect(database, development=True)
+    other.run("BEGIN")
+    other.run("SELECT 1 FROM outbox WHERE id = :id FOR UPDATE", id=ids[0])
+    assert outbox.publish() == 2
+    assert sorted(bus.ids) == sorted(ids[1:])
+    assert outbox.publish([ids[0]]) == 0  # nor does a request wait for its own
+    other.run("ROLLBACK")
+    other.close()
+    assert outbox.publish() == 1
+
+
+def test_of_sixteen_workers_with_one_event_one_has_the_effect(bus: Bus, crew: Crew) -> None:
+    for number in range(5):
+        found = crew.each(workers.handle, [(dict(os.environ), f"e{number}")] * crew.size)
+        assert found.count(True) == 1
+    with postgres.transaction() as tx:
+        row = tx.row("SELECT name FROM workspace WHERE id = 'ws_demo'")
+    assert row == {"name": "Demo!!!!!"}
+
+
+def test_an_effect_that_was_rolled_back_may_happen_later(database: str) -> None:
+    with pytest.raises(ZeroDivisionError), postgres.transaction() as tx:
+        assert inbox.first_time(tx, "mailer", "evt_1")
+        raise ZeroDivisionError
+    with postgres.transaction() as tx:
+        assert inbox.first_time(tx, "mailer", "evt_1")
+        assert inbox.first_time(tx, "books", "evt_1")  # each consumer has its own
+    with postgres.transaction() as tx:
+        assert not inbox.first_time(tx, "mailer", "evt_1")
+
+
+# ---- the relay
+
+
+def relay(remaining: Callable[[], int] = lambda: 60_000) -> dict[str, float]:
+    context = SimpleNamespace(aws_request_id="run-1", get_remaining_time_in_millis=remaining)
+    answer: dict[str, float] = function("relay_outbox").handler({}, context)
+    return answer
+
+
+def metric(text: str) -> float:
+    (line,) = [line for line in text.splitlines() if "OutboxOldestAge" in line]
+    found = json.loads(line)
+    assert found["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Kyora"
+    value = found["OutboxOldestAge"]
+    return float(value[0] if isinstance(value, list) else value)
+
+
+def test_the_relay_empties_the_outbox_and_reports_its_age(
+    bus: Bus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting(25)
+    assert relay() == {"tried": 25, "oldestSeconds": 0.0}
+    assert len(bus.taken) == 25
+    assert metric(capsys.readouterr().out) == 0
+
+
+def test_the_relay_reports_the_age_of_what_it_could_not_publish(
+    bus: Bus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting(3)
+    bus.refuse = lambda entry: True
+    with postgres.transaction() as tx:
+        tx.run("UPDATE outbox SET created_at = now() - interval '10 minutes'")
+        tx.run("UPDATE outbox SET attempts = 8")
+    answer = relay()
+    assert 600 <= answer["oldestSeconds"] < 630
+    assert 600 <= metric(capsys.readouterr().out) < 630
+
+
+def test_the_relay_stops_before_its_time_is_up(bus: Bus) -> None:
+    waiting(60)
+    left = iter([60_000, 30_000, 10_001, 9_999])
+    assert relay(lambda: next(left))["tried"] == 30
+
+
+def test_the_relay_has_nothing_to_do(bus: Bus) -> None:
+    assert relay() == {"tried": 0, "oldestSeconds": 0.0}
+    assert bus.seen == []
+    assert CONTEXT.get_remaining_time_in_millis() == 60_000
+
+
+# ---- the emulator's EventBridge, with signatures checked
+
+
+def test_an_event_reaches_a_queue_behind_the_real_bus(
+    database: str,
+    running_stores: Callable[[str], Bucket],
+    environment: pytest.MonkeyPatch,
+) -> None:
+    endpoint = running_stores("ministack").variables["STORAGE_S3_ENDPOINT"]
+    for name, value in {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1"}.items():
+        environment.setenv(name, value)
+    config.forget()
+    options: Any = {
+        "endpoint_url": endpoint,
+        "region_name": "us-east-1",
+        "aws_access_key_id": "test",
+        "aws_secret_access_key": "test",
+    }
+    events, sqs = boto3.client("events", **options), boto3.client("sqs", **options)
+    events.create_event_bus(Name="kyora-test")
+    url = sqs.create_queue(QueueName="outbox-test")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    pattern = json.dumps({"source": ["kyora.assets"], "detail-type": ["AssetDeleted"]})
+    events.put_rule(Name="test", EventBusName="kyora-test", EventPattern=pattern)
+    events.put_targets(
+        Rule="test",
+        EventBusName="kyora-test",
+        Targets=[{"Id": "queue", "Arn": arn["QueueArn"]}],
+    )
+
+    (event_id,) = emit()
+    assert rows()[0]["published_at"] is not None
+    found = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5).get("Messages", [])
+    bodies = [json.loads(message["Body"]) for message in found]
+    assert [body["detail"]["id"] for body in bodies] == [event_id]
+    assert bodies[0]["detail-type"] == "AssetDeleted"
+
+    for client in (events, sqs):
+        client.close()
+    aws._connections.pop(endpoint).close()
