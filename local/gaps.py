@@ -1,14 +1,16 @@
 """What MiniStack 1.5 does not understand of the template, mended through AWS's own APIs.
 
-The template itself stays as AWS gets it. The third gap, the API's routes, is `routes.py`.
+The template itself stays as AWS gets it. One gap more, the API's routes, is `routes.py`.
 """
 
-from local import emulator
+import json
+
+from local import emulator, template
 from local.settings import Settings
 
 
 def mend(settings: Settings, physical: dict[str, str]) -> None:
-    """Mend both after a deploy; doing it again changes nothing."""
+    """Mend all of them after a deploy; doing it again changes nothing."""
     if bucket := physical.get("Bucket"):
         # Its policy refuses what comes without TLS, and asks for S3's own condition keys
         # (s3:signatureversion, s3:if-none-match) that MiniStack cannot tell: nobody could upload.
@@ -22,3 +24,17 @@ def mend(settings: Settings, physical: dict[str, str]) -> None:
             client.update_event_source_mapping(
                 UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": int(limit)}
             )
+    _archive(settings, physical["Bus"])
+
+
+def _archive(settings: Settings, bus: str) -> None:
+    # Its CloudFormation knows no AWS::Events::Archive and refuses a template that has one: the
+    # stack is deployed with EventArchiveDays=0, and the archive made here as the template says.
+    client = emulator.client("events", settings.gateway_port)
+    declared = template.read()["Resources"]["Archive"]["Properties"]
+    wanted = {"ArchiveName": bus, "EventPattern": json.dumps(declared["EventPattern"])}
+    try:
+        client.update_archive(**wanted)
+    except client.exceptions.ResourceNotFoundException:
+        arn = client.describe_event_bus(Name=bus)["Arn"]
+        client.create_archive(**wanted, EventSourceArn=arn, RetentionDays=1)

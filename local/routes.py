@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from local import emulator
-from local.settings import Settings
+from local.settings import STACK, Settings
 
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 
@@ -38,9 +38,10 @@ def apply(settings: Settings, template: dict[str, Any], physical: dict[str, str]
             f"{target}/invocations"
         )
 
-    cors = body.get("x-amazon-apigateway-cors", {})
-    if "allowOrigins" in cors:
-        client.update_api(ApiId=api, CorsConfiguration=_cors(cors))
+    # {"Fn::If": ["HasCorsOrigins", {…}, …]}; the origins in it are the parameter's default.
+    cors = body.get("x-amazon-apigateway-cors", {}).get("Fn::If", [None, {}])[1]
+    if origins := _parameter(settings, "CorsOrigins"):
+        client.update_api(ApiId=api, CorsConfiguration=_cors(cors, origins.split(",")))
     authorizers = _authorizers(client, api, body, invocation)
     integrations = {
         item["IntegrationUri"]: item["IntegrationId"]
@@ -114,13 +115,17 @@ def _sync_routes(client: Any, api: str, wanted: dict[str, dict[str, str]]) -> No
         client.delete_route(ApiId=api, RouteId=kept[key]["RouteId"])
 
 
-def _cors(declared: dict[str, Any]) -> dict[str, Any]:
-    # allowOrigins → AllowOrigins; a list parameter arrives as the text that was given for it.
-    lists = {"allowOrigins", "allowMethods", "allowHeaders", "exposeHeaders"}
-    return {
-        f"{name[0].upper()}{name[1:]}": _list(value) if name in lists else value
-        for name, value in declared.items()
-    }
+def _cors(declared: dict[str, Any], origins: list[str]) -> dict[str, Any]:
+    # allowOrigins → AllowOrigins
+    declared = declared | {"allowOrigins": origins}
+    return {f"{name[0].upper()}{name[1:]}": value for name, value in declared.items()}
+
+
+def _parameter(settings: Settings, name: str) -> str:
+    client = emulator.client("cloudformation", settings.gateway_port)
+    [stack] = client.describe_stacks(StackName=STACK)["Stacks"]
+    given = {item["ParameterKey"]: item.get("ParameterValue", "") for item in stack["Parameters"]}
+    return str(given.get(name, ""))
 
 
 def _reference(sub: Any) -> tuple[str, str]:
@@ -150,6 +155,6 @@ def webhooks(settings: Settings, functions: dict[str, str]) -> dict[str, str]:
     found = {}
     for folder, name in functions.items():
         if folder.endswith("_webhook"):
-            address = client.get_function_url_config(FunctionName=name)["FunctionUrl"]
-            found[f"/webhooks/{folder.removesuffix('_webhook')}"] = address
+            address = client.get_function_url_config(FunctionName=name, Qualifier="live")
+            found[f"/webhooks/{folder.removesuffix('_webhook')}"] = address["FunctionUrl"]
     return found

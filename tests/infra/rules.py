@@ -166,7 +166,7 @@ def a_parameter_that_reaches_a_function_publishes_a_version(stack: Stack) -> lis
         for name in stack["Parameters"]
         for p in functions(stack).values()
         if mentions({k: v for k, v in p.items() if k != "FunctionName"}, name)
-        and name not in {"HttpReservedConcurrency", "JobReservedConcurrency"}  # not of a version
+        and not name.endswith("ReservedConcurrency")  # not of a version
     }
     versions = of(stack, "AWS::Lambda::Version").items()
     stuck = [n for n, p in versions if p.get("Description") != {"Ref": "DatabaseMigration"}]
@@ -405,7 +405,7 @@ def every_bucket_takes_browsers_from_the_given_origins_only(stack: Stack) -> lis
     return [
         name
         for name, bucket in of(stack, "AWS::S3::Bucket").items()
-        for rule in bucket["CorsConfiguration"]["CorsRules"]
+        for rule in bucket["CorsConfiguration"]["Fn::If"][1]["CorsRules"]
         if rule["AllowedOrigins"] != {"Fn::Split": [",", {"Ref": "CorsOrigins"}]}
         or set(rule["AllowedMethods"]) != {"PUT", "GET", "HEAD"}
         or "*" in rule["AllowedHeaders"]

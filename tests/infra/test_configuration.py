@@ -40,7 +40,9 @@ def sections(folder: str) -> tuple[str, ...]:
     tree = ast.parse((template.ROOT / "functions" / folder / "app.py").read_text())
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(attr="settings" | "entrypoint"), args=given):
+            case ast.Call(
+                func=ast.Attribute(attr="settings" | "entrypoint" | "webhook"), args=given
+            ):
                 return tuple(str(a.value) for a in given if isinstance(a, ast.Constant))
     return ()
 
@@ -62,13 +64,28 @@ SITUATIONS: dict[str, dict[str, str]] = {
         "StorageS3AccessKeyId": "key",
         "StorageS3SecretAccessKeyArn": secret("storage"),
     },
-    "local_store": {"Stage": "local", "StorageProvider": "local"},
+    "local_store": {"Stage": "local", "StorageProvider": "local", "EmailResendApiKeyArn": ""},
+    "no_mail": {
+        "EmailProvider": "mock",
+        "EmailResendApiKeyArn": "",
+        "EmailResendWebhookSecretArn": "",
+        "EmailFromEmail": "",
+        "EmailSupportEmail": "",
+    },
 }
+VALUES = {"database": "postgresql://db/kyora", "resend-webhook": f"whsec_{'a' * 32}"}
 FUNCTIONS = sorted(path.parent.name for path in (template.ROOT / "functions").glob("*/app.py"))
 
 
 def situation(source: dict[str, Any], name: str) -> dict[str, Any]:
-    common = {"DatabaseUrlArn": secret("database"), "AuthJwtSecretArn": secret("jwt")}
+    common = {
+        "DatabaseUrlArn": secret("database"),
+        "AuthJwtSecretArn": secret("jwt"),
+        "EmailResendApiKeyArn": secret("resend-key"),
+        "EmailResendWebhookSecretArn": secret("resend-webhook"),
+        "EmailFromEmail": "hello@example.com",
+        "EmailSupportEmail": "support@example.com",
+    }
     return with_parameters(source, **(common | SITUATIONS[name]))
 
 
@@ -99,7 +116,9 @@ def _parameter(source: dict[str, Any], variable: str) -> str:
 def test_secrets_are_given_by_arn_only(source: dict[str, Any]) -> None:
     given = given_by_the_template(source)
     assert [
-        n for n in given if re.search(r"SECRET|PASSWORD|DATABASE_URL", n) and n[-4:] != "_ARN"
+        n
+        for n in given
+        if re.search(r"SECRET|PASSWORD|API_KEY|DATABASE_URL", n) and n[-4:] != "_ARN"
     ] == []
 
 
@@ -115,7 +134,7 @@ def test_a_function_has_the_configuration_it_asks_for_and_may_read_just_its_secr
 
     def read(arn: str) -> str:
         asked.add(arn)
-        return "postgresql://db/kyora" if arn.endswith("database") else "x" * 32
+        return VALUES.get(arn.removeprefix(_ARN), "x" * 32)
 
     config.load(variables | {"AWS_REGION": "eu-west-1"}, sections(folder), read)
 

@@ -48,7 +48,10 @@ def test_the_sample_is_what_its_trigger_sends(sample: Path, stack: dict[str, Any
     assert folder in FOLDERS
     event = json.loads(sample.read_text())
     function = template.logical_id(folder)
-    if "routeKey" in event and event.get("type") != "REQUEST":
+    if ".lambda-url." in event.get("requestContext", {}).get("domainName", ""):
+        assert event["version"] == "2.0"
+        assert f"{function}Url" in stack["Resources"]
+    elif "routeKey" in event and event.get("type") != "REQUEST":
         assert event["version"] == "2.0"
         assert event["requestContext"]["routeKey"] == event["routeKey"]
         operation = dict(rules.operations(stack))[event["routeKey"]]

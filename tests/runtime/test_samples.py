@@ -178,6 +178,54 @@ def test_verify_upload_poison(start: Start, database: str) -> None:
     assert answer == {"batchItemFailures": [{"itemIdentifier": poison}]}
 
 
+def test_send_email(start: Start, database: str) -> None:
+    event = sample("send_email")
+    running = start("send_email")
+    assert running.invoke(event) == running.invoke(event) == {"batchItemFailures": []}
+    with postgres.transaction() as tx:
+        rows = tx.rows("SELECT event_id, status, locale, correlation_id FROM email_message")
+        mails = tx.rows("SELECT recipient FROM mock_mailbox")
+    detail = json.loads(event["Records"][0]["body"])["detail"]
+    assert rows == [
+        {
+            "event_id": detail["id"],
+            "status": "sent",
+            "locale": "en",
+            "correlation_id": detail["correlationId"],
+        }
+    ]
+    assert [mail["recipient"] for mail in mails] == ["delivered@resend.dev"]
+    assert "delivered@" not in "".join(running.log())
+
+
+def test_send_email_unreadable(start: Start, database: str) -> None:
+    """The bus refuses connections here: what would be dead-lettered stays for SQS to move."""
+    event = sample("send_email.unreadable")
+    answer = start("send_email").invoke(event)
+    version, content, _good = [record["messageId"] for record in event["Records"]]
+    assert answer == {
+        "batchItemFailures": [{"itemIdentifier": version}, {"itemIdentifier": content}]
+    }
+    with postgres.transaction() as tx:
+        assert tx.rows("SELECT locale FROM email_message") == [{"locale": "ar"}]
+
+
+def test_resend_webhook(start: Start, database: str) -> None:
+    secret = f"whsec_{b64encode(bytes(range(24))).decode()}"
+    running = start("resend_webhook", EMAIL_RESEND_WEBHOOK_SECRET=secret)
+    forged = running.invoke(sample("resend_webhook.forged"))
+    assert (forged["statusCode"], body(forged)["code"]) == (400, "webhook.signature_invalid")
+    signed = invoke.sign(sample("resend_webhook"), secret)
+    assert running.invoke(signed)["statusCode"] == 200
+    assert running.invoke(signed)["statusCode"] == 200
+    with postgres.transaction() as tx:
+        assert tx.rows("SELECT type FROM email_event") == [{"type": "email.delivered"}]
+
+
+def test_resend_webhook_without_a_secret_is_closed(start: Start, database: str) -> None:
+    assert start("resend_webhook").invoke(sample("resend_webhook"))["statusCode"] == 404
+
+
 def test_sweep_uploads(start: Start, database: str) -> None:
     add_asset(png(), hours=-2)
     assert start("sweep_uploads").invoke(sample("sweep_uploads"))["expired"] == 1

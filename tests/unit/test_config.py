@@ -362,7 +362,10 @@ def test_the_template_sets_the_variables_the_code_reads() -> None:
         for name in re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+)"', code)
         if not name.startswith("AWS_")
     } | {"STAGE"}
-    secrets = {"DATABASE_URL", "AUTH_JWT_SECRET", "STORAGE_S3_SECRET_ACCESS_KEY"}
+    secrets = {
+        *("DATABASE_URL", "AUTH_JWT_SECRET", "STORAGE_S3_SECRET_ACCESS_KEY"),
+        *("EMAIL_RESEND_API_KEY", "EMAIL_RESEND_WEBHOOK_SECRET"),
+    }
     template = yaml.load((ROOT / "template.yaml").read_text(), Loader)
     given = set(template["Globals"]["Function"]["Environment"]["Variables"])
     for resource in template["Resources"].values():

@@ -1,0 +1,155 @@
+"""The rules, queues and archive of the bus are what the catalogue and the code say."""
+
+import ast
+import json
+import re
+from typing import Any
+
+import pytest
+
+from kyora.bus.names import DOMAINS, SENSITIVE
+from local import template
+from tests.infra.rules import function_of, functions, mentions, named, of, statements
+
+# The consumers of the contract's table; one that has no function yet is not in the template.
+CONSUMERS = {
+    "send_email": {
+        "EmailVerificationRequested",
+        "PasswordResetRequested",
+        "UserWelcomed",
+        "WorkspaceInvitationCreated",
+        "SubscriptionActivated",
+        "SubscriptionCancelled",
+        "PaymentFailed",
+        "TrialEnding",
+    },
+    "record_transaction_fee": {"OrderPaymentSucceeded"},
+    "update_analytics": {"OrderCreated", "CustomerCreated"},
+}
+
+
+def consumers(stack: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Function → the rule of our bus that feeds its queue."""
+    fed = {}
+    for rule in of(stack, "AWS::Events::Rule").values():
+        if named(rule.get("EventBusName")) != "Bus":
+            continue
+        [target] = rule["Targets"]
+        for mapping in of(stack, "AWS::Lambda::EventSourceMapping").values():
+            if named(mapping["EventSourceArn"]) == named(target["Arn"]):
+                name = template.folder(function_of(stack, mapping["FunctionName"]))
+                fed[name] = rule
+    return fed
+
+
+def test_every_consumer_is_fed_what_the_contract_says(stack: dict[str, Any]) -> None:
+    there = {path.parent.name for path in (template.ROOT / "functions").glob("*/app.py")}
+    found = consumers(stack)
+    assert found.keys() == CONSUMERS.keys() & there
+    for name, rule in found.items():
+        pattern = rule["EventPattern"]
+        assert set(pattern) == {"source", "detail-type"}
+        assert set(pattern["detail-type"]) == CONSUMERS[name]
+        assert set(pattern["source"]) == {f"kyora.{DOMAINS[event]}" for event in CONSUMERS[name]}
+
+
+def test_a_function_that_consumes_our_events_is_fed_by_a_rule(stack: dict[str, Any]) -> None:
+    reading = set()
+    for path in (template.ROOT / "functions").glob("*/app.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr == "consume":
+                reading.add(path.parent.name)
+    assert consumers(stack).keys() == reading
+
+
+def test_a_token_goes_to_its_consumer_and_nowhere_else(stack: dict[str, Any]) -> None:
+    fed = {
+        event: [n for n, r in consumers(stack).items() if event in r["EventPattern"]["detail-type"]]
+        for event in SENSITIVE
+    }
+    assert set(map(tuple, fed.values())) == {("send_email",)}
+
+
+def test_the_archive_leaves_out_what_holds_a_token(stack: dict[str, Any]) -> None:
+    [archive] = of(stack, "AWS::Events::Archive").values()
+    assert named(archive["SourceArn"]) == "Bus"
+    pattern = archive["EventPattern"]
+    assert pattern == {
+        "source": [{"prefix": "kyora."}],
+        "detail-type": [{"anything-but": pattern["detail-type"][0]["anything-but"]}],
+    }
+    assert set(pattern["detail-type"][0]["anything-but"]) == SENSITIVE
+
+
+def test_no_alarm_or_description_holds_what_a_message_says(stack: dict[str, Any]) -> None:
+    for alarm in of(stack, "AWS::CloudWatch::Alarm").values():
+        assert set(alarm) <= {
+            *("AlarmDescription", "AlarmActions", "Namespace", "MetricName", "Dimensions"),
+            *("Statistic", "Period", "EvaluationPeriods", "DatapointsToAlarm", "Threshold"),
+            *("ComparisonOperator", "TreatMissingData"),
+        }
+        assert (
+            alarm["Namespace"].get("Fn::Sub") == "Kyora/${Stage}"
+            if isinstance(alarm["Namespace"], dict)
+            else alarm["Namespace"].startswith("AWS/")
+        )
+
+
+@pytest.mark.parametrize("folder", ["send_email", "verify_upload"])
+def test_a_consumer_may_put_a_message_off_and_bury_it(folder: str, stack: dict[str, Any]) -> None:
+    """`kyora.bus` asks SQS for exactly this; verify_upload never asks to put one off."""
+    function = template.logical_id(folder)
+    role = named(functions(stack)[function]["Role"])
+    [mapping] = [
+        m
+        for m in of(stack, "AWS::Lambda::EventSourceMapping").values()
+        if function_of(stack, m["FunctionName"]) == function
+    ]
+    queue = named(mapping["EventSourceArn"])
+    dead = named(of(stack, "AWS::SQS::Queue")[queue]["RedrivePolicy"]["deadLetterTargetArn"])
+
+    def allowed(name: str) -> set[str]:
+        found: set[str] = set()
+        for owner, statement in statements(stack):
+            if owner == role and mentions(statement["Resource"], name):
+                actions = statement["Action"]
+                found |= {actions} if isinstance(actions, str) else set(actions)
+        return found
+
+    consume = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+    again = {"sqs:ChangeMessageVisibility", "sqs:SendMessage"} if folder == "send_email" else set()
+    assert allowed(queue) == consume | again
+    assert allowed(dead) == {"sqs:SendMessage"}
+
+
+def test_a_bounded_number_of_workers_sends(stack: dict[str, Any]) -> None:
+    mapping = of(stack, "AWS::Lambda::EventSourceMapping")["SendEmailSource"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "SendEmailConcurrency"}}
+    assert mapping["BatchSize"] == 5
+    queue = of(stack, "AWS::SQS::Queue")["EmailQueue"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 8
+    assert queue["VisibilityTimeout"] == 6 * functions(stack)["SendEmailFunction"]["Timeout"]
+
+
+def test_a_webhook_has_an_address_open_to_all_and_nothing_else_has(stack: dict[str, Any]) -> None:
+    there = {path.parent.name for path in (template.ROOT / "functions").glob("*_webhook/app.py")}
+    urls = of(stack, "AWS::Lambda::Url")
+    assert {template.folder(name.removesuffix("Url")) for name in urls} == there
+    for url in urls.values():
+        assert url["AuthType"] == "NONE"
+        assert "Cors" not in url
+    for folder in there:
+        function = functions(stack)[template.logical_id(folder)]
+        assert mentions(function["ReservedConcurrentExecutions"], "WebhookReservedConcurrency")
+
+
+def test_the_samples_of_a_consumer_are_events_of_its_rule(stack: dict[str, Any]) -> None:
+    for folder, rule in consumers(stack).items():
+        paths = list((template.ROOT / "events").glob(f"{folder}*.json"))
+        assert paths
+        for path in paths:
+            for record in json.loads(path.read_text())["Records"]:
+                body = json.loads(record["body"])
+                assert body["detail-type"] in rule["EventPattern"]["detail-type"]
+                assert body["source"] == f"kyora.{DOMAINS[body['detail-type']]}"
+                assert re.search(r"token", record["body"]) is None
