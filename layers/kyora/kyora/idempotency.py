@@ -55,9 +55,8 @@ def once(
     if kept:
         if kept["request_hash"] != digest:
             raise Invalid("This key was used with another request.", code="idempotency.key_reused")
-        answer: dict[str, Any] = dict(kept["response"])  # type: ignore[call-overload]  # jsonb
-        return answer
-    response = produce()
+        return _ordered(kept["response"])
+    response = _ordered(produce())
     tx.run(
         "INSERT INTO idempotency_key (workspace_id, operation, key, request_hash, response)"
         " VALUES (:workspace_id, :operation, :key, :digest, CAST(:response AS jsonb))"
@@ -68,3 +67,9 @@ def once(
         **where,
     )
     return response
+
+
+def _ordered(response: object) -> dict[str, Any]:
+    """Return the answer with its keys in order: jsonb keeps none, and a repeat is the same text."""
+    found: dict[str, Any] = json.loads(json.dumps(response, sort_keys=True))
+    return found
