@@ -11,7 +11,8 @@ import pytest
 from kyora import config
 from kyora.observability import logger
 from tests.conftest import SECRET
-from tests.integration.support import books, stores
+from tests.fake_resend import FakeResend, fake_resend
+from tests.integration.support import books, post, stores
 from tests.integration.support.crew import Crew
 from tests.integration.support.stores import Bucket, CannotStart, Store
 
@@ -113,3 +114,43 @@ def crew(worker_log: Path) -> Iterator[Crew]:
     found = Crew(16, worker_log)
     yield found
     found.stop()
+
+
+@pytest.fixture
+def post_queue(environment: pytest.MonkeyPatch) -> Iterator[post.Queue]:
+    """The queue of send_email, where AWS is."""
+    with post.queue() as found:
+        environment.setenv("AWS_ENDPOINT_URL", found.server.url)
+        yield found
+
+
+@pytest.fixture
+def resend(
+    database: str, post_queue: post.Queue, environment: pytest.MonkeyPatch
+) -> Iterator[FakeResend]:
+    """A fake Resend that the configuration points at."""
+    with fake_resend() as found:
+        for name, value in post.ENVIRONMENT.items():
+            environment.setenv(name, value)
+        environment.setenv("EMAIL_RESEND_BASE_URL", found.url)
+        config.forget()
+        yield found
+
+
+@pytest.fixture
+def mail_logs(logs: io.StringIO) -> Iterator[io.StringIO]:
+    """What is logged about mail: never an address, a token, a link or a key."""
+    yield logs
+    assert not post.LEAK.findall(logs.getvalue()), logs.getvalue()
+
+
+@pytest.fixture(scope="session")
+def post_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[post.Workers]:
+    """Eight processes that send mail; nothing they write may leak."""
+    log = tmp_path_factory.mktemp("post") / "log"
+    found = post.Workers(8, log)
+    yield found
+    found.stop()
+    text = log.read_text()
+    assert not post.LEAK.findall(text), text[-3000:]
+    assert not books.secrets_in(text), text[-3000:]

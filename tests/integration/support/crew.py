@@ -43,7 +43,8 @@ class Crew:
     def each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call another module-level function in as many processes at the same moment."""
         assert len(arguments) == self.size
-        tasks = [(function, given) for given in arguments]
+        environment = dict(os.environ)
+        tasks = [(function, given, environment) for given in arguments]
         return self._pool.map_async(_apply, tasks, chunksize=1).get(60)
 
     def stop(self) -> None:
@@ -119,8 +120,9 @@ def _call(task: tuple[str, dict[str, Any], dict[str, str]]) -> api.Answer:
     return api.call(route, **options)
 
 
-def _apply(task: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
-    function, given = task
+def _apply(task: tuple[Callable[..., Any], tuple[Any, ...], dict[str, str]]) -> Any:
+    function, given, environment = task
+    _settle_in(environment)
     _barrier.wait(30)
     return function(*given)
 

@@ -1,0 +1,249 @@
+"""Any order of anything that can happen to uploads, against a model of ten lines per step.
+
+After every step the ledger, the states and the outbox must be what the model says.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.integration.support import api, books
+from tests.integration.support.samples import PNG
+from tests.integration.support.stores import Store
+
+GOOD = PNG.data
+BAD = b"MZ".ljust(len(GOOD))
+
+
+@dataclass
+class Asset:
+    """What the model knows: `incoming` is what lies there, `late` means past its deadline."""
+
+    ticket: dict[str, Any]
+    size: int
+    status: str = "pending"
+    incoming: bytes | None = None
+    late: bool = False
+    lease_over: bool = False
+    ended_long_ago: bool = False
+    cleaned: bool = False
+
+    @property
+    def id(self) -> str:
+        return str(self.ticket["assetId"])
+
+    @property
+    def key(self) -> str:
+        return f"incoming/ws_demo/{self.id}"
+
+
+def machine(store: Store) -> type[RuleBasedStateMachine]:
+    class Uploads(RuleBasedStateMachine):
+        assets = Bundle("assets")
+
+        def __init__(self) -> None:
+            super().__init__()
+            store.empty()
+            books.run("TRUNCATE asset, outbox, idempotency_key, storage_usage")
+            self.all: list[Asset] = []
+            self.events: Counter[tuple[str, str]] = Counter()
+            self.tickets: dict[str, str] = {}
+
+        def _emit(self, asset: Asset, name: str) -> None:
+            self.events[asset.id, name] += 1
+
+        @initialize()
+        def begin(self) -> None:
+            books.limit(12 * len(GOOD))
+
+        @rule(target=assets, size=st.sampled_from([len(GOOD), len(GOOD), len(GOOD) + 1]))
+        def request(self, size: int) -> Asset | None:
+            answer = api.call("POST /v1/assets/upload", body=api.wish(PNG, size=size, sha256=None))
+            taken = sum(a.size for a in self.all if a.status in ("pending", "verifying", "ready"))
+            if taken + size > 12 * len(GOOD):
+                assert answer.code == "billing.limit_reached"
+                return None
+            assert answer.status == 200, answer
+            asset = Asset(answer.body, size)
+            self.all.append(asset)
+            return asset
+
+        @rule(target=assets, key=st.sampled_from("abc"), name=st.sampled_from(["a.png", "b.png"]))
+        def request_with_a_key(self, key: str, name: str) -> Asset | None:
+            answer = api.call(
+                "POST /v1/assets/upload",
+                body=api.wish(PNG, filename=name, sha256=None),
+                headers={"idempotency-key": key},
+            )
+            if key in self.tickets:
+                if not self.tickets[key].startswith(name):
+                    assert answer.code == "idempotency.key_reused"
+                else:
+                    assert self.tickets[key] == name + answer.text
+                return None
+            taken = sum(a.size for a in self.all if a.status in ("pending", "verifying", "ready"))
+            if taken + len(GOOD) > 12 * len(GOOD):
+                assert answer.code == "billing.limit_reached"
+                return None
+            self.tickets[key] = name + answer.text
+            asset = Asset(answer.body, len(GOOD))
+            self.all.append(asset)
+            return asset
+
+        @rule(asset=assets, data=st.sampled_from([GOOD, GOOD, BAD]))
+        def put(self, asset: Asset | None, data: bytes) -> None:
+            if asset is None:
+                return
+            status = api.put(asset.ticket, data).status
+            if asset.size != len(data):
+                assert status == 403
+            elif asset.incoming is not None:
+                assert status == 412
+            else:
+                assert status == 200
+                asset.incoming = data
+
+        @rule(asset=assets, by_event=st.booleans())
+        def confirm(self, asset: Asset | None, by_event: bool) -> None:
+            if asset is None:
+                return
+            expected = self._confirmed(asset)
+            if by_event:
+                assert api.deliver(asset.key) == ([asset.key] if expected == 202 else [])
+            else:
+                assert api.confirm(asset.id).status == expected
+
+        def _confirmed(self, asset: Asset) -> int:
+            """Apply a confirm to the model; return the status of its answer."""
+            ends = {"ready": 200, "rejected": 422, "expired": 410, "deleted": 404}
+            if asset.status in ends:
+                return ends[asset.status]
+            if asset.status == "verifying" and not asset.lease_over:
+                return 202
+            if asset.status == "pending" and asset.late:
+                return 410
+            if asset.incoming is None:
+                asset.status, asset.lease_over = "pending", False
+                return 409
+            asset.status = "ready" if asset.incoming == GOOD else "rejected"
+            asset.incoming, asset.cleaned = None, True
+            self._emit(asset, "AssetReady" if asset.status == "ready" else "AssetRejected")
+            return ends[asset.status]
+
+        @rule(asset=assets)
+        def a_worker_dies_with_the_claim(self, asset: Asset | None) -> None:
+            if asset and asset.status == "pending" and not asset.late:
+                books.run(
+                    "UPDATE asset SET status = 'verifying', lease_token = 'try_dead',"
+                    " lease_until = now() + interval '1 minute',"
+                    " attempts = attempts || ARRAY['try_dead'] WHERE id = :id",
+                    id=asset.id,
+                )
+                asset.status, asset.lease_over = "verifying", False
+                if asset.incoming:
+                    store.write(f"assets/ws_demo/{asset.id}/try_dead", asset.incoming)
+
+        @rule(asset=assets)
+        def a_lease_ends(self, asset: Asset | None) -> None:
+            if asset and asset.status == "verifying":
+                books.break_lease(asset.id)
+                asset.lease_over = True
+
+        @rule(asset=assets)
+        def a_deadline_passes(self, asset: Asset | None) -> None:
+            if asset:
+                books.pass_deadline(asset.id)
+                asset.late = True
+
+        @rule(asset=assets)
+        def delete(self, asset: Asset | None) -> None:
+            if asset is None:
+                return
+            answer = api.delete(asset.id)
+            assert answer.status == (404 if asset.status == "deleted" else 204)
+            if asset.status == "deleted":
+                return
+            if asset.status == "ready":
+                self._emit(asset, "AssetDeleted")
+            asset.status, asset.incoming, asset.cleaned = "deleted", None, True
+
+        @rule(minutes=st.booleans())
+        def sweep(self, minutes: bool) -> None:
+            if minutes:
+                books.pass_grace()
+                for asset in self.all:
+                    asset.ended_long_ago = asset.status == "expired"
+            late = [
+                a
+                for a in self.all
+                if a.late and (a.status == "pending" or (a.status == "verifying" and a.lease_over))
+            ]
+            dirty = [a for a in self.all if a.ended_long_ago and not a.cleaned]
+            assert api.sweep() == {"expired": len(late), "cleaned": len(dirty)}
+            for asset in late:
+                asset.status = "expired"
+            for asset in dirty:
+                asset.cleaned, asset.incoming = True, None
+
+        @rule(asset=assets)
+        def a_stranger_tries(self, asset: Asset | None) -> None:
+            if asset:
+                for attempt in (api.confirm, api.get, api.delete):
+                    assert attempt(asset.id, api.STRANGER).status == 404
+
+        @invariant()
+        def the_ledger_is_right(self) -> None:
+            used = sum(a.size for a in self.all if a.status == "ready")
+            reserved = sum(a.size for a in self.all if a.status in ("pending", "verifying"))
+            assert books.usage() == (used, reserved)
+
+        @invariant()
+        def the_states_are_right(self) -> None:
+            found = {row["id"]: row["status"] for row in books.rows("SELECT id, status FROM asset")}
+            assert found == {asset.id: asset.status for asset in self.all}
+
+        @invariant()
+        def every_end_was_told_once(self) -> None:
+            rows = books.rows(
+                "SELECT detail_type AS n, detail->'data'->>'assetId' AS id FROM outbox"
+            )
+            assert Counter((row["id"], row["n"]) for row in rows) == self.events
+
+        @invariant()
+        def objects_lie_where_they_belong(self) -> None:
+            incoming = {a.key for a in self.all if a.incoming is not None}
+            keys = store.list()
+            assert {k for k in keys if k.startswith("incoming/")} == incoming
+            books.inspect(store, replayed=frozenset(incoming))
+
+        def teardown(self) -> None:
+            replayed = frozenset(a.key for a in self.all if a.incoming is not None)
+            books.close_the_day(store, replayed=replayed)
+            store.empty()
+            books.run("TRUNCATE asset, outbox, idempotency_key, storage_usage")
+
+    return Uploads
+
+
+def test_any_order_of_anything_keeps_the_books(store: Store) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine(store),
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
