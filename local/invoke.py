@@ -128,12 +128,8 @@ class Running:
 def start(function: str, env: Mapping[str, str], *, timeout: float | None = None) -> Running:
     """Start a built function (`confirm_upload`); `env` wins over the template's variables."""
     described = template.read()
-    logical = template.logical_id(function)
-    known = template.functions(described)
-    if logical not in known:
-        names = ", ".join(sorted(template.folder(name) for name in known))
-        raise Trouble(f"there is no function {function!r}; there are {names}")
-    properties = known[logical]
+    logical = _known(function)
+    properties = template.functions(described)[logical]
     layers = [BUILD / layer["Ref"] / "python" for layer in properties["Layers"]]
     defaults = template.resolve(properties["Environment"], described)
     return start_folder(
@@ -144,6 +140,14 @@ def start(function: str, env: Mapping[str, str], *, timeout: float | None = None
         timeout=timeout or properties["Timeout"],
         memory=template.resolve(properties["MemorySize"], described),
     )
+
+
+def _known(function: str) -> str:
+    functions = template.functions(template.read())
+    if (logical := template.logical_id(function)) not in functions:
+        names = ", ".join(sorted(template.folder(name) for name in functions))
+        raise Trouble(f"there is no function {function!r}; there are {names}")
+    return logical
 
 
 def start_folder(
@@ -229,7 +233,8 @@ def interpreter() -> Path:
 def environment(function: str) -> dict[str, str]:
     """Return what `make run` gives this function; without a stack, nothing."""
     try:
-        by_function = json.loads((ROOT / ".local" / "sam-env.json").read_text())
+        home = ROOT / (os.environ.get("KYORA_LOCAL_DIR") or ".local")
+        by_function = json.loads((home / "sam-env.json").read_text())
     except OSError:
         return {}
     return dict(by_function.get(template.logical_id(function), {}))
@@ -274,6 +279,7 @@ def main() -> int:
     parser.add_argument("event", nargs="?", type=Path, help="events/….json; its own by default")
     chosen = parser.parse_args()
     try:
+        _known(chosen.function)
         event = sample(chosen.function, chosen.event)
         env = environment(chosen.function)
         if not env:

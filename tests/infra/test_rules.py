@@ -145,9 +145,9 @@ DAMAGES: list[tuple[Rule, Damage]] = [
     ),
     (
         rules.every_bucket_takes_browsers_from_the_given_origins_only,
-        lambda s: of_one(s, "AWS::S3::Bucket")["CorsConfiguration"]["CorsRules"][0].update(
-            AllowedOrigins=["*"]
-        ),
+        lambda s: of_one(s, "AWS::S3::Bucket")["CorsConfiguration"]["Fn::If"][1]["CorsRules"][
+            0
+        ].update(AllowedOrigins=["*"]),
     ),
     (
         rules.every_bucket_refuses_plain_http_and_what_a_url_must_not_do,
