@@ -169,12 +169,25 @@ def test_a_failure_is_delivered_again_and_logged_without_its_text(
 
     bodies = (body("PasswordResetRequested", id="evt_bad"), body())
     assert failed(bus.consume(batch(*bodies), handle)) == ["m0"]
-    assert aws.calls == []
     [line] = lines(logs)
     assert (line["message"], line["error"]) == ("message failed", "RuntimeError")
     assert any("test_consume.py" in place and "handle" in place for place in line["at"])
     assert "sample" not in logs.getvalue()
     assert "resend.dev" not in logs.getvalue()
+
+
+def test_what_fails_stays_away_longer_each_time(aws: Cloud) -> None:
+    def handle(event: Event[Any]) -> None:
+        raise RuntimeError
+
+    for count in range(1, 12):
+        event = batch(body())
+        event["Records"][0]["attributes"]["ApproximateReceiveCount"] = str(count)
+        assert failed(bus.consume(event, handle)) == ["m0"]
+    waits = [payload["VisibilityTimeout"] for _, payload in aws.calls]
+    for count, wait in enumerate(waits):
+        longest = min(900, 20 * 2**count)
+        assert longest / 2 <= wait <= longest
 
 
 def test_the_correlation_id_is_the_events_while_it_is_handled(

@@ -5,13 +5,14 @@ A consumer has a queue of its own behind a rule of the bus. What its handler doe
     returns          done with it
     raises Again     it comes again after so many seconds
     raises Permanent it goes to the dead-letter queue at once
-    raises           it comes again after the queue's visibility timeout; after the queue's
-                     count of such deliveries SQS moves it to the dead-letter queue
+    raises           it comes again, later each time; after the queue's count of such
+                     deliveries SQS moves it to the dead-letter queue
 
 None of these touches the other messages of its batch.
 """
 
 import json
+import random
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from kyora.bus.events import Event
 
 _LONGEST_VISIBILITY, _LONGEST_DELAY = 43_200, 900  # seconds, both SQS's own limits
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 20.0, 900.0  # seconds
 
 type Record = dict[str, Any]
 
@@ -106,8 +108,19 @@ def _done(record: Record, read: Callable[[dict[str, Any]], None]) -> bool:
     except Exception as error:
         # Not the exception's text: it may quote the message.
         logger().error("message failed", error=type(error).__name__, at=_where(error))
-        return False
+        return _put_off(record, Again(_backoff(record)))
     return True
+
+
+def _backoff(record: Record) -> float:
+    """Return how long a message that failed stays away.
+
+    The queue's own visibility timeout is made for a worker that died, six times its time limit:
+    too long for a database that was away for a moment, and the same each time.
+    """
+    count = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
+    longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2 ** min(count - 1, 10))
+    return random.uniform(longest / 2, longest)  # noqa: S311  # jitter, not a secret
 
 
 def _message(record: Record) -> dict[str, Any]:
