@@ -7,7 +7,7 @@ from typing import Any
 
 import pg8000.exceptions
 
-from local import emulator, postgres
+from local import bus, emulator, postgres
 from local.settings import Settings
 
 _UPLOADS = """
@@ -39,6 +39,7 @@ def state(stack: Settings, functions: dict[str, str], ready: bool) -> dict[str, 
         uploads = [dict(zip(names, row, strict=True)) for row in _rows(stack, _UPLOADS)]
         names = ("id", "type", "workspace", "data", "attempts", "error", "at", "published")
         events = [dict(zip(names, row, strict=True)) for row in _rows(stack, _EVENTS)]
+        events = [event | {"data": bus.mask(event["data"])} for event in events]
         database = "up"
     except (OSError, pg8000.exceptions.Error):
         pass
