@@ -1,0 +1,468 @@
+"""The shape of the code, held by reading its syntax trees.
+
+Every rule is a function from a module to its faults, and is shown a module that breaks it: a rule
+that cannot fail is none.
+"""
+
+import ast
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAYER = ROOT / "layers" / "kyora"
+DOMAINS = ("assets", "billing", "email", "accounting", "analytics")
+TENANTS = ("asset", "storage_usage", "app_user", "business", "idempotency_key")
+
+# ---- what is allowed although a rule says no, and why
+
+ENVIRONMENT = {
+    "kyora.config": "the one place that reads our own configuration",
+    "kyora.aws": "AWS's own variables: credentials, region, endpoint",
+    "kyora.storage.s3": "AWS_ENDPOINT_URL, as the SDK reads it",
+}
+CLIENTS = {
+    "kyora.postgres.connection": {"pg8000"},
+    "kyora.storage.s3": {"boto3", "botocore"},
+    "kyora.aws": {"botocore", "http.client"},
+    "kyora.auth": {"urllib.request", "http.client"},  # the JWKS
+    "kyora.cloudformation": {"urllib.request"},  # its answer to the stack
+    "kyora.email.resend": {"http.client"},  # the one module that speaks to Resend
+    "kyora.billing.stripe_api": {"stripe"},  # the one module that speaks to Stripe
+}
+STATE = {
+    ("kyora.config", "_cached"): "settings, at most five minutes old",
+    ("kyora.aws", "_connections"): "one connection per endpoint",
+    ("kyora.auth", "_jwks"): "the issuer's keys, at most five minutes old",
+    ("kyora.postgres.connection", "_kept"): "the one connection",
+    ("kyora.postgres.connection", "_running"): "the transaction on it, to refuse a second",
+    ("kyora.storage.s3", "_clients"): "one client per store",
+    ("kyora.email.resend", "_connections"): "one connection to Resend",
+    ("kyora.email.resend", "_paused_until"): "its rate limit, as the last answer told it",
+}
+CACHED = {("kyora.observability", "logger"): "one logger per process"}
+EVERY_TENANT = {
+    ("kyora.assets", "sweep"): "expires and cleans uploads of all workspaces; nobody asks for it",
+}
+FILES_AS_SQL = {"kyora.postgres.migrate": "runs migration files"}
+
+
+@dataclass
+class Module:
+    """A file of ours, by its import name."""
+
+    name: str
+    source: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.source)
+
+    @property
+    def domain(self) -> str:
+        part = self.name.split(".")[1] if self.name.count(".") else ""
+        return part if part in DOMAINS else ""
+
+    @cached_property
+    def imports(self) -> set[str]:
+        """Every module named by an import, wherever it stands; types alone do not count."""
+        found: set[str] = set()
+        typing = {
+            id(node)
+            for block in ast.walk(self.tree)
+            if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+            for statement in block.body
+            for node in ast.walk(statement)
+        }
+        for node in ast.walk(self.tree):
+            if id(node) in typing:
+                continue
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, "imports are absolute"
+                found.add(str(node.module))
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        return found
+
+    @cached_property
+    def constants(self) -> dict[str, ast.expr]:
+        """Module-level names in capitals, with what they stand for."""
+        found: dict[str, ast.expr] = {}
+        for node in self.tree.body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            if isinstance(node, ast.AnnAssign):
+                target = node.target
+            value = getattr(node, "value", None)
+            if isinstance(target, ast.Name) and target.id.isupper() and value is not None:
+                found[target.id] = value
+        return found
+
+
+def module_of(path: Path) -> Module:
+    parts = path.relative_to(LAYER).with_suffix("").parts
+    return Module(".".join(parts).removesuffix(".__init__"), path.read_text())
+
+
+OURS = [module_of(path) for path in sorted((LAYER / "kyora").rglob("*.py"))]
+FUNCTIONS = {
+    path.parent.name: path.read_text() for path in sorted((ROOT / "functions").glob("*/app.py"))
+}
+
+
+# ---- who may import whom
+
+
+def wrong_arrows(module: Module) -> Iterator[str]:
+    """Functions import domains, domains import infrastructure, nothing points back."""
+    for name in sorted(module.imports):
+        if name.startswith(("functions", "local", "tests", "bench")):
+            yield f"{name} is not part of the layer"
+        if not name.startswith("kyora."):
+            continue
+        target = name.split(".")[1]
+        if target in DOMAINS and not module.domain:
+            yield f"infrastructure imports the domain {target}"
+        if target in DOMAINS and module.domain and target != module.domain:
+            yield f"{module.domain} imports {target}: domains talk over the bus"
+        if target == "http" and module.domain:
+            yield "a domain does not know that it is served over HTTP"
+
+
+LIBRARIES = ("boto3", "botocore", "pg8000", "stripe", "resend", "requests", "httpx", "aiohttp")
+LIBRARIES += ("urllib3", "urllib.request", "http.client", "socket", "smtplib", "subprocess")
+
+
+def foreign_clients(module: Module) -> Iterator[str]:
+    """Each library that talks to the outside is known to one module."""
+    for name in sorted(module.imports):
+        library = next((lib for lib in LIBRARIES if f"{name}.".startswith(f"{lib}.")), None)
+        if library and library not in CLIENTS.get(module.name, set()):
+            yield f"imports {library}"
+
+
+def reads_environment(module: Module) -> Iterator[str]:
+    if module.name in ENVIRONMENT:
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb"):
+            yield f"line {node.lineno} reads the environment"
+    for name in ("os.environ", "os.getenv"):
+        if name in module.imports:
+            yield f"imports {name}"
+
+
+# ---- state
+
+
+def _mutable(value: ast.expr | None) -> bool:
+    if isinstance(value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp):
+        return True
+    if isinstance(value, ast.Call):
+        called = value.func.value if isinstance(value.func, ast.Subscript) else value.func
+        names = ("list", "dict", "set", "defaultdict", "deque", "Counter", "bytearray", "count")
+        return isinstance(called, ast.Name) and called.id in names
+    return False
+
+
+CHANGES = ("append", "extend", "add", "update", "pop", "popitem", "clear", "setdefault", "insert")
+
+
+def hidden_state(module: Module) -> Iterator[str]:
+    """What one invocation leaves behind for the next is a short list."""
+    for node in module.tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        for target in targets:
+            if (
+                isinstance(target, ast.Name)
+                and not target.id.isupper()
+                and target.id != "__all__"
+                and _mutable(getattr(node, "value", None))
+                and (module.name, target.id) not in STATE
+            ):
+                yield f"{target.id} is module-level state"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Global):
+            yield f"line {node.lineno}: global {', '.join(node.names)}"
+        changed = None
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            changed = node.func.value if node.func.attr in CHANGES else None
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            changed = node.value
+        if isinstance(changed, ast.Name) and changed.id.isupper():
+            yield f"line {node.lineno}: the constant {changed.id} is changed"
+        if isinstance(node, ast.FunctionDef):
+            names = {ast.unparse(decorator).partition("(")[0] for decorator in node.decorator_list}
+            if names & {"cache", "lru_cache"} and (module.name, node.name) not in CACHED:
+                arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                if module.domain != "email" or not arguments:
+                    yield f"{node.name} is cached"
+
+
+# ---- SQL
+
+
+def statements(module: Module) -> Iterator[tuple[str, ast.expr, ast.FunctionDef]]:
+    """Every statement given to a transaction, with the function it stands in."""
+    for function in ast.walk(module.tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for node in ast.walk(function):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("run", "row", "rows")
+                and node.args
+            ):
+                yield f"{module.name}:{node.lineno}", node.args[0], function
+
+
+def _written(expression: ast.expr, module: Module) -> str:
+    """The text of a statement; a name that is not a constant of the module stands as {name}."""
+    if isinstance(expression, ast.Constant):
+        return str(expression.value)
+    if isinstance(expression, ast.JoinedStr):
+        return "".join(_written(part, module) for part in expression.values)
+    if isinstance(expression, ast.FormattedValue):
+        return _written(expression.value, module)
+    if isinstance(expression, ast.BinOp):
+        return _written(expression.left, module) + _written(expression.right, module)
+    if isinstance(expression, ast.Name) and expression.id in module.constants:
+        return _written(module.constants[expression.id], module)
+    return f"{{{ast.unparse(expression)}}}"
+
+
+def _literals(function: ast.FunctionDef) -> set[str]:
+    """Parameters that can only be one of some texts."""
+    arguments = function.args.args + function.args.kwonlyargs
+    return {a.arg for a in arguments if a.annotation and "Literal[" in ast.unparse(a.annotation)}
+
+
+def built_sql(module: Module) -> Iterator[str]:
+    """Values travel as parameters; a statement is put together from constants only."""
+    if module.name in ("kyora.postgres.connection", *FILES_AS_SQL):
+        return
+    for where, expression, function in statements(module):
+        unknown = {
+            name
+            for name in re.findall(r"\{([^{}]*)\}", _written(expression, module))
+            if not re.fullmatch(r"([a-z_]+\.)?[A-Z_]+", name)  # a constant, here or of a module
+            and name not in _literals(function)
+            and not re.fullmatch(r"\w+(,\w+)*", name)  # a text[] literal such as {data,token}
+        }
+        unknown |= {
+            node.id
+            for node in ast.walk(expression)
+            if isinstance(node, ast.Name)
+            and not node.id.isupper()
+            and node.id not in _literals(function)
+        }
+        for name in sorted(unknown):
+            yield f"{where} puts {name} into a statement"
+        if isinstance(expression, ast.Call):
+            yield f"{where} computes a statement"
+
+
+def crosses_tenants(module: Module) -> Iterator[str]:
+    """Whoever reads or writes a tenant's rows says whose."""
+    pattern = rf"\b(?:FROM|JOIN|UPDATE|INTO)\s+({'|'.join(TENANTS)})\b"
+    for where, expression, function in statements(module):
+        sql = _written(expression, module)
+        if (module.name, function.name) in EVERY_TENANT:
+            continue
+        for table in sorted(set(re.findall(pattern, sql))):
+            if "workspace_id" not in sql:
+                yield f"{where} uses {table} without workspace_id"
+
+
+def session_state(module: Module) -> Iterator[str]:
+    """RDS Proxy pins a connection to whoever leaves something in its session."""
+    pattern = r"^\s*(SET|PREPARE|LISTEN|DECLARE|DISCARD|CREATE TEMP|LOCK)\b|pg_(try_)?advisory_lock"
+    for where, expression, _ in statements(module):
+        if found := re.search(pattern, _written(expression, module)):
+            yield f"{where}: {found.group().strip()}"
+
+
+RULES: list[Callable[[Module], Iterator[str]]] = [
+    wrong_arrows,
+    foreign_clients,
+    reads_environment,
+    hidden_state,
+    built_sql,
+    crosses_tenants,
+    session_state,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("module", OURS, ids=lambda module: module.name)
+def test_the_code_keeps_its_shape(module: Module, rule: Callable[[Module], Iterator[str]]) -> None:
+    assert list(rule(module)) == []
+
+
+BREAKING: list[tuple[Callable[[Module], Iterator[str]], str, str]] = [
+    (wrong_arrows, "kyora.postgres.connection", "from kyora.assets import rules"),
+    (wrong_arrows, "kyora.assets.rules", "from kyora import billing"),
+    (wrong_arrows, "kyora.assets.rules", "def f():\n    import kyora.email.render"),
+    (wrong_arrows, "kyora.assets", "from kyora import http"),
+    (wrong_arrows, "kyora.aws", "import local.stack"),
+    (foreign_clients, "kyora.assets", "import boto3"),
+    (foreign_clients, "kyora.assets", "def f():\n    from pg8000.native import Connection"),
+    (foreign_clients, "kyora.billing.plans", "import stripe"),
+    (foreign_clients, "kyora.bus.outbox", "from urllib.request import urlopen"),
+    (foreign_clients, "kyora.aws", "import boto3"),
+    (reads_environment, "kyora.auth", "import os\nx = os.environ['A']"),
+    (reads_environment, "kyora.auth", "from os import environ"),
+    (reads_environment, "kyora.auth", "import os\ndef f(): return os.getenv('A')"),
+    (hidden_state, "kyora.auth", "_seen = {}"),
+    (hidden_state, "kyora.auth", "_seen: list[str] = []"),
+    (hidden_state, "kyora.auth", "seen = dict[str, int]()"),
+    (hidden_state, "kyora.auth", "X = []\ndef f(): X.append(1)"),
+    (hidden_state, "kyora.auth", "X = {}\ndef f(): X['a'] = 1"),
+    (hidden_state, "kyora.auth", "x = 1\ndef f():\n    global x\n    x = 2"),
+    (hidden_state, "kyora.auth", "@cache\ndef f(): return 1"),
+    (built_sql, "kyora.auth", "def f(tx, x): tx.run(f'SELECT {x}')"),
+    (built_sql, "kyora.auth", "def f(tx, x): tx.row('SELECT ' + x)"),
+    (built_sql, "kyora.auth", "def f(tx, x): tx.rows('SELECT {}'.format(x))"),
+    (built_sql, "kyora.auth", "def f(tx, x): tx.rows('SELECT %s' % x)"),
+    (built_sql, "kyora.auth", "def f(tx, sql): tx.rows(sql)"),
+    (built_sql, "kyora.auth", "def f(tx, x: str): tx.run(f'SELECT {x.y}')"),
+    (crosses_tenants, "kyora.assets", "def f(tx): tx.row('SELECT * FROM asset WHERE id = :id')"),
+    (crosses_tenants, "kyora.auth", "def f(tx): tx.run('DELETE FROM app_user')"),
+    (crosses_tenants, "kyora.x", "Q = 'UPDATE business SET a = 1'\ndef f(tx): tx.run(Q)"),
+    (session_state, "kyora.x", "def f(tx): tx.run('SET statement_timeout = 1')"),
+    (session_state, "kyora.x", "def f(tx): tx.run('SELECT pg_advisory_lock(1)')"),
+]
+
+
+@pytest.mark.parametrize(("rule", "name", "source"), BREAKING)
+def test_each_rule_is_broken_by_what_it_forbids(
+    rule: Callable[[Module], Iterator[str]], name: str, source: str
+) -> None:
+    assert list(rule(Module(name, source)))
+
+
+def test_constants_and_literals_may_stand_in_a_statement() -> None:
+    source = (
+        "DAYS = 7\n_WHERE = 'a = 1'\n"
+        "def f(tx, column: Literal['a', 'b']):\n"
+        "    tx.run(f'SELECT {column} FROM x WHERE {_WHERE} AND d > {DAYS}')\n"
+        "    tx.run('SELECT 1' f' FROM {_WHERE}', x=5)\n"
+    )
+    assert list(built_sql(Module("kyora.x", source))) == []
+
+
+def test_no_exception_is_granted_that_nobody_needs() -> None:
+    """An entry of a list above whose reason has gone is taken off the list."""
+    names = {module.name for module in OURS}
+    started = {domain for module in OURS if (domain := module.domain)}
+    for name in {*ENVIRONMENT, *CLIENTS, *FILES_AS_SQL}:
+        if name.split(".")[1] in (*started, "postgres", "storage", "aws", "auth", "config"):
+            assert name in names
+    by_name = {module.name: module.source for module in OURS}
+    for name, state in STATE:
+        assert re.search(rf"^{state}\b", by_name[name], re.MULTILINE), (name, state)
+    for name, function in (*CACHED, *EVERY_TENANT):
+        assert f"def {function}(" in by_name[name]
+
+
+def test_the_driver_of_the_database_is_known_to_one_module() -> None:
+    assert [m.name for m in OURS if any(i.startswith("pg8000") for i in m.imports)] == [
+        "kyora.postgres.connection"
+    ]
+
+
+# ---- functions
+
+SCREEN = 60  # lines
+TRIGGERS = ("POST", "GET", "DELETE", "HTTP API", "$default", "Every", "S3", "CloudFormation")
+TRIGGERS += ("Function URL", "Once a day", "Hourly", "At deploy", "SQS", "EventBridge")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_one_screen_that_says_what_triggers_it_and_what_it_emits(name: str) -> None:
+    source = FUNCTIONS[name]
+    assert source.count("\n") <= SCREEN
+    docstring = ast.get_docstring(ast.parse(source)) or ""
+    first = docstring.splitlines()[0] if docstring else ""
+    assert ":" in first, "the first line is `trigger: what it does`"
+    assert any(trigger in docstring for trigger in TRIGGERS) or "through SQS" in first
+    assert re.search(r"\b[Ee]mits?\b", docstring)
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)+", name), "a function is called verb_noun"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_imports_kyora_and_nothing_else(name: str) -> None:
+    allowed = ("kyora", "typing", "collections.abc", "aws_lambda_powertools")
+    for found in sorted(Module(f"functions.{name}", FUNCTIONS[name]).imports):
+        assert found.startswith(allowed), found
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_holds_no_sql_no_client_and_no_state(name: str) -> None:
+    module = Module("functions." + name, FUNCTIONS[name])
+    assert not re.search(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM)\b", module.source)
+    assert list(reads_environment(module)) == []
+    assert [fault for fault in hidden_state(module) if "ROUTES" not in fault] == []
+    assert "transaction(" not in module.source
+
+
+def test_every_function_folder_holds_one_file() -> None:
+    """There are no packages under functions/: what two of them need is in the layer."""
+    for folder in (ROOT / "functions").iterdir():
+        if folder.is_dir() and folder.name != "__pycache__":
+            files = {path.name for path in folder.iterdir()} - {"__pycache__"}
+            assert files <= {"app.py"}, folder.name
+
+
+# ---- what the repository may hold
+
+MACHINES = re.compile(
+    rb"/work/(main|shared|\.library)|/root/|/home/[a-z]|/Users/[A-Za-z]|/tmp/(boot|team)"
+    rb"|pypi\.org|files\.pythonhosted\.org|registry\.npmjs\.org|/simple/?\"|proxy\.golang\.org"
+)
+SECRETS = re.compile(
+    rb"AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|sk_live_[0-9a-zA-Z]{10}"
+    rb"|re_[A-Za-z0-9]{8}_[A-Za-z0-9]{16}"
+)
+SELF = "tests/unit/test_architecture.py"
+
+
+def tracked() -> list[str]:
+    done = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("this is no git checkout")
+    return [name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_tracked_file_names_a_machine_a_registry_or_a_secret() -> None:
+    for name in tracked():
+        if name in ("uv.lock", SELF):
+            continue
+        content = (ROOT / name).read_bytes()
+        assert not (found := MACHINES.search(content)), f"{name}: {found and found.group()!r}"
+        assert not (found := SECRETS.search(content)), f"{name}: {found and found.group()!r}"
+
+
+def test_what_is_made_here_is_not_tracked() -> None:
+    for name in tracked():
+        assert not re.search(r"(^|/)(\.venv|\.local|\.aws-sam|__pycache__|tmp)/|\.pyc$", name), name
+        assert (ROOT / name).stat().st_size < 1_000_000, name
+
+
+def test_the_top_level_is_the_one_that_was_agreed() -> None:
+    """Anyone who knows one SAM project finds everything."""
+    expected = {"template.yaml", "functions", "layers", "events", "tests", "samconfig.toml"}
+    expected |= {"Makefile", "pyproject.toml", "uv.lock", ".python-version", "local", "bench"}
+    top = {name.partition("/")[0] for name in tracked()}
+    assert expected <= top
+    assert top <= expected | {".ci", ".gitignore", "README.md", "LICENSE", "CHANGELOG.md", "docs"}
+    assert (ROOT / ".python-version").read_text().strip() == "3.13"
