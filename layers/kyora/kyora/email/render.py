@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from kyora import config
 from kyora.config import Settings
 from kyora.email.catalogue import LOCALES, TEMPLATES, Data, locale_of
-from kyora.email.text import LinkPolicy, SafeUrl, UserText, shorten
+from kyora.email.text import LinkPolicy, SafeUrl, UserText, clean, shorten
 from kyora.errors import Invalid, field_errors
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
@@ -77,7 +77,7 @@ def render(
         "billing_url": links.to("/billing"),
         "support_email": settings.email_support,
         "lifetime": int(template.lifetime.total_seconds()),
-        "reference": UserText(message_id or ""),
+        "reference": clean(message_id or ""),
     }
     return _write(template_id, locale_of(locale), values)
 
@@ -99,13 +99,13 @@ def _write(template_id: str, locale: str, values: dict[str, Any]) -> Rendered:
 
 def _subject(text: Environment, template_id: str, values: dict[str, Any]) -> str:
     """Return the subject with its names cut until it fits, and no louder than we would be."""
+    names = {name: str(value) for name, value in values.items() if isinstance(value, UserText)}
+    if _block(text, template_id, "subject", values).count("!") > 1:
+        names = {name: value.replace("!", "") for name, value in names.items()}
     found = ""
     for limit in (80, 60, 48, 36, 28):
-        names = {k: shorten(v, limit) if isinstance(v, UserText) else v for k, v in values.items()}
-        found = _block(text, template_id, "subject", names)
-        if found.count("!") > 1:
-            calm = {k: v.replace("!", "") if type(v) is str else v for k, v in names.items()}
-            found = _block(text, template_id, "subject", calm)
+        short = {name: shorten(value, limit) for name, value in names.items()}
+        found = _block(text, template_id, "subject", values | short)
         if len(found) <= _SUBJECT_LENGTH:
             break
     return found
@@ -122,8 +122,13 @@ def _block(text: Environment, template_id: str, name: str, values: dict[str, Any
 
 
 def _tidy(text: str) -> str:
-    lines = "\n".join(line.rstrip() for line in text.splitlines())
-    return re.sub(r"\n{3,}", "\n\n", lines).strip() + "\n"
+    """Close what is isolated where a line ends and open it again on the next; tidy blank lines."""
+    lines, inside = [], False
+    for raw in text.splitlines():
+        line = ("\u2068" if inside else "") + raw.rstrip()
+        inside = line.rfind("\u2068") > line.rfind("\u2069")
+        lines.append(line + ("\u2069" if inside else ""))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
 
 @functools.cache
