@@ -207,7 +207,6 @@ def _database(folder: Path) -> Iterator[dict[str, str]]:
 
 def _summary(found: dict[str, Figures]) -> dict[str, Any]:
     bare = found[BARE]
-    bare_init, bare_warm = statistics.median(bare.init), statistics.median(bare.warm)
     layers = {
         layer.name: round(sum(f.stat().st_size for f in layer.rglob("*") if f.is_file()) / 1e6, 1)
         for layer in sorted(deploy.BUILD.glob("*Layer"))
@@ -219,16 +218,21 @@ def _summary(found: dict[str, Figures]) -> dict[str, Any]:
         "functions": {
             name: {
                 "init_ms": round(statistics.median(f.init), 1),
-                "init_ratio": round(statistics.median(f.init) / bare_init, 2),
+                "init_ratio": round(_ratio(f.init, bare.init), 2),
                 "first_ms": round(statistics.median(f.first), 1),
                 "warm_p50_ms": round(statistics.median(f.warm), 2),
                 "warm_p99_ms": round(statistics.quantiles(f.warm, n=100)[98], 2),
-                "warm_ratio": round(statistics.median(f.warm) / bare_warm, 1),
+                "warm_ratio": round(_ratio(f.warm, bare.warm), 1),
                 "resident_megabytes": round(f.resident, 1),
             }
             for name, f in found.items()
         },
     }
+
+
+def _ratio(figures: list[float], bare: list[float]) -> float:
+    """Return the median of the rounds' own ratios: a busy moment falls on both."""
+    return statistics.median(mine / its for mine, its in zip(figures, bare, strict=True))
 
 
 def _print(result: dict[str, Any]) -> None:
