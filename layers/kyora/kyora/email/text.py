@@ -18,7 +18,7 @@ LIMIT = 80  # characters of a name that are shown
 # What has no shape of its own, beside the categories below: fillers, and the grapheme joiner.
 _BLANK = dict.fromkeys([0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0])
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-_SCHEME = re.compile(r"\b[a-z][a-z0-9+.-]*://|\bwww\.", re.IGNORECASE)
+_SCHEME = re.compile(r"[\w+.-]*://|\bwww\.", re.IGNORECASE)
 # A dot that makes mail clients turn a name into a link: `prize.example`, not `Dr. Salem`.
 _DOT = re.compile(r"(?<=\w)\.(?=\w\w)")
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
@@ -27,9 +27,11 @@ _MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0
 
 def clean(value: str, limit: int = LIMIT) -> str:
     """Return one line of visible characters, at most `limit` of them, that links to nowhere."""
-    value = unicodedata.normalize("NFC", " ".join(value[:2000].split())).translate(_BLANK)
+    value = " ".join(value[:2000].split()).translate(_BLANK)
     value = "".join(c for c in value if unicodedata.category(c) not in _UNSEEN)
-    value = _MARKS.sub("", _SCHEME.sub("", value))
+    value = _MARKS.sub("", unicodedata.normalize("NFC", value))
+    while (bare := _SCHEME.sub("", value)) != value:
+        value = bare  # what is left must not be a link either
     return shorten(" ".join(value.split()), limit)
 
 
