@@ -32,7 +32,7 @@ KEYS = st.lists(TEXT.filter(lambda part: part not in (".", "..")), min_size=1, m
     "/".join
 )
 HEADER_VALUES = st.text(
-    st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=40
+    st.characters(min_codepoint=0x20, max_codepoint=0x7E) | st.just(" "), min_size=1, max_size=40
 ).filter(lambda value: value.strip() != "")
 HEADERS = st.dictionaries(
     st.sampled_from(

@@ -24,6 +24,7 @@ BIDI = {
 @given(NAMES | AWKWARD)
 @example("a" * 300)
 @example("a." * 200)
+@example("a" * 254 + "." + "b" * 40)
 @example("a\u200b\u0301.png")
 @example("." + "ب" * 200 + ". .png")
 @example("İ" * 130 + ".PNG")
