@@ -160,24 +160,32 @@ class Stack:
             sent["Authorization"] = f"Bearer {env.get(token, token)}"
         return request(method, env["KYORA_URL"] + path, body, sent)
 
-    def upload(self, content: bytes) -> dict[str, Any]:
-        """Take a PNG through request, PUT and confirm; return the asset."""
+    def put(self, content: bytes) -> str:
+        """Ask for the upload of a PNG and PUT it; return the asset's id."""
         digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        wanted = {
-            "filename": "a.png",
-            "contentType": "image/png",
-            "size": len(content),
-            "sha256": digest,
-        }
-        asked = self.call("POST", "/v1/assets/upload", wanted)
+        asked = self.call(
+            "POST",
+            "/v1/assets/upload",
+            {
+                "filename": "a.png",
+                "contentType": "image/png",
+                "size": len(content),
+                "sha256": digest,
+            },
+        )
         assert asked.status == 200, asked
         ticket = asked.json
         put = request("PUT", ticket["uploadUrl"], content, ticket["headers"])
         assert put.status == 200, put
-        confirmed = self.call("POST", f"/v1/assets/{ticket['assetId']}/confirm")
+        return str(ticket["assetId"])
+
+    def upload(self, content: bytes) -> dict[str, Any]:
+        """Take a PNG through request, PUT and confirm; return the asset."""
+        asset_id = self.put(content)
+        confirmed = self.call("POST", f"/v1/assets/{asset_id}/confirm")
         assert confirmed.status == 200, confirmed
         asset: dict[str, Any] = confirmed.json
-        assert asset["sha256"] == digest
+        assert base64.b64decode(asset["sha256"]) == hashlib.sha256(content).digest()
         return asset
 
 
@@ -220,7 +228,8 @@ def checkout() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def stack(checkout: Path) -> Iterator[Stack]:
     """A stack that is up, whatever a test before has done to it."""
-    running = Stack(checkout, checkout / ".local", free_port())
+    # A short delay, so that a test need not wait a minute for the path without a confirm.
+    running = Stack(checkout, checkout / ".local", free_port(), {"UPLOAD_EVENT_DELAY": "2"})
     running.start()
     yield running
     assert running.stop(signal.SIGTERM) == 0

@@ -181,6 +181,16 @@ def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stac
         assert request("GET", asset.json["downloadUrl"]).body == PNG
 
 
+def test_an_upload_whose_client_never_came_back_becomes_ready(stack: Stack) -> None:
+    asset_id = stack.put(PNG)
+
+    def status() -> str:
+        return str(stack.call("GET", f"/v1/assets/{asset_id}").json["status"])
+
+    wait(lambda: status() == "ready", 20)
+    assert status() == "ready"
+
+
 def test_a_dead_child_ends_the_stack_with_one_sentence(stack: Stack) -> None:
     [emulator] = stack.children("ministack")
     emulator.kill()
