@@ -147,7 +147,7 @@ def test_poison_goes_back_to_its_queue_alone(store: Store, crew: Crew, logs: Any
 
 
 def test_a_dead_database_leaves_every_message_in_the_queue(
-    store: Store, environment: pytest.MonkeyPatch, database: str
+    store: Store, environment: pytest.MonkeyPatch, uploads: str
 ) -> None:
     from kyora import postgres
 
@@ -156,7 +156,7 @@ def test_a_dead_database_leaves_every_message_in_the_queue(
     environment.setenv("DATABASE_URL", "postgresql://x:y@127.0.0.1:9/none")
     config.forget()
     assert api.deliver(_key(asset_id), _key(api.UNKNOWN)) == [_key(asset_id), _key(api.UNKNOWN)]
-    environment.setenv("DATABASE_URL", database)
+    environment.setenv("DATABASE_URL", uploads)
     config.forget()
     assert api.deliver(_key(asset_id), _key(api.UNKNOWN)) == []
     assert books.status(asset_id) == "ready"

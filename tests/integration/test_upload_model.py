@@ -55,7 +55,7 @@ def machine(store: Store) -> type[RuleBasedStateMachine]:
         def __init__(self) -> None:
             super().__init__()
             store.empty()
-            books.run("TRUNCATE asset, outbox, idempotency_key, storage_usage")
+            books.begin()
             self.all: list[Asset] = []
             self.events: Counter[tuple[str, str]] = Counter()
             self.tickets: dict[str, str] = {}
@@ -231,7 +231,7 @@ def machine(store: Store) -> type[RuleBasedStateMachine]:
             replayed = frozenset(a.key for a in self.all if a.incoming is not None)
             books.close_the_day(store, replayed=replayed)
             store.empty()
-            books.run("TRUNCATE asset, outbox, idempotency_key, storage_usage")
+            books.begin()
 
     return Uploads
 

@@ -30,6 +30,17 @@ def run(sql: str, **params: Any) -> int:
         return tx.run(sql, **params)
 
 
+def begin() -> None:
+    """Forget every upload of the test before."""
+    with postgres.transaction() as tx:
+        tx.run("SET LOCAL lock_timeout = '10s'")  # a worker that was killed may still let go
+        tx.run("TRUNCATE asset, storage_usage, idempotency_key, outbox, inbox")
+        tx.run(
+            "INSERT INTO workspace (id, name) VALUES ('ws_demo', 'Demo'), ('ws_other', 'Other')"
+            " ON CONFLICT DO NOTHING"
+        )
+
+
 def asset(asset_id: str) -> dict[str, Any]:
     (found,) = rows("SELECT * FROM asset WHERE id = :id", id=asset_id)
     return found

@@ -106,8 +106,9 @@ def _write_to(log: str) -> None:
 def _settle_in(environment: Mapping[str, str]) -> None:
     from kyora import config, postgres
 
-    if {k: os.environ.get(k) for k in environment} != dict(environment):
-        os.environ.update(environment)
+    wanted = {k: v for k, v in environment.items() if k != "PYTEST_CURRENT_TEST"}
+    if {k: os.environ.get(k) for k in wanted} != wanted:
+        os.environ.update(wanted)
         config.forget()
         postgres.close()
 
