@@ -6,6 +6,7 @@ import hmac
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -20,7 +21,7 @@ from kyora import auth, config, postgres
 from kyora.auth import Claims, Principal
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
 from tests.scripted import Answer, Server, scripted
-from tests.unit.functions import CONTEXT, call, captured_log, event, function
+from tests.unit.functions import CONTEXT, ROOT, call, captured_log, event, function
 
 SECRET = "a secret of at least thirty-two bytes"
 OLD = "an older secret, thirty-two bytes too"
@@ -563,6 +564,19 @@ def test_a_header_without_a_bearer_token_is_a_refusal_for_the_function_to_answer
     )
     assert (status, body["code"]) == (401, "auth.token_invalid")
     assert headers["Content-Type"] == "application/problem+json"
+
+
+SAMPLES = sorted((ROOT / "events").glob("authorize_request*.json"))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_the_samples_are_answered(path: Path, database: str) -> None:
+    text = path.read_text().replace("${KYORA_TOKEN}", token(userId="usr_demo_member"))
+    answer = function("authorize_request").handler(json.loads(text), CONTEXT)
+    assert answer["isAuthorized"] is True
+    good = path.stem == "authorize_request"
+    assert ("userId" in answer["context"]) is good
+    assert ("refusal" in answer["context"]) is not good
 
 
 def test_the_answer_and_the_log_never_carry_the_token(

@@ -106,6 +106,14 @@ def test_a_colon_or_a_percent_in_a_file_is_only_text(empty: str, folder: Path) -
         assert tx.row("SELECT x FROM three") == {"x": "50% :not_a_parameter"}
 
 
+def test_a_migration_may_take_longer_than_a_request(
+    empty: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("kyora.postgres.connection"), "_TIMEOUT", 0.2)
+    (folder / "0003_three.sql").write_text("SELECT pg_sleep(0.5); CREATE TABLE three (id int);")
+    assert "0003_three" in migrate(folder)
+
+
 def test_a_second_runner_waits_and_then_finds_nothing_to_do(empty: str, folder: Path) -> None:
     """The other runner holds the lock in a session of its own until it has committed."""
     other = connect(empty, development=True)

@@ -269,6 +269,17 @@ def test_an_answer_that_does_not_come_is_unavailable_and_mixes_up_nothing(
         assert tx.row("SELECT 'fresh' AS answer") == {"answer": "fresh"}
 
 
+def test_a_transaction_may_be_given_more_time_and_the_next_has_the_usual_again(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TIMEOUT", 0.2)
+    postgres.close()
+    with postgres.transaction(timeout=5) as tx:
+        tx.row("SELECT pg_sleep(0.4)")
+    with pytest.raises(Unavailable), postgres.transaction() as tx:
+        tx.row("SELECT pg_sleep(0.4)")
+
+
 def test_nothing_is_left_in_the_session(database: str) -> None:
     """RDS Proxy pins a connection that has state: no SET, nothing prepared, no session lock."""
     seen: list[str] = []
@@ -417,9 +428,9 @@ def test_a_wrong_password_is_tried_twice_and_then_unavailable(
     log, tried = captured_log(monkeypatch), []
     real = module.connect
 
-    def watch(url: str, *, development: bool) -> Any:
+    def watch(url: str, **options: Any) -> Any:
         tried.append(url)
-        return real(url, development=development)
+        return real(url, **options)
 
     monkeypatch.setattr(module, "connect", watch)
     with pytest.raises(Unavailable) as trouble:

@@ -1,6 +1,7 @@
 """Ids are prefixed, unique and sort by time."""
 
 import re
+import time
 
 from kyora.ids import new_id
 
@@ -11,3 +12,17 @@ def test_an_id_has_its_prefix_and_26_characters() -> None:
 
 def test_ten_thousand_ids_differ() -> None:
     assert len({new_id("evt") for _ in range(10_000)}) == 10_000
+
+
+def test_a_later_id_sorts_behind_an_earlier_one() -> None:
+    ids = []
+    for _ in range(20):
+        ids.append(new_id("ast"))
+        time.sleep(0.0015)
+    assert ids == sorted(ids)
+
+
+def test_an_id_does_not_tell_what_comes_next() -> None:
+    """80 random bits: two ids of one moment share no more than chance."""
+    tails = [new_id("x")[-16:] for _ in range(1000)]
+    assert len({tail[:4] for tail in tails}) > 950

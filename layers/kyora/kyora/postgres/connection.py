@@ -74,8 +74,10 @@ _running: list[Transaction] = []
 
 
 @contextmanager
-def transaction() -> Iterator[Transaction]:
+def transaction(*, timeout: float | None = None) -> Iterator[Transaction]:
     """Open a transaction that commits at the end of the block and rolls back on an exception.
+
+    With a `timeout` in seconds each statement may take that long, on a connection of its own.
 
     A connection found dead at the start is replaced once. Raises Unavailable when the database
     cannot be reached, or is lost on the way: then nothing of the block was committed, unless the
@@ -83,7 +85,9 @@ def transaction() -> Iterator[Transaction]:
     """
     if _running:  # its COMMIT would commit half of the outer one
         raise RuntimeError("a transaction is running already")
-    connection = _begin()
+    if timeout is not None:
+        close()
+    connection = _begin(timeout or _TIMEOUT)
     tx = Transaction(connection)
     _running.append(tx)
     try:
@@ -97,6 +101,8 @@ def transaction() -> Iterator[Transaction]:
         raise
     finally:
         _running.clear()
+        if timeout is not None:
+            close()
     for callback, items in tx.committed.items():
         callback(items)
 
@@ -108,7 +114,7 @@ def close() -> None:
             _kept.pop().close()
 
 
-def connect(url: str, *, development: bool) -> Connection:
+def connect(url: str, *, development: bool, timeout: float | None = None) -> Connection:
     """Open a connection to `url`.
 
     TLS is verified against the system's authorities or the file `sslrootcert`, host name included.
@@ -132,12 +138,12 @@ def connect(url: str, *, development: bool) -> Connection:
         password=unquote(parts.password or ""),
         # False, not None: with None pg8000 goes on in the clear when the server refuses TLS.
         ssl_context=context or False,
-        timeout=_TIMEOUT,
+        timeout=timeout or _TIMEOUT,
         application_name="kyora",
     )
 
 
-def _begin() -> Connection:
+def _begin(timeout: float) -> Connection:
     """Start a transaction on the kept connection, or on a new one when that is dead."""
     if _kept:
         try:
@@ -146,7 +152,7 @@ def _begin() -> Connection:
         except (*_LOST, DatabaseError):  # gone, or ended by an administrator
             close()
     try:
-        _kept.append(_open())
+        _kept.append(_open(timeout))
         _kept[0].run("BEGIN")
     except (*_LOST, DatabaseError) as error:
         close()
@@ -154,17 +160,17 @@ def _begin() -> Connection:
     return _kept[0]
 
 
-def _open() -> Connection:
+def _open(timeout: float) -> Connection:
     """Connect; when the password is refused, read the settings anew once: it may have rotated."""
     found = config.settings("database")
     try:
-        return connect(found.database_url, development=found.development)
+        return connect(found.database_url, development=found.development, timeout=timeout)
     except DatabaseError as error:
         if _state(error) not in _AUTH_FAILED:
             raise
     config.forget()
     found = config.settings("database")
-    return connect(found.database_url, development=found.development)
+    return connect(found.database_url, development=found.development, timeout=timeout)
 
 
 def _translate(error: Exception) -> Exception:

@@ -9,6 +9,7 @@ from pathlib import Path
 from kyora.postgres.connection import transaction
 
 _FOLDER = Path(__file__).parent / "migrations"
+_PATIENCE = 580.0  # seconds: an index on a large table, or the runner before us (Lambda gives 600)
 _LOCK = 7_305_210_117  # any constant; held to the end of the transaction, so one runner at a time
 
 
@@ -19,7 +20,7 @@ class ChangedMigration(Exception):
 def migrate(folder: Path = _FOLDER) -> list[str]:
     """Apply what is missing in one transaction and return the names applied."""
     files = {path.stem: path.read_bytes() for path in sorted(folder.glob("[0-9]*.sql"))}
-    with transaction() as tx:
+    with transaction(timeout=_PATIENCE) as tx:
         tx.rows("SELECT pg_advisory_xact_lock(:key)", key=_LOCK)
         tx.run(
             "CREATE TABLE IF NOT EXISTS schema_migration ("
