@@ -1,0 +1,163 @@
+"""`make emit`, `redrive` and `events` on a deployed stack: what AWS is asked for."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kyora.bus.events import parse
+from kyora.bus.names import SENSITIVE
+from local import bus
+from local.progress import Trouble
+from tests.cloud import ARN, Cloud, cloud
+from tests.scripted import Answer
+
+
+@pytest.fixture
+def aws(environment: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    with cloud() as found:
+        environment.setenv("AWS_ENDPOINT_URL", found.url)
+        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield found
+
+
+def answers(aws: Cloud, **by_operation: Any) -> None:
+    """Answer operations with these; a list is answered one after another."""
+
+    def answer(operation: str, payload: dict[str, Any]) -> Answer | None:
+        found = by_operation.get(operation)
+        if isinstance(found, list):
+            found = found.pop(0)
+        if isinstance(found, Answer):
+            return found
+        if operation == "GetQueueUrl":
+            found = {"QueueUrl": f"{aws.url}/000000000000/{payload['QueueName']}"}
+        return None if found is None else Answer(body=json.dumps(found).encode())
+
+    aws.interfere = answer
+
+
+def asked(aws: Cloud, operation: str) -> list[dict[str, Any]]:
+    return [payload for called, payload in aws.calls if called == operation]
+
+
+def test_an_event_goes_straight_to_the_bus_of_the_stage(aws: Cloud) -> None:
+    event_id = bus.emit(bus.place("staging"), "UserWelcomed", None)
+    [entry] = aws.entries
+    assert (entry["EventBusName"], entry["Source"]) == ("kyora-staging", "kyora.accounts")
+    found = parse(entry["DetailType"], json.loads(entry["Detail"]))
+    assert found.id == event_id
+    assert found.correlation_id.startswith("emit_")
+
+
+def test_a_refused_entry_is_a_failure(aws: Cloud) -> None:
+    aws.refuse = lambda _: "InternalFailure"
+    with pytest.raises(Trouble, match="InternalFailure"):
+        bus.emit(bus.place("dev"), "UserWelcomed", None)
+
+
+def test_prod_is_told_nothing_that_is_made_up(aws: Cloud, tmp_path: Path) -> None:
+    with pytest.raises(Trouble, match="FILE="):
+        bus.emit(bus.place("prod"), "UserWelcomed", None)
+    file = tmp_path / "real.json"
+    file.write_text('{"email": "dana@example.com"}')
+    bus.emit(bus.place("prod"), "UserWelcomed", file)
+    assert len(aws.entries) == 1
+
+
+def test_a_stage_that_is_not_configured_is_refused() -> None:
+    with pytest.raises(Trouble, match="no environment 'production'"):
+        bus.place("production")
+
+
+def attributes(name: str, count: int) -> dict[str, Any]:
+    return {
+        "Attributes": {"QueueArn": f"{ARN}{name}", "ApproximateNumberOfMessages": str(count)},
+    }
+
+
+def queues(count: int) -> list[dict[str, Any]]:
+    return [attributes("kyora-dev-emails-dead", count), attributes("kyora-dev-emails", 0)]
+
+
+@pytest.mark.parametrize("name", ["emails", "emails-dead", "kyora-dev-emails-dead"])
+def test_dead_letters_are_moved_by_sqs(name: str, aws: Cloud) -> None:
+    done = {"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 7}
+    answers(
+        aws,
+        GetQueueAttributes=queues(7),
+        StartMessageMoveTask={"TaskHandle": "t"},
+        ListMessageMoveTasks=[{"Results": [{"Status": "RUNNING"}]}, {"Results": [done]}],
+    )
+    assert bus.redrive(bus.place("dev"), name) == 7
+    # The destination is named: SQS knows no source of what a consumer put there itself.
+    assert asked(aws, "StartMessageMoveTask") == [
+        {
+            "SourceArn": f"{ARN}kyora-dev-emails-dead",
+            "DestinationArn": f"{ARN}kyora-dev-emails",
+        }
+    ]
+
+
+def test_a_move_that_fails_says_why(aws: Cloud) -> None:
+    failed = {"Status": "FAILED", "FailureReason": "AccessDenied"}
+    answers(
+        aws,
+        GetQueueAttributes=queues(1),
+        StartMessageMoveTask={"TaskHandle": "t"},
+        ListMessageMoveTasks={"Results": [failed]},
+    )
+    with pytest.raises(Trouble, match="AccessDenied"):
+        bus.redrive(bus.place("dev"), "emails")
+
+
+def test_an_empty_queue_is_left_alone(aws: Cloud) -> None:
+    answers(aws, GetQueueAttributes=queues(0))
+    assert bus.redrive(bus.place("dev"), "emails") == 0
+    assert asked(aws, "StartMessageMoveTask") == []
+
+
+def test_an_unknown_queue_is_refused_with_those_that_can_be_redriven(aws: Cloud) -> None:
+    missing = Answer(400, b'{"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no"}')
+    names = ("uploads", "uploads-dead", "emails", "emails-dead", "jobs-dead")
+    answers(
+        aws,
+        GetQueueUrl=missing,
+        ListQueues={"QueueUrls": [f"{aws.url}/0/kyora-dev-{name}" for name in names]},
+    )
+    with pytest.raises(Trouble, match=r"there are emails, uploads$"):
+        bus.redrive(bus.place("dev"), "jobs")
+
+
+def test_a_tail_on_aws_sees_no_token_and_leaves_nothing_behind(
+    aws: Cloud, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample, workspace = bus.sample("UserWelcomed")
+    from kyora.bus import outbox
+
+    detail = outbox.envelope("evt_1", sample, workspace)
+    message = {"Body": json.dumps({"detail-type": "UserWelcomed", "detail": detail})}
+    answers(
+        aws,
+        CreateQueue={"QueueUrl": f"{aws.url}/000000000000/tail"},
+        GetQueueAttributes=attributes("tail", 0),
+        PutRule={"RuleArn": "arn:aws:events:eu-west-1:000000000000:rule/tail"},
+        ReceiveMessage=[
+            {"Messages": [message | {"MessageId": "m", "ReceiptHandle": "r"}]},
+            Answer(403, b'{"__type": "AccessDeniedException", "message": "enough"}'),
+        ],
+        RemoveTargets={"FailedEntryCount": 0},
+    )
+    with pytest.raises(Exception, match="AccessDenied"):
+        bus.tail(bus.place("dev"))
+    [rule] = asked(aws, "PutRule")
+    pattern = json.loads(rule["EventPattern"])
+    assert set(pattern["detail-type"][0]["anything-but"]) == SENSITIVE
+    assert rule["EventBusName"] == "kyora-dev"
+    for operation in ("RemoveTargets", "DeleteRule", "DeleteQueue", "DeleteMessage"):
+        assert len(asked(aws, operation)) == 1, operation
+    shown = capsys.readouterr().out
+    assert "evt_1" in shown
+    assert "delivered@" not in shown
