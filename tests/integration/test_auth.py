@@ -414,7 +414,7 @@ def test_keys_once_known_outlive_their_issuer(fault: str, jwks: Keys, clock: Any
 
 @pytest.mark.parametrize("fault", DOWN)
 def test_without_keys_the_authorizer_still_answers_and_the_function_says_503(
-    fault: str, jwks: Keys
+    fault: str, jwks: Keys, clock: Any
 ) -> None:
     jwks.answer = DOWN[fault]
     context = auth.authorize(token(RSA, "RS256", "r1"))
@@ -422,7 +422,11 @@ def test_without_keys_the_authorizer_still_answers_and_the_function_says_503(
     with pytest.raises(Unavailable) as trouble:
         auth.principal(context)
     assert trouble.value.headers["Retry-After"] == "60"
+    for _ in range(20):  # a hundred callers do not wait for it one after the other
+        assert "unavailable" in auth.authorize(token(RSA, "RS256", "r1"))
+    assert jwks.fetches == 1
     jwks.answer = None
+    clock(6)
     assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
 
 

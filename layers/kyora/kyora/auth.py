@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import jwt
 
 _LEEWAY = 60  # seconds of clock skew
-_JWKS_MAX_AGE, _JWKS_MIN_AGE = 300.0, 30.0  # seconds; an unknown key id refetches after the second
+# Seconds: keys are fetched anew, an unknown key id fetches, a failed first fetch is repeated.
+_JWKS_MAX_AGE, _JWKS_MIN_AGE, _JWKS_RETRY = 300.0, 30.0, 5.0
 _ALGORITHMS = {("RSA", ""): "RS256", ("EC", "P-256"): "ES256"}  # by kty and crv
 
 _jwks: dict[str, tuple[float, dict[str, "jwt.PyJWK"]]] = {}
@@ -197,16 +198,15 @@ def _jwk(key_id: str) -> "jwt.PyJWK | None":
         return None
     fetched, keys = _jwks.get(url, (float("-inf"), {}))
     age = time.monotonic() - fetched
-    if age > _JWKS_MAX_AGE or (key_id not in keys and age > _JWKS_MIN_AGE):
+    wait = _JWKS_MIN_AGE if keys else _JWKS_RETRY
+    if age > _JWKS_MAX_AGE or (key_id not in keys and age > wait):
         try:
             keys = _fetch_jwks(url)
-        except _NoJwks as error:
+        except _NoJwks:
             logger().warning("signing keys not fetched", extra={"kept": len(keys)})
-            if not keys:
-                raise Unavailable(
-                    "The signing keys cannot be fetched.", code="auth.keys_unavailable"
-                ) from error
         _jwks[url] = (time.monotonic(), keys)
+    if not keys:
+        raise Unavailable("The signing keys cannot be fetched.", code="auth.keys_unavailable")
     return keys.get(key_id)
 
 
