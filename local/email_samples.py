@@ -85,9 +85,3 @@ def hostile_variants(template_id: str) -> list[dict[str, Any]]:
     usual = sample(template_id, "en", "typical")
     words = [field for field in usual if field.lower().endswith("name")]
     return [usual | {field: attack} for field in words for attack in HOSTILE]
-
-
-def forced(html: str, scheme: str) -> str:
-    """Return a mail as a reader in the light or the dark scheme sees it."""
-    media = {"light": "@media not all", "dark": "@media all"}[scheme]
-    return html.replace("@media (prefers-color-scheme: dark)", media)

@@ -1,4 +1,4 @@
-"""The one address of the local stack: /v1, /webhooks, /_local/storage, /docs and the console.
+"""The one address of the local stack: API, webhooks, storage, docs, mailbox and the console.
 
 In front of the gateway this plays the edge's part. API Gateway's bare refusals (a missing token,
 a body that is too large, throttling, its own faults) come out as problem+json with a stable code,
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from yarl import URL
 
-from local import console, storage
+from local import console, mailbox, storage
 from local.settings import HOST, Settings
 
 _GATEWAY_LIMIT = 10 * 1024 * 1024  # what API Gateway takes before it answers 413 by itself
@@ -66,11 +66,13 @@ def application(front: Front) -> web.Application:
     app.cleanup_ctx.append(_client)
     for path, file in (
         ("/", "console.html"),
+        ("/mailbox", "mailbox.html"),
         ("/docs", "docs.html"),
         ("/openapi.json", "openapi.json"),
     ):
         app.router.add_get(path, _page(_STATIC / file))
     app.router.add_get("/_local/state", _state)
+    mailbox.mount(app, front.stack)
     storage.mount(app, front.stack)
     app.router.add_route("*", "/webhooks/{name:.*}", _webhook)
     # Everything else is the gateway's, so that an unknown address answers as it does on AWS.

@@ -15,12 +15,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pg8000.native
 
 from local.process import Child, start, until
 from local.progress import Trouble
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def _programs() -> Path:
@@ -32,16 +34,20 @@ def _programs() -> Path:
 
 
 def connect(address: str) -> pg8000.native.Connection:
-    """Connect to a postgresql:// address (loopback or a server that verifies)."""
+    """Connect to a postgresql:// address (loopback, a socket's folder, a server that verifies)."""
     parts = urlsplit(address)
+    port = parts.port or 5432
+    folder = parse_qs(parts.query).get("host", [""])[0]
+    socket = f"{folder}/.s.PGSQL.{port}" if folder.startswith("/") else None
     return pg8000.native.Connection(
         unquote(parts.username or "postgres"),
         host=parts.hostname or "127.0.0.1",
-        port=parts.port or 5432,
+        unix_sock=socket,
+        port=port,
         database=unquote(parts.path.lstrip("/")) or None,
         password=unquote(parts.password or ""),
         # A server elsewhere is reached over TLS; the one on this machine has none.
-        ssl_context=None if parts.hostname in {"127.0.0.1", "localhost", "::1"} else True,
+        ssl_context=None if socket or parts.hostname in _LOOPBACK else True,
         timeout=10,
     )
 
