@@ -138,10 +138,14 @@ def test_a_saved_function_and_a_saved_layer_run_within_two_seconds(stack: Stack)
     finally:
         _save(stack, layer, original)
     function = stack.checkout / "functions/check_health/app.py"
-    taken = _save(stack, function, function.read_text() + "\n# saved\n")
-    assert "check_health redeployed in" in stack.said().splitlines()[-1]
-    assert taken < 2
-    assert stack.call("GET", "/v1/health", token=None).json["version"] == before
+    original = function.read_text()
+    try:
+        taken = _save(stack, function, original + "\n# saved\n")
+        assert "check_health redeployed in" in stack.said().splitlines()[-1]
+        assert taken < 2
+        assert stack.call("GET", "/v1/health", token=None).json["version"] == before
+    finally:
+        _save(stack, function, original)
 
 
 def test_a_syntax_error_is_one_line_and_the_old_version_stays(stack: Stack) -> None:
