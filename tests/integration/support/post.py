@@ -33,7 +33,7 @@ DEAD = "arn:aws:sqs:eu-west-1:000000000000:kyora-test-send-email-dlq"
 WEBHOOK_SECRET = "whsec_" + "a2V5LW9mLWF0LWxlYXN0LTE2LWJ5dGVz"
 TOKEN = "tok_3f9a-secret+token/=="
 # What no log line may hold: an unmasked address, a token, a link, a key.
-LEAK = re.compile(r"[\w.+-]+@[\w-]+\.\w|tok_|token=|https?://(?!127)|re_test_|whsec_|Bearer")
+LEAK = re.compile(r"[\w.+-]+@[\w-]+\.\w|tok_|token=|https?://(?!127)|re_test_|whsec_\w|Bearer")
 ENVIRONMENT = {
     "EMAIL_PROVIDER": "resend",
     "EMAIL_RESEND_API_KEY": API_KEY,
@@ -102,6 +102,30 @@ def message(event_id: str) -> dict[str, Any]:
     with postgres.transaction() as tx:
         (found,) = tx.rows("SELECT * FROM email_message WHERE event_id = :id", id=event_id)
     return found
+
+
+def elsewhere(name: str, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Call a function in a process of its own, while this one is in the middle of something."""
+    code = (
+        "import json, sys\nfrom tests.unit.functions import CONTEXT, function\n"
+        f"answer = function({name!r}).handler(json.load(sys.stdin), CONTEXT)\n"
+        "print(json.dumps(answer))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(event),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=_environ(),
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return found
+
+
+def _environ() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'layers' / 'kyora'}"}
 
 
 # ---- the queue
@@ -199,12 +223,11 @@ class Workers:
         self.size = size
         self._folder = tempfile.TemporaryDirectory(prefix="post")
         self._path = f"{self._folder.name}/socket"
-        environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'layers' / 'kyora'}"}
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.integration.support.post", self._path],
                 cwd=ROOT,
-                env=environ,
+                env=_environ(),
                 stdout=file,
                 stderr=file,
             )
@@ -322,6 +345,27 @@ def pass_time() -> None:
 def expire_leases() -> None:
     """Let every lease be over: also those of workers that are merely slow."""
     _alone("UPDATE email_message SET lease_until = now() WHERE status = 'sending'")
+
+
+def expire_leases_elsewhere() -> None:
+    """The same from another thread than the one whose connection is kept."""
+    _over_a_connection_of_its_own(
+        "UPDATE email_message SET lease_until = now() WHERE status = 'sending'"
+    )
+
+
+def disconnect_everyone() -> None:
+    """End every connection to this database, as a fail-over does."""
+    _over_a_connection_of_its_own(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+def _over_a_connection_of_its_own(sql: str) -> None:
+    connection = postgres.connection.connect(os.environ["DATABASE_URL"], development=True)
+    connection.run(sql)
+    connection.close()
 
 
 _connection_lock = threading.Lock()

@@ -203,7 +203,8 @@ def _recipient(given: str) -> str:
     try:
         return address.normalise(given)
     except InvalidAddress:
-        return given[:320].encode("ascii", "backslashreplace").decode().replace("\0", "")
+        # Whatever it was, what is recorded must not be an address itself.
+        return ascii(given[:300])
 
 
 def _deliverable(recipient: str) -> bool:

@@ -1,0 +1,435 @@
+"""What Resend tells afterwards: who may tell, what it changes, in whatever order it comes."""
+
+import base64
+import hashlib
+import hmac
+import io
+import itertools
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kyora import config
+from tests.fake_resend import FakeResend
+from tests.integration.support import books, post
+from tests.unit.functions import CONTEXT, function
+
+KEY = base64.b64decode(post.WEBHOOK_SECRET.removeprefix("whsec_"))
+OTHER = b"another key, of the last rotation"
+_numbers = itertools.count(1)
+
+
+def secret(key: bytes) -> str:
+    return "whsec_" + base64.b64encode(key).decode()
+
+
+def sign(key: bytes, svix_id: str, stamp: str, body: bytes) -> str:
+    signed = f"{svix_id}.{stamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+
+
+def told(kind: str, *, to: str = "dana@example.com", **data: Any) -> bytes:
+    about = {"email_id": "4ef9a417", "to": [to], "subject": "Hello", "created_at": "2026-11-23"}
+    return json.dumps({"type": kind, "created_at": "2026-11-23", "data": about | data}).encode()
+
+
+def bounce(kind: str = "Permanent", **more: Any) -> bytes:
+    detail = {"type": kind, "subType": "General", "message": "dana@example.com does not exist"}
+    return told("email.bounced", bounce=detail, **more)
+
+
+def request(
+    body: bytes,
+    *,
+    svix_id: str = "",
+    age: float = 0.0,
+    keys: tuple[bytes, ...] = (KEY,),
+    encoded: bool = False,
+    **headers: str | None,
+) -> dict[str, Any]:
+    svix_id = svix_id or f"msg_{next(_numbers)}"
+    stamp = str(int(time.time() - age))
+    signatures = " ".join(sign(key, svix_id, stamp, body) for key in keys)
+    given: dict[str, str | None] = {
+        "svix-id": svix_id,
+        "svix-timestamp": stamp,
+        "svix-signature": signatures,
+        "content-type": "application/json",
+    }
+    given |= {name.replace("_", "-"): value for name, value in headers.items()}
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": "/webhooks/resend",
+        "headers": {name: value for name, value in given.items() if value is not None},
+        "requestContext": {"http": {"method": "POST"}, "requestId": "request-0123456789"},
+        "body": base64.b64encode(body).decode() if encoded else body.decode(),
+        "isBase64Encoded": encoded,
+    }
+
+
+def receive(event: dict[str, Any]) -> tuple[int, str]:
+    answer = function("resend_webhook").handler(event, CONTEXT)
+    json.dumps(answer)
+    body = json.loads(answer["body"])
+    if answer["statusCode"] >= 400:
+        assert answer["headers"]["Content-Type"] == "application/problem+json"
+        assert body["status"] == answer["statusCode"]
+    return answer["statusCode"], body.get("code", "")
+
+
+def events() -> list[dict[str, Any]]:
+    return books.rows("SELECT * FROM email_event ORDER BY received_at, id")
+
+
+def suppressed() -> dict[str, str]:
+    rows = books.rows(
+        "SELECT recipient_norm, reason FROM email_suppression"
+        " WHERE lifted_at IS NULL AND (until IS NULL OR until > now())"
+    )
+    return {row["recipient_norm"]: row["reason"] for row in rows}
+
+
+@pytest.fixture
+def hook(database: str, environment: pytest.MonkeyPatch, mail_logs: io.StringIO) -> None:
+    environment.setenv("EMAIL_RESEND_WEBHOOK_SECRET", post.WEBHOOK_SECRET)
+    config.forget()
+
+
+type Change = Callable[[dict[str, Any]], object]
+
+
+def without(name: str) -> Change:
+    return lambda event: event["headers"].pop(name)
+
+
+def header(name: str, value: str) -> Change:
+    return lambda event: event["headers"].update({name: value})
+
+
+FORGED: dict[str, Change] = {
+    "no signature": without("svix-signature"),
+    "no id": without("svix-id"),
+    "no timestamp": without("svix-timestamp"),
+    "tampered body": lambda e: e.update(body=e["body"].replace("dana", "eve")),
+    "a space more": lambda e: e.update(body=e["body"] + " "),
+    "other id": header("svix-id", "msg_other"),
+    "other timestamp": lambda e: e["headers"].update(
+        {"svix-timestamp": str(int(e["headers"]["svix-timestamp"]) + 1)}
+    ),
+    "no version": lambda e: e["headers"].update(
+        {"svix-signature": e["headers"]["svix-signature"].removeprefix("v1,")}
+    ),
+    "unknown version": lambda e: e["headers"].update(
+        {"svix-signature": e["headers"]["svix-signature"].replace("v1,", "v2,")}
+    ),
+    "empty signature": header("svix-signature", "v1,"),
+    "not ASCII": header("svix-signature", "v1,é"),
+    "hex": header("svix-signature", "v1," + "0" * 64),
+    "timestamp is a word": header("svix-timestamp", "now"),
+    "timestamp is a fraction": header("svix-timestamp", str(time.time())),
+    "timestamp in Arabic digits": header("svix-timestamp", "١٢٣"),
+    "timestamp is endless": header("svix-timestamp", "9" * 5000),
+    "id is endless": header("svix-id", "m" * 5000),
+    "no headers": lambda e: e.update(headers=None),
+    "signed with an empty key": lambda e: e["headers"].update(
+        {
+            "svix-signature": sign(
+                b"", e["headers"]["svix-id"], e["headers"]["svix-timestamp"], e["body"].encode()
+            )
+        }
+    ),
+}
+
+
+def test_a_forged_request_changes_nothing(hook: None, subtests: pytest.Subtests) -> None:
+    for name, change in FORGED.items():
+        with subtests.test(name):
+            event = request(bounce())
+            change(event)
+            assert receive(event) == (400, "webhook.signature_invalid")
+    for age in (301, -301, 86_400, 1e9):
+        with subtests.test(f"{age} seconds old"):
+            assert receive(request(bounce(), age=age)) == (400, "webhook.signature_invalid")
+    assert receive(request(bounce(), keys=(OTHER,))) == (400, "webhook.signature_invalid")
+    assert receive(request(bounce(), keys=())) == (400, "webhook.signature_invalid")
+    assert events() == []
+    assert suppressed() == {}
+
+
+def test_a_signed_request_is_taken_however_it_is_wrapped(
+    hook: None, environment: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    def mixed(event: dict[str, Any]) -> dict[str, Any]:
+        return event | {"headers": {k.title(): v for k, v in event["headers"].items()}}
+
+    arabic = told("email.sent", subject="مرحبا \U0001f600")
+    cases = {
+        "plain": request(told("email.sent")),
+        "base64": request(arabic, encoded=True),
+        "not ASCII": request(arabic),
+        "mixed case": mixed(request(told("email.sent"))),
+        "almost old": request(told("email.sent"), age=295),
+        "clock ahead": request(told("email.sent"), age=-295),
+        "two signatures": request(told("email.sent"), keys=(OTHER, KEY)),
+        "many signatures": request(told("email.sent"), keys=(OTHER,) * 5 + (KEY,)),
+    }
+    for name, event in cases.items():
+        with subtests.test(name):
+            assert receive(event) == (200, "")
+    environment.setenv("EMAIL_RESEND_WEBHOOK_SECRET", json.dumps([secret(OTHER), secret(KEY)]))
+    config.forget()
+    for key in (OTHER, KEY):
+        assert receive(request(told("email.sent"), keys=(key,))) == (200, "")
+    assert len(events()) == len(cases) + 2
+
+
+def test_without_a_secret_there_is_nothing_here(
+    hook: None, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("EMAIL_RESEND_WEBHOOK_SECRET", "")
+    config.forget()
+    assert receive(request(bounce())) == (404, "request.not_found")
+
+
+def test_a_malformed_secret_opens_nothing(hook: None, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("EMAIL_RESEND_WEBHOOK_SECRET", "whsec_")
+    config.forget()
+    assert receive(request(bounce(), keys=(b"",))) == (500, "config.invalid")
+    assert events() == []
+
+
+def test_a_large_body_is_not_looked_at(hook: None) -> None:
+    assert receive(request(b"x" * ((1 << 20) + 1))) == (413, "request.body_too_large")
+    assert receive(request(b"x" * ((1 << 20) + 1), encoded=True))[0] == 413
+
+
+BROKEN = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b'"email.bounced"',
+    b"7",
+    b"{}",
+    b'{"type": 7}',
+    b'{"type": "email.bounced", "data": []}',
+    b'{"type": "email.bounced", "data": "x"}',
+    b'{"type": "a", "data": {"x": "\x01"}}',
+    b"[" * 100_000,
+    b"9" * 10_000,
+]
+
+
+def test_what_is_signed_and_no_event_is_refused(hook: None) -> None:
+    for body in BROKEN:
+        assert receive(request(body)) == (400, "webhook.payload_invalid"), body[:40]
+    assert receive(request(b"\xff\xfe{}", encoded=True)) == (400, "webhook.payload_invalid")
+    assert events() == []
+
+
+STRANGE: list[dict[str, Any]] = [
+    {"type": "email.something_new", "data": {"email_id": "x"}},
+    {"type": "contact.created", "data": {"email": "dana@example.com"}},
+    {"type": "email.delivered"},
+    {"type": "email.delivered", "data": {}},
+    {"type": "email.delivered", "data": {"email_id": 7, "to": "dana", "tags": 7}},
+    {"type": "email.delivered", "data": {"email_id": None, "to": [None], "tags": [None, {}]}},
+    {"type": "email.bounced", "data": {"to": ["a@b.example", "c@d.example"], "bounce": 7}},
+    {"type": "email.bounced", "data": {"to": [], "bounce": {"type": 7, "subType": []}}},
+    {"type": "email.failed", "data": {"email_id": "\0\ud800", "failed": "quota"}},
+    {"type": "email.failed", "data": {"to": ["\0\ud800@x.example"], "failed": {"reason": "q"}}},
+    {"type": "x" * 5000, "data": {"email_id": "y" * 5000, "tags": {"message_id": "z" * 5000}}},
+]
+
+
+def test_what_is_strange_is_recorded_and_harmless(hook: None) -> None:
+    for strange in STRANGE:
+        assert receive(request(json.dumps(strange).encode())) == (200, ""), strange
+    assert len(events()) == len(STRANGE)
+    assert suppressed() == {}
+
+
+def test_a_repeated_delivery_changes_nothing(hook: None) -> None:
+    for age in (0, 60, 120):  # the same id, signed anew each time
+        event = request(bounce("Transient"), svix_id="msg_same", age=age)
+        assert receive(event) == (200, "")
+        assert receive(event) == (200, "")
+    assert len(events()) == 1
+
+
+def test_only_the_whole_database_makes_it_come_again(
+    hook: None, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("DATABASE_URL", "postgresql://u:p@127.0.0.1:9/x")
+    config.forget()
+    from kyora import postgres
+
+    postgres.close()
+    assert receive(request(bounce())) == (500, "database.unavailable")
+
+
+# ---- what it changes
+
+
+def sent(resend: FakeResend, email: str = "dana@example.com") -> dict[str, Any]:
+    event = post.verification(email)
+    post.deliver(post.record(*event))
+    return post.message(event[1]["id"])
+
+
+def status(row: dict[str, Any]) -> str:
+    return str(post.message(row["event_id"])["status"])
+
+
+@pytest.mark.parametrize("tags", [dict, list])
+def test_a_message_is_found_by_the_providers_id_or_by_our_own(
+    hook: None, resend: FakeResend, tags: type
+) -> None:
+    by_id, by_tag, other = (sent(resend) for _ in range(3))
+    receive(request(told("email.delivered", email_id=by_id["provider_id"])))
+    books.run("UPDATE email_message SET provider_id = NULL WHERE id = :id", id=by_tag["id"])
+    tagged: Any = {"template": "email_verification", "message_id": by_tag["id"]}
+    if tags is list:
+        tagged = [{"name": k, "value": v} for k, v in tagged.items()]
+    receive(request(told("email.delivered", email_id="new", tags=tagged)))
+    assert (status(by_id), status(by_tag), status(other)) == ("delivered", "delivered", "sent")
+    assert post.message(by_tag["event_id"])["provider_id"] == "new"
+
+
+def test_a_lost_answer_is_told_by_the_webhook(hook: None, resend: FakeResend) -> None:
+    from tests.fake_resend import Fault
+
+    resend.faults = lambda key, nth: Fault(taken=True)
+    row = sent(resend)
+    assert row["status"] == "queued"
+    tags = {"message_id": row["id"]}
+    receive(request(told("email.sent", email_id=resend.deliveries[0].id, tags=tags)))
+    found = post.message(row["event_id"])
+    assert (found["status"], found["provider_id"]) == ("sent", resend.deliveries[0].id)
+    assert found["data"] is None
+    post.pass_time()
+    envelope = {"id": row["event_id"]}
+    event = post.verification()
+    post.deliver(post.record(event[0], event[1] | envelope))
+    assert resend.asked == {row["id"]: 1}, "there is nothing left to send"
+
+
+def test_a_webhook_that_overtakes_the_answer_is_not_undone(hook: None, resend: FakeResend) -> None:
+    def overtake(key: str, nth: int) -> None:
+        body = told("email.delivered", email_id="early", tags={"message_id": key})
+        answers.append(post.elsewhere("resend_webhook", request(body)))
+
+    answers: list[dict[str, Any]] = []
+    resend.faults = overtake
+    row = sent(resend)
+    assert [answer["statusCode"] for answer in answers] == [200]
+    assert (row["status"], row["lease_token"], row["provider_id"]) == ("delivered", None, "early")
+
+
+KINDS = [
+    "email.sent",
+    "email.delivery_delayed",
+    "email.delivered",
+    "email.failed",
+    "email.suppressed",
+    "email.bounced",
+    "email.complained",
+]
+RANK = ["sent", "delayed", "delivered", "failed", "suppressed", "bounced", "complained"]
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=9), data=st.data())
+def test_any_order_ends_the_same(
+    hook: None, resend: FakeResend, kinds: list[str], data: st.DataObject
+) -> None:
+    books.run("DELETE FROM email_suppression")
+    row = sent(resend, f"p{random.random()}@example.com")
+    order = data.draw(st.permutations(kinds))
+    for kind in order:
+        body = told(kind, to=row["recipient"], email_id=row["provider_id"])
+        repeat = data.draw(st.integers(1, 2))
+        event = request(body)
+        for _ in range(repeat):
+            assert receive(event)[0] == 200
+    ranks = [0, *(KINDS.index(kind) for kind in kinds)]
+    assert status(row) == RANK[max(ranks)]
+
+
+# ---- suppressions
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (bounce(), "bounced"),
+        (told("email.complained"), "complained"),
+        (told("email.suppressed"), "suppressed"),
+    ],
+)
+def test_an_address_that_is_no_use_gets_no_more_mail(
+    hook: None, resend: FakeResend, body: bytes, reason: str
+) -> None:
+    assert receive(request(body)) == (200, "")
+    assert suppressed() == {"dana@example.com": reason}
+    row = sent(resend, "Dana@Example.com")
+    assert (row["status"], row["reason"], row["data"]) == ("skipped", "suppressed", None)
+    assert resend.asked == {}
+    assert sent(resend, "eve@example.com")["status"] == "sent"
+
+
+def test_three_temporary_bounces_in_a_week_rest_an_address_for_a_week(
+    hook: None, resend: FakeResend
+) -> None:
+    for count, kind in enumerate(("Transient", "Temporary", "Undetermined")):
+        assert suppressed() == {}, f"after {count}"
+        receive(request(bounce(kind)))
+    assert suppressed() == {"dana@example.com": "bouncing"}
+    assert sent(resend)["status"] == "skipped"
+    books.run("UPDATE email_suppression SET until = now()")
+    assert suppressed() == {}
+    assert sent(resend)["status"] == "sent"
+
+
+def test_old_temporary_bounces_do_not_count(hook: None) -> None:
+    for _ in range(4):
+        receive(request(bounce("Transient")))
+        books.run("UPDATE email_event SET received_at = received_at - interval '4 days'")
+    assert suppressed() == {}
+
+
+def test_a_permanent_bounce_outlasts_a_temporary_one(hook: None) -> None:
+    receive(request(bounce()))
+    for _ in range(3):
+        receive(request(bounce("Transient")))
+    (row,) = books.rows("SELECT reason, until FROM email_suppression")
+    assert row == {"reason": "bounced", "until": None}
+    receive(request(told("email.complained")))
+    receive(request(bounce()))
+    assert suppressed() == {"dana@example.com": "complained"}
+
+
+def test_a_lifted_address_starts_anew(hook: None, resend: FakeResend) -> None:
+    from kyora import postgres
+    from kyora.email import suppressions
+
+    for _ in range(3):
+        receive(request(bounce("Transient")))
+    with postgres.transaction() as tx:
+        assert suppressions.lift(tx, "Dana@example.com")
+        assert not suppressions.lift(tx, "dana@example.com")
+        assert suppressions.active(tx) == []
+    assert sent(resend)["status"] == "sent"
+    receive(request(bounce("Transient")))
+    assert suppressed() == {}, "the three before do not count again"
+    receive(request(bounce()))
+    assert suppressed() == {"dana@example.com": "bounced"}
