@@ -146,6 +146,18 @@ def test_an_unknown_version_is_dead_lettered_at_once_and_redriven(stack: Stack) 
     assert "there are emails, uploads" in unknown.stderr
 
 
+def test_a_wait_that_the_provider_asks_for_is_kept_by_the_queue(stack: Stack) -> None:
+    query(
+        stack,
+        "insert into mock_failure (status, name, retry_after)"
+        " values (429, 'rate_limit_exceeded', 3) returning id",
+    )
+    began = time.monotonic()
+    mail(stack, emit(stack, "UserWelcomed"))
+    assert 3 <= time.monotonic() - began < 20
+    assert dead(stack) == 0
+
+
 @pytest.fixture
 def tail(stack: Stack, tmp_path: Path) -> Iterator[Path]:
     """What `make events` prints."""

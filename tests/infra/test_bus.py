@@ -133,6 +133,13 @@ def test_a_bounded_number_of_workers_sends(stack: dict[str, Any]) -> None:
     assert queue["VisibilityTimeout"] == 6 * functions(stack)["SendEmailFunction"]["Timeout"]
 
 
+def test_the_provider_alarm_counts_a_line_that_send_email_writes(stack: dict[str, Any]) -> None:
+    pattern = of(stack, "AWS::Logs::MetricFilter")["EmailProviderRefusals"]["FilterPattern"]
+    [line] = re.findall(r'^{ \$\.message = "([^"]+)" }$', pattern)
+    code = (template.ROOT / "layers/kyora/kyora/email/delivery.py").read_text()
+    assert f'logger().critical("{line}"' in code
+
+
 def test_a_webhook_has_an_address_open_to_all_and_nothing_else_has(stack: dict[str, Any]) -> None:
     there = {path.parent.name for path in (template.ROOT / "functions").glob("*_webhook/app.py")}
     urls = of(stack, "AWS::Lambda::Url")
