@@ -1,5 +1,6 @@
 """The page at /docs in a real browser: it draws the whole document and fits its window."""
 
+import html
 import json
 from pathlib import Path
 
@@ -21,7 +22,7 @@ addEventListener("error", (event) => problems.push(event.message));
 addEventListener("unhandledrejection", (event) => problems.push(String(event.reason)));
 fetch = async () => ({ json: async () => (DOCUMENT) });
 </script>"""
-_AFTER = """<output id="report" hidden></output><script>
+_AFTER = """<script>
 addEventListener("load", () => setTimeout(() => {
   for (const one of document.querySelectorAll("details")) one.open = true;
   const texts = (selector) => [...document.querySelectorAll(selector)].map((n) => n.textContent);
@@ -29,7 +30,7 @@ addEventListener("load", () => setTimeout(() => {
     const edge = node.getBoundingClientRect();
     return edge.right > innerWidth + 0.5 && edge.width > 0;
   });
-  document.getElementById("report").textContent = JSON.stringify({
+  parent.document.getElementById("report").textContent = JSON.stringify({
     problems, width: innerWidth, scrolls: document.documentElement.scrollWidth > innerWidth,
     wide: wide.map((node) => node.textContent.slice(0, 40)),
     operations: [...document.querySelectorAll("article")].map((node) => node.id),
@@ -44,15 +45,19 @@ addEventListener("load", () => setTimeout(() => {
 </script>"""
 
 
-def _address(folder: Path) -> str:
+def _address(folder: Path, width: int) -> str:
+    """Return a page with the page in a frame: no window of Chromium's is as narrow as a phone."""
     before = _BEFORE.replace("DOCUMENT", json.dumps(DOCUMENT).replace("</", "<\\/"))
     page = PAGE.replace("<body>", "<body>" + before).replace("</body>", _AFTER + "</body>")
-    return chromium.address(page, folder)
+    frame = f'<iframe width="{width}" height="1400" srcdoc="{html.escape(page)}"></iframe>'
+    report = '<output id="report" hidden></output>'
+    style = "<style>body { margin: 0 } iframe { border: 0; display: block }</style>"
+    return chromium.address(f'<!doctype html><meta charset="utf-8">{style}{report}{frame}', folder)
 
 
 @pytest.mark.parametrize("width", [390, 820, 1280])
 def test_it_draws_everything_and_fits(tmp_path: Path, width: int) -> None:
-    found = chromium.report(_address(tmp_path), width)
+    found = chromium.report(_address(tmp_path, width), 1280)
     assert found["problems"] == []
     assert found["odd"] == []
     assert found["dead"] == []
@@ -73,5 +78,5 @@ def test_it_draws_everything_and_fits(tmp_path: Path, width: int) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pictures_are_kept(tmp_path: Path, width: int) -> None:
-    file = chromium.picture(_address(tmp_path), f"docs-{width}", width, 1400)
+    file = chromium.picture(_address(tmp_path, width), f"docs-{width}", width, 1400)
     assert chromium.is_picture(file, width)
