@@ -127,7 +127,7 @@ async def _identify(
     """See that every answer, also one made here, carries X-Request-Id."""
     given = request.headers.get(_REQUEST_ID, "")
     usable = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
-    request["id"] = given if usable else str(uuid.uuid4())
+    request[storage.REQUEST_ID] = given if usable else str(uuid.uuid4())
     try:
         response = await handler(request)
     except web.HTTPMethodNotAllowed as refused:
@@ -135,7 +135,7 @@ async def _identify(
     except web.HTTPRequestEntityTooLarge:
         response = problem(request, 413)
     if not response.prepared and _REQUEST_ID not in response.headers:
-        response.headers[_REQUEST_ID] = request["id"]
+        response.headers[_REQUEST_ID] = request[storage.REQUEST_ID]
     return response
 
 
@@ -153,7 +153,7 @@ async def _pass_on(request: web.Request, host: str, limit: int) -> web.StreamRes
         for name, value in request.headers.items()
         if name.lower() not in _DROP
     }
-    headers |= {"Host": host, _REQUEST_ID: request["id"], "X-Forwarded-Proto": "http"}
+    headers |= {"Host": host, _REQUEST_ID: request[storage.REQUEST_ID], "X-Forwarded-Proto": "http"}
     if encoding := request.headers.get("Content-Encoding"):
         headers["Content-Encoding"] = encoding
     target = f"http://{HOST}:{request.app[_FRONT].stack.gateway_port}{request.raw_path}"
@@ -203,7 +203,7 @@ def problem(request: web.Request, status: int, *, allow: str = "") -> web.Respon
         "instance": request.path,
         "code": code,
     }
-    headers = {_REQUEST_ID: request["id"]}
+    headers = {_REQUEST_ID: request[storage.REQUEST_ID]}
     if status in {429, 503}:
         headers["Retry-After"] = "5"
     if allow:

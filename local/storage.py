@@ -11,6 +11,7 @@ from kyora.errors import KyoraError
 from kyora.storage import local as provider
 from local.settings import Settings
 
+REQUEST_ID = web.RequestKey("id", str)  # set for every request by the front
 _READ_TIMEOUT = 30.0  # seconds a client may be silent in the middle of a body
 
 
@@ -51,7 +52,7 @@ def mount(app: web.Application, stack: Settings) -> None:
             headers, chunks = await asyncio.to_thread(provider.serve, settings, key, request.query)
         except KyoraError as error:
             return _problem(request, error)
-        response = web.StreamResponse(headers={**headers, "X-Request-Id": request["id"]})
+        response = web.StreamResponse(headers={**headers, "X-Request-Id": request[REQUEST_ID]})
         await response.prepare(request)
         if request.method != "HEAD":
             while chunk := await asyncio.to_thread(_next, chunks):

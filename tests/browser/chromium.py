@@ -31,6 +31,11 @@ def picture(address: str, name: str, width: int, height: int) -> Path:
     return file
 
 
+def dom(address: str) -> str:
+    """Return a page as it stands after a few seconds."""
+    return _run(address, "--dump-dom")
+
+
 def report(address: str, width: int = 1280, height: int = 900) -> Any:
     """Return what a page put into `<output id="report">` as JSON."""
     said = _run(address, "--dump-dom", f"--window-size={width},{height}")

@@ -1,0 +1,180 @@
+"""The mailbox of the local console: what the mock provider kept, seen by HTTP and in a browser."""
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from kyora import config
+from kyora.email import Message
+from kyora.email.mock import Mock
+from kyora.email.render import render
+from local.email_samples import MESSAGE_ID, SETTINGS, sample
+from local.front import Front, application
+from local.settings import Settings
+from tests.browser import chromium
+
+HOSTILE = (
+    "<!doctype html><html><head></head><body><script>parent.document.title='owned'</script>"
+    "<img src=x onerror=\"top.location='https://evil.example'\"><form action='/v1'></form>"
+    "<meta http-equiv=refresh content='0;url=https://evil.example'>words</body></html>"
+)
+
+
+@dataclass
+class Served:
+    """The front of a stack whose only running part is its database."""
+
+    url: str = ""
+    lists: int = 0  # how often the list was asked for
+
+
+@pytest.fixture
+def served(database: str, tmp_path: Path) -> Iterator[Served]:
+    found, loop = Served(), asyncio.new_event_loop()
+    stack = Settings(
+        home=tmp_path,
+        port=0,
+        gateway_port=1,
+        postgres_port=0,
+        secrets={"AUTH_JWT_SECRET": "s" * 32},
+        environ={"DATABASE_URL": database},
+    )
+    app = application(Front(stack))
+
+    async def count(request: web.Request, _: web.StreamResponse) -> None:
+        found.lists += request.path == "/_local/mails"
+
+    app.on_response_prepare.append(count)
+    runner = web.AppRunner(app, access_log=None)
+
+    async def start() -> None:
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    yield found
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def deliver(template: str, locale: str, key: str, *, html: str = "") -> str:
+    """Have the mock provider keep a mail, and return the id it has there."""
+    made = render(
+        template, locale, sample(template, locale, "typical"), message_id=key, settings=SETTINGS
+    )
+    message = Message(
+        recipient=f"{locale}@example.com",
+        sender="Kyora <hello@kyora.test>",
+        subject=made.subject,
+        html=html or made.html,
+        text=made.text,
+        reply_to="support@kyora.test",
+        tags={"template": template, "locale": locale, "message_id": key},
+    )
+    return Mock(config.settings("database")).send(message, key).id
+
+
+def get(url: str, **headers: str) -> tuple[int, dict[str, str], str]:
+    async def ask() -> tuple[int, dict[str, str], str]:
+        async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+            named = {name.lower(): value for name, value in answer.headers.items()}
+            return answer.status, named, await answer.text()
+
+    return asyncio.run(ask())
+
+
+def test_the_list_is_new_when_a_mail_arrives(served: Served) -> None:
+    status, headers, body = get(f"{served.url}/_local/mails")
+    assert (status, body) == (200, "[]")
+    again = get(f"{served.url}/_local/mails", **{"If-None-Match": headers["etag"]})
+    assert (again[0], again[2]) == (304, "")
+    mail = deliver("welcome", "ar", MESSAGE_ID)
+    status, headers, body = get(f"{served.url}/_local/mails", **{"If-None-Match": headers["etag"]})
+    assert status == 200
+    assert mail in body
+    assert '"template": "welcome"' in body
+
+
+def test_one_mail_has_its_text_and_headers(served: Served) -> None:
+    mail = deliver("forgot_password", "en", MESSAGE_ID)
+    status, _, body = get(f"{served.url}/_local/mails/{mail}")
+    assert status == 200
+    for part in ("Reset your password", "en@example.com", "Reply-To", MESSAGE_ID, "reset-password"):
+        assert part in body
+
+
+def test_a_mail_is_shown_without_scripts_and_without_our_origin(served: Served) -> None:
+    mail = deliver("welcome", "en", MESSAGE_ID, html=HOSTILE)
+    status, headers, body = get(f"{served.url}/_local/mails/{mail}/html")
+    assert status == 200
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert re.search(r"(^|; )sandbox allow-popups allow-popups-to-escape-sandbox(;|$)", policy)
+    assert "allow-scripts" not in policy
+    assert "allow-same-origin" not in policy
+    assert headers["referrer-policy"] == "no-referrer"
+    assert '<base target="_blank">' in body
+
+
+@pytest.mark.parametrize("path", ["mail_unknown", "mail_unknown/html", "%27;drop", "..%2f/html"])
+def test_an_unknown_mail_is_not_found(served: Served, path: str) -> None:
+    assert get(f"{served.url}/_local/mails/{path}")[0] == 404
+
+
+def test_the_console_leads_to_the_mailbox(served: Served) -> None:
+    assert 'href="/mailbox"' in get(f"{served.url}/")[2]
+    assert get(f"{served.url}/mailbox")[0] == 200
+
+
+@chromium.needed
+def test_a_mail_appears_while_the_page_is_open(served: Served) -> None:
+    deliver("welcome", "en", "eml_first")
+
+    def arrive() -> None:
+        while not served.lists:
+            time.sleep(0.01)
+        deliver("welcome", "ar", "eml_second")
+
+    arriving = threading.Thread(target=arrive)
+    arriving.start()
+    said = chromium.dom(f"{served.url}/mailbox")
+    arriving.join()
+    assert said.count('class="unread"') == 2
+    assert said.index("مرحبًا بك في Kyora") < said.index("Welcome to Kyora")  # newest first
+    assert "<title>(2) Mailbox" in said
+
+
+@chromium.needed
+def test_an_attacking_mail_changes_nothing_around_it(served: Served) -> None:
+    mail = deliver("welcome", "en", "eml_bad", html=HOSTILE)
+    said = chromium.dom(f"{served.url}/mailbox#{mail}")
+    assert "owned" not in said
+    assert re.search(r'<iframe sandbox="allow-popups allow-popups-to-escape-sandbox"', said)
+    assert "<title>Mailbox" in said
+
+
+@chromium.needed
+@pytest.mark.parametrize(("width", "height"), [(1280, 860), (560, 900)])
+def test_pictures_of_the_mailbox_are_kept(served: Served, width: int, height: int) -> None:
+    mail = ""
+    for template in ("welcome", "email_verification", "payment_failed", "workspace_invitation"):
+        for locale in ("en", "ar"):
+            mail = deliver(template, locale, f"eml_{template}_{locale}")
+    file = chromium.picture(f"{served.url}/mailbox#{mail}", f"mailbox-{width}", width, height)
+    assert chromium.is_picture(file, width)
+    empty = chromium.picture(f"{served.url}/mailbox", f"mailbox-list-{width}", width, height)
+    assert chromium.is_picture(empty, width)
