@@ -17,17 +17,20 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / ".local" / "screenshots"
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 
+# What `prefers-color-scheme` answers; --force-dark-mode inverts pages instead.
+_DARK = {True: ("--blink-settings=preferredColorScheme=0",), False: ()}
+
 needed = pytest.mark.skipif(
     PROGRAM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
 )
 
 
-def picture(address: str, name: str, width: int, height: int) -> Path:
+def picture(address: str, name: str, width: int, height: int, *, dark: bool = False) -> Path:
     """Take a picture of a page and keep it for a person to look at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     file = PICTURES / f"{name}.png"
     file.unlink(missing_ok=True)
-    _run(address, f"--screenshot={file}", f"--window-size={width},{height}")
+    _run(address, f"--screenshot={file}", f"--window-size={width},{height}", *_DARK[dark])
     return file
 
 
@@ -36,9 +39,9 @@ def dom(address: str) -> str:
     return _run(address, "--dump-dom")
 
 
-def report(address: str, width: int = 1280, height: int = 900) -> Any:
+def report(address: str, width: int = 1280, *, dark: bool = False) -> Any:
     """Return what a page put into `<output id="report">` as JSON."""
-    said = _run(address, "--dump-dom", f"--window-size={width},{height}")
+    said = _run(address, "--dump-dom", f"--window-size={width},900", *_DARK[dark])
     found = re.search(r'<output id="report"[^>]*>([^<]+)</output>', said)
     assert found, f"the page reports nothing: {said[:500]}"
     return json.loads(html.unescape(found.group(1)))

@@ -81,6 +81,14 @@ def test_pictures_of_every_mail_are_kept(
     assert chromium.is_picture(file, across)
 
 
+@pytest.mark.parametrize("dark", [True, False])
+def test_a_dark_client_shows_dark_mails(tmp_path: Path, dark: bool) -> None:
+    pages = [mail["html"] for mail in emails.mails() if mail["sample"] == "typical"]
+    page = chromium.address(chromium.frames(pages, 600, _MEASURE), tmp_path)
+    grounds = {seen["ground"] for seen in chromium.report(page, dark=dark)}
+    assert grounds == {"rgb(14, 19, 17)" if dark else "rgb(242, 245, 243)"}
+
+
 def test_the_gallery_shows_every_mail(tmp_path: Path) -> None:
     page = emails.write(tmp_path)
     counting = """<output id="report" hidden></output><script>

@@ -174,7 +174,12 @@ def test_pictures_of_the_mailbox_are_kept(served: Served, width: int, height: in
     for template in ("welcome", "email_verification", "payment_failed", "workspace_invitation"):
         for locale in ("en", "ar"):
             mail = deliver(template, locale, f"eml_{template}_{locale}")
-    file = chromium.picture(f"{served.url}/mailbox#{mail}", f"mailbox-{width}", width, height)
-    assert chromium.is_picture(file, width)
-    empty = chromium.picture(f"{served.url}/mailbox", f"mailbox-list-{width}", width, height)
-    assert chromium.is_picture(empty, width)
+    for name, place, dark in (
+        ("", f"#{mail}", False),
+        ("-dark", f"#{mail}", True),
+        ("-list", "", False),
+    ):
+        file = chromium.picture(
+            f"{served.url}/mailbox{place}", f"mailbox{name}-{width}", width, height, dark=dark
+        )
+        assert chromium.is_picture(file, width)
