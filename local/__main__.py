@@ -2,19 +2,23 @@
 
 import argparse
 import asyncio
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import traceback
 from pathlib import Path
 
-from local import deploy, settings
+from local import settings
 from local.progress import Trouble, complain, say, step
 
 
 def main() -> int:
     """Run a command; Trouble is one sentence and exit code 1."""
+    # A Ctrl-C while modules still load (here, on purpose) deserves no traceback.
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
     parser = argparse.ArgumentParser(prog="python -m local")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="start everything and keep it running")
@@ -35,9 +39,11 @@ def main() -> int:
     chosen = parser.parse_args()
     try:
         if chosen.command == "run":
+            port = settings.read_port(os.environ)
+            say(f"Starting Kyora Integrations on http://{settings.HOST}:{port}")
             from local import stack
 
-            asyncio.run(stack.run())
+            asyncio.run(stack.run(port))
         elif chosen.command == "build":
             asyncio.run(_build())
         elif chosen.command == "migrate":
@@ -64,6 +70,8 @@ def main() -> int:
 
 
 async def _build() -> None:
+    from local import deploy
+
     log = settings.ROOT / ".local" / "logs" / "build.log"
     with step("sam build", starting="sam build, about half a minute the first time") as line:
         if not await deploy.build(log):
@@ -71,7 +79,7 @@ async def _build() -> None:
 
 
 def _running() -> tuple[settings.Settings, dict[str, str]]:
-    from local import emulator, template
+    from local import deploy, emulator, template
 
     env = settings.read_env()
     port = int(env["AWS_ENDPOINT_URL"].rpartition(":")[2])

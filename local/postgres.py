@@ -8,6 +8,7 @@ import asyncio
 import importlib.util
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -126,10 +127,12 @@ def _open_way(*paths: Path) -> None:
 
 
 def _create(programs: Path, data: Path, password: str, user: tuple[int, int] | None) -> None:
-    data.mkdir(parents=True, exist_ok=True)
-    data.chmod(0o700)
+    # Beside its place until it is whole: what was interrupted is simply made again.
+    new = data.with_name(f"{data.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True, mode=0o700)
     if user is not None:
-        os.chown(data, *user)
+        os.chown(new, *user)
     with tempfile.NamedTemporaryFile("w") as file:
         file.write(password)
         file.flush()
@@ -137,7 +140,8 @@ def _create(programs: Path, data: Path, password: str, user: tuple[int, int] | N
             os.chown(file.name, *user)
         options = ["-U", "postgres", f"--pwfile={file.name}", "-E", "UTF8", "--locale=C"]
         quick = ["--auth=scram-sha-256", "--no-sync", "--no-instructions"]
-        _run([programs / "initdb", "-D", data, *options, *quick], user)
+        _run([programs / "initdb", "-D", new, *options, *quick], user)
+    new.rename(data)
 
 
 def _run(argv: Sequence[str | Path], user: tuple[int, int] | None) -> None:

@@ -55,7 +55,7 @@ async def start(
 ) -> Child:
     """Start a child whose output goes to `log`; `user` is the (uid, gid) to run it as."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with log.open("wb") as output:
         try:
             process = await asyncio.create_subprocess_exec(
                 *map(str, argv),
@@ -89,7 +89,15 @@ async def stop(child: Child, patience: float = 10) -> None:
 
 
 async def until(ready: Callable[[], bool], child: Child, seconds: float) -> None:
-    """Wait until `ready` answers true; a child that dies or dawdles is Trouble."""
+    """Wait until `ready` answers true; a child that dies or dawdles is stopped, and Trouble."""
+    try:
+        await _until(ready, child, seconds)
+    except BaseException:  # also a Ctrl-C in the meantime: nobody else knows of the child yet
+        await stop(child)
+        raise
+
+
+async def _until(ready: Callable[[], bool], child: Child, seconds: float) -> None:
     deadline = asyncio.get_running_loop().time() + seconds
     while not await asyncio.to_thread(ready):
         if not child.alive:

@@ -28,7 +28,7 @@ def step(title: str, *, starting: str = "") -> Iterator[list[str]]:
     began = time.monotonic()
     try:
         yield details
-    except BaseException:
+    except Exception:  # a Ctrl-C is no failure
         say(f"  ✗ {title}")
         raise
     line = " ".join([title, *details])

@@ -33,14 +33,12 @@ from local.settings import HOST, ROOT, Settings
 _EMULATOR_PYTHON = ROOT / ".local" / "ministack" / "bin" / "python"
 
 
-async def run() -> None:
+async def run(port: int) -> None:
     """Run the stack until Ctrl-C, SIGTERM or the death of a child."""
     began = time.monotonic()
-    port = settings.read_port(os.environ)
     home, lock = settings.claim_home(os.environ, port)
     with lock:
         stack = settings.load(home, port, os.environ)
-        say(f"Starting Kyora Integrations on {stack.url}")
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
