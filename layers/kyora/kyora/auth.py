@@ -8,8 +8,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kyora import config
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
@@ -31,8 +30,7 @@ class _NoJwks(Exception):
     """The set of keys was not there, or was no set of keys."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(NamedTuple):
     """What a valid token says."""
 
     user_id: str
@@ -40,8 +38,7 @@ class Claims:
     auth_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(NamedTuple):
     """A user of a workspace. `role` is `admin` or `user`."""
 
     user_id: str

@@ -12,9 +12,8 @@ import os
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from kyora.errors import Unavailable
@@ -28,8 +27,7 @@ _TARGETS = {"secretsmanager": "secretsmanager", "events": "AWSEvents", "sqs": "A
 _connections: dict[str, "http.client.HTTPConnection"] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What a request is signed with."""
 
     access_key: str

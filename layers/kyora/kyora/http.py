@@ -11,8 +11,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
@@ -49,8 +49,7 @@ type Handler = Callable[[Event, object], dict[str, Any]]
 type Routes = Mapping[str, Callable[..., BaseModel | Answer[Any] | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request whose sender is known; `path` holds the route's parameters."""
 
     event: Event
@@ -69,13 +68,12 @@ class Call:
         return _header(self.event, name)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer[T: BaseModel]:
+class Answer[T: BaseModel](NamedTuple):
     """A body with a status or headers of its own."""
 
     body: T
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class BadJson(Invalid):
@@ -147,11 +145,13 @@ def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, 
 def unrouted(event: Event) -> dict[str, Any]:
     """Answer a request that no route of the HTTP API takes."""
     path, method = str(event.get("rawPath", "")), event["requestContext"]["http"]["method"]
-    allowed = [verb for verb, pattern in _ROUTES if re.fullmatch(pattern, path)]
+    allowed = sorted(verb for verb, pattern in _ROUTES if re.fullmatch(pattern, path))
+    if method == "OPTIONS" and allowed:  # a preflight, should the gateway not have answered it
+        return {"statusCode": 204, "headers": {"Allow": ", ".join(allowed)}}
     refusal: KyoraError = NotFound("There is nothing at this address.")
     if allowed and method not in allowed:
         refusal = MethodNotAllowed(
-            f"{method} is not possible here.", headers={"Allow": ", ".join(sorted(allowed))}
+            f"{method} is not possible here.", headers={"Allow": ", ".join(allowed)}
         )
     response = problem(refusal, event | {"routeKey": ""})
     response["headers"]["X-Request-Id"] = _request_id(event)

@@ -21,11 +21,3 @@ def begin(correlation: str) -> None:
     """Make `correlation` the id of what runs now, in logs and in events."""
     correlation_id.set(correlation)
     logger().set_correlation_id(correlation)
-
-
-def gauge(name: str, seconds: float) -> None:
-    """Record a number of seconds as a metric, in the embedded format, which costs no call."""
-    from aws_lambda_powertools.metrics import MetricUnit, single_metric
-
-    with single_metric(name=name, unit=MetricUnit.Seconds, value=seconds, namespace="Kyora"):
-        pass

@@ -15,9 +15,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -59,13 +58,13 @@ MAX_OPEN = 500  # uploads of one workspace that may wait for their bytes
 _DOWNLOAD_WINDOW = 600  # seconds in which the same download URL is given out
 _IN_MEMORY = 16 << 20  # bytes; a larger file is read through a temporary file
 _BATCH = 200
+_PATIENCE = 3  # assets whose objects cannot be deleted before a clean-up leaves it for later
 _ID = re.compile(r"ast_[0-9a-z]{26}")
 
 type RejectReason = Literal["size_mismatch", "checksum_mismatch", "type_mismatch", "bad_content"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+class _Facts(NamedTuple):
     """What was read from the bytes themselves."""
 
     sha256: str
@@ -232,7 +231,7 @@ def confirm_from_event(key: str) -> bool:
         return True
     try:
         return confirm(workspace_id, asset_id).status == "ready"
-    except Unavailable:
+    except (Unavailable, Conflict):  # Conflict: another worker has just given its claim back
         return False
     except KyoraError as refusal:
         logger().info("upload not confirmed", asset_id=asset_id, reason=refusal.code)
@@ -543,12 +542,16 @@ def _clean(rows: Iterable[Mapping[str, Any]]) -> int:
     """Delete the objects that ended assets do not need; what fails here is swept later."""
     store = storage.provider()
     cleaned: list[Mapping[str, Any]] = []
+    failures = 0
     for row in rows:
+        if failures == _PATIENCE:
+            break
         keep = row["final_attempt"] if row["status"] == "ready" else None
         keys = [_incoming(row)] + [_attempt(row, t) for t in row["attempts"] if t != keep]
         try:
             store.delete(keys)
         except Unavailable:
+            failures += 1
             logger().warning("objects left to the sweep", asset_id=row["id"])
         else:
             cleaned.append(row)

@@ -1,7 +1,7 @@
 """What may be uploaded: categories, their extensions and sizes, and each extension's types."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kyora.assets import filename
 from kyora.errors import TooLarge, UnsupportedType
@@ -52,8 +52,7 @@ TYPES: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A file that may be uploaded: its display name and the type it is stored under."""
 
     filename: str

@@ -17,7 +17,9 @@ from kyora import config
 from kyora.errors import Unavailable
 from kyora.observability import logger
 
-_TIMEOUT = 10.0  # seconds for a connect or one answer
+# Seconds for a connect or one answer. A dead connection and a new one that does not answer are
+# two of these, and API Gateway gives its authorizer ten.
+_TIMEOUT = 4.0
 _LOST = (InterfaceError, OSError, struct.error)  # what pg8000 raises on a dead connection
 _AUTH_FAILED = ("28P01", "28000")
 # Classes of SQLSTATE that speak of the server, not of the statement: connection exceptions,
@@ -77,11 +79,10 @@ _running: list[Transaction] = []
 def transaction(*, timeout: float | None = None) -> Iterator[Transaction]:
     """Open a transaction that commits at the end of the block and rolls back on an exception.
 
-    With a `timeout` in seconds each statement may take that long, on a connection of its own.
-
-    A connection found dead at the start is replaced once. Raises Unavailable when the database
-    cannot be reached, or is lost on the way: then nothing of the block was committed, unless the
-    answer to COMMIT itself was lost.
+    With a `timeout` in seconds each statement may take that long, on a connection of its own;
+    otherwise four. A connection found dead at the start is replaced once. Raises Unavailable when
+    the database cannot be reached, or is lost on the way: then nothing of the block was
+    committed, unless the answer to COMMIT itself was lost.
     """
     if _running:  # its COMMIT would commit half of the outer one
         raise RuntimeError("a transaction is running already")

@@ -1,22 +1,20 @@
 """What the storage providers exchange with their callers."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Changed(Exception):
     """The object is gone or is not the version that was looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """An object's size in bytes and its version."""
 
     size: int
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(NamedTuple):
     """A PUT that a client may make: every header must be sent as given."""
 
     url: str
