@@ -155,6 +155,38 @@ def test_a_worker_that_wakes_up_late_with_a_swapped_file_cannot_undo_ready(
             store.remove(key)
 
 
+def _cut_connections() -> None:
+    """End every connection but ours, as a restart of the database does."""
+    books.rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+def test_a_connection_lost_while_the_file_is_read_is_replaced(store: Store, crew: Crew) -> None:
+    asset_id, _ = _upload(good=True)
+    with crew.stalled(stores.method(store, "copy"), "after", CONFIRM, asset_id=asset_id) as finish:
+        _cut_connections()
+        assert finish().status == 200
+    assert books.events(asset_id) == ["AssetReady"]
+
+
+@pytest.mark.parametrize("step", ["kyora.assets:_settle", "kyora.assets:_free"])
+def test_a_connection_lost_inside_the_last_transaction_is_503_and_then_ready(
+    step: str, store: Store, crew: Crew
+) -> None:
+    asset_id, _ = _upload(good=True)
+    with crew.stalled(step, "before", CONFIRM, asset_id=asset_id) as finish:
+        _cut_connections()
+        answer = finish()
+    assert (answer.status, answer.code) == (503, "database.unavailable")
+    assert answer.headers["Retry-After"]
+    assert books.status(asset_id) == "verifying"
+    assert books.events(asset_id) == []
+    books.break_lease(asset_id)
+    assert api.confirm(asset_id).status == 200
+
+
 def test_a_lease_that_is_over_is_taken_by_one_of_sixteen(store: Store, crew: Crew) -> None:
     for _ in range(5):
         asset_id, _ = _upload(good=True)

@@ -1,7 +1,10 @@
 """Another workspace's asset, and an id that is none, answer byte for byte like an unknown id."""
 
+from collections.abc import Mapping
+
 import pytest
 
+from kyora.postgres import Transaction
 from tests.integration.support import api, books
 from tests.integration.support.api import Answer
 from tests.integration.support.crew import Crew
@@ -78,6 +81,29 @@ def test_an_asset_of_another_workspace_does_not_exist_in_any_state(
         assert books.rows("SELECT * FROM asset ORDER BY id") == before
         assert finish().status == 200
     assert books.usage("ws_other") == (0, 0)
+
+
+def test_an_asset_of_another_workspace_costs_what_an_unknown_one_costs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """38, timing: the same statements run for both, so that no clock tells them apart."""
+    statements: list[str] = []
+    real = Transaction._execute
+
+    def counted(self: Transaction, sql: str, params: Mapping[str, object]) -> list[list[object]]:
+        statements.append(sql)
+        return real(self, sql, params)
+
+    asset_id = api.upload(PNG)
+    api.confirm(asset_id)
+    monkeypatch.setattr(Transaction, "_execute", counted)
+    for route in BY_ID:
+        seen = []
+        for target in (api.UNKNOWN, asset_id):
+            statements.clear()
+            assert api.call(route, asset_id=target, who=api.STRANGER).status == 404
+            seen.append(list(statements))
+        assert seen[0] == seen[1] != [], route
 
 
 @pytest.mark.parametrize("route", BY_ID)

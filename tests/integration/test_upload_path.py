@@ -5,9 +5,10 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
+from kyora import config
 from tests.integration.support import api, books, samples
 from tests.integration.support.samples import PNG, Sample
-from tests.integration.support.stores import Store, every_store
+from tests.integration.support.stores import Store, every_bucket, every_store
 
 
 @every_store
@@ -126,8 +127,6 @@ def test_the_configured_tables_replace_the_default_rules(
 ) -> None:
     environment.setenv("UPLOADS_ALLOWED", '{"image": ["png"]}')
     environment.setenv("STORAGE_MAX_BYTES", '{"image": 100}')
-    from kyora import config
-
     config.forget()
     small = samples.png()
     assert len(small) <= 100
@@ -136,3 +135,24 @@ def test_the_configured_tables_replace_the_default_rules(
     assert (refused.status, refused.code) == (413, "asset.too_large")
     refused = api.call("POST /v1/assets/upload", body=api.wish(samples.ALL["jpg"]))
     assert (refused.status, refused.code) == (415, "asset.type_not_allowed")
+
+
+@every_bucket
+def test_session_credentials_sign_with_their_token_and_keep_it_out_of_the_log(
+    store: Store, environment: pytest.MonkeyPatch
+) -> None:
+    """As in Lambda, where no keys of the store are configured; `logs` looks for the token."""
+    environment.delenv("STORAGE_S3_ACCESS_KEY_ID")
+    environment.setenv("AWS_ACCESS_KEY_ID", "ASIATEST")
+    environment.setenv("AWS_SESSION_TOKEN", "session/token+=")
+    config.forget()
+    ticket = api.request(PNG)
+    query = parse_qs(urlsplit(ticket["uploadUrl"]).query)
+    assert query["X-Amz-Security-Token"] == ["session/token+="]
+    assert query["X-Amz-Credential"][0].startswith("ASIATEST/")
+    answer = api.confirm(ticket["assetId"])
+    assert answer.status in (409, 503)  # the store knows no such key
+    assert "session" not in answer.text
+    for name, value in store.variables.items():
+        environment.setenv(name, value)
+    config.forget()

@@ -199,13 +199,19 @@ def listening() -> Iterator[socket.socket]:
 
 
 @contextmanager
-def broken(answer: bytes) -> Iterator[str]:
-    """Answer every request with these bytes, then hang up; return the address."""
+def broken(answer: bytes, asked: list[bytes] | None = None) -> Iterator[str]:
+    """Answer every request with these bytes, then hang up; return the address.
+
+    `asked` gets the first line of each.
+    """
 
     class Handler(socketserver.StreamRequestHandler):
         timeout = 5
 
         def handle(self) -> None:
+            first = self.rfile.readline()
+            if asked is not None:
+                asked.append(first)
             while self.rfile.readline().strip():
                 pass
             self.wfile.write(answer)
