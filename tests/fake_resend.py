@@ -97,11 +97,11 @@ class FakeResend:
         if key and now - at < DAY:
             if known != digest:
                 return _error(409, "invalid_idempotent_request")
-            return Answer(body=json.dumps({"id": first}).encode())
+            return _json(200, {"id": first})
         found = f"{len(self.deliveries):08x}-fake-resend"
         self._keys[key] = (now, digest, found)
         self.deliveries.append(Delivery(found, key, payload))
-        return Answer(body=json.dumps({"id": found}).encode())
+        return _json(200, {"id": found})
 
     def _rate(self) -> dict[str, str]:
         now = self.clock()
@@ -162,7 +162,13 @@ def _mailbox(text: str) -> bool:
 
 def _error(status: int, name: str, headers: dict[str, str] | None = None) -> Answer:
     body = {"statusCode": status, "name": name, "message": f"{name}: to=someone@example.com"}
-    return Answer(status, json.dumps(body).encode(), headers or {})
+    found = _json(status, body)
+    return Answer(found.status, found.body, {**found.headers, **(headers or {})})
+
+
+def _json(status: int, body: dict[str, Any]) -> Answer:
+    # The SDK reads nothing without this content type.
+    return Answer(status, json.dumps(body).encode(), {"content-type": "application/json"})
 
 
 def _trouble(fault: Fault, rate: dict[str, str]) -> Answer:

@@ -1,0 +1,342 @@
+"""One contract, two providers: the mock keeps what Resend would, and Resend's own SDK agrees.
+
+The same cases run on the mock and on our client of Resend against the fake; the SDK, which is not
+shipped, tells what a request to Resend looks like.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from kyora import config, email
+from kyora.config import Settings
+from kyora.email import Message, Refusal, mock
+from kyora.email import resend as client
+from kyora.errors import ConfigError
+from tests.fake_resend import API_KEY, FakeResend, Fault
+from tests.integration.support import books, post
+from tests.scripted import Answer, in_turn, scripted
+
+MESSAGE = Message(
+    recipient="dana@example.com",
+    sender='"Kyora كيورا" <hello@kyora.example>',
+    subject='مرحبا 🎉, it\'s "you"',
+    html="<p>مرحبا &amp; welcome</p>",
+    text="مرحبا & welcome",
+    reply_to="support@kyora.example",
+    tags={"message_id": "eml_1", "template": "welcome", "locale": "ar", "env": "test"},
+)
+
+
+@dataclass
+class Box:
+    """A provider and the mailbox behind it."""
+
+    provider: email.Provider
+    kept: Callable[[], list[tuple[str, str]]]  # (id, key)
+    a_day_passes: Callable[[], object]
+    fail: Callable[..., object]
+
+
+@pytest.fixture(params=["mock", "resend"])
+def box(
+    request: pytest.FixtureRequest, resend: FakeResend, environment: pytest.MonkeyPatch
+) -> Iterator[Box]:
+    environment.setenv("EMAIL_PROVIDER", request.param)
+    config.forget()
+    if request.param == "mock":
+        yield Box(
+            email.provider(),
+            lambda: [
+                (row["id"], row["idempotency_key"])
+                for row in books.rows("SELECT * FROM mock_mailbox ORDER BY created_at, id")
+            ],
+            lambda: books.run(
+                "UPDATE mock_mailbox SET created_at = created_at - interval '24 hours'"
+            ),
+            mock.fail,
+        )
+        return
+    client._paused_until.clear()
+    days = [0.0]
+    resend.clock = lambda: time.time() + days[0]
+
+    def fail(
+        status: int, name: str = "", *, retry_after: float | None = None, accepted: bool = False
+    ) -> None:
+        left = [Fault(status, name, accepted, retry_after=str(retry_after or ""))]
+        resend.faults = lambda key, nth: left.pop() if left else None
+
+    yield Box(
+        email.provider(),
+        lambda: [(delivery.id, delivery.key) for delivery in resend.deliveries],
+        lambda: days.__setitem__(0, days[0] + 86_400),
+        fail,
+    )
+
+
+def test_a_message_is_kept_under_its_key(box: Box) -> None:
+    first = box.provider.send(MESSAGE, "key-1")
+    again = box.provider.send(MESSAGE, "key-1")
+    other = box.provider.send(MESSAGE, "key-2")
+    assert first == again != other
+    assert box.kept() == [(first.id, "key-1"), (other.id, "key-2")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"subject": "Another"}, {"html": "<p>x</p>"}, {"recipient": "eve@example.com"}, {"tags": {}}],
+)
+def test_a_key_stands_for_one_message(box: Box, change: dict[str, object]) -> None:
+    box.provider.send(MESSAGE, "key-1")
+    with pytest.raises(Refusal) as refused:
+        box.provider.send(replace(MESSAGE, **change), "key-1")  # type: ignore[arg-type]
+    assert (refused.value.status, refused.value.name) == (409, "invalid_idempotent_request")
+    assert len(box.kept()) == 1
+
+
+def test_a_key_is_forgotten_after_a_day(box: Box) -> None:
+    first = box.provider.send(MESSAGE, "key-1")
+    box.a_day_passes()
+    second = box.provider.send(MESSAGE, "key-1")
+    assert first != second
+    assert len(box.kept()) == 2
+    assert box.provider.send(MESSAGE, "key-1") == second
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "status", "name"),
+    [
+        ({}, "", 400, "invalid_idempotency_key"),
+        ({}, "k" * 257, 400, "invalid_idempotency_key"),
+        ({}, "clé", 400, "invalid_idempotency_key"),
+        ({"recipient": ""}, "k", 422, "missing_required_field"),
+        ({"subject": ""}, "k", 422, "missing_required_field"),
+        ({"subject": "a\r\nBcc: eve@example.com"}, "k", 422, "validation_error"),
+        ({"sender": "Kyora\n <a@b.example>"}, "k", 422, "validation_error"),
+        ({"tags": {"a b": "c"}}, "k", 422, "validation_error"),
+    ],
+)
+def test_what_resend_would_refuse_is_refused(
+    box: Box, change: dict[str, object], key: str, status: int, name: str
+) -> None:
+    with pytest.raises(Refusal) as refused:
+        box.provider.send(replace(MESSAGE, **change), key)  # type: ignore[arg-type]
+    assert (refused.value.status, refused.value.name) == (status, name)
+    assert box.kept() == []
+
+
+def test_the_longest_key_is_taken(box: Box) -> None:
+    assert box.provider.send(MESSAGE, "k" * 256)
+
+
+def test_a_failure_can_be_asked_for(box: Box) -> None:
+    box.fail(429, "rate_limit_exceeded", retry_after=7)
+    with pytest.raises(Refusal) as refused:
+        box.provider.send(MESSAGE, "key-1")
+    assert (refused.value.status, refused.value.name) == (429, "rate_limit_exceeded")
+    assert refused.value.retry_after == 7
+    assert box.kept() == []
+    assert box.provider.send(MESSAGE, "key-1")
+
+
+def test_a_failure_may_hide_a_success(box: Box) -> None:
+    box.fail(500, "application_error", accepted=True)
+    with pytest.raises(Refusal):
+        box.provider.send(MESSAGE, "key-1")
+    ((kept, _),) = box.kept()
+    assert box.provider.send(MESSAGE, "key-1").id == kept
+    assert len(box.kept()) == 1
+
+
+# ---- the mock
+
+
+def test_the_mock_logs_one_masked_line(database: str, mail_logs: io.StringIO) -> None:
+    mock.Mock(Settings("test", "INFO")).send(MESSAGE, "key-1")
+    (line,) = [json.loads(line) for line in mail_logs.getvalue().splitlines()]
+    assert line["to"] == "d***@e***.com"
+    assert "welcome" in line["template"]
+    assert MESSAGE.text not in str(line)
+    (row,) = books.rows("SELECT * FROM mock_mailbox")
+    assert (row["html"], row["text"], row["subject"]) == (
+        MESSAGE.html,
+        MESSAGE.text,
+        MESSAGE.subject,
+    )
+    assert (row["recipient"], row["sender"]) == (MESSAGE.recipient, MESSAGE.sender)
+
+
+def test_the_mock_is_refused_in_production(environment: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="mock"):
+        mock.Mock(Settings("prod", "INFO"))
+    environment.setenv("STAGE", "prod")
+    environment.setenv("EMAIL_PROVIDER", "mock")
+    config.forget()
+    with pytest.raises(ConfigError) as refused:
+        email.provider()
+    assert "EMAIL_PROVIDER=mock is refused in prod" in refused.value.faults
+
+
+# ---- our client
+
+
+@pytest.fixture(autouse=True)
+def connections() -> Iterator[None]:
+    client._paused_until.clear()
+    yield
+    while client._connections:
+        client._connections.popitem()[1].close()
+
+
+def provider(url: str) -> client.Resend:
+    return client.Resend(Settings("test", "INFO", email_base_url=url, email_api_key=API_KEY))
+
+
+def test_the_sdk_makes_the_same_request(resend: FakeResend) -> None:
+    import resend as sdk
+
+    ours = provider(resend.url).send(MESSAGE, "key-1")
+    sdk.api_key, sdk.api_url = API_KEY, resend.url
+    params: sdk.Emails.SendParams = {
+        "from": MESSAGE.sender,
+        "to": [MESSAGE.recipient],
+        "subject": MESSAGE.subject,
+        "html": MESSAGE.html,
+        "text": MESSAGE.text,
+        "reply_to": MESSAGE.reply_to,
+        "tags": [{"name": name, "value": value} for name, value in MESSAGE.tags.items()],
+    }
+    theirs = sdk.Emails.send(params, {"idempotency_key": "key-1"})
+    assert theirs["id"] == ours.id, "the fake takes both for the same message"
+    mine, its = resend.server.requests
+    assert (mine.method, mine.path) == (its.method, its.path)
+    assert json.loads(mine.body) == json.loads(its.body)
+    for name in ("authorization", "content-type", "idempotency-key"):
+        assert mine.headers[name].partition(";")[0] == its.headers[name].partition(";")[0]
+    assert "user-agent" in mine.headers
+
+
+def test_the_base_url_is_honoured() -> None:
+    with scripted(in_turn(Answer(body=b'{"id": "there"}'))) as server:
+        assert provider(f"{server.url}/proxy/resend").send(MESSAGE, "k").id == "there"
+        assert server.requests[0].path == "/proxy/resend/emails"
+
+
+def test_a_connection_that_went_stale_is_replaced() -> None:
+    # The server hangs up after each answer without having said so.
+    with scripted(in_turn(Answer(body=b'{"id": "x"}', close=True))) as server:
+        sending = provider(server.url)
+        for _ in range(3):
+            sending.send(MESSAGE, "k")
+            time.sleep(0.02)
+        assert server.connections == 3
+        assert len(server.requests) == 3
+
+
+def test_a_server_that_ends_the_connection_is_believed() -> None:
+    answer = Answer(body=b'{"id": "x"}', headers={"Connection": "close"}, close=True)
+    with scripted(in_turn(answer)) as server:
+        provider(server.url).send(MESSAGE, "k")
+        assert client._connections == {}
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_READ", 0.2)
+    with scripted(in_turn(Answer(delay=1.0))) as server:
+        sending = provider(server.url)
+        started = time.monotonic()
+        with pytest.raises(Refusal) as refused:
+            sending.send(MESSAGE, "k")
+        assert time.monotonic() - started < 0.9
+        assert (refused.value.status, refused.value.name) == (0, "no_answer")
+        assert len(server.requests) == 1, "what timed out may have been taken: SQS asks again"
+
+
+def test_nobody_at_the_address_is_no_answer() -> None:
+    for url in ("http://127.0.0.1:9", "http://nowhere.invalid"):
+        with pytest.raises(Refusal) as refused:
+            provider(url).send(MESSAGE, "k")
+        assert refused.value.name == "no_answer"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(body=b"{}"),
+        Answer(body=b"null"),
+        Answer(body=b""),
+        Answer(body=b"<html>"),
+        Answer(body=b'{"id": ""}'),
+        Answer(body=b'{"id": 7}'),
+        Answer(body=b"\xff\xfe"),
+        Answer(202, b'{"status": "queued"}'),
+        Answer(204, b""),
+    ],
+)
+def test_a_success_without_an_id_is_no_success(answer: Answer) -> None:
+    with scripted(in_turn(answer)) as server:
+        with pytest.raises(Refusal) as refused:
+            provider(server.url).send(MESSAGE, "k")
+        assert (refused.value.status, refused.value.name) == (0, "no_id")
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("5", 5.0),
+        ("0.25", 0.25),
+        ("-3", 0.0),
+        ("nan", None),
+        ("inf", 86_400.0),
+        ("soon", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 86_400.0),
+    ],
+)
+def test_retry_after_is_read_as_http_allows(header: str, seconds: float | None) -> None:
+    with scripted(in_turn(Answer(429, b"{}", {"Retry-After": header}))) as server:
+        with pytest.raises(Refusal) as refused:
+            provider(server.url).send(MESSAGE, "k")
+        assert refused.value.retry_after == seconds
+
+
+def test_a_refusal_in_other_words_is_still_one() -> None:
+    body = json.dumps({"name": "drop table; --", "message": "x" * 5000}).encode()
+    with scripted(in_turn(Answer(422, body))) as server:
+        with pytest.raises(Refusal) as refused:
+            provider(server.url).send(MESSAGE, "k")
+        assert (refused.value.status, refused.value.name) == (422, "")
+        assert len(refused.value.message) == 300
+
+
+def test_the_key_of_the_api_is_in_no_error() -> None:
+    with pytest.raises(Refusal) as refused:
+        provider("http://127.0.0.1:9").send(MESSAGE, "k")
+    assert API_KEY not in repr(refused.value.__dict__) + str(refused.value)
+
+
+def test_nothing_that_is_not_needed_is_imported() -> None:
+    """Neither the SDK nor requests, and Jinja not for a webhook."""
+    code = (
+        "import sys; from tests.unit.functions import function; function({!r});"
+        "print(*(sys.modules.keys() & {{'resend', 'requests', 'urllib3', 'boto3', 'httpx',"
+        " 'jinja2', 'kyora.email.resend'}}))"
+    )
+    for name in ("send_email", "resend_webhook", "request_upload"):
+        run = subprocess.run(
+            [sys.executable, "-c", code.format(name)],
+            capture_output=True,
+            text=True,
+            cwd=post.ROOT,
+            env=os.environ | {"PYTHONPATH": f"{post.ROOT}:{post.ROOT / 'layers' / 'kyora'}"},
+            check=True,
+        )
+        assert run.stdout.split() == [], name
