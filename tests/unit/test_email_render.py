@@ -3,6 +3,7 @@
 The numbers in the tests' names are those of the checklist in research/uploads-email.md B4.
 """
 
+import ast
 import functools
 import html
 import os
@@ -363,7 +364,7 @@ def test_19_each_attack_in_each_field_is_only_words(
         "https://app.kyora.example/<b>",
         " https://app.kyora.example/",
         "https://[::1/",
-        "https://app.kyora.example/" + "x" * 2048,
+        "https://app.kyora.example/" + "x" * 8192,
     ],
 )
 def test_19_a_bad_link_is_refused_and_not_repeated(locale: str, field: str, link: str) -> None:
@@ -586,7 +587,8 @@ def test_a_model_is_data_too() -> None:
 @pytest.mark.parametrize(
     ("amount", "currency", "shown"),
     [(2900, "usd", "29.00 USD"), (5, "EUR", "0.05 EUR"), (1234567, "USD", "12,345.67 USD"),
-     (1500, "JPY", "1,500 JPY"), (1500, "KWD", "1.500 KWD"), (0, "USD", "0.00 USD")],
+     (1500, "JPY", "1,500 JPY"), (1500, "KWD", "1.500 KWD"), (1500, "UGX", "15.00 UGX"),
+     (0, "USD", "0.00 USD")],
 )  # fmt: skip
 def test_money_is_written_in_its_own_digits(amount: int, currency: str, shown: str) -> None:
     data = {"name": "D", "retryLink": "https://app.kyora.example/billing", "amount": amount,
@@ -650,6 +652,27 @@ def test_every_word_of_the_arabic_mails_is_arabic() -> None:
         words = set(re.findall(r"[A-Za-z]{2,}", re.sub(r"\S+(://|@|_)\S+|eml_\w+", "", made.text)))
         assert words <= {"Kyora", "USD"}, template
         assert any(unicodedata.bidirectional(c) == "AL" for c in made.subject)
+
+
+def test_what_mails_say_stands_in_templates_only() -> None:
+    root = Path(__file__).resolve().parents[2]
+    for folder in (root / "functions", root / "layers" / "kyora" / "kyora"):
+        for file in folder.rglob("*.py"):
+            tree = ast.parse(file.read_text())
+            texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+            for text in (t for t in texts if isinstance(t, str)):
+                assert not re.search(r"<(html|body|table|td|p|div|a|h1|br)\b[^>]*>", text), file
+                assert not re.search("[\u0621-\u064a]", text), file
+            for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+                if ast.unparse(call.func).rpartition(".")[2] == "Message":
+                    given = {k.arg: ast.unparse(k.value) for k in call.keywords}
+                    parts = [given[name] for name in ("subject", "html", "text")]
+                    assert parts == ["written.subject", "written.html", "written.text"], file
+
+
+def test_a_long_token_is_no_fault() -> None:
+    data = {"name": "D", "resetLink": "https://app.kyora.example/r?token=" + "x" * 4096}
+    assert data["resetLink"] in render("forgot_password", "ar", data, settings=SETTINGS).text
 
 
 def test_declarations_are_read_as_written() -> None:

@@ -12,6 +12,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     StrictInt,
     StringConstraints,
     ValidationInfo,
@@ -122,7 +123,7 @@ class PaymentFailed(Data):
 
     name: Person
     retry_link: InvoiceLink
-    amount: StrictInt | None = None  # minor units
+    amount: Annotated[StrictInt, Field(ge=0)] | None = None  # minor units
     currency: Currency | None = None
     next_attempt_at: Moment | None = None
 

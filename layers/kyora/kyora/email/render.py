@@ -25,10 +25,11 @@ TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 DIRECTIONS = {"en": "ltr", "ar": "rtl"}
 
 _SUBJECT_LENGTH = 78  # what clients show of a subject, and a header's line before it is folded
-# Currencies whose minor unit is not a hundredth (ISO 4217).
+# Currencies whose minor unit is not a hundredth, as Stripe counts them: ISK and UGX have none in
+# ISO 4217, and are hundredths there.
 _DIGITS = dict.fromkeys(
-    ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "UGX", "VND", "VUV",
-     "XAF", "XOF", "XPF"], 0,
+    ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF",
+     "XOF", "XPF"], 0,
 ) | dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3)  # fmt: skip
 
 

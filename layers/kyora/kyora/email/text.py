@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from markupsafe import Markup, escape
 
 LIMIT = 80  # characters of a name that are shown
+_LONGEST_LINK = 8192  # an event's token may have 4096 characters
 
 # What has no shape of its own, beside the categories below: fillers, and the grapheme joiner.
 _BLANK = dict.fromkeys([0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0])
@@ -84,8 +85,10 @@ class LinkPolicy:
 
     def check(self, value: str, *, also: AbstractSet[str] = frozenset()) -> SafeUrl:
         """Return the link, or raise ValueError; the message never holds the link."""
-        if len(value) > 2048 or not re.fullmatch(r"[!#$%&()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+", value):
-            raise ValueError("must be a link of at most 2048 plain characters")
+        if len(value) > _LONGEST_LINK or not re.fullmatch(
+            r"[!#$%&()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+", value
+        ):
+            raise ValueError(f"must be a link of at most {_LONGEST_LINK} plain characters")
         try:
             url = urlsplit(value)
             port = url.port
