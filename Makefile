@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails openapi clean
+.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -8,7 +8,7 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: ## install what is needed (done by every other target)
 	@python3 local/bootstrap.py
@@ -17,7 +17,7 @@ run: setup ## start the cloud on this machine: http://127.0.0.1:8000 (PORT=)
 	@$(PYTHON) -m local run
 
 test: setup ## run every test (T="tests/unit -k name" for some)
-	@$(BIN)/pytest $(T)
+	@KYORA_SEEDS=$(or $(KYORA_SEEDS),10) $(BIN)/pytest $(T)
 
 check: setup ## ruff, mypy, cfn-lint and the rules on the template
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -61,6 +61,10 @@ schemas: setup ## write events/schemas from the event models (an event may only 
 
 emails: setup ## show every e-mail in both languages, light and dark, on one page
 	@$(PYTHON) -m local.emails
+
+suppressions: setup ## list the addresses that get no mail: [SHOW=1] [LIFT=address] (ENV=…)
+	@$(PYTHON) -m local suppressions $(if $(SHOW),--show) $(if $(LIFT),--lift $(LIFT)) \
+		$(if $(ENV),--env $(ENV))
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.openapi

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from local import settings
@@ -35,25 +36,14 @@ def main() -> int:
     tail = commands.add_parser("events", help="print the events that flow over the bus")
     for command in (emit, redrive, tail):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    stopped = commands.add_parser("suppressions", help="list the addresses that get no mail")
+    stopped.add_argument("--lift", metavar="ADDRESS", help="let mail go to this one again")
+    stopped.add_argument("--show", action="store_true", help="print whole addresses")
+    stopped.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
     chosen = parser.parse_args()
     try:
-        if chosen.command == "run":
-            port = settings.read_port(os.environ)
-            say(f"Starting Kyora Integrations on http://{settings.HOST}:{port}")
-            from local import stack
-
-            asyncio.run(stack.run(port))
-        elif chosen.command == "build":
-            asyncio.run(_build())
-        elif chosen.command == "migrate":
-            _migrate(chosen.env)
-        elif chosen.command == "logs":
-            _logs(once=chosen.once)
-        elif chosen.command in {"emit", "redrive", "events"}:
-            _bus(chosen)
-        else:
-            _clean()
+        _COMMANDS[chosen.command](chosen)
     except Trouble as trouble:
         complain(str(trouble))
         return 1
@@ -67,6 +57,14 @@ def main() -> int:
         complain(f"stopped by an error that nobody expected: {error!r} (details: {log})")
         return 1
     return 0
+
+
+def _run() -> None:
+    port = settings.read_port(os.environ)
+    say(f"Starting Kyora Integrations on http://{settings.HOST}:{port}")
+    from local import stack
+
+    asyncio.run(stack.run(port))
 
 
 async def _build() -> None:
@@ -157,6 +155,14 @@ def _bus(chosen: argparse.Namespace) -> None:
         bus.tail(where)
 
 
+def _suppressions(chosen: argparse.Namespace) -> None:
+    from local import suppressions
+
+    asked = {"lift": chosen.lift} if chosen.lift else {"show": chosen.show}
+    ask = suppressions.deployed(chosen.env) if chosen.env else suppressions.local(*_running())
+    suppressions.report(ask({"suppressions": asked}), chosen.lift)
+
+
 def _clean() -> None:
     home = settings.ROOT / ".local"
     _, lock = settings.claim_home({"KYORA_LOCAL_DIR": str(home)}, 0)
@@ -169,6 +175,18 @@ def _clean() -> None:
             shutil.rmtree(settings.ROOT / name, ignore_errors=True)
     say("The local stack's data and every built file are gone.")
 
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "run": lambda chosen: _run(),
+    "build": lambda chosen: asyncio.run(_build()),
+    "migrate": lambda chosen: _migrate(chosen.env),
+    "logs": lambda chosen: _logs(once=chosen.once),
+    "emit": _bus,
+    "redrive": _bus,
+    "events": _bus,
+    "suppressions": _suppressions,
+    "clean": lambda chosen: _clean(),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

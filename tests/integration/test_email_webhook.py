@@ -433,3 +433,26 @@ def test_a_lifted_address_starts_anew(hook: None, resend: FakeResend) -> None:
     assert suppressed() == {}, "the three before do not count again"
     receive(request(bounce()))
     assert suppressed() == {"dana@example.com": "bounced"}
+
+
+def test_suppressions_are_listed_masked_and_lifted_by_hand(hook: None) -> None:
+    def ask(**asked: object) -> Any:
+        return function("resend_webhook").handler({"suppressions": asked}, CONTEXT)
+
+    assert ask() == {"suppressions": []}
+    receive(request(bounce()))
+    (row,) = ask()["suppressions"]
+    assert (row["address"], row["reason"], row["until"]) == ("d***@e***.com", "bounced", None)
+    assert ask(show=True)["suppressions"][0]["address"] == "dana@example.com"
+    json.dumps(ask())
+    assert ask(lift="Dana@Example.com") == {"lifted": True}
+    assert ask(lift="dana@example.com") == {"lifted": False}
+    assert ask() == {"suppressions": []}
+
+
+def test_nobody_lifts_a_suppression_through_the_url(hook: None) -> None:
+    receive(request(bounce()))
+    body = json.dumps({"suppressions": {"lift": "dana@example.com"}}).encode()
+    assert receive(request(body)) == (400, "webhook.payload_invalid")
+    assert receive(request(body, keys=(OTHER,)))[0] == 400
+    assert suppressed() == {"dana@example.com": "bounced"}

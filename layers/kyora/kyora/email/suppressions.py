@@ -1,7 +1,9 @@
 """Addresses that get no mail: they bounced for good, complained, or bounce too often."""
 
-from kyora.email.address import key
-from kyora.postgres import Transaction
+from typing import Any
+
+from kyora.email.address import key, mask
+from kyora.postgres import Transaction, transaction
 
 # Whether the suppression `s` holds at this moment.
 ACTIVE = "s.lifted_at IS NULL AND (s.until IS NULL OR s.until > now())"
@@ -47,6 +49,30 @@ def active(tx: Transaction, limit: int = 1000) -> list[dict[str, object]]:
         f" FROM email_suppression s WHERE {ACTIVE} ORDER BY s.created_at DESC LIMIT :limit",
         limit=limit,
     )
+
+
+def by_hand(asked: dict[str, Any]) -> dict[str, Any]:
+    """List what holds, or lift one: `{}`, `{"show": true}` for whole addresses, `{"lift": …}`."""
+    with transaction() as tx:
+        if asked.get("lift"):
+            return {"lifted": lift(tx, str(asked["lift"]))}
+        rows = active(tx)
+    shown = str if asked.get("show") else mask
+    return {
+        "suppressions": [
+            {
+                "address": shown(str(row["recipient_norm"])),
+                "reason": row["reason"],
+                "since": _day(row["created_at"]),
+                "until": _day(row["until"]),
+            }
+            for row in rows
+        ]
+    }
+
+
+def _day(moment: Any) -> str | None:
+    return moment.isoformat(timespec="minutes") if moment else None
 
 
 def _add(
