@@ -42,6 +42,8 @@ def main() -> int:
     stopped.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
     chosen = parser.parse_args()
+    for name in ("NO_PROXY", "no_proxy"):  # everything of ours is on this machine
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
     try:
         _COMMANDS[chosen.command](chosen)
     except Trouble as trouble:
@@ -177,15 +179,15 @@ def _clean() -> None:
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "run": lambda chosen: _run(),
-    "build": lambda chosen: asyncio.run(_build()),
+    "run": lambda _: _run(),
+    "build": lambda _: asyncio.run(_build()),
     "migrate": lambda chosen: _migrate(chosen.env),
     "logs": lambda chosen: _logs(once=chosen.once),
     "emit": _bus,
     "redrive": _bus,
     "events": _bus,
     "suppressions": _suppressions,
-    "clean": lambda chosen: _clean(),
+    "clean": lambda _: _clean(),
 }
 
 if __name__ == "__main__":
