@@ -242,6 +242,7 @@ def _environment() -> dict[str, str]:
     return {
         **{key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ},
         **{k: v for k, v in os.environ.items() if k.startswith(("UV_", "PIP_", "SSL_"))},
+        **{k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")},
         "SAM_CLI_TELEMETRY": "0",
         "AWS_DEFAULT_REGION": emulator.REGION,
     }
