@@ -3,16 +3,17 @@
 Honours Idempotency-Key. Emits nothing: there is no file yet.
 """
 
-from kyora import assets, http
-from kyora.assets.models import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
+from kyora import http
+from kyora.assets import requests
+from kyora.assets.tickets import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
 
 
 def request_upload(call: http.Call, file: UploadRequest) -> UploadTicket:
-    return assets.request_one(call.principal, file, call.header("Idempotency-Key"))
+    return requests.request_one(call.principal, file, call.header("Idempotency-Key"))
 
 
 def request_uploads(call: http.Call, files: UploadsRequest) -> UploadTickets:
-    return assets.request_many(call.principal, files, call.header("Idempotency-Key"))
+    return requests.request_many(call.principal, files, call.header("Idempotency-Key"))
 
 
 ROUTES: http.Routes = {

@@ -13,36 +13,15 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import ValidationError
-
-from kyora import config, idempotency, storage
-from kyora.assets import rules
-from kyora.assets.models import (
-    Asset,
-    RefusedUpload,
-    UploadRequest,
-    UploadsRequest,
-    UploadTicket,
-    UploadTickets,
-)
-from kyora.auth import Principal
+from kyora import storage
+from kyora.assets.models import Asset
 from kyora.bus import outbox
-from kyora.errors import (
-    Conflict,
-    Forbidden,
-    Gone,
-    Invalid,
-    KyoraError,
-    NotFound,
-    TooMany,
-    Unavailable,
-    field_errors,
-)
+from kyora.errors import Conflict, Gone, Invalid, KyoraError, NotFound, Unavailable
 from kyora.ids import new_id
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
@@ -61,8 +40,6 @@ _BATCH = 200
 _PATIENCE = 3  # assets whose objects cannot be deleted before a clean-up leaves it for later
 _ID = re.compile(r"ast_[0-9a-z]{26}")
 
-type RejectReason = Literal["size_mismatch", "checksum_mismatch", "type_mismatch", "bad_content"]
-
 
 class _Facts(NamedTuple):
     """What was read from the bytes themselves."""
@@ -77,90 +54,6 @@ class _Rejected(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-def request_one(who: Principal, file: UploadRequest, idempotency_key: str = "") -> UploadTicket:
-    """Reserve storage for a file and return where to PUT it.
-
-    Raises UnsupportedType, TooLarge, Forbidden `billing.limit_reached`, TooMany and what
-    `idempotency.once` raises.
-    """
-
-    def produce() -> dict[str, Any]:
-        (result,) = _request(tx, who, [file])
-        if isinstance(result, KyoraError):
-            raise result
-        return result.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-    with transaction() as tx:
-        body = file.model_dump(mode="json", by_alias=True)
-        answer = idempotency.once(
-            tx, who.workspace_id, "request_upload", idempotency_key, body, produce
-        )
-    return UploadTicket.model_validate(answer)
-
-
-def request_many(who: Principal, files: UploadsRequest, idempotency_key: str = "") -> UploadTickets:
-    """Do as `request_one` for up to 50 files; a refused one does not stop the others."""
-
-    def produce() -> dict[str, Any]:
-        judged = [_parse(file) for file in files.files]
-        good = [file for file in judged if isinstance(file, UploadRequest)]
-        granted = iter(_request(tx, who, good))
-        results = [next(granted) if isinstance(f, UploadRequest) else f for f in judged]
-        uploads = [
-            RefusedUpload(error=result.document()) if isinstance(result, KyoraError) else result
-            for result in results
-        ]
-        return UploadTickets(uploads=uploads).model_dump(
-            mode="json", by_alias=True, exclude_none=True
-        )
-
-    with transaction() as tx:
-        body = files.model_dump(mode="json", by_alias=True)
-        answer = idempotency.once(
-            tx, who.workspace_id, "request_uploads", idempotency_key, body, produce
-        )
-    return UploadTickets.model_validate(answer)
-
-
-def _parse(file: dict[str, object]) -> UploadRequest | KyoraError:
-    try:
-        return UploadRequest.model_validate(file)
-    except ValidationError as error:
-        return Invalid("Some fields are not valid.", errors=field_errors(error.errors()))
-
-
-def _request(
-    tx: Transaction, who: Principal, files: Sequence[UploadRequest]
-) -> list[UploadTicket | KyoraError]:
-    """Reserve storage for files and return a ticket, or the refusal, for each in its place."""
-    found = config.settings("storage")
-    results: list[UploadTicket | KyoraError | None] = [None] * len(files)
-    accepted: dict[int, rules.Accepted] = {}
-    for index, file in enumerate(files):
-        try:
-            accepted[index] = rules.accept(
-                file.filename,
-                file.content_type,
-                file.size,
-                allowed=found.allowed,
-                max_bytes=found.max_bytes,
-            )
-        except KyoraError as refusal:
-            results[index] = refusal
-    granted = []
-    usage = _lock_usage(tx, who.workspace_id) if accepted else {}
-    for index in accepted:
-        results[index] = _reserve(usage, files[index].size)
-        if results[index] is None:
-            granted.append(index)
-    if granted:
-        rows = _insert(tx, who, [(files[i], accepted[i]) for i in granted])
-        store = storage.provider()
-        for index, row in zip(granted, rows, strict=True):
-            results[index] = _ticket(store, row)
-    return [result for result in results if result is not None]
 
 
 def confirm(workspace_id: str, asset_id: str) -> Asset:
@@ -266,102 +159,17 @@ def sweep() -> dict[str, int]:
     return {"expired": int(str(row["expired"])) if row else 0, "cleaned": _clean(left)}
 
 
-def _lock_usage(tx: Transaction, workspace_id: str) -> dict[str, int]:
-    """Lock the workspace's ledger, so that what is decided from it stays true to the commit."""
-    tx.run(
-        "INSERT INTO storage_usage (workspace_id) VALUES (:workspace_id) ON CONFLICT DO NOTHING",
-        workspace_id=workspace_id,
-    )
-    row = tx.row(
-        "SELECT limit_bytes, used_bytes, reserved_bytes FROM storage_usage"
-        " WHERE workspace_id = :workspace_id FOR UPDATE",
-        workspace_id=workspace_id,
-    )
-    waiting = tx.row(
-        "SELECT count(*) AS waiting FROM asset"
-        " WHERE workspace_id = :workspace_id AND status IN ('pending', 'verifying')",
-        workspace_id=workspace_id,
-    )
-    return {name: int(str(value)) for name, value in {**(row or {}), **(waiting or {})}.items()}
-
-
-def _reserve(usage: dict[str, int], size: int) -> KyoraError | None:
-    """Take `size` bytes from what is left of the ledger, or return why not."""
-    if usage["waiting"] >= MAX_OPEN:
-        return TooMany(
-            "Confirm or delete earlier uploads first.",
-            code="asset.too_many_pending",
-            retry_after=60,
-        )
-    taken, limit = usage["used_bytes"] + usage["reserved_bytes"], usage["limit_bytes"]
-    if limit >= 0 and taken + size > limit:
-        return Forbidden(
-            "The workspace has no storage left for this file.",
-            code="billing.limit_reached",
-            limit="maxStorageBytes",
-            allowed=limit,
-            used=taken,
-        )
-    usage["reserved_bytes"] += size
-    usage["waiting"] += 1
-    return None
-
-
-def _insert(
-    tx: Transaction, who: Principal, files: Sequence[tuple[UploadRequest, rules.Accepted]]
-) -> list[dict[str, object]]:
-    """Insert the assets and their reservation in one statement; return the rows in order."""
-    ids = [new_id("ast") for _ in files]
-    rows = tx.rows(
-        "WITH reserved AS (UPDATE storage_usage SET reserved_bytes = reserved_bytes + :total"
-        "   WHERE workspace_id = :workspace_id)"
-        " INSERT INTO asset (id, workspace_id, created_by, purpose, filename, content_type, size,"
-        "   declared_sha256, url_expires_at, confirm_deadline)"
-        " SELECT f.id, :workspace_id, :user_id, f.purpose, f.filename, f.content_type, f.size,"
-        "   f.sha256, now() + :url * interval '1 second', now() + :confirm * interval '1 second'"
-        " FROM unnest(CAST(:ids AS text[]), CAST(:purposes AS text[]), CAST(:names AS text[]),"
-        "   CAST(:media AS text[]), CAST(:sizes AS bigint[]), CAST(:digests AS text[]))"
-        "   AS f (id, purpose, filename, content_type, size, sha256)"
-        " RETURNING *",
-        workspace_id=who.workspace_id,
-        user_id=who.user_id,
-        total=sum(file.size for file, _ in files),
-        url=URL_SECONDS,
-        confirm=CONFIRM_SECONDS,
-        ids=ids,
-        purposes=[file.purpose for file, _ in files],
-        names=[accepted.filename for _, accepted in files],
-        media=[accepted.content_type for _, accepted in files],
-        sizes=[file.size for file, _ in files],
-        digests=[file.sha256 for file, _ in files],
-    )
-    by_id = {row["id"]: row for row in rows}
-    return [by_id[asset_id] for asset_id in ids]
-
-
-def _ticket(store: Storage, row: Mapping[str, Any]) -> UploadTicket:
-    upload = store.presign_put(
-        _incoming(row), row["content_type"], row["size"], row["declared_sha256"], URL_SECONDS
-    )
-    return UploadTicket(
-        asset_id=row["id"],
-        upload_url=upload.url,
-        headers=upload.headers,
-        expires_at=row["url_expires_at"],
-    )
-
-
 def _verify(row: Mapping[str, Any]) -> Asset:
     """Verify what a claim holds and end the claim, one way or the other."""
     store = storage.provider()
     target = _attempt(row, row["lease_token"])
     try:
-        found = store.stat(_incoming(row))
+        found = store.stat(incoming_key(row))
         if found is None:
-            raise Changed(_incoming(row))
+            raise Changed(incoming_key(row))
         if found.size != row["size"]:
             raise _Rejected("size_mismatch")
-        store.copy(_incoming(row), target, found.etag, row["content_type"])
+        store.copy(incoming_key(row), target, found.etag, row["content_type"])
         facts = _inspect(store, target, row)
     except _Rejected as rejection:
         return _end(row, None, rejection.reason)
@@ -547,7 +355,7 @@ def _clean(rows: Iterable[Mapping[str, Any]]) -> int:
         if failures == _PATIENCE:
             break
         keep = row["final_attempt"] if row["status"] == "ready" else None
-        keys = [_incoming(row)] + [_attempt(row, t) for t in row["attempts"] if t != keep]
+        keys = [incoming_key(row)] + [_attempt(row, t) for t in row["attempts"] if t != keep]
         try:
             store.delete(keys)
         except Unavailable:
@@ -581,7 +389,8 @@ def _past_deadline(row: Mapping[str, Any]) -> bool:
     return bool(row["confirm_deadline"] < datetime.now(UTC))
 
 
-def _incoming(row: Mapping[str, Any]) -> str:
+def incoming_key(row: Mapping[str, Any]) -> str:
+    """Return the only key that a client's URL can write."""
     return f"incoming/{row['workspace_id']}/{row['id']}"
 
 
