@@ -180,6 +180,8 @@ def test_a_bus_that_fails_does_not_fail_the_request_and_the_event_stays(
 ) -> None:
     bus.answer = FAULTS[fault]
     emit(2)
+    if fault != "a refusal":  # which is asked about each entry
+        assert len(bus.server.requests) == 1  # the outbox tries again, the request does not wait
     for row in rows():
         assert row["published_at"] is None
         assert row["last_error"]
@@ -419,6 +421,22 @@ def test_the_relay_stops_before_its_time_is_up(bus: Bus) -> None:
     waiting(60)
     left = iter([60_000, 30_000, 10_001, 9_999])
     assert relay(lambda: next(left))["tried"] == 30
+
+
+def test_the_relay_forgets_what_was_published_a_week_ago(bus: Bus) -> None:
+    old, young, unpublished = emit(3)
+    with postgres.transaction() as tx:
+        tx.run("UPDATE outbox SET published_at = now() - interval '8 days' WHERE id = :id", id=old)
+        tx.run(
+            "UPDATE outbox SET published_at = now() - interval '6 days' WHERE id = :id", id=young
+        )
+        tx.run(
+            "UPDATE outbox SET published_at = NULL, created_at = now() - interval '9 days',"
+            " next_attempt_at = now() + interval '1 hour' WHERE id = :id",
+            id=unpublished,
+        )
+    relay()
+    assert [row["id"] for row in rows()] == sorted([young, unpublished])
 
 
 def test_the_relay_has_nothing_to_do(bus: Bus) -> None:

@@ -516,6 +516,8 @@ def test_development_connects_in_the_clear_unless_told_otherwise(
     root = str(authority.file)
     url = cluster.url_at(secure, "localhost", sslmode="verify-full", sslrootcert=root)
     assert asks(url, development=True) == 42
+    with pytest.raises(module._LOST):  # nor does it take up TLS that it does not verify
+        asks(cluster.url_at(secure, "localhost", sslmode="disable"), development=True)
 
 
 def test_a_server_that_cannot_be_verified_is_unavailable_and_gets_no_password(
