@@ -101,7 +101,10 @@ async def _first_death(children: list[Child]) -> Child:
 @asynccontextmanager
 async def _serving(front: Front) -> AsyncIterator[None]:
     """Listen on the one address from the start: until the stack is up it answers 503."""
-    runner = web.AppRunner(application(front), access_log=None, shutdown_timeout=2)
+    # auto_decompress: a body is passed on as it was sent; signed lengths speak of those bytes.
+    runner = web.AppRunner(
+        application(front), access_log=None, shutdown_timeout=2, auto_decompress=False
+    )
     await runner.setup()
     try:
         try:

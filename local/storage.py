@@ -44,6 +44,8 @@ def mount(app: web.Application, stack: Settings) -> None:
             )
         except KyoraError as error:
             return _problem(request, error)
+        except (ConnectionError, TimeoutError, web.RequestPayloadError):
+            return web.Response(status=400)  # the client went away in the middle of its body
         return web.Response(status=200)
 
     async def get(request: web.Request) -> web.StreamResponse:
