@@ -133,8 +133,19 @@ def test_bytes_that_were_not_announced_are_found_at_confirm(store: Store) -> Non
 
 
 @every_store
-def test_a_weak_store_that_took_other_bytes_than_signed_is_seen_through(store: Store) -> None:
+def test_a_weak_store_that_took_other_bytes_than_signed_is_seen_through(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """22, 23 where a store checks neither length nor checksum: as if it had let them pass."""
+    copied: list[str] = []
+    provider = type(storage.provider())
+    real: Any = provider.copy
+
+    def copy(self: object, source: str, *args: Any) -> None:
+        copied.append(source)
+        real(self, source, *args)
+
+    monkeypatch.setattr(provider, "copy", copy)
     for data, reason in (
         (PNG.data + b"x", "size_mismatch"),
         (PNG.data[:-1], "size_mismatch"),
@@ -144,6 +155,7 @@ def test_a_weak_store_that_took_other_bytes_than_signed_is_seen_through(store: S
         store.write(f"incoming/ws_demo/{ticket['assetId']}", data)
         refused = api.confirm(ticket["assetId"])
         assert (refused.status, refused.body["reason"]) == (422, reason)
+        assert bool(copied) == (reason != "size_mismatch"), "a size is seen before the copy"
         assert store.list() == []
     assert books.usage() == (0, 0)
 

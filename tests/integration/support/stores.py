@@ -163,7 +163,7 @@ def folder(secret: str) -> Iterator[Folder]:
 async def _numbered(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    request._state["id"] = "front-00000001"  # what the front server does, without its warning
+    request[front.REQUEST_ID] = "front-00000001"
     return await handler(request)
 
 
