@@ -1,6 +1,7 @@
 """Every minute: publish the events that were not published right after their commit.
 
-Emits whatever waits in the outbox; reports the age of the oldest event still waiting.
+Emits whatever waits in the outbox, forgets what was published a week ago, and reports the age
+of the oldest event still waiting.
 """
 
 from typing import Any
@@ -19,6 +20,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, float]:
         tried += count
         if not count:
             break
+    outbox.forget()
     age = outbox.oldest_age()
     # The alarm on the outbox's age reads this line (OutboxAge in template.yaml).
     logger().info("outbox relayed", tried=tried, oldest_seconds=round(age, 1))
