@@ -39,6 +39,7 @@ invoke: build ## run a built function under the real Lambda runtime: F=confirm_u
 
 bench: build ## cold and warm times of every function next to a bare one
 	@$(PYTHON) -m bench
+	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.email
 
 migrate: setup ## apply the database migrations (ENV=… on a deployed stack)
 	@$(PYTHON) -m local migrate $(if $(ENV),--env $(ENV))

@@ -1,6 +1,15 @@
-"""Resend's REST API over one kept connection.
+"""Resend's REST API over one kept connection, instead of Resend's SDK.
 
-MEASUREMENTS
+Measured beside each other (bench/email.py; two shared cores, so read the ratios):
+
+            import     a send    connections for 100 messages
+    SDK     240 ms     1.5 ms    100
+    this     57 ms     0.6 ms    1
+
+The SDK brings `requests`, which a function would load for one POST, and its 100 connections are
+100 TLS handshakes with the real API. It waits 30 s where we wait 5 to connect and 15 for an
+answer, reports a lost connection as an answer of status 500, and raises no error of its own for a
+`null`. What it knows and we have to get right is the request; a test compares ours with its.
 """
 
 import json
