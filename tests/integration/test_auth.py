@@ -211,9 +211,9 @@ GARBAGE = {
 
 @pytest.mark.parametrize("name", GARBAGE)
 def test_what_is_no_token_of_ours_is_refused_and_nothing_else(name: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert refusal_of(GARBAGE[name]) == "auth.token_invalid"
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

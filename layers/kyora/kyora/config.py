@@ -291,8 +291,12 @@ _cached: dict[tuple[Section, ...], tuple[float, Settings]] = {}
 
 
 def settings(*sections: Section) -> Settings:
-    """Return the settings of this process, at most five minutes old."""
-    kept = _cached.get(sections)
+    """Return the settings of this process, at most five minutes old.
+
+    What was read for more sections serves as well: no secret is fetched twice.
+    """
+    wider = [kept for names, kept in _cached.items() if set(sections) <= set(names)]
+    kept = max(wider, key=lambda found: found[0], default=None)
     if kept and time.monotonic() - kept[0] < _MAX_AGE:
         return kept[1]
     try:
