@@ -191,6 +191,17 @@ def test_the_tail_shows_what_flows_and_no_secret_of_it(stack: Stack, tail: Path)
     assert all(event_id in shown for event_id in ids)
     assert not re.search(r"rst_sample|delivered@|https?:", shown), shown
 
+    query(
+        stack,
+        "insert into outbox (id, source, detail_type, detail, created_at, next_attempt_at,"
+        " attempts, last_error) values ('evt_stuck', 'kyora.assets', 'AssetReady', '{}',"
+        " now() - interval '1 minute', now() + interval '1 hour', 4, 'service.unavailable')"
+        " returning id",
+    )
+    wait(lambda: "evt_stuck waits: 4 attempts service.unavailable" in tail.read_text(), 15)
+    query(stack, "delete from outbox where id = 'evt_stuck' returning id")
+    assert "evt_stuck waits: 4 attempts service.unavailable" in tail.read_text()
+
 
 def test_the_archive_keeps_what_holds_no_token_and_a_replay_sends_nothing(stack: Stack) -> None:
     events = client(stack, "events")
