@@ -115,7 +115,7 @@ def show(stack: Settings, values: dict[str, str], seconds: float) -> None:
     """Print the addresses, the token and the three commands."""
     server = "DATABASE_URL" if not stack.own_postgres else "PostgreSQL 18"
     say(f"\nKyora Integrations is up at {stack.url} after {seconds:.0f} s\n")
-    say(f"  console   {stack.url}/")
+    say(f"  console   {stack.url}/   what is mailed at {stack.url}/mailbox")
     say(f"  API       {stack.url}/v1/health   described at {stack.url}/docs")
     say(f"  database  {server}, address in {stack.home / 'env'}")
     say(f"  AWS       {values['AWS_ENDPOINT_URL']}   (keys test / test)")
