@@ -116,19 +116,23 @@ def delete(workspace_id: str, asset_id: str) -> None:
 def confirm_from_event(key: str) -> bool:
     """Confirm the asset whose object was created at `key`; False when it should be tried later.
 
-    The safety net for a client that never came back. An object nobody waits for is done with.
+    The safety net for a client that never came back, and for one that came back too often: what
+    is written after the end of its asset is deleted, since no ledger counts it.
     """
     prefix, _, rest = key.partition("/")
     workspace_id, _, asset_id = rest.partition("/")
-    if prefix != "incoming" or not workspace_id or not asset_id:
+    if prefix != "incoming" or not workspace_id or not _ID.fullmatch(asset_id):
         return True
     try:
-        return confirm(workspace_id, asset_id).status == "ready"
+        if confirm(workspace_id, asset_id).status != "ready":
+            return False
     except (Unavailable, Conflict):  # Conflict: another worker has just given its claim back
         return False
     except KyoraError as refusal:
         logger().info("upload not confirmed", asset_id=asset_id, reason=refusal.code)
-        return True
+    with suppress(KyoraError):  # the bucket's lifecycle rule finds it as well, in a day
+        storage.provider().delete([key])
+    return True
 
 
 def sweep() -> dict[str, int]:
