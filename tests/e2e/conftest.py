@@ -222,7 +222,7 @@ def checkout() -> Iterator[Path]:
         if (ROOT / ".local" / name).exists():
             (copy / ".local" / name).symlink_to(ROOT / ".local" / name)
     yield copy
-    shutil.rmtree(copy, ignore_errors=True)
+    subprocess.run(["rm", "-rf", copy], check=True)
 
 
 @pytest.fixture(scope="session")
