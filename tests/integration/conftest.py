@@ -54,12 +54,6 @@ def running_stores() -> Iterator[Callable[[str], Store]]:
             connection.close()
 
 
-@pytest.fixture
-def replayed() -> set[str]:
-    """Keys below incoming/ that the test has written after their asset had ended."""
-    return set()
-
-
 @pytest.fixture(scope="session")
 def uploads_database(server: PostgresServer, template: str) -> str:
     """One database for all tests of uploads: emptying it is ten times faster than making one."""
@@ -83,7 +77,6 @@ def store(
     uploads: str,
     environment: pytest.MonkeyPatch,
     logs: io.StringIO,
-    replayed: set[str],
 ) -> Iterator[Store]:
     """An empty store; the `local` one unless a test asks for each.
 
@@ -99,8 +92,8 @@ def store(
     yield found
     books.recount()
     books.balance()
-    books.inspect(found, replayed=frozenset(replayed))
-    books.close_the_day(found, replayed=frozenset(replayed))
+    books.inspect(found)
+    books.close_the_day(found)
     found.empty()
 
 

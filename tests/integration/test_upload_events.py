@@ -113,6 +113,20 @@ def test_an_event_after_the_deadline_changes_nothing(store: Store) -> None:
     assert api.deliver(_key(asset_id)) == []
     assert books.status(asset_id) == "pending"
     assert api.get(asset_id).body["status"] == "expired"
+    assert store.list() == []
+
+
+def test_an_event_deletes_nothing_but_its_own_object(store: Store) -> None:
+    """The key is believed only as far as it looks like one that an upload URL can write."""
+    asset_id = api.upload(PNG)
+    api.confirm(asset_id)
+    (final,) = store.list()
+    bystander = "incoming/ws_demo/not_an_asset"
+    store.write(bystander, b"x")
+    for key in (final, bystander, f"/{final}", f"incoming/../{final}", f"incoming/{final}"):
+        assert api.deliver(key) == [], key
+    assert store.list() == sorted([final, bystander])
+    store.remove(bystander)
 
 
 POISON = {

@@ -137,11 +137,11 @@ def balance() -> None:
     assert found == expected, f"outbox {found} is not {expected}"
 
 
-def inspect(store: Store, *, replayed: frozenset[str]) -> None:
+def inspect(store: Store, *, replayed: frozenset[str] = frozenset()) -> None:
     """Assert that every object has an asset that may own it and ready ones have their bytes.
 
-    `replayed`: keys below incoming/ that a test has written again after its asset had ended;
-    the bucket's lifecycle rule is what removes those.
+    `replayed`: keys below incoming/ that a test has written again after its asset had ended,
+    and whose event has not come yet.
     """
     keys = set(store.list())
     allowed: set[str] = set()
@@ -160,7 +160,7 @@ def inspect(store: Store, *, replayed: frozenset[str]) -> None:
     assert not stray, f"objects nobody owns: {stray}"
 
 
-def close_the_day(store: Store, *, replayed: frozenset[str]) -> None:
+def close_the_day(store: Store, *, replayed: frozenset[str] = frozenset()) -> None:
     """Let every deadline pass and sweep; then assert that nothing is left half done."""
     run(
         "UPDATE asset SET confirm_deadline = now() - interval '1 second',"
