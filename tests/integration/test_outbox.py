@@ -161,6 +161,36 @@ def test_an_event_the_catalogue_does_not_know_is_a_bug(bus: Bus) -> None:
     assert rows() == []
 
 
+def test_data_its_consumers_could_not_read_is_a_bug_found_before_production(
+    bus: Bus, environment: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="AssetReady"), postgres.transaction() as tx:
+        outbox.add(tx, "assets", "AssetReady", {"size": "large"}, "ws_demo")
+    assert rows() == []
+    environment.setenv("STAGE", "prod")  # where the check would cost every cold start
+    config.forget()
+    with postgres.transaction() as tx:
+        outbox.add(tx, "assets", "AssetReady", {"size": "large"}, "ws_demo")
+    assert len(bus.taken) == 1
+
+
+def test_a_database_lost_right_after_the_commit_fails_nobody(
+    bus: Bus, database: str, environment: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    def lose(_: list[str]) -> None:
+        postgres.close()
+        environment.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/nowhere")
+        config.forget()
+
+    with postgres.transaction() as tx:
+        tx.after_commit(lose, "x")
+        outbox.add(tx, "assets", "AssetDeleted", {"assetId": "x"}, "ws_demo")
+    assert "events left to the relay" in log.getvalue()
+    environment.setenv("DATABASE_URL", database)
+    config.forget()
+    assert outbox.publish() == 1
+
+
 FAULTS = {
     "an error": Answer(500, b'{"__type": "InternalException"}'),
     "a refusal": Answer(400, b'{"__type": "AccessDeniedException"}'),

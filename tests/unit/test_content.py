@@ -54,6 +54,54 @@ def test_a_file_is_read_from_its_start_wherever_it_stood(last: str) -> None:
     content.inspect(file, rules.TYPES[last][0])
 
 
+def webp(kind: bytes, body: bytes) -> bytes:
+    chunk = kind + struct.pack("<I", len(body)) + body
+    return b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
+
+
+VARIANTS = {
+    "a lossy WebP": (
+        webp(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 640, 480) + b"\0" * 4),
+        "image/webp",
+        Dimensions(640, 480),
+    ),
+    "a WebP with extras": (
+        webp(b"VP8X", b"\0" * 4 + (639).to_bytes(3, "little") + (479).to_bytes(3, "little")),
+        "image/webp",
+        Dimensions(640, 480),
+    ),
+    "a JPEG with fill bytes and a tail": (
+        samples.jpeg().replace(b"\xff\xdb", b"\xff\xff\xff\xdb", 1) + b"a camera's preview",
+        "image/jpeg",
+        Dimensions(5, 4),
+    ),
+    "an empty ZIP": (b"PK\x05\x06" + b"\0" * 18, "application/zip", None),
+    "a QuickTime film from before ftyp": (
+        samples.box(b"moov", b"x") + samples.box(b"mdat", b"y"),
+        "video/quicktime",
+        None,
+    ),
+    "an MP4 whose last box has no length": (
+        samples.iso(b"isom", samples.box(b"moov")) + struct.pack(">I4s", 0, b"mdat") + b"z" * 99,
+        "video/mp4",
+        None,
+    ),
+    "an MP4 with a long box": (
+        samples.iso(b"isom", samples.box(b"moov")) + struct.pack(">I4sQ", 1, b"mdat", 20) + b"zzzz",
+        "video/mp4",
+        None,
+    ),
+    "an MP3 without a tag": (b"\xff\xfb\x90\x00" + b"\0" * 413, "audio/mpeg", None),
+    "an AAC with its own header": (b"ADIF" + b"\0" * 40, "audio/aac", None),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_other_honest_shapes_of_a_type_are_accepted(name: str) -> None:
+    data, content_type, dimensions = VARIANTS[name]
+    assert inspect(data, content_type) == dimensions
+
+
 # What is honestly both: a ZIP is the container of Office files, and any UTF-8 is a text.
 BOTH = {("docx", "zip"), ("xlsx", "zip"), ("mp4", "m4a"), ("csv", "txt"), ("txt", "csv")}
 BOTH |= {("pdf", "txt"), ("pdf", "csv"), ("jpg", "jpeg"), ("jpeg", "jpg")}
