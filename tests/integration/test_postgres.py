@@ -131,9 +131,7 @@ def test_a_rollback_calls_nobody(database: str) -> None:
 # ---- errors
 
 
-def test_an_error_repeats_no_value_of_a_row(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_repeats_no_value_of_a_row(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log = captured_log(monkeypatch)
     faults: list[tuple[str, dict[str, object]]] = [
         ("INSERT INTO workspace (id, name) VALUES (:a, 'x'), (:a, 'y')", {"a": "canary"}),
@@ -489,9 +487,7 @@ def test_another_hosts_certificate_is_refused(
 ) -> None:
     options = {"sslmode": mode} if mode else {}
     with pytest.raises(OSError, match="certificate"):
-        asks(
-            cluster.url_at(secure, "127.0.0.1", sslrootcert=str(authority.file), **options)
-        )
+        asks(cluster.url_at(secure, "127.0.0.1", sslrootcert=str(authority.file), **options))
 
 
 @pytest.mark.parametrize("mode", ["", "require", "verify-full"])
