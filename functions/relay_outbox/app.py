@@ -1,19 +1,20 @@
 """Every minute: publish the events that were not published right after their commit.
 
-Emits whatever waits in the outbox, forgets what was published a week ago, and reports the age
-of the oldest event still waiting.
+Emits whatever waits in the outbox, forgets events of a week ago and mail of three months ago,
+and reports the age of the oldest event still waiting.
 """
 
 from typing import Any
 
 from kyora import config
 from kyora.bus import outbox
-from kyora.observability import begin, logger
+from kyora.email import retention
+from kyora.observability import begin, gauge, logger
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, float]:
     begin(context.aws_request_id)
-    config.settings("database", "bus")
+    settings = config.settings("database", "bus")
     tried = 0
     while context.get_remaining_time_in_millis() > 10_000:
         count = outbox.publish()
@@ -21,7 +22,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, float]:
         if not count:
             break
     outbox.forget()
+    retention.forget()
     age = outbox.oldest_age()
-    # The alarm on the outbox's age reads this line (OutboxAge in template.yaml).
+    gauge(settings.stage, "OutboxOldestSeconds", age)  # OutboxAgeAlarm in template.yaml
     logger().info("outbox relayed", tried=tried, oldest_seconds=round(age, 1))
     return {"tried": tried, "oldestSeconds": age}

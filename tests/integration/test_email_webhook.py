@@ -6,7 +6,9 @@ import hmac
 import io
 import itertools
 import json
+import os
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kyora import config
+from kyora import config, postgres
+from kyora.email import suppressions
 from tests.fake_resend import FakeResend
 from tests.integration.support import books, post
 from tests.unit.functions import CONTEXT, function
@@ -269,8 +272,6 @@ def test_only_the_whole_database_makes_it_come_again(
 ) -> None:
     environment.setenv("DATABASE_URL", "postgresql://u:p@127.0.0.1:9/x")
     config.forget()
-    from kyora import postgres
-
     postgres.close()
     assert receive(request(bounce())) == (500, "database.unavailable")
 
@@ -400,6 +401,25 @@ def test_three_temporary_bounces_in_a_week_rest_an_address_for_a_week(
     assert sent(resend)["status"] == "sent"
 
 
+def test_bounces_that_arrive_together_see_each_other(hook: None) -> None:
+    receive(request(bounce("Transient")))
+    other = postgres.connection.connect(os.environ["DATABASE_URL"], development=True)
+    tx = postgres.Transaction(other)
+    tx.run("BEGIN")
+    tx.run(
+        "INSERT INTO email_event (id, type, recipient_norm, temporary, payload)"
+        " VALUES ('second', 'email.bounced', 'dana@example.com', true, '{}')"
+    )
+    suppressions.count_bounces(tx, "dana@example.com", "second")
+    third = threading.Thread(target=receive, args=(request(bounce("Transient")),))
+    third.start()
+    third.join(0.5)
+    tx.run("COMMIT")
+    third.join()
+    other.close()
+    assert suppressed() == {"dana@example.com": "bouncing"}
+
+
 def test_old_temporary_bounces_do_not_count(hook: None) -> None:
     for _ in range(4):
         receive(request(bounce("Transient")))
@@ -419,9 +439,6 @@ def test_a_permanent_bounce_outlasts_a_temporary_one(hook: None) -> None:
 
 
 def test_a_lifted_address_starts_anew(hook: None, resend: FakeResend) -> None:
-    from kyora import postgres
-    from kyora.email import suppressions
-
     for _ in range(3):
         receive(request(bounce("Transient")))
     with postgres.transaction() as tx:
@@ -456,3 +473,16 @@ def test_nobody_lifts_a_suppression_through_the_url(hook: None) -> None:
     assert receive(request(body)) == (400, "webhook.payload_invalid")
     assert receive(request(body, keys=(OTHER,)))[0] == 400
     assert suppressed() == {"dana@example.com": "bounced"}
+
+
+def test_what_is_old_is_forgotten_and_suppressions_are_not(hook: None, resend: FakeResend) -> None:
+    from kyora.email import retention
+
+    row = sent(resend)
+    receive(request(told("email.complained", email_id=row["provider_id"])))
+    assert retention.forget() == 0
+    books.run("UPDATE email_message SET ended_at = ended_at - interval '91 days'")
+    books.run("UPDATE email_event SET received_at = received_at - interval '91 days'")
+    assert retention.forget() == 2
+    assert books.rows("SELECT 1 FROM email_message") == events() == []
+    assert suppressed() == {"dana@example.com": "complained"}

@@ -20,6 +20,10 @@ def count_bounces(tx: Transaction, recipient_norm: str, source_event: str) -> No
 
     What happened before somebody lifted its suppression does not count again.
     """
+    # Bounces that arrive together must see each other: one at a time, from here to the commit.
+    tx.rows(
+        "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))", key=f"bounce {recipient_norm}"
+    )
     row = tx.row(
         "SELECT count(*) AS bounces FROM email_event"
         " WHERE temporary AND recipient_norm = :recipient"
