@@ -2,7 +2,8 @@
 
 from kyora.postgres import transaction
 
-_DAYS = 90  # a copy of an older event is expired, and so is sent no more without its row
+# A copy of an older event is expired, and so is sent no more without its row.
+AGE = "interval '90 days'"
 
 
 def forget() -> int:
@@ -11,11 +12,12 @@ def forget() -> int:
     Suppressions stay: they are what keeps mail from people who do not want it.
     """
     with transaction() as tx:
-        return sum(
-            tx.run(
-                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table}"
-                f" WHERE {column} < now() - interval '{_DAYS} days' ORDER BY {column}"
-                " LIMIT 1000 FOR UPDATE SKIP LOCKED)"
-            )
-            for table, column in (("email_message", "ended_at"), ("email_event", "received_at"))
+        messages = tx.run(
+            "DELETE FROM email_message WHERE id IN (SELECT id FROM email_message"
+            f" WHERE ended_at < now() - {AGE} ORDER BY ended_at LIMIT 1000 FOR UPDATE SKIP LOCKED)"
         )
+        events = tx.run(
+            "DELETE FROM email_event WHERE id IN (SELECT id FROM email_event WHERE"
+            f" received_at < now() - {AGE} ORDER BY received_at LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+        )
+    return messages + events
