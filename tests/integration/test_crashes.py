@@ -7,10 +7,11 @@ No worker's end may lose bytes, free or book storage twice, or send an event twi
 
 import pytest
 
+from kyora import config
 from tests.integration.support import api, books, samples, stores
 from tests.integration.support.crew import Crew
 from tests.integration.support.samples import PNG, Sample
-from tests.integration.support.stores import Store, every_store
+from tests.integration.support.stores import Bucket, Store, every_store
 
 CONFIRM = "POST /v1/assets/{assetId}/confirm"
 
@@ -153,6 +154,27 @@ def test_a_worker_that_wakes_up_late_with_a_swapped_file_cannot_undo_ready(
     for key in store.list():
         if key.startswith("incoming/"):  # the lifecycle rule's part
             store.remove(key)
+
+
+def test_a_late_clean_up_does_not_call_a_deleted_asset_clean(
+    store: Store, crew: Crew, environment: pytest.MonkeyPatch
+) -> None:
+    """It knows only what ready leaves behind; delete owes the verified object as well."""
+    asset_id, _ = _upload(good=True)
+    with crew.stalled("kyora.assets:_clean", "before", CONFIRM, asset_id=asset_id) as finish:
+        with stores.broken(b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n") as url:
+            for name, value in Bucket("broken", url, "key", "secret").variables.items():
+                environment.setenv(name, value)
+            config.forget()
+            assert api.delete(asset_id).status == 204
+        for name, value in store.variables.items():
+            environment.setenv(name, value)
+        config.forget()
+        assert finish().status == 200
+    assert books.asset(asset_id)["cleaned_at"] is None
+    books.pass_grace()
+    api.sweep()
+    assert store.list() == []
 
 
 def _cut_connections() -> None:

@@ -14,7 +14,7 @@ from kyora.storage import local
 from tests.conftest import SECRET
 from tests.integration.support import api, books
 from tests.integration.support.api import Reply
-from tests.integration.support.samples import PNG
+from tests.integration.support.samples import PNG, Sample
 from tests.integration.support.stores import Folder
 
 
@@ -155,6 +155,23 @@ def test_links_planted_in_the_folder_are_not_followed(store: Folder, tmp_path: P
     assert api.confirm(ticket["assetId"], api.STRANGER).status in (404, 409, 503)
     assert [path.name for path in outside.iterdir()] == ["secret.png"]
     (store.root / "incoming" / "ws_other").unlink()
+
+
+def test_a_link_as_long_as_the_announced_file_is_not_followed_either(
+    store: Folder, tmp_path: Path
+) -> None:
+    """53: a link's own size is the length of its target's path."""
+    target = tmp_path / "secret.txt"
+    size = len(str(target))
+    target.write_bytes(b"s" * size)
+    ticket = api.request(Sample("a.txt", "text/plain", target.read_bytes()))
+    path = store.root / "incoming" / "ws_demo" / ticket["assetId"]
+    path.parent.mkdir(parents=True)
+    path.symlink_to(target)
+    answer = api.confirm(ticket["assetId"])
+    assert answer.status in (409, 422, 503), answer
+    assert [key for key in store.list() if key.startswith("assets/")] == []
+    path.unlink()
 
 
 def test_a_body_that_breaks_off_or_goes_on_is_cut(store: Folder, logs: io.StringIO) -> None:
