@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import struct
 import threading
 import time
@@ -237,12 +236,14 @@ def test_relay_outbox_reports_the_age_that_the_alarm_reads(start: Start, databas
     running = start("relay_outbox")
     answer = running.invoke(sample("relay_outbox"))
     assert answer["tried"] == 0
-    filters = template.read()["Resources"]["OutboxAge"]["Properties"]
-    [(field, text)] = re.findall(r'^{ \$\.(\w+) = "([^"]+)" }$', filters["FilterPattern"])
-    value = filters["MetricTransformations"][0]["MetricValue"].removeprefix("$.")
+    alarm = template.read()["Resources"]["OutboxAgeAlarm"]["Properties"]
     lines = [json.loads(line) for line in running.log() if line.startswith("{")]
-    [figure] = [line[value] for line in lines if line.get(field) == text]
-    assert figure == 0
+    [line] = [line for line in lines if "_aws" in line]
+    [metric] = line["_aws"]["CloudWatchMetrics"]
+    assert alarm["Namespace"] == {"Fn::Sub": metric["Namespace"].replace("test", "${Stage}")}
+    assert line[alarm["MetricName"]] == [0.0]
+    assert metric["Dimensions"] == [[]]
+    assert "Dimensions" not in alarm
 
 
 def test_migrate_database(start: Start, database: str) -> None:

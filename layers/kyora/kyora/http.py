@@ -29,7 +29,7 @@ from kyora.errors import (
     Unavailable,
     field_errors,
 )
-from kyora.observability import begin, logger
+from kyora.observability import begin, logger, where
 
 MAX_BODY = 1 << 20  # bytes
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -125,9 +125,9 @@ def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, 
             if isinstance(error, ConfigError):
                 logger().critical("not configured", extra={"faults": error.faults})
             response = problem(error, event)
-        except Exception:
+        except Exception as error:
             code = KyoraError.code
-            logger().exception("unexpected error")
+            logger().error("unexpected error", error=type(error).__name__, at=where(error))
             response = problem(KyoraError(), event)
         response["headers"]["X-Request-Id"] = request_id
         logger().info(

@@ -1,9 +1,11 @@
 """Logs, metrics and the correlation id that joins a request, its events and their e-mails."""
 
+import traceback
 from contextvars import ContextVar
 from functools import cache
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
 
@@ -21,3 +23,17 @@ def begin(correlation: str) -> None:
     """Make `correlation` the id of what runs now, in logs and in events."""
     correlation_id.set(correlation)
     logger().set_correlation_id(correlation)
+
+
+def gauge(stage: str, name: str, seconds: float) -> None:
+    """Record a number of seconds in `Kyora/<stage>`: a line of the log, whatever its level."""
+    with single_metric(
+        name=name, unit=MetricUnit.Seconds, value=seconds, namespace=f"Kyora/{stage}"
+    ):
+        pass
+
+
+def where(error: BaseException) -> list[str]:
+    """Name the code that an exception went through; its text may hold people's values."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return [f"{'/'.join(f.filename.split('/')[-2:])}:{f.lineno} {f.name}" for f in frames]

@@ -13,14 +13,13 @@ None of these touches the other messages of its batch.
 
 import json
 import random
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kyora import aws
 from kyora.aws import AwsError
 from kyora.errors import Unavailable
-from kyora.observability import begin, logger
+from kyora.observability import begin, logger, where
 
 if TYPE_CHECKING:
     from kyora.bus.events import Event
@@ -107,7 +106,7 @@ def _done(record: Record, read: Callable[[dict[str, Any]], None]) -> bool:
         return _bury(record, permanent)
     except Exception as error:
         # Not the exception's text: it may quote the message.
-        logger().error("message failed", error=type(error).__name__, at=_where(error))
+        logger().error("message failed", error=type(error).__name__, at=where(error))
         return _put_off(record, Again(_backoff(record)))
     return True
 
@@ -181,9 +180,3 @@ def _tell(operation: str, url: str, payload: dict[str, object]) -> bool:
 def _url(arn: str) -> str:
     _, _, _, region, account, name = arn.split(":")
     return f"{aws.endpoint('sqs', region)}/{account}/{name}"
-
-
-def _where(error: BaseException) -> list[str]:
-    """Name the code that an exception went through, without a value of it."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return [f"{'/'.join(f.filename.split('/')[-2:])}:{f.lineno} {f.name}" for f in frames]
