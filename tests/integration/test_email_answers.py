@@ -1,11 +1,13 @@
 """Every answer of Resend has one consequence (research B3.5), seen in the row and in the queue."""
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from kyora import config
 from kyora.email import resend as sender
 from tests.fake_resend import FakeResend, Fault
 from tests.integration.support import books, post
@@ -235,22 +237,45 @@ def test_eight_attempts_and_no_more(
 def test_redriving_what_was_exhausted_tries_again_under_the_same_key(
     resend: FakeResend, post_queue: post.Queue
 ) -> None:
-    resend.faults = lambda key, nth: Fault(503) if nth < 7 else Fault(503, taken=True)
+    body = exhausted(resend, post_queue)
+    resend.faults = lambda key, nth: None
+    post.deliver(post.carried(body))
+    assert post.message(event_of(body))["status"] == "dead", "a late copy changes nothing"
+    books.run("UPDATE email_message SET ended_at = ended_at - interval '16 minutes'")
+    for _ in range(3):  # redriven more than once
+        post.deliver(post.carried(body))
+    row = post.message(event_of(body))
+    assert (row["status"], row["attempts"]) == ("sent", 1)
+    (delivery,) = resend.deliveries
+    assert (delivery.key, delivery.id) == (row["id"], row["provider_id"])
+
+
+def exhausted(resend: FakeResend, post_queue: post.Queue) -> str:
+    """Return the dead letter of a message whose last attempt was taken after all."""
+    resend.faults = lambda key, nth: Fault(503, taken=nth == 7)
     event = post.verification()
     for _ in range(8):
         post.deliver(post.record(*event))
         post.pass_time()
     ((_, body),) = post_queue.dead
-    resend.faults = lambda key, nth: None
-    post.deliver(post.carried(body))
-    assert post.message(event[1]["id"])["status"] == "dead", "a late copy changes nothing"
+    return body
+
+
+def event_of(body: str) -> str:
+    return str(json.loads(body)["detail"]["id"])
+
+
+def test_redriving_after_a_deploy_does_not_take_the_first_bytes_for_a_strangers(
+    resend: FakeResend, post_queue: post.Queue, environment: pytest.MonkeyPatch
+) -> None:
+    body = exhausted(resend, post_queue)
     books.run("UPDATE email_message SET ended_at = ended_at - interval '16 minutes'")
-    for _ in range(3):  # redriven more than once
-        post.deliver(post.carried(body))
-    row = post.message(event[1]["id"])
-    assert (row["status"], row["attempts"]) == ("sent", 1)
-    (delivery,) = resend.deliveries
-    assert (delivery.key, delivery.id) == (row["id"], row["provider_id"])
+    resend.faults = lambda key, nth: None
+    environment.setenv("EMAIL_FROM_NAME", "Another name since the last deploy")
+    config.forget()
+    post.deliver(post.carried(body))
+    assert post.message(event_of(body))["status"] == "accepted_unknown"
+    assert len(resend.deliveries) == 1
 
 
 def test_backoff_grows_and_is_spread(resend: FakeResend, post_queue: post.Queue) -> None:
@@ -291,8 +316,6 @@ def test_nothing_is_repeated_after_twenty_three_hours(
 def test_other_bytes_under_our_key_mean_that_an_earlier_attempt_was_taken(
     resend: FakeResend, post_queue: post.Queue, environment: pytest.MonkeyPatch
 ) -> None:
-    from kyora import config
-
     resend.faults = lambda key, nth: Fault(taken=True) if nth == 0 else None
     event = post.verification()
     post.deliver(post.record(*event))

@@ -212,7 +212,10 @@ def test_a_dead_workers_message_is_taken_over(
     assert (delivery.key, delivery.id) == (row["id"], row["provider_id"])
 
 
-def test_a_worker_that_comes_back_late_changes_nothing(owned: FakeResend) -> None:
+@pytest.mark.parametrize("late", [Fault(500, "application_error"), Fault(422, "validation_error")])
+def test_a_worker_that_comes_back_late_changes_nothing(
+    late: Fault, owned: FakeResend, post_queue: post.Queue
+) -> None:
     """Its lease is over, another one has sent the message and recorded it."""
 
     def meanwhile(key: str, nth: int) -> Fault | None:
@@ -220,7 +223,7 @@ def test_a_worker_that_comes_back_late_changes_nothing(owned: FakeResend) -> Non
             return None
         post.expire_leases_elsewhere()
         answers.append(post.elsewhere("send_email", {"Records": [record]}))
-        return Fault(500, "application_error")
+        return late
 
     answers: list[dict[str, Any]] = []
     owned.faults = meanwhile
@@ -231,6 +234,9 @@ def test_a_worker_that_comes_back_late_changes_nothing(owned: FakeResend) -> Non
     row = post.message(event[1]["id"])
     assert (row["status"], row["attempts"], row["reason"]) == ("sent", 2, None)
     assert len(owned.deliveries) == 1
+    assert post_queue.dead == []
+    assert post.deliver(*(post.carried(body) for _, body in post_queue.take())) == []
+    assert len(owned.asked) == 1
 
 
 def test_the_database_lost_after_the_send_is_no_second_mail(

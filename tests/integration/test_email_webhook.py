@@ -234,6 +234,8 @@ def test_what_is_signed_and_no_event_is_refused(hook: None) -> None:
     for body in BROKEN:
         assert receive(request(body)) == (400, "webhook.payload_invalid"), body[:40]
     assert receive(request(b"\xff\xfe{}", encoded=True)) == (400, "webhook.payload_invalid")
+    broken = request(b"{}", encoded=True) | {"body": "é"}
+    assert receive(broken) == (400, "webhook.payload_invalid")
     assert events() == []
 
 

@@ -103,6 +103,9 @@ def webhook(receive: Callable[[Mapping[str, str], bytes], None], *sections: str)
         headers = {str(k).lower(): str(v) for k, v in (event.get("headers") or {}).items()}
         try:
             receive(headers, _body(event))
+        except BadJson as error:
+            error.code = "webhook.payload_invalid"
+            raise
         except Unavailable as error:
             error.status = 500
             raise

@@ -28,6 +28,7 @@ from kyora.email.address import InvalidAddress
 from kyora.email.answers import Do
 from kyora.email.catalogue import TEMPLATES
 from kyora.email.plan import TEMPLATE_OF, plan
+from kyora.errors import KyoraError
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 
@@ -51,6 +52,7 @@ class Verdict:
 
 SEND = Verdict("sending")
 DONE = Verdict()
+_LOST = Verdict(again=1.0)  # the lease was over before the answer came: ask the row once more
 
 
 def deliver(event: Event[Any]) -> None:
@@ -263,17 +265,18 @@ def _attempt(provider: email.Provider, row: Row, lease: str, settings: Settings)
     if message is None:
         verdict = Verdict("dead", "not_renderable", permanent=True)
         with transaction() as tx:
-            _write(tx, row, verdict, number, row["first_attempt_at"], held=lease)
-        return verdict
+            kept = _write(tx, row, verdict, number, row["first_attempt_at"], held=lease)
+        return verdict if kept else _LOST
     digest = hashlib.sha256(email.payload(message)).hexdigest()
     try:
         sent = provider.send(message, str(row["id"]))
     except Refusal as refusal:
-        action = answers.action(refusal, number)
+        # What a redriven message was told before counts no more, but may have been taken.
+        action = answers.action(refusal, max(number, 2) if row["first_attempt_at"] else number)
         verdict = _verdict(action, refusal, number)
         first = row["first_attempt_at"] if action.refused else started
         with transaction() as tx:
-            _write(
+            kept = _write(
                 tx,
                 row,
                 verdict,
@@ -285,7 +288,7 @@ def _attempt(provider: email.Provider, row: Row, lease: str, settings: Settings)
             )
             if action.breaker:
                 _open(tx, provider.name, action.breaker, verdict.reason)
-        return verdict
+        return verdict if kept else _LOST
     verdict = Verdict("sent")
     with transaction() as tx:
         _write(tx, row, verdict, number, started, held=lease, digest=digest, provider_id=sent.id)
@@ -330,7 +333,7 @@ def _message(row: Row, settings: Settings) -> Message | None:
         )
     except Exception as error:
         # Not the error's text, which may hold a name or a link.
-        faults = [fault["field"] for fault in getattr(error, "errors", ())]
+        faults = [f["field"] for f in error.errors] if isinstance(error, KyoraError) else []
         logger().error("mail not written", error=type(error).__name__, fields=faults)
         return None
     return Message(
