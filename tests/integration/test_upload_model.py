@@ -256,8 +256,8 @@ def test_any_order_of_anything_keeps_the_books(store: Store) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine(store),
         settings=settings(
-            max_examples=25,
-            stateful_step_count=40,
+            max_examples=20,
+            stateful_step_count=35,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),

@@ -152,11 +152,13 @@ def folder(secret: str) -> Iterator[Folder]:
     """Serve a folder through the handler that `make run` mounts."""
     with tempfile.TemporaryDirectory(prefix="asset-store-") as name, listening() as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        stack = SimpleNamespace(assets=Path(name), url=url, secrets={"AUTH_JWT_SECRET": secret})
+        root = Path(name) / "files"  # its parent is private as well: tests put secrets there
+        root.mkdir()
+        stack = SimpleNamespace(assets=root, url=url, secrets={"AUTH_JWT_SECRET": secret})
         app = web.Application(middlewares=[_numbered])
         front.mount(app, stack)  # type: ignore[arg-type]
         with _in_thread(app, sock):
-            yield Folder(Path(name), url)
+            yield Folder(root, url)
 
 
 @web.middleware
