@@ -17,6 +17,15 @@ SECRET = "a secret of at least thirty-two bytes"
 _numbers = itertools.count()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one worker, and all of e2e's: they share one running stack."""
+    for item in items:
+        folder = item.path.parent.name
+        group = folder if folder in ("e2e", "runtime", "infra") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def loopback_only() -> None:
     """A production service cannot be reached from a test."""
