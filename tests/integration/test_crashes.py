@@ -11,7 +11,7 @@ from kyora import config
 from tests.integration.support import api, books, samples, stores
 from tests.integration.support.crew import Crew
 from tests.integration.support.samples import PNG, Sample
-from tests.integration.support.stores import Bucket, Store, every_store
+from tests.integration.support.stores import Bucket, Store
 
 CONFIRM = "POST /v1/assets/{assetId}/confirm"
 
@@ -33,6 +33,13 @@ AFTER_COMMIT = {
 }
 
 
+every_case = pytest.mark.parametrize(
+    ("store", "good"),
+    [("local", True), ("local", False), ("ministack", True), ("seaweedfs", True)],
+    indirect=["store"],
+)
+
+
 def _place(store: Store, target: str) -> str:
     return target if ":" in target else stores.method(store, target)
 
@@ -43,8 +50,7 @@ def _upload(good: bool) -> tuple[str, Sample]:
     return api.upload(sample), sample
 
 
-@every_store
-@pytest.mark.parametrize("good", [True, False], ids=["good file", "bad file"])
+@every_case
 def test_a_crash_before_the_commit_is_made_good_by_the_next_confirm(
     good: bool, store: Store, crew: Crew
 ) -> None:
@@ -69,8 +75,7 @@ def test_a_crash_before_the_commit_is_made_good_by_the_next_confirm(
         assert len([k for k in store.list() if asset_id in k]) == int(good), step
 
 
-@every_store
-@pytest.mark.parametrize("good", [True, False], ids=["good file", "bad file"])
+@every_case
 def test_a_crash_after_the_commit_changes_no_answer(good: bool, store: Store, crew: Crew) -> None:
     for step, (target, when) in AFTER_COMMIT.items():
         asset_id, sample = _upload(good)
@@ -103,7 +108,7 @@ def test_a_crash_between_claim_and_deadline_is_swept(store: Store, crew: Crew) -
     assert api.confirm(asset_id).status == 410
 
 
-@every_store
+@pytest.mark.parametrize("store", ["local", "ministack"], indirect=True)
 @pytest.mark.parametrize("step", ["after the claim", "after the copy", "after the reading"])
 @pytest.mark.parametrize("rival", ["confirm", "delete", "expire"])
 def test_a_worker_that_wakes_up_late_changes_nothing(
