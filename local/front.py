@@ -8,6 +8,7 @@ gateway's own `{"message": …}` for these few. Requests and their tokens are ne
 
 import asyncio
 import json
+import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _DROP = {
     "proxy-authenticate", "proxy-authorization", "host", "content-encoding", "date", "server",
 }  # fmt: skip
 _REQUEST_ID = "X-Request-Id"
+_log = logging.getLogger("kyora.front")
 
 _TITLES = {
     401: (
@@ -40,6 +42,7 @@ _TITLES = {
     405: ("request.method_not_allowed", "Method not allowed", "This address has other methods."),
     413: ("request.body_too_large", "Too large", "The body is larger than is accepted."),
     429: ("service.throttled", "Too many requests", "Wait a moment and try again."),
+    500: ("internal.error", "Internal error", "See .local/logs/front.log."),
     503: ("service.unavailable", "Temporarily unavailable", "Try again in a few seconds."),
 }
 
@@ -134,6 +137,11 @@ async def _identify(
         response = problem(request, 405, allow=", ".join(sorted(refused.allowed_methods)))
     except web.HTTPRequestEntityTooLarge:
         response = problem(request, 413)
+    except web.HTTPException:
+        raise
+    except Exception:
+        _log.exception("%s %s", request.method, request.path)
+        response = problem(request, 500)
     if not response.prepared and _REQUEST_ID not in response.headers:
         response.headers[_REQUEST_ID] = request[storage.REQUEST_ID]
     return response

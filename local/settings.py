@@ -115,6 +115,7 @@ def _lock(home: Path, port: int) -> IO[str] | None:
 
 def load(home: Path, port: int, environ: Mapping[str, str]) -> Settings:
     """Read what an earlier run left in the folder and complete it."""
+    (home / "logs").mkdir(exist_ok=True)
     ports = _read_json(home / "ports.json")
     chosen = {port}
     for name in ("gateway", "postgres"):

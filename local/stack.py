@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import logging
 import os
 import signal
 import time
@@ -103,8 +104,14 @@ async def _serving(front: Front) -> AsyncIterator[None]:
     """Listen on the one address from the start: until the stack is up it answers 503."""
     # auto_decompress: a body is passed on as it was sent; signed lengths speak of those bytes.
     runner = web.AppRunner(
-        application(front), access_log=None, shutdown_timeout=2, auto_decompress=False
+        application(front),
+        access_log=None,
+        shutdown_timeout=2,
+        auto_decompress=False,
+        logger=_quiet(),
     )
+    log = logging.FileHandler(front.stack.logs / "front.log", mode="w", delay=True)
+    logging.getLogger("kyora.front").addHandler(log)
     await runner.setup()
     try:
         try:
@@ -117,6 +124,16 @@ async def _serving(front: Front) -> AsyncIterator[None]:
         yield
     finally:
         await runner.cleanup()
+        logging.getLogger("kyora.front").removeHandler(log)
+        log.close()
+
+
+def _quiet() -> logging.Logger:
+    # aiohttp repeats a malformed request on the terminal: its header may be somebody's token.
+    logger = logging.getLogger("kyora.http-server")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return logger
 
 
 async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[str, str]:

@@ -225,9 +225,17 @@ def checkout() -> Iterator[Path]:
     subprocess.run(["rm", "-rf", copy], check=True)
 
 
-@pytest.fixture(scope="session")
-def stack(checkout: Path) -> Iterator[Stack]:
+@pytest.fixture
+def stack(shared: Stack) -> Stack:
     """A stack that is up, whatever a test before has done to it."""
+    if shared.process_ended():
+        shared.start()
+    return shared
+
+
+@pytest.fixture(scope="session")
+def shared(checkout: Path) -> Iterator[Stack]:
+    """The stack that the tests share; they ask for `stack`."""
     # A short delay, so that a test need not wait a minute for the path without a confirm.
     running = Stack(checkout, checkout / ".local", free_port(), {"UPLOAD_EVENT_DELAY": "2"})
     running.start()

@@ -90,6 +90,14 @@ def test_refusals_are_problem_documents_wherever_they_are_made(stack: Stack) -> 
     assert stack.call("POST", "/webhooks/nobody", token=None).problem == "request.not_found"
 
 
+def test_a_malformed_request_leaves_nothing_of_itself_on_the_terminal(stack: Stack) -> None:
+    with socket.create_connection(("127.0.0.1", stack.port), timeout=10) as client:
+        client.sendall(b"GET /v1/health HTTP/1.1\r\nHost: x\r\nAuthorization: secret\x00\r\n\r\n")
+        assert b" 400 " in client.recv(100)
+    assert "secret" not in stack.said()
+    assert "Traceback" not in stack.said()
+
+
 def test_the_request_id_of_the_client_is_kept(stack: Stack) -> None:
     answer = stack.call("GET", "/v1/health", token=None, X_Request_Id="from-the-client")
     assert answer.headers["x-request-id"] == "from-the-client"

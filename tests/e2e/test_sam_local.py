@@ -15,19 +15,19 @@ FUNCTIONS = sorted(template.functions(template.read()))
 
 
 @pytest.fixture(scope="module")
-def runner(stack: Stack) -> LocalLambdaRunner:
+def runner(shared: Stack) -> LocalLambdaRunner:
     """What `sam local invoke -t … --env-vars …` makes of the files before it asks for Docker."""
     with warnings.catch_warnings(action="ignore"):  # SAM's own, about itself
-        stacks, _ = SamLocalStackProvider.get_stacks(str(stack.home / "sam-template.json"))
+        stacks, _ = SamLocalStackProvider.get_stacks(str(shared.home / "sam-template.json"))
         provider = SamFunctionProvider(stacks)
     return LocalLambdaRunner(
         local_runtime=None,
         function_provider=provider,
-        cwd=str(stack.checkout),
-        real_path=str(stack.checkout),
+        cwd=str(shared.checkout),
+        real_path=str(shared.checkout),
         aws_profile=None,
         aws_region=None,
-        env_vars_values=json.loads((stack.home / "sam-env.json").read_text()),
+        env_vars_values=json.loads((shared.home / "sam-env.json").read_text()),
         debug_context=None,
     )
 
