@@ -35,8 +35,9 @@ def bad_day(seed: int) -> Faults:
         roll = random.Random(f"{seed} {key} {nth}").uniform(0, 100)
         for percent, fault in lost:
             roll -= percent
-            if roll < 0 and nth < 6:  # eight attempts in a row are another test
-                return fault
+            # Crashed attempts count too: a refusal that may be the eighth is another test.
+            if roll < 0:
+                return fault if nth < (2 if fault.status >= 500 else 6) else None
         return None
 
     return faults
