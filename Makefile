@@ -16,7 +16,8 @@ setup: ## install what is needed (done by every other target)
 run: setup ## start the cloud on this machine: http://127.0.0.1:8000 (PORT=)
 	@$(PYTHON) -m local run
 
-test: setup ## run every test (T="tests/unit -k name" for some)
+test: ## run every test (T="tests/unit -k name" for some)
+	@python3 local/bootstrap.py browser
 	@KYORA_SEEDS=$(or $(KYORA_SEEDS),10) $(BIN)/pytest -n 2 --dist loadgroup $(T)
 
 check: setup ## ruff, mypy, cfn-lint and the rules on the template

@@ -1,5 +1,7 @@
 """Install what the project needs, from nothing but python3 and pip. Standard library only.
 
+`bootstrap.py browser` adds Chromium for the tests that look at pages, where apt can.
+
 uv (from PATH, or from the package registry into .local/uv) makes two environments from uv.lock:
 .venv for us and .local/ministack for the AWS emulator, which pins its own botocore.
 """
@@ -32,6 +34,20 @@ def main() -> None:
         UV_PROJECT_ENVIRONMENT=str(EMULATOR),
     )
     STAMP.write_text(wanted.hexdigest())
+
+
+def install_browser() -> None:
+    """Install Debian's Chromium; without root or apt the tests that need it say why they skip."""
+    apt = shutil.which("apt-get")
+    if shutil.which("chromium") or shutil.which("chromium-browser") or not apt or os.geteuid():
+        return
+    print("  · installing Chromium for the tests that look at pages", flush=True)
+    for words in (
+        ["update", "-qq"],
+        ["install", "-y", "-qq", "chromium"],
+    ):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run([apt, *words], check=False, env=environment, stdout=subprocess.DEVNULL)
 
 
 def find_uv() -> str:
@@ -80,3 +96,5 @@ def step(what: str, command: list[str], **variables: str) -> None:
 
 if __name__ == "__main__":
     main()
+    if sys.argv[1:] == ["browser"]:
+        install_browser()
