@@ -1,9 +1,8 @@
 """HTTP as the functions speak it: routes, checked bodies, problem documents and the principal.
 
 The HTTP API has routed a request before a function sees it (`routeKey`, `pathParameters`), so a
-route is a line in a dictionary. Powertools' resolver would route and parse a second time and
-costs a function a fifth of its cold start (5.8 times a bare handler's init with it, 4.7 without;
-`make bench`).
+route is a line in a dictionary. Powertools' resolver would route and parse a second time, and
+took 30 of 206 ms of request_upload's init under the Runtime Interface Emulator.
 """
 
 import base64
