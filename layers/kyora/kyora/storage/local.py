@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 
 from kyora.config import Settings
 from kyora.errors import Forbidden, Invalid, KyoraError, NotFound, Unavailable
-from kyora.storage.types import Changed, Stat, Upload
+from kyora.storage.types import Changed, Stat, Upload, put_headers
 
 PREFIX = "/_local/storage/"
 _CHUNK = 1 << 20
@@ -43,9 +43,7 @@ class Local:
         self, key: str, content_type: str, size: int, sha256: str | None, expires: int
     ) -> Upload:
         """Sign the same things as S3 does."""
-        headers = {"Content-Type": content_type, "If-None-Match": "*"}
-        if sha256:
-            headers["x-amz-checksum-sha256"] = sha256
+        headers = put_headers(content_type, sha256)
         until = int(time.time()) + expires
         signature = _sign(self._settings, "PUT", key, until, content_type, str(size), sha256 or "")
         return Upload(self._url(key, {"expires": str(until), "signature": signature}), headers)

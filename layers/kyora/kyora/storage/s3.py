@@ -14,7 +14,7 @@ from urllib.parse import quote
 from kyora import aws
 from kyora.config import Settings
 from kyora.errors import Unavailable
-from kyora.storage.types import Changed, Stat, Upload
+from kyora.storage.types import Changed, Stat, Upload, put_headers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -38,9 +38,7 @@ class S3:
         self, key: str, content_type: str, size: int, sha256: str | None, expires: int
     ) -> Upload:
         """Sign type, length, checksum and If-None-Match, so that nothing else can be written."""
-        headers = {"Content-Type": content_type, "If-None-Match": "*"}
-        if sha256:
-            headers["x-amz-checksum-sha256"] = sha256
+        headers = put_headers(content_type, sha256)
         # The length is bound as well; every HTTP client sends it by itself.
         bound = headers | {"Content-Length": str(size)}
         return Upload(self._presign("PUT", key, expires, headers=bound), headers)

@@ -19,3 +19,11 @@ class Upload(NamedTuple):
 
     url: str
     headers: dict[str, str]
+
+
+def put_headers(content_type: str, sha256: str | None) -> dict[str, str]:
+    """Return the headers of a PUT that every provider signs and every client must send."""
+    headers = {"Content-Type": content_type, "If-None-Match": "*"}
+    if sha256:
+        headers["x-amz-checksum-sha256"] = sha256
+    return headers
