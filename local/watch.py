@@ -119,7 +119,11 @@ def fault(paths: Iterable[Path]) -> str:
 
 def needs_restart(path: Path) -> bool:
     """Tell whether a change is beyond a quick redeploy."""
-    return "migrations" in path.parts or path.parent in (ROOT, ROOT / "layers" / "vendor")
+    return (
+        "migrations" in path.parts
+        or (ROOT / "layers" in path.parents and ROOT / "layers" / "kyora" not in path.parents)
+        or path.parent == ROOT
+    )
 
 
 async def watch(stack: Settings, functions: dict[str, str]) -> None:
