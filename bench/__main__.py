@@ -43,7 +43,8 @@ AIMED_AT = ("request_upload", "confirm_upload")
 
 _SEED = """
 with w as (insert into workspace (id, name) values ('ws_demo', 'Demo')),
-u as (insert into storage_usage (workspace_id, limit_bytes) values ('ws_demo', -1)),
+b as (insert into workspace_billing (workspace_id, plan_id, access, limits, status)
+    values ('ws_demo', 'bench', 'full', '{"maxStorageBytes": -1, "maxBusinesses": -1}', 'active')),
 p as (insert into app_user (id, workspace_id, email, role) values
     ('usr_demo_admin', 'ws_demo', 'admin@example.com', 'admin'),
     ('usr_demo_member', 'ws_demo', 'member@example.com', 'user'))

@@ -12,4 +12,4 @@ def check_health(call: http.Call) -> Health:
 
 
 ROUTES: http.Routes = {"GET /v1/health": check_health}
-handler = http.entrypoint(ROUTES, "database", public=True)
+handler = http.entrypoint(ROUTES, "database", public=ROUTES)

@@ -150,7 +150,8 @@ CASES: dict[str, dict[str, Case]] = {
         "asset.type_not_allowed": body(FILE | {"filename": "a.svg"}),
         "asset.too_many_pending": many_waiting,
         "billing.limit_reached": lambda r: run(
-            "INSERT INTO storage_usage (workspace_id, limit_bytes) VALUES ('ws_demo', 4)"
+            "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status)"
+            " VALUES ('ws_demo', 'test', 'free', '{\"maxStorageBytes\": 4}', 'free')"
         ),
     },
     "requestUploads": {**ANYWHERE, **SECURED, **CREATES},

@@ -57,6 +57,11 @@ class Settings(NamedTuple):
     email_from_name: str = ""
     email_support: str = ""
     email_webhook_keys: tuple[bytes, ...] = ()
+    stripe_api_key: str = ""
+    stripe_base_url: str = ""
+    stripe_webhook_secrets: tuple[str, ...] = ()
+    auto_sync_plans: bool = True
+    grace_days: int = 7
 
     @property
     def development(self) -> bool:
@@ -278,6 +283,39 @@ def _webhook_key(secret: str) -> bytes | None:
     return key if prefix and not head and len(key) >= 16 else None
 
 
+def _billing(read: _Reader, development: bool) -> dict[str, object]:
+    """Keep test mode and real money apart. Without a key, what needs Stripe says so when asked."""
+    prod = read.text("STAGE") == "prod"
+    key = read.secret_text("BILLING_STRIPE_API_KEY", required=prod)
+    mode = "live" if prod else "test"
+    if key and not re.fullmatch(rf"[sr]k_{mode}_[\x21-\x7e]+", key):
+        read.faults.append(
+            f"BILLING_STRIPE_API_KEY must be a key of {mode} mode (sk_{mode}_… or rk_{mode}_…)"
+        )
+    base = read.url("BILLING_STRIPE_BASE_URL", plain=development)
+    if base and not development:
+        read.faults.append("BILLING_STRIPE_BASE_URL is for development and tests only")
+    days = read.text("BILLING_GRACE_DAYS", "7")
+    if not re.fullmatch(r"[0-9]{1,3}", days):
+        read.faults.append("BILLING_GRACE_DAYS must be a whole number of days, 0 to 999")
+        days = "0"
+    auto = read.choice("BILLING_AUTO_SYNC_PLANS", "true", ("true", "false"))
+    return {
+        "stripe_api_key": key,
+        "stripe_base_url": base,
+        "grace_days": int(days),
+        "auto_sync_plans": auto == "true",
+    }
+
+
+def _billing_webhook(read: _Reader, development: bool) -> dict[str, object]:
+    """Read every signing secret. No secret at all is allowed: the endpoint is then closed."""
+    secrets = tuple(text.strip() for text in read.secrets("BILLING_STRIPE_WEBHOOK_SECRET"))
+    if not all(re.fullmatch(r"whsec_[\x21-\x7e]{16,}", secret) for secret in secrets):
+        read.faults.append("BILLING_STRIPE_WEBHOOK_SECRET must be whsec_ and at least 16 letters")
+    return {"stripe_webhook_secrets": secrets}
+
+
 _SECTIONS: dict[Section, Callable[[_Reader, bool], dict[str, object]]] = {
     "database": _database,
     "auth": _auth,
@@ -285,6 +323,8 @@ _SECTIONS: dict[Section, Callable[[_Reader, bool], dict[str, object]]] = {
     "bus": _bus,
     "email": _email,
     "email_webhook": _email_webhook,
+    "billing": _billing,
+    "billing_webhook": _billing_webhook,
 }
 
 _cached: dict[tuple[Section, ...], tuple[float, Settings]] = {}

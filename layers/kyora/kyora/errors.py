@@ -3,6 +3,7 @@
     KyoraError
     ├── Invalid              422  the request is understood and wrong
     ├── Unauthenticated      401  who is asking is not known
+    ├── PaymentRequired      402  a payment has to be made or was declined
     ├── Forbidden            403  known, and not allowed
     ├── NotFound             404  unknown, or somebody else's
     ├── MethodNotAllowed     405
@@ -79,10 +80,28 @@ def field_errors(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     return found[:50]
 
 
+class BadSignature(Invalid):
+    """A webhook's request is not from whom it says, or too old to be believed."""
+
+    status, code, title = 400, "webhook.signature_invalid", "The signature is not valid"
+
+
+class BadPayload(Invalid):
+    """A webhook's request is signed, and yet no event."""
+
+    status, code, title = 400, "webhook.payload_invalid", "The payload cannot be read"
+
+
 class Unauthenticated(KyoraError):
     """The caller is not known."""
 
     status, code, title = 401, "auth.token_invalid", "Authentication is required"
+
+
+class PaymentRequired(KyoraError):
+    """A payment has to be made, or was declined."""
+
+    status, code, title = 402, "billing.payment_required", "Payment required"
 
 
 class Forbidden(KyoraError):

@@ -9,7 +9,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -40,6 +40,16 @@ _ROUTES = (
     ("POST", f"/v1/assets{_ID}/confirm"),
     ("GET", f"/v1/assets{_ID}"),
     ("DELETE", f"/v1/assets{_ID}"),
+    ("GET", "/v1/billing/plans"),
+    ("GET", f"/v1/billing/plans{_ID}"),
+    ("GET", "/v1/billing/subscription"),
+    ("POST", "/v1/billing/subscription"),
+    ("DELETE", "/v1/billing/subscription"),
+    ("POST", "/v1/billing/subscription/resume"),
+    ("POST", "/v1/billing/checkout-session"),
+    ("POST", "/v1/billing/portal-session"),
+    ("GET", "/v1/billing/invoices"),
+    ("POST", "/v1/businesses"),
     ("GET", "/v1/health"),
 )
 
@@ -62,6 +72,10 @@ class Call(NamedTuple):
             raise auth.refuse("auth.token_missing")
         return self.who
 
+    def query(self, name: str) -> str:
+        """Return a query parameter, or an empty text."""
+        return str((self.event.get("queryStringParameters") or {}).get(name, ""))
+
     def header(self, name: str) -> str:
         """Return a request header, or an empty text."""
         return _header(self.event, name)
@@ -81,14 +95,18 @@ class BadJson(Invalid):
     status, code, title = 400, "request.invalid_json", "The body is not JSON"
 
 
-def entrypoint(routes: Routes, *sections: str, public: bool = False) -> Handler:
+def entrypoint(routes: Routes, *sections: str, public: Collection[str] = ()) -> Handler:
     """Return the Lambda handler of `routes`, which need these sections of the configuration.
 
     A route is `"METHOD /path/{parameter}"` and a function of the call and, when it takes a body,
     the body's model. Who is asking is settled before anything else is looked at, unless the
-    routes are public. What goes wrong is answered with a problem document; a bug is logged.
+    route is `public`. What goes wrong is answered with a problem document; a bug is logged.
     """
-    return _answering(lambda event: _dispatch(routes, event, public=public), sections)
+
+    def respond(event: Event) -> dict[str, Any]:
+        return _dispatch(routes, event, public=event["routeKey"] in public)
+
+    return _answering(respond, sections)
 
 
 def webhook(receive: Callable[[Mapping[str, str], bytes], None], *sections: str) -> Handler:

@@ -33,6 +33,15 @@ def gauge(stage: str, name: str, seconds: float) -> None:
         pass
 
 
+def count(stage: str, name: str, value: int = 1, **dimensions: str) -> None:
+    """Count something that happened in `Kyora/<stage>`: a line of the log, whatever its level."""
+    with single_metric(
+        name=name, unit=MetricUnit.Count, value=value, namespace=f"Kyora/{stage}"
+    ) as metric:
+        for dimension, text in dimensions.items():
+            metric.add_dimension(dimension, text)
+
+
 def where(error: BaseException) -> list[str]:
     """Name the code that an exception went through; its text may hold people's values."""
     frames = traceback.extract_tb(error.__traceback__)[-6:]

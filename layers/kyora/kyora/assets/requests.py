@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kyora import config, idempotency, storage
+from kyora import config, idempotency, limits, storage
 from kyora.assets import CONFIRM_SECONDS, MAX_OPEN, URL_SECONDS, incoming_key, rules
 from kyora.assets.tickets import (
     RefusedUpload,
@@ -18,7 +18,7 @@ from kyora.assets.tickets import (
     UploadTickets,
 )
 from kyora.auth import Principal
-from kyora.errors import Forbidden, Invalid, KyoraError, TooMany, field_errors
+from kyora.errors import Invalid, KyoraError, TooMany, field_errors
 from kyora.ids import new_id
 from kyora.postgres import Transaction, transaction
 from kyora.storage import Storage
@@ -109,13 +109,14 @@ def _request(
 
 
 def _lock_usage(tx: Transaction, workspace_id: str) -> dict[str, int]:
-    """Lock the workspace's ledger, so that what is decided from it stays true to the commit."""
+    """Lock the workspace's plan and its ledger: what is decided from them is true to the commit."""
+    allowed = limits.lock(tx, workspace_id).get("maxStorageBytes", 0)
     tx.run(
         "INSERT INTO storage_usage (workspace_id) VALUES (:workspace_id) ON CONFLICT DO NOTHING",
         workspace_id=workspace_id,
     )
     row = tx.row(
-        "SELECT limit_bytes, used_bytes, reserved_bytes FROM storage_usage"
+        "SELECT used_bytes, reserved_bytes FROM storage_usage"
         " WHERE workspace_id = :workspace_id FOR UPDATE",
         workspace_id=workspace_id,
     )
@@ -124,7 +125,8 @@ def _lock_usage(tx: Transaction, workspace_id: str) -> dict[str, int]:
         " WHERE workspace_id = :workspace_id AND status IN ('pending', 'verifying')",
         workspace_id=workspace_id,
     )
-    return {name: int(str(value)) for name, value in {**(row or {}), **(waiting or {})}.items()}
+    found = {**(row or {}), **(waiting or {}), "limit_bytes": allowed}
+    return {name: int(str(value)) for name, value in found.items()}
 
 
 def _reserve(usage: dict[str, int], size: int) -> KyoraError | None:
@@ -136,14 +138,8 @@ def _reserve(usage: dict[str, int], size: int) -> KyoraError | None:
             retry_after=60,
         )
     taken, limit = usage["used_bytes"] + usage["reserved_bytes"], usage["limit_bytes"]
-    if limit >= 0 and taken + size > limit:
-        return Forbidden(
-            "The workspace has no storage left for this file.",
-            code="billing.limit_reached",
-            limit="maxStorageBytes",
-            allowed=limit,
-            used=taken,
-        )
+    if limits.exceeds(limit, taken + size):
+        return limits.refusal("maxStorageBytes", limit, taken)
     usage["reserved_bytes"] += size
     usage["waiting"] += 1
     return None

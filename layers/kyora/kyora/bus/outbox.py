@@ -22,10 +22,17 @@ _MAX_BACKOFF = 300  # seconds
 
 
 def add(
-    tx: Transaction, domain: str, name: str, data: Mapping[str, object], workspace_id: str | None
+    tx: Transaction,
+    domain: str,
+    name: str,
+    data: Mapping[str, object],
+    workspace_id: str | None,
+    *,
+    occurred_at: datetime | None = None,
 ) -> str:
     """Add event `name` of `kyora.<domain>` to the outbox; return its id.
 
+    `occurred_at` is for what is learned late: consumers decide by it what is old news.
     Raises ValueError for an event that the catalogue does not have; in development and tests also
     for data that its consumers could not read, which costs the event's model.
     """
@@ -42,19 +49,23 @@ def add(
         id=event_id,
         source=f"kyora.{domain}",
         name=name,
-        detail=json.dumps(envelope(event_id, data, workspace_id)),
+        detail=json.dumps(envelope(event_id, data, workspace_id, occurred_at)),
     )
     tx.after_commit(_publish_own, event_id)
     return event_id
 
 
 def envelope(
-    event_id: str, data: Mapping[str, object], workspace_id: str | None
+    event_id: str,
+    data: Mapping[str, object],
+    workspace_id: str | None,
+    occurred_at: datetime | None = None,
 ) -> dict[str, object]:
-    """Return the `detail` of an event that happens now."""
+    """Return the `detail` of an event that happens now, unless said otherwise."""
+    moment = occurred_at or datetime.now(UTC)
     found = {
         "id": event_id,
-        "occurredAt": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "occurredAt": moment.astimezone(UTC).isoformat(timespec="milliseconds"),
         "version": 1,
         "correlationId": correlation_id.get() or event_id,
         "data": data,

@@ -14,7 +14,7 @@ from typing import Any
 from kyora import config
 from kyora.email import suppressions
 from kyora.email.address import key
-from kyora.errors import Invalid, NotFound
+from kyora.errors import BadPayload, BadSignature, NotFound
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 
@@ -34,18 +34,6 @@ _STATUS = {
 }
 _ORDER = list(_STATUS.values())
 _FOR_GOOD = {"email.suppressed": "suppressed", "email.complained": "complained"}
-
-
-class BadSignature(Invalid):
-    """The request is not from Resend, or too old to be believed."""
-
-    status, code, title = 400, "webhook.signature_invalid", "The signature is not valid"
-
-
-class BadPayload(Invalid):
-    """Signed, and yet not an event."""
-
-    status, code, title = 400, "webhook.payload_invalid", "The payload cannot be read"
 
 
 def receive(headers: Mapping[str, str], body: bytes) -> None:

@@ -1,0 +1,22 @@
+"""Function URL /webhooks/stripe: what happened at Stripe to customers, subscriptions and plans.
+
+Signature first; 404 while no secret is configured. Kept before anything is done about it, done
+once. What comes over Stripe's EventBridge bus, through SQS, takes the same way. Emits
+SubscriptionActivated, -Changed, -Cancelled, PaymentSucceeded, PaymentFailed, TrialEnding and
+PlansSynced.
+"""
+
+from typing import Any
+
+from kyora import bus, http
+from kyora.billing import intake, webhook
+
+SECTIONS = ("database", "bus", "billing", "billing_webhook")
+receive = http.webhook(webhook.receive, *SECTIONS)
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    # What comes through the URL has AWS's own members only; the sender decides on none of them.
+    if "Records" in event:
+        return bus.consume_aws(event, intake.from_bus)
+    return receive(event, context)

@@ -1,0 +1,607 @@
+"""From an event of Stripe's to our mirror, whatever order the events come in.
+
+Stripe promises no order, and its clock has whole seconds: no rule that reads payloads alone is
+right. Per object, with `as_of` the second at which our row was true:
+
+    row is over for good                    skip: Stripe never revives an id
+    payload says it is over for good        apply
+    created < as_of - 2                     skip: older news
+    created > as_of + 2, written as we read  apply
+    anything nearer, or in another shape    read the object from Stripe, apply that
+
+A read races with other workers, so its answer is applied only if nobody wrote about that customer
+since (`billing_customer.version`); else the whole turn is taken again. No transaction is open
+while Stripe is asked. Every writer locks the customer's row first: one lock, one order.
+
+Invoices need no read: their status, attempts and amounts only grow (`_GROWN`). Mail is sent for
+facts (`facts.announce`), which are the union of what all payloads say and so know no order.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+from kyora import config
+from kyora.billing import facts, inbox, normalise, standing
+from kyora.billing.normalise import (
+    TERMINAL,
+    Event,
+    Invoice,
+    PaymentMethod,
+    Subscription,
+)
+from kyora.errors import Unavailable
+from kyora.observability import count, logger
+from kyora.postgres import Transaction, transaction
+
+if TYPE_CHECKING:
+    from kyora.billing.stripe_api import Answer
+
+_NEAR = 2  # seconds: whole seconds on both sides, and Stripe's clocks among themselves
+_TURNS = 5  # times that somebody else may write while Stripe is asked
+_OUTAGE = 3  # attempts after which a payload is better than nothing
+
+SUBSCRIPTION = frozenset(
+    f"customer.subscription.{what}"
+    for what in ("created", "updated", "deleted", "paused", "resumed", "trial_will_end")
+)
+INVOICE = frozenset(
+    f"invoice.{what}"
+    for what in (
+        *("paid", "payment_succeeded", "payment_failed"),
+        *("finalized", "voided", "marked_uncollectible"),
+    )
+)
+CUSTOMER = frozenset({"customer.updated", "customer.deleted"})
+PAYMENT_METHOD = frozenset(
+    f"payment_method.{what}"
+    for what in ("attached", "updated", "automatically_updated", "detached")
+)
+CHECKOUT = frozenset({"checkout.session.completed"})
+CATALOGUE = ("product.", "price.")
+
+type Row = dict[str, Any]
+
+
+class Missing(Exception):
+    """An object of an event is unknown to Stripe: only a person can tell why."""
+
+
+class _Ask(Exception):
+    """Stripe has to be asked; `version` is the customer's at that moment."""
+
+    def __init__(self, version: int, attempts: int) -> None:
+        super().__init__("ask Stripe")
+        self.version, self.attempts = version, attempts
+
+
+class Read(NamedTuple):
+    """What Stripe answered, or that it did not: then the payload has to do, with doubt."""
+
+    answer: "Answer | None"
+    version: int
+
+
+def wanted(kind: str) -> bool:
+    """Tell whether anything is to be done about events of this type."""
+    return kind.startswith(CATALOGUE) or any(kind in types for types, _ in _HANDLERS)
+
+
+def apply(event: Event) -> None:
+    """Do what an event asks for; one that was done before changes nothing.
+
+    Raises Unavailable while the database or Stripe is away or others write about the same
+    customer all the time, Unreadable and Missing when a person has to look.
+    """
+    if event.type.startswith(CATALOGUE):
+        from kyora.billing import plans
+
+        plans.apply(event)
+        return
+    read: Read | None = None
+    for _ in range(_TURNS):
+        try:
+            with transaction() as tx:
+                _turn(tx, event, read)
+        except _Ask as ask:
+            read = _read(event, ask)
+        else:
+            return
+    raise Unavailable("Others write about this customer.", code="billing.busy")
+
+
+def resync(customer_id: str, subscription_id: str) -> bool:
+    """Read a subscription from Stripe and mirror it; False when Stripe does not know it.
+
+    For whoever has just changed it, and for repairs. Raises as `stripe_api.call` does.
+    """
+    from kyora.billing import stripe_api
+
+    for _ in range(_TURNS):
+        with transaction() as tx:
+            row = tx.row("SELECT version FROM billing_customer WHERE id = :id", id=customer_id)
+        version = int(str(row["version"])) if row else 0
+        try:
+            answer = stripe_api.call("get", f"subscriptions/{subscription_id}")
+        except stripe_api.Missing:
+            return False
+        try:
+            with transaction() as tx:
+                customer = _lock(tx, customer_id)
+                if customer["version"] != version + 1:
+                    raise _Ask(version, 0)
+                found = normalise.subscription(answer.object)
+                _bind(tx, customer, found.workspace)
+                row = _subscription(tx, found.id, found.price)
+                _mirror(tx, row, found, answer.as_of, doubtful=False)
+                _conclude(tx, customer, found.id, _moment(answer.as_of))
+        except _Ask:
+            continue
+        return True
+    raise Unavailable("Others write about this customer.", code="billing.busy")
+
+
+def record_invoice(customer_id: str, found: Invoice) -> bool:
+    """Mirror an invoice that was read from Stripe; tell whether it was news."""
+    with transaction() as tx:
+        customer = _lock(tx, customer_id)
+        fresh = _mirror_invoice(tx, found)
+        if fresh:
+            _tell_paid(tx, customer, found, found.created_at)
+            if found.subscription:
+                _conclude(tx, customer, found.subscription, found.created_at)
+    return fresh
+
+
+def decide(
+    as_of: int | None, *, over: bool, ends: bool, whole: bool, event: Event
+) -> Literal["apply", "skip", "ask"]:
+    """Decide what a payload is worth.
+
+    `as_of` is our row's second, None without a row; `over` and `ends` say whether row and payload
+    are over for good; a payload that is not `whole` does not say everything.
+    """
+    if over:
+        return "skip"
+    if ends:
+        return "apply"
+    if as_of is not None and event.created < as_of - _NEAR:
+        return "skip"
+    if not event.pinned or not whole:
+        return "ask"
+    if as_of is None or event.created > as_of + _NEAR:
+        return "apply"
+    return "ask"
+
+
+# ---- a turn
+
+
+class Turn(NamedTuple):
+    """An event in a transaction that holds its customer's lock."""
+
+    event: Event
+    customer: Row
+    attempts: int
+    read: Read | None
+
+    @property
+    def answer(self) -> "Answer | None":
+        """What Stripe answered when it was asked."""
+        return self.read.answer if self.read else None
+
+    @property
+    def happened(self) -> datetime:
+        """When Stripe says that it happened."""
+        return _moment(self.event.created)
+
+    def judge(self, as_of: int | None, *, over: bool, ends: bool, whole: bool = True) -> bool:
+        """Tell whether the payload is to be applied. Raises _Ask when only Stripe can tell."""
+        if self.read:  # Stripe is away: the newest that came has to do
+            return as_of is None or self.event.created >= as_of
+        verdict = decide(as_of, over=over, ends=ends, whole=whole, event=self.event)
+        if verdict == "ask":
+            raise _Ask(self.customer["version"] - 1, self.attempts)
+        return verdict == "apply"
+
+
+def _turn(tx: Transaction, event: Event, read: Read | None) -> None:
+    """Do everything about an event in one transaction, or raise _Ask and have done nothing."""
+    customer_id = normalise.customer_of(event)
+    customer = _lock(tx, customer_id) if customer_id else None
+    attempts = _open(tx, event)
+    if attempts is None:
+        return
+    if customer is None:  # nobody's: a card that was never attached, say
+        inbox.done(tx, event.id, "processed")
+        return
+    if read is not None and read.version != customer["version"] - 1:
+        raise _Ask(customer["version"] - 1, attempts)  # somebody wrote while Stripe was asked
+    handler = next(function for types, function in _HANDLERS if event.type in types)
+    handler(tx, Turn(event, customer, attempts, read))
+    if customer["workspace_id"] or event.type in PAYMENT_METHOD:
+        inbox.done(tx, event.id, "processed")
+    else:
+        count(config.settings("database").stage, "StripeOrphans")
+        inbox.done(tx, event.id, "orphan")
+
+
+def _open(tx: Transaction, event: Event) -> int | None:
+    """Return how many attempts an event had, or None when it is done already.
+
+    The customer's lock stands before this: a second delivery waits there and then sees `done`.
+    """
+    row = tx.row("SELECT status, attempts FROM stripe_event WHERE id = :id", id=event.id)
+    if row is None or row["status"] != "received":
+        return None
+    return int(str(row["attempts"]))
+
+
+def _read(event: Event, ask: _Ask) -> Read:
+    """Ask Stripe for the object of an event. Raises Unavailable, Missing."""
+    from kyora.billing import stripe_api
+
+    path, identity = _PATHS[str(event.object.get("object"))], str(event.object.get("id"))
+    try:
+        return Read(stripe_api.call("get", f"{path}/{identity}"), ask.version)
+    except stripe_api.Missing:
+        raise Missing(f"{path} of an event is not at Stripe") from None
+    except Unavailable:
+        if ask.attempts < _OUTAGE:
+            raise
+        logger().warning("Stripe is away: the payload has to do", event_id=event.id)
+        return Read(None, ask.version)
+
+
+_PATHS = {
+    "subscription": "subscriptions",
+    "customer": "customers",
+    "payment_method": "payment_methods",
+}
+
+
+def _lock(tx: Transaction, customer_id: str) -> Row:
+    """Lock a customer's row, made if need be, and count its version up."""
+    row = tx.row(
+        "INSERT INTO billing_customer AS c (id, version) VALUES (:id, 1)"
+        " ON CONFLICT (id) DO UPDATE SET version = c.version + 1 RETURNING *",
+        id=customer_id,
+    )
+    assert row is not None  # noqa: S101  # one of the two always happens
+    return row
+
+
+def _bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
+    """Note whose a customer is, once it is known; what was done without is done again.
+
+    Never a second time, and never for a workspace that has a customer: the first is the one that
+    we made for it.
+    """
+    if customer["workspace_id"] or not workspace_id or customer["deleted_at"]:
+        return False
+    bound = tx.run(
+        "UPDATE billing_customer SET workspace_id = :workspace_id WHERE id = :id"
+        " AND EXISTS (SELECT 1 FROM workspace WHERE id = :workspace_id)"
+        " AND NOT EXISTS (SELECT 1 FROM billing_customer"
+        "   WHERE workspace_id = :workspace_id AND deleted_at IS NULL)",
+        id=customer["id"],
+        workspace_id=workspace_id,
+    )
+    if bound:
+        customer["workspace_id"] = workspace_id
+        inbox.reopen(tx, customer["id"])
+    return bool(bound)
+
+
+# ---- subscriptions
+
+
+def _on_subscription(tx: Transaction, turn: Turn) -> None:
+    event = turn.event
+    payload = normalise.subscription(event.object)
+    _bind(tx, turn.customer, payload.workspace)
+    row = _subscription(tx, payload.id, payload.price)
+    if turn.answer:
+        found = normalise.subscription(turn.answer.object)
+        if found.price != payload.price:
+            row = _subscription(tx, found.id, found.price)
+        _mirror(tx, row, found, turn.answer.as_of, doubtful=False)
+    elif turn.judge(
+        row["as_of"],
+        over=row["status"] in TERMINAL,
+        ends=payload.terminal,
+        whole=payload.whole and standing.known(payload.status),
+    ):
+        _mirror(tx, row, payload, event.created, doubtful=turn.read is not None)
+    if payload.entitled:  # also of a payload that is old news
+        tx.run(
+            "UPDATE subscription SET entitled = true WHERE id = :id AND NOT entitled", id=payload.id
+        )
+    _conclude(tx, turn.customer, payload.id, turn.happened)
+    if event.type == "customer.subscription.trial_will_end" and payload.trial_end:
+        _tell_trial(tx, turn.customer, payload, turn.happened)
+
+
+def _subscription(tx: Transaction, subscription_id: str, price_id: str | None) -> Row:
+    """Return our row of a subscription, empty without one, and the plan of a price."""
+    row = tx.row(
+        "SELECT s.as_of, s.status, s.plan_id, (SELECT plan_id FROM plan_price"
+        " WHERE price_id = :price) AS priced FROM (SELECT) AS one"
+        " LEFT JOIN subscription s ON s.id = :id",
+        id=subscription_id,
+        price=price_id,
+    )
+    return row or {}
+
+
+def _mirror(tx: Transaction, row: Row, found: Subscription, as_of: int, *, doubtful: bool) -> None:
+    """Write a subscription as it is; a status that we do not know leaves ours as it was."""
+    status = found.status
+    if not standing.known(status):
+        count(config.settings("database").stage, "StripeUnknownStatus")
+        status = str(row["status"] or status)
+    if found.price and not row["priced"]:
+        count(config.settings("database").stage, "StripeUnknownPrice")
+    tx.run(
+        "INSERT INTO subscription AS s (id, customer_id, status, price_id, plan_id, item_id,"
+        " quantity, period_start, period_end, trial_end, cancel_at, ended_at,"
+        " default_payment_method_id, latest_invoice_id, collection_paused, began_at, entitled,"
+        " as_of, doubtful)"
+        " VALUES (:id, :customer, :status, :price, :plan, :item, :quantity, :starts, :ends,"
+        " :trial_end, :cancel_at, :ended_at, :payment, :invoice, :paused, :began, :entitled,"
+        " :as_of, :doubtful)"
+        " ON CONFLICT (id) DO UPDATE SET status = excluded.status, price_id = excluded.price_id,"
+        # a price of no plan of ours: the last plan that was known
+        " plan_id = coalesce(excluded.plan_id, s.plan_id), item_id = excluded.item_id,"
+        " quantity = excluded.quantity, period_start = excluded.period_start,"
+        " period_end = excluded.period_end, trial_end = excluded.trial_end,"
+        " cancel_at = excluded.cancel_at, ended_at = excluded.ended_at,"
+        " default_payment_method_id = excluded.default_payment_method_id,"
+        " latest_invoice_id = excluded.latest_invoice_id,"
+        " collection_paused = excluded.collection_paused,"
+        " entitled = s.entitled OR excluded.entitled, as_of = excluded.as_of,"
+        " doubtful = excluded.doubtful",
+        id=found.id,
+        customer=found.customer,
+        status=status,
+        price=found.price,
+        plan=row["priced"],
+        item=found.item,
+        quantity=found.quantity,
+        starts=found.period_start,
+        ends=found.period_end,
+        trial_end=found.trial_end,
+        cancel_at=None if found.terminal else found.cancel_at,
+        ended_at=found.ended_at,
+        payment=found.default_payment_method,
+        invoice=found.latest_invoice,
+        paused=found.collection_paused,
+        began=found.began_at,
+        entitled=found.entitled,
+        as_of=as_of,
+        doubtful=doubtful,
+    )
+
+
+def _conclude(tx: Transaction, customer: Row, subscription_id: str, happened: datetime) -> None:
+    """Announce what is true of a subscription by now, and settle what its workspace may do."""
+    workspace_id = customer["workspace_id"]
+    if not workspace_id:
+        return
+    row = tx.row(
+        "SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, p.name,"
+        " s.entitled OR EXISTS (SELECT 1 FROM invoice i"
+        "   WHERE i.subscription_id = s.id AND i.status = 'paid') AS entitled"
+        " FROM subscription s LEFT JOIN plan p ON p.id = s.plan_id WHERE s.id = :id",
+        id=subscription_id,
+    )
+    said = False
+    # Without a plan there is nothing to name: said once the plan is known.
+    if row and row["entitled"] and row["plan_id"]:
+        data = {
+            "subscriptionId": row["id"],
+            "planId": row["plan_id"],
+            "planName": row["name"] or row["plan_id"],
+            "status": row["status"],
+        }
+        begun = {**data, "accessUntil": row["cancel_at"]}
+        said = facts.announce(
+            tx, f"activated:{row['id']}", "SubscriptionActivated", begun, workspace_id, happened
+        )
+        if row["status"] in TERMINAL:
+            over = row["ended_at"] if isinstance(row["ended_at"], datetime) else happened
+            said |= facts.announce(
+                tx, f"cancelled:{row['id']}", "SubscriptionCancelled", data, workspace_id, over
+            )
+    standing.settle(tx, workspace_id, quiet=said)
+
+
+def _tell_trial(tx: Transaction, customer: Row, found: Subscription, happened: datetime) -> None:
+    if not (customer["workspace_id"] and found.trial_end):
+        return
+    row = tx.row(
+        "SELECT p.name FROM subscription s JOIN plan p ON p.id = s.plan_id WHERE s.id = :id",
+        id=found.id,
+    )
+    if row:
+        facts.announce(
+            tx,
+            f"trial_ending:{found.id}:{int(found.trial_end.timestamp())}",
+            "TrialEnding",
+            {"subscriptionId": found.id, "planName": row["name"], "trialEnd": found.trial_end},
+            customer["workspace_id"],
+            happened,
+        )
+
+
+# ---- invoices
+
+# A later state of an invoice is never smaller than an earlier one.
+_ORDER = "CAST('{draft,open,uncollectible,void,paid}' AS text[])"
+_GROWN = (
+    f"(coalesce(array_position({_ORDER}, excluded.status), 2), excluded.attempt_count,"
+    f" excluded.amount_paid) >= (coalesce(array_position({_ORDER}, i.status), 2),"
+    " i.attempt_count, i.amount_paid)"
+)
+
+
+def _on_invoice(tx: Transaction, turn: Turn) -> None:
+    found = normalise.invoice(turn.event.object)
+    _mirror_invoice(tx, found)
+    _tell_paid(tx, turn.customer, found, turn.happened)
+    if turn.event.type == "invoice.payment_failed" and turn.customer["workspace_id"]:
+        facts.announce(
+            tx,
+            f"dunning:{found.id}:{found.attempt_count}",
+            "PaymentFailed",
+            _payment(found, found.amount_due),
+            turn.customer["workspace_id"],
+            turn.happened,
+        )
+    # It never sets a subscription's status by itself: that has events of its own. But a payment
+    # proves that access was given, and an unpaid one dates the grace.
+    if found.subscription:
+        _conclude(tx, turn.customer, found.subscription, turn.happened)
+
+
+def _mirror_invoice(tx: Transaction, found: Invoice) -> bool:
+    """Write an invoice unless we know a later state of it; tell whether anything is new."""
+    return bool(
+        tx.run(
+            "INSERT INTO invoice AS i (id, customer_id, subscription_id, number, status, currency,"
+            " total, amount_due, amount_paid, attempt_count, next_attempt_at, hosted_url, pdf_url,"
+            " created_at)"
+            " VALUES (:id, :customer, :subscription, :number, :status, :currency, :total, :due,"
+            " :paid, :attempts, :next, :hosted, :pdf, :created)"
+            " ON CONFLICT (id) DO UPDATE SET"
+            " subscription_id = coalesce(excluded.subscription_id, i.subscription_id),"
+            " number = coalesce(excluded.number, i.number), status = excluded.status,"
+            " total = excluded.total, amount_due = excluded.amount_due,"
+            " amount_paid = excluded.amount_paid, attempt_count = excluded.attempt_count,"
+            " next_attempt_at = excluded.next_attempt_at,"
+            " hosted_url = coalesce(excluded.hosted_url, i.hosted_url),"
+            " pdf_url = coalesce(excluded.pdf_url, i.pdf_url)"
+            f" WHERE {_GROWN} AND (i.status, i.attempt_count, i.amount_paid, i.next_attempt_at)"
+            " IS DISTINCT FROM (excluded.status, excluded.attempt_count, excluded.amount_paid,"
+            "  excluded.next_attempt_at)",
+            id=found.id,
+            customer=found.customer,
+            subscription=found.subscription,
+            number=found.number,
+            status=found.status,
+            currency=found.currency,
+            total=found.total,
+            due=found.amount_due,
+            paid=found.amount_paid,
+            attempts=found.attempt_count,
+            next=found.next_attempt_at,
+            hosted=found.hosted_url,
+            pdf=found.pdf_url,
+            created=found.created_at,
+        )
+    )
+
+
+def _tell_paid(tx: Transaction, customer: Row, found: Invoice, happened: datetime) -> None:
+    """Announce a payment; `invoice.paid` and `invoice.payment_succeeded` tell of the same one."""
+    if found.status == "paid" and found.amount_paid and customer["workspace_id"]:
+        facts.announce(
+            tx,
+            f"receipt:{found.id}",
+            "PaymentSucceeded",
+            _payment(found, found.amount_paid),
+            customer["workspace_id"],
+            happened,
+        )
+
+
+def _payment(found: Invoice, amount: int) -> Mapping[str, object]:
+    return {
+        "invoiceId": found.id,
+        "amount": amount,
+        "currency": found.currency.upper(),
+        "attempt": found.attempt_count,
+        "hostedInvoiceUrl": found.hosted_url,
+        "nextAttemptAt": found.next_attempt_at,
+    }
+
+
+# ---- customers and how they pay
+
+
+def _on_customer(tx: Transaction, turn: Turn) -> None:
+    customer, gone = turn.customer, turn.event.type == "customer.deleted"
+    found, as_of = normalise.customer(turn.event.object), turn.event.created
+    _bind(tx, customer, found.workspace)
+    if turn.answer:
+        found, as_of = normalise.customer(turn.answer.object), turn.answer.as_of
+        gone = gone or found.deleted
+    elif not turn.judge(
+        customer["as_of"] or None, over=customer["deleted_at"] is not None, ends=gone
+    ):
+        return
+    tx.run(
+        "UPDATE billing_customer SET default_payment_method_id = :payment, as_of = :as_of,"
+        " deleted_at = CASE WHEN :gone THEN coalesce(deleted_at, now()) ELSE deleted_at END"
+        " WHERE id = :id",
+        id=customer["id"],
+        payment=found.default_payment_method,
+        as_of=as_of,
+        gone=gone,
+    )
+
+
+def _on_payment_method(tx: Transaction, turn: Turn) -> None:
+    customer_id = turn.customer["id"]
+    gone = turn.event.type == "payment_method.detached"
+    found, as_of = normalise.payment_method(turn.event.object, customer_id), turn.event.created
+    row = tx.row("SELECT as_of, detached FROM payment_method WHERE id = :id", id=found.id) or {}
+    if turn.answer:
+        found = normalise.payment_method(turn.answer.object, customer_id)
+        gone = gone or not turn.answer.object.get("customer")
+        as_of = turn.answer.as_of
+    elif not turn.judge(  # Stripe does not take back what was detached
+        cast("int | None", row.get("as_of")), over=bool(row.get("detached")), ends=gone
+    ):
+        return
+    _mirror_payment_method(tx, found, as_of, detached=gone)
+
+
+def _on_checkout(tx: Transaction, turn: Turn) -> None:
+    """Learn whose customer it is; the subscription itself has events of its own."""
+    if _bind(tx, turn.customer, normalise.workspace_of(turn.event.object)):
+        standing.settle(tx, turn.customer["workspace_id"])
+
+
+def _mirror_payment_method(
+    tx: Transaction, found: PaymentMethod, as_of: int, *, detached: bool
+) -> None:
+    tx.run(
+        "INSERT INTO payment_method (id, customer_id, type, brand, last4, exp_month, exp_year,"
+        " as_of, detached) VALUES (:id, :customer, :type, :brand, :last4, :month, :year, :as_of,"
+        " :detached) ON CONFLICT (id) DO UPDATE SET customer_id = excluded.customer_id,"
+        " brand = excluded.brand, last4 = excluded.last4, exp_month = excluded.exp_month,"
+        " exp_year = excluded.exp_year, as_of = excluded.as_of, detached = excluded.detached",
+        id=found.id,
+        customer=found.customer,
+        type=found.type,
+        brand=found.brand,
+        last4=found.last4,
+        month=found.exp_month,
+        year=found.exp_year,
+        as_of=as_of,
+        detached=detached,
+    )
+
+
+_HANDLERS: tuple[tuple[frozenset[str], Callable[[Transaction, Turn], None]], ...] = (
+    (SUBSCRIPTION, _on_subscription),
+    (INVOICE, _on_invoice),
+    (CUSTOMER, _on_customer),
+    (PAYMENT_METHOD, _on_payment_method),
+    (CHECKOUT, _on_checkout),
+)
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

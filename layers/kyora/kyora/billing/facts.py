@@ -1,0 +1,45 @@
+"""What billing tells the rest of the product: each fact once, however often Stripe tells it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from kyora.bus import outbox
+from kyora.postgres import Transaction
+
+
+def announce(
+    tx: Transaction,
+    key: str,
+    name: str,
+    data: Mapping[str, object],
+    workspace_id: str,
+    occurred_at: datetime,
+) -> bool:
+    """Put event `name` on the bus unless the fact `key` was announced before; tell which.
+
+    `occurred_at` is Stripe's time, so that an old fact that is learned late is old news: no mail
+    is sent for it.
+    """
+    fresh = tx.run(
+        "INSERT INTO billing_fact (key) VALUES (:key) ON CONFLICT DO NOTHING",
+        key=key,
+    )
+    if fresh:
+        tell(tx, name, data, workspace_id, occurred_at)
+    return bool(fresh)
+
+
+def tell(
+    tx: Transaction,
+    name: str,
+    data: Mapping[str, object],
+    workspace_id: str,
+    occurred_at: datetime | None = None,
+) -> None:
+    """Put event `name` on the bus; members that are None are left out."""
+    said = {field: _plain(value) for field, value in data.items() if value is not None}
+    outbox.add(tx, "billing", name, said, workspace_id, occurred_at=occurred_at)
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -1,0 +1,66 @@
+"""How an event of Stripe's comes in, by whichever way: kept first, then done."""
+
+import json
+import time
+from typing import Any
+
+from kyora import config
+from kyora.billing import inbox, normalise
+from kyora.billing.normalise import Event
+from kyora.errors import KyoraError, Unavailable
+from kyora.observability import count, gauge, logger, where
+
+
+def from_bus(message: dict[str, Any]) -> bool:
+    """Take an event that came over Stripe's EventBridge partner bus; False when it should return.
+
+    Nobody but Stripe can put one there, so it has no signature.
+    """
+    live = config.settings("database", "bus", "billing").stage == "prod"
+    event = normalise.event(message)
+    if event is None or event.livemode != live:
+        logger().warning("not an event for us", live=live)
+        return True
+    try:
+        take(event, json.dumps(message), "eventbridge")
+    except KyoraError:
+        return False
+    return True
+
+
+def take(event: Event, text: str, source: inbox.Source) -> None:
+    """Keep an event and, unless it is done or parked, do what it asks for.
+
+    After five attempts that failed for a reason of its own the event is parked: no error then, an
+    endpoint that only fails is closed by Stripe. Raises Unavailable and whatever went wrong.
+    """
+    # Imported here: a forged request never gets this far.
+    from kyora.billing import apply
+
+    status = inbox.keep(event, text, source, wanted=apply.wanted(event.type))
+    logger().info("Stripe event", event_id=event.id, type=event.type[:60], status=status)
+    if status == "received":
+        attempt(event)
+
+
+def attempt(event: Event) -> bool:
+    """Do what a kept event asks for; False when it was parked. Raises as `take` does."""
+    from kyora.billing import apply
+
+    stage = config.settings("database").stage
+    try:
+        apply.apply(event)
+    except Unavailable as error:
+        inbox.failed(event.id, error.code, counts=False)
+        raise
+    except Exception as error:
+        logger().error(
+            "Stripe event failed", event_id=event.id, error=type(error).__name__, at=where(error)
+        )
+        if not inbox.failed(event.id, f"{type(error).__name__}: {error}", counts=True):
+            raise
+        logger().error("Stripe event parked", event_id=event.id)
+        count(stage, "StripeEventsParked")
+        return False
+    gauge(stage, "StripeLagSeconds", max(0.0, time.time() - event.created))
+    return True

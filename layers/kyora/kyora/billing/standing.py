@@ -1,0 +1,153 @@
+"""What a workspace may do, as it follows from the mirrored subscriptions.
+
+    trialing, active                              full
+    past_due                                      grace for `billing.grace_days`, then free
+    incomplete                                    what it was without it
+    unpaid, paused, canceled, incomplete_expired  free
+    anything else                                 what it was: an unknown status changes nothing
+
+Nothing here depends on which event came first: the same mirror gives the same answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from kyora import config, limits
+from kyora.billing import facts
+from kyora.billing.normalise import STATUSES
+from kyora.postgres import Transaction
+
+_RANKS = {"active": 3, "trialing": 3, "past_due": 2, "unpaid": 1, "paused": 1}
+_FULL = ("active", "trialing")
+
+type Row = Mapping[str, Any]
+
+
+class Standing(NamedTuple):
+    """What applies to a workspace; the free plan's limits are the database's to say."""
+
+    access: str
+    status: str = "free"
+    plan_id: str | None = None
+    subscription_id: str | None = None
+    access_until: datetime | None = None
+    limits: Mapping[str, int] | None = None
+
+
+def choose(subscriptions: Sequence[Row], now: datetime, grace_days: int) -> Standing:
+    """Decide which of a workspace's subscriptions counts, and what it gives.
+
+    A row has `id, status, period_start, period_end, began_at, cancel_at, unpaid_since, plan_id`
+    and its plan's `limits`; those that are over are not among them.
+    """
+    judged = [(_judge(row, now, grace_days), row) for row in subscriptions]
+    if not judged:
+        return Standing("free")
+    return max(judged, key=lambda pair: _weight(*pair))[0]
+
+
+def _judge(row: Row, now: datetime, grace_days: int) -> Standing:
+    status = str(row["status"])
+    shown = Standing("free", status, None, row["id"])
+    if row["limits"] is None:  # its price is none of our plans'
+        return shown
+    if status in _FULL:
+        return shown._replace(
+            access="full",
+            plan_id=row["plan_id"],
+            limits=row["limits"],
+            access_until=row["cancel_at"],
+        )
+    if status == "past_due":
+        # Stripe has begun the period that was not paid for: grace counts from the unpaid invoice.
+        since = row["unpaid_since"] or row["period_start"] or row["began_at"]
+        until = since + timedelta(days=grace_days)
+        if until > now:
+            return shown._replace(
+                access="grace", plan_id=row["plan_id"], limits=row["limits"], access_until=until
+            )
+    return shown
+
+
+def _weight(standing: Standing, row: Row) -> tuple[bool, int, float, float, str]:
+    ends = (row["period_end"] or row["began_at"]).timestamp()
+    rank = _RANKS.get(standing.status, 0)
+    return (
+        standing.access != "free",
+        rank,
+        ends,
+        row["began_at"].timestamp(),
+        str(row["id"]),
+    )
+
+
+_SUBSCRIPTIONS = """
+SELECT s.id, s.status, s.period_start, s.period_end, s.began_at, s.cancel_at, s.plan_id,
+    p.limits, (SELECT min(i.created_at) FROM invoice i WHERE i.subscription_id = s.id
+        AND i.status = 'open' AND i.attempt_count > 0) AS unpaid_since
+FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
+LEFT JOIN plan p ON p.id = s.plan_id
+WHERE c.workspace_id = :workspace_id AND s.status NOT IN ('canceled', 'incomplete_expired')
+"""
+
+_SETTLED = """
+UPDATE workspace_billing b SET plan_id = coalesce(:plan, f.id), access = :access,
+    access_until = :until, limits = coalesce(CAST(:limits AS jsonb), f.limits),
+    subscription_id = :subscription, status = :status, updated_at = now()
+FROM free_plan f, workspace_billing old
+WHERE b.workspace_id = :workspace_id AND old.workspace_id = b.workspace_id
+AND (b.plan_id, b.access, b.access_until, b.limits, b.subscription_id, b.status)
+    IS DISTINCT FROM (coalesce(:plan, f.id), :access, CAST(:until AS timestamptz),
+        coalesce(CAST(:limits AS jsonb), f.limits), :subscription, :status)
+RETURNING b.plan_id, old.plan_id AS old_plan, old.access AS old_access, old.status AS old_status,
+    (SELECT name FROM plan WHERE id = b.plan_id) AS plan_name, f.name AS free_name
+"""
+
+
+def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Standing:
+    """Bring a workspace's row up to date and announce a change of plan, access or status.
+
+    The row is locked before anything is read: two customers of one workspace (one of them
+    deleted) see each other. `quiet` when the same transaction tells the change in its own words.
+    """
+    import json
+
+    limits.lock(tx, workspace_id)
+    rows = tx.rows(_SUBSCRIPTIONS, workspace_id=workspace_id)
+    standing = choose(rows, datetime.now(UTC), config.settings("billing").grace_days)
+    changed = tx.row(
+        _SETTLED,
+        workspace_id=workspace_id,
+        plan=standing.plan_id,
+        access=standing.access,
+        until=standing.access_until,
+        limits=json.dumps(standing.limits) if standing.limits else None,
+        subscription=standing.subscription_id,
+        status=standing.status,
+    )
+    if changed and not quiet and standing.subscription_id and _differs(changed, standing):
+        data = {
+            "subscriptionId": standing.subscription_id,
+            "planId": changed["plan_id"],
+            "planName": changed["plan_name"] or changed["free_name"],
+            "status": standing.status,
+            "previousPlanId": _other(changed["old_plan"], changed["plan_id"]),
+            "accessUntil": standing.access_until,
+        }
+        facts.tell(tx, "SubscriptionChanged", data, workspace_id)
+    return standing
+
+
+def known(status: str) -> bool:
+    """Tell whether we know what a status means."""
+    return status in STATUSES
+
+
+def _differs(changed: Row, standing: Standing) -> bool:
+    before = (changed["old_plan"], changed["old_access"], changed["old_status"])
+    return before != (changed["plan_id"], standing.access, standing.status)
+
+
+def _other(before: object, now: object) -> object:
+    return before if before != now else None
