@@ -11,9 +11,13 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local import settings
 from local.progress import Trouble, complain, say, step
+
+if TYPE_CHECKING:
+    from local import remote
 
 
 def main() -> int:
@@ -161,8 +165,15 @@ def _suppressions(chosen: argparse.Namespace) -> None:
     from local import suppressions
 
     asked = {"lift": chosen.lift} if chosen.lift else {"show": chosen.show}
-    ask = suppressions.deployed(chosen.env) if chosen.env else suppressions.local(*_running())
-    suppressions.report(ask({"suppressions": asked}), chosen.lift)
+    found = _ask("resend_webhook", chosen.env)({"suppressions": asked})
+    suppressions.report(found, chosen.lift)
+
+
+def _ask(folder: str, env: str | None) -> "remote.Ask":
+    """Return how to ask a function: of the deployed stack `env`, else of the local one."""
+    from local import remote
+
+    return remote.deployed(env, folder) if env else remote.local(*_running(), folder)
 
 
 def _clean() -> None:
