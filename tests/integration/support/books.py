@@ -35,7 +35,7 @@ def begin() -> None:
     """Forget every upload of the test before."""
     with postgres.transaction() as tx:
         tx.run("SET LOCAL lock_timeout = '10s'")  # a worker that was killed may still let go
-        tx.run("TRUNCATE asset, storage_usage, idempotency_key, outbox, inbox")
+        tx.run("TRUNCATE asset, storage_usage, workspace_billing, idempotency_key, outbox, inbox")
         tx.run(
             "INSERT INTO workspace (id, name) VALUES ('ws_demo', 'Demo'), ('ws_other', 'Other')"
             " ON CONFLICT DO NOTHING"
