@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions openapi clean
+.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions reconcile replay openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -67,6 +67,13 @@ emails: setup ## show every e-mail in both languages, light and dark, on one pag
 suppressions: setup ## list the addresses that get no mail: [SHOW=1] [LIFT=address] (ENV=…)
 	@$(PYTHON) -m local suppressions $(if $(SHOW),--show) $(if $(LIFT),--lift $(LIFT)) \
 		$(if $(ENV),--env $(ENV))
+
+reconcile: setup ## hold our billing data against Stripe and repair it (ENV=…)
+	@$(PYTHON) -m local reconcile $(if $(ENV),--env $(ENV))
+
+replay: setup ## do Stripe's events again: EVENT=evt_…, FAILED=1 or SINCE=2026-11-25 (ENV=…)
+	@$(PYTHON) -m local replay $(if $(EVENT),--event $(EVENT)) $(if $(FAILED),--failed) \
+		$(if $(SINCE),--since $(SINCE)) $(if $(ENV),--env $(ENV))
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.openapi

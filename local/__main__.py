@@ -44,6 +44,14 @@ def main() -> int:
     stopped.add_argument("--lift", metavar="ADDRESS", help="let mail go to this one again")
     stopped.add_argument("--show", action="store_true", help="print whole addresses")
     stopped.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    reconcile = commands.add_parser("reconcile", help="hold our billing data against Stripe")
+    replay = commands.add_parser("replay", help="do events of Stripe's again")
+    which = replay.add_mutually_exclusive_group(required=True)
+    which.add_argument("--event", metavar="EVT", help="this one")
+    which.add_argument("--failed", action="store_true", help="all that are parked")
+    which.add_argument("--since", metavar="TIME", help="all that came at or after a time")
+    for command in (reconcile, replay):
+        command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
     chosen = parser.parse_args()
     for name in ("NO_PROXY", "no_proxy"):  # everything of ours is on this machine
@@ -169,6 +177,19 @@ def _suppressions(chosen: argparse.Namespace) -> None:
     suppressions.report(found, chosen.lift)
 
 
+def _reconcile(chosen: argparse.Namespace) -> None:
+    from local import billing
+
+    billing.reconcile(_ask("reconcile_billing", chosen.env))
+
+
+def _replay(chosen: argparse.Namespace) -> None:
+    from local import billing
+
+    asked = {"event": chosen.event, "failed": chosen.failed, "since": chosen.since}
+    billing.replay(_ask("sweep_billing", chosen.env), asked)
+
+
 def _ask(folder: str, env: str | None) -> "remote.Ask":
     """Return how to ask a function: of the deployed stack `env`, else of the local one."""
     from local import remote
@@ -198,6 +219,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "redrive": _bus,
     "events": _bus,
     "suppressions": _suppressions,
+    "reconcile": _reconcile,
+    "replay": _replay,
     "clean": lambda _: _clean(),
 }
 

@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kyora import config
 from kyora.billing import apply, intake, normalise, pace, standing
@@ -153,8 +153,9 @@ def _finish(version: int, state: Json) -> Json:
         )
         report = _report(state) | {"orphans": orphans["count"] if orphans else 0}
         kept = tx.run(
-            "UPDATE billing_run SET version = version + 1, state = '{}', finished_at = now(),"
-            " result = CAST(:report AS jsonb) WHERE name = 'reconcile' AND version = :version",
+            "UPDATE billing_run SET version = version + 1, state = jsonb_build_object(),"
+            " finished_at = now(), result = CAST(:report AS jsonb)"
+            " WHERE name = 'reconcile' AND version = :version",
             version=version,
             report=json.dumps(report),
         )
@@ -452,12 +453,11 @@ def _failed(state: Json, object_id: str, error: Exception) -> None:
     )
 
 
-def _rows(tx: Transaction, table: str, ids: Sequence[str]) -> dict[str, Row]:
-    statement = {
-        "subscription": "SELECT * FROM subscription WHERE id = ANY(CAST(:ids AS text[]))",
-        "invoice": "SELECT * FROM invoice WHERE id = ANY(CAST(:ids AS text[]))",
-    }[table]
-    return {str(row["id"]): row for row in tx.rows(statement, ids=list(ids))}
+def _rows(
+    tx: Transaction, table: Literal["subscription", "invoice"], ids: Sequence[str]
+) -> dict[str, Row]:
+    rows = tx.rows(f"SELECT * FROM {table} WHERE id = ANY(CAST(:ids AS text[]))", ids=list(ids))
+    return {str(row["id"]): row for row in rows}
 
 
 def _ids(found: Sequence[Json]) -> list[str]:

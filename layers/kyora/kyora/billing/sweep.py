@@ -16,7 +16,7 @@ from kyora.postgres import transaction
 
 MARGIN = 25.0  # seconds: three attempts at Stripe, of eight each
 _BATCH = 100
-_FORGOTTEN = 1000  # rows at a time
+_MANY = 1000  # rows at a time
 
 type Json = dict[str, Any]
 
@@ -141,38 +141,39 @@ def _graces(remaining: Callable[[], float]) -> int:
     return done
 
 
-_FORGET = (
-    # An event's body is for replays; nobody came for an orphan in all that time.
-    (
-        "UPDATE stripe_event SET body = NULL,"
-        " status = CASE WHEN status = 'orphan' THEN 'processed' ELSE status END"
-        " WHERE id IN (SELECT id FROM stripe_event WHERE body IS NOT NULL"
-        "  AND received_at < now() - interval '35 days' AND status IN ('processed', 'orphan')"
-        "  ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
-    ),
-    (
-        "DELETE FROM stripe_event WHERE id IN (SELECT id FROM stripe_event WHERE body IS NULL"
-        "  AND received_at < now() - interval '400 days'"
-        "  ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
-    ),
-    # Facts that only an event tells, and Stripe lists events for 30 days. That a subscription
-    # began or ended and that an invoice was paid can be learned from the objects for ever.
-    (
-        "DELETE FROM billing_fact WHERE key IN (SELECT key FROM billing_fact"
-        "  WHERE (key LIKE 'dunning:%' OR key LIKE 'trial\\_ending:%')"
-        "  AND created_at < now() - interval '400 days'"
-        "  ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
-    ),
-)
+# An event's body is for replays; nobody came for an orphan in all that time.
+_FORGET_BODIES = """
+UPDATE stripe_event SET body = NULL,
+    status = CASE WHEN status = 'orphan' THEN 'processed' ELSE status END
+WHERE id IN (SELECT id FROM stripe_event WHERE body IS NOT NULL
+    AND received_at < now() - interval '35 days' AND status IN ('processed', 'orphan')
+    ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+"""
+_FORGET_EVENTS = """
+DELETE FROM stripe_event WHERE id IN (SELECT id FROM stripe_event WHERE body IS NULL
+    AND received_at < now() - interval '400 days'
+    ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+"""
+# Facts that only an event tells, and Stripe lists events for 30 days. That a subscription began
+# or ended and that an invoice was paid can be learned from the objects at any time: whoever
+# forgot that it was told would tell it again.
+_FORGET_FACTS = r"""
+DELETE FROM billing_fact WHERE key IN (SELECT key FROM billing_fact
+    WHERE (key LIKE 'dunning:%' OR key LIKE 'trial%')
+    AND created_at < now() - interval '400 days'
+    ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+"""
 
 
 def forget() -> int:
     """Forget up to a thousand of each thing that is of no use any more; return how many."""
-    forgotten = 0
-    for statement in _FORGET:
-        with transaction() as tx:
-            forgotten += tx.run(statement, limit=_FORGOTTEN)
-    return forgotten
+    with transaction() as tx:
+        bodies = tx.run(_FORGET_BODIES, limit=_MANY)
+    with transaction() as tx:
+        events = tx.run(_FORGET_EVENTS, limit=_MANY)
+    with transaction() as tx:
+        facts = tx.run(_FORGET_FACTS, limit=_MANY)
+    return bodies + events + facts
 
 
 def backlog() -> Backlog:
@@ -189,11 +190,23 @@ def backlog() -> Backlog:
 
 # ---- by hand
 
-_CHOSEN = {
-    "event": "id = :value",
-    "failed": "status = 'failed' AND :value = ''",
-    "since": "received_at >= CAST(:value AS timestamptz)",
-}
+# Each part has an index of its own; all but one find nothing.
+_CHOSEN = """
+SELECT id, body IS NULL AS bare, status FROM stripe_event WHERE id = :event
+UNION SELECT id, body IS NULL, status FROM stripe_event
+    WHERE CAST(:failed AS boolean) AND status = 'failed'
+UNION SELECT id, body IS NULL, status FROM stripe_event
+    WHERE received_at >= CAST(:since AS timestamptz)
+"""
+_REOPEN = f"""
+UPDATE stripe_event SET status = 'received', attempts = 0
+WHERE id IN (SELECT id FROM ({_CHOSEN}) AS chosen WHERE NOT bare AND status <> 'ignored'
+    AND id COLLATE "C" > :after ORDER BY id COLLATE "C" LIMIT :limit)
+RETURNING id, created
+"""
+_GONE = f"""
+SELECT count(*) AS count FROM ({_CHOSEN}) AS chosen WHERE bare AND status <> 'ignored'
+"""
 
 
 def replay(asked: object, remaining: Callable[[], float]) -> Json:
@@ -202,8 +215,8 @@ def replay(asked: object, remaining: Callable[[], float]) -> Json:
     What an event did before it does not do again. Returns the ids `done` and `failed`, and how
     many are `left` to the sweep; `gone` counts those whose body is forgotten. Raises Invalid.
     """
-    name, value = _choice(asked)
-    rows = _reopen(_CHOSEN[name], value)
+    chosen = _choice(asked)
+    rows = _reopen(chosen)
     outcome: dict[str, list[str]] = {"done": [], "failed": []}
     tried = 0
     for _, event_id in sorted(rows):
@@ -211,55 +224,44 @@ def replay(asked: object, remaining: Callable[[], float]) -> Json:
             break
         tried += 1
         outcome["done" if _attempt(event_id) else "failed"].append(event_id)
-    return {**outcome, "left": len(rows) - tried, "gone": _gone(_CHOSEN[name], value)}
+    return {**outcome, "left": len(rows) - tried, "gone": _gone(chosen)}
 
 
-def _choice(asked: object) -> tuple[str, str]:
-    """Return the one thing that was asked for, and its value. Raises Invalid."""
+def _choice(asked: object) -> dict[str, Any]:
+    """Return the parameters of `_CHOSEN` for the one thing that was asked for. Raises Invalid."""
     given = asked if isinstance(asked, Mapping) else {}
     given = {name: value for name, value in given.items() if value not in (None, "", False)}
+    chosen: dict[str, Any] = {"event": None, "failed": False, "since": None}
     match given:
         case {"event": str(event_id), **rest} if not rest:
             if not re.fullmatch(r"evt_[A-Za-z0-9_]{1,250}", event_id):
                 raise Invalid("`event` is an id of Stripe's: evt_…")
-            return "event", event_id
+            return chosen | {"event": event_id}
         case {"failed": True, **rest} if not rest:
-            return "failed", ""
+            return chosen | {"failed": True}
         case {"since": str(text), **rest} if not rest:
             try:
                 since = datetime.fromisoformat(text)
             except ValueError:
                 raise Invalid("`since` is a date or a time: 2026-11-25T06:00:00Z") from None
-            return "since", (since if since.tzinfo else since.replace(tzinfo=UTC)).isoformat()
+            return chosen | {"since": since if since.tzinfo else since.replace(tzinfo=UTC)}
     raise Invalid("Give one of `event`, `failed` and `since`.")
 
 
-def _reopen(condition: str, value: str) -> list[tuple[int, str]]:
+def _reopen(chosen: Mapping[str, Any]) -> list[tuple[int, str]]:
     """Mark the chosen events as to be done, a thousand at a time; return (created, id) of each."""
     found: list[tuple[int, str]] = []
     after = ""
     while True:
         with transaction() as tx:
-            rows = tx.rows(
-                "UPDATE stripe_event SET status = 'received', attempts = 0 WHERE id IN"
-                f" (SELECT id FROM stripe_event WHERE {condition} AND body IS NOT NULL"
-                "  AND status <> 'ignored' AND id > :after ORDER BY id LIMIT :limit FOR UPDATE)"
-                " RETURNING id, created",
-                value=value,
-                after=after,
-                limit=_FORGOTTEN,
-            )
+            rows = tx.rows(_REOPEN, **chosen, after=after, limit=_MANY)
         if not rows:
             return found
         after = max(str(row["id"]) for row in rows)
         found += [(int(str(row["created"])), str(row["id"])) for row in rows]
 
 
-def _gone(condition: str, value: str) -> int:
+def _gone(chosen: Mapping[str, Any]) -> int:
     with transaction() as tx:
-        row = tx.row(
-            f"SELECT count(*) AS count FROM stripe_event WHERE {condition}"
-            " AND body IS NULL AND status <> 'ignored'",
-            value=value,
-        )
+        row = tx.row(_GONE, **chosen)
     return int(str(row["count"])) if row else 0

@@ -22,7 +22,6 @@ CREATE INDEX stripe_event_open ON stripe_event (received_at) WHERE status = 'rec
 CREATE INDEX stripe_event_parked ON stripe_event (received_at) WHERE status = 'failed';
 CREATE INDEX stripe_event_orphan ON stripe_event (customer_id) WHERE status = 'orphan';
 CREATE INDEX stripe_event_received ON stripe_event (received_at) WHERE body IS NOT NULL;
-CREATE INDEX stripe_event_bare ON stripe_event (received_at) WHERE body IS NULL;
 
 -- A customer of Stripe, and the workspace it pays for. Whoever writes what hangs on a customer
 -- locks its row first and counts `version` up, so that an answer of Stripe's that was asked for
@@ -79,8 +78,6 @@ CREATE TABLE subscription (
 CREATE INDEX subscription_customer ON subscription (customer_id);
 CREATE INDEX subscription_price ON subscription (price_id);
 CREATE INDEX subscription_doubtful ON subscription (id) WHERE doubtful;
-CREATE INDEX subscription_running ON subscription (began_at)
-    WHERE status NOT IN ('canceled', 'incomplete_expired');
 
 CREATE TABLE invoice (
     id text PRIMARY KEY,
@@ -155,8 +152,6 @@ CREATE TABLE billing_fact (
     key text PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX billing_fact_passing ON billing_fact (created_at)
-    WHERE key LIKE 'dunning:%' OR key LIKE 'trial\_ending:%';
 
 -- Runs that go on where they stopped, and how the last one went.
 CREATE TABLE billing_run (
