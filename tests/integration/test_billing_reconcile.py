@@ -1,15 +1,18 @@
 """reconcile_billing: whatever was lost, our books end as Stripe's, and each fact is told once."""
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import stripe as stripe_sdk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kyora.billing import reconcile
+from kyora.billing import reconcile, sweep
+from kyora.postgres import Transaction
 from tests.integration.support import billing
 from tests.integration.support.billing import Clock, invoke, query, reconciled
 from tests.integration.support.stripe_standin import Books, books
@@ -282,6 +285,64 @@ def test_an_invocation_that_was_overtaken_stops(account: Account, stripe: Books)
 
     stripe.trouble = overtake
     assert invoke(start=True) == {"finished": False, "busy": True}
+
+
+class Crash(BaseException):
+    """The end of a process, in the middle of something."""
+
+
+def _crash_at(step: int, environment: pytest.MonkeyPatch) -> None:
+    """End the process before its statement or request number `step`."""
+    left = itertools.count(step, -1)
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if next(left) == 0:
+                raise Crash
+            return function(*args, **kwargs)
+
+        return call
+
+    environment.setattr(Transaction, "_execute", counted(Transaction._execute))
+    request = stripe_sdk.RequestsClient.request
+    environment.setattr(stripe_sdk.RequestsClient, "request", counted(request))
+
+
+def test_a_crash_at_any_statement_and_request_is_made_good_by_the_next_run(
+    database: str, environment: pytest.MonkeyPatch
+) -> None:
+    for step in itertools.count():
+        billing.empty()
+        account = billing.account()
+        account.subscribe()
+        account.use("pm_card_chargeCustomerFail")
+        with books(account.engine, environment):
+            # Half of the events came, and a row was spoiled.
+            billing.deliver(billing.handled(account)[::2])
+            account.engine.advance(32 * DAY)
+            billing.run("UPDATE invoice SET number = 'wrong'")
+            with environment.context() as broken:
+                _crash_at(step, broken)
+                try:
+                    invoke(start=True)
+                except Crash:
+                    whole = False
+                else:
+                    whole = True
+            billing.lease_over()
+            reconciled()
+            # An event that was kept when the process ended is the sweep's, two minutes later.
+            billing.run("UPDATE stripe_event SET received_at = now() - interval '3 minutes'")
+            sweep.sweep(lambda: 60.0)
+            assert billing.ours() == billing.of_stripe(account), step
+            facts = billing.told()
+            assert set(facts) == billing.due(account, account.engine.events), step
+            assert set(facts.values()) == {1}, step
+            rows = query("SELECT DISTINCT status FROM stripe_event")
+            assert rows == [{"status": "processed"}], step
+        if whole:
+            assert step > 100
+            return
 
 
 # ---- Stripe's limits
