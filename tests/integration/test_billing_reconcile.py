@@ -124,6 +124,22 @@ def test_what_stripe_lists_no_events_of_any_more_is_repaired_from_the_objects(
     assert sum(name == "PaymentSucceeded" for name, *_ in billing.told()) == 4
 
 
+def test_only_what_was_missed_after_the_first_run_raises_an_alarm(
+    account: Account, stripe: Books
+) -> None:
+    account.subscribe()
+    for event in account.engine.events:
+        event["created"] -= 7200
+    assert reconciled()["missed"] == 0
+    seen = len(billing.handled(account))
+    account.subscribe()
+    late, *in_time = billing.handled(account)[seen:]
+    late["created"] -= 3700
+    billing.run("UPDATE billing_run SET result = result || '{\"began\": 1}'")
+    report = reconciled()
+    assert (report["missed"], report["repaired"]["events"]) == (1, 1 + len(in_time))
+
+
 def test_the_report_names_what_differed_by_field(account: Account, stripe: Books) -> None:
     sub = account.subscribe()["id"]
     billing.deliver(billing.handled(account))
@@ -176,6 +192,38 @@ def test_a_subscription_that_stripe_does_not_know_is_reported_and_left(
     report = reconciled()
     assert report["drift"] == [{"id": sub, "field": "id", "ours": sub, "stripe": None}]
     assert query("SELECT status FROM subscription") == [{"status": "active"}]
+
+
+def test_more_unlisted_ones_than_there_is_time_for_come_to_an_end(
+    account: Account, stripe: Books
+) -> None:
+    subs = [account.subscribe()["id"] for _ in range(6)]
+    billing.deliver(billing.handled(account))
+    account.engine.kinds["subscription"].clear()
+    billing.run("UPDATE subscription SET quantity = 9")
+    report = invoke(Clock(reconcile.MARGIN + 0.2), start=True)
+    calls = 1
+    while not report["finished"]:
+        report = invoke(Clock(reconcile.MARGIN + 0.2))
+        calls += 1
+        assert calls < 10
+    assert calls > 1
+    assert query("SELECT DISTINCT quantity FROM subscription") == [{"quantity": 1}]
+    assert sorted(one["id"] for one in report["drift"]) == sorted(subs)
+
+
+def test_an_object_that_our_database_refuses_does_not_stop_the_rest(
+    account: Account, stripe: Books
+) -> None:
+    broken = account.subscribe()
+    whole = account.subscribe()["id"]
+    account.engine.events.clear()
+    account.engine.objects[broken["id"]]["items"]["data"][0]["quantity"] = 10**12
+    [invoice] = account.invoices(broken["id"])
+    account.engine.objects[invoice["id"]]["attempt_count"] = 10**12
+    report = reconciled()
+    assert report["failed"] == 2
+    assert query("SELECT id FROM subscription") == [{"id": whole}]
 
 
 def test_an_open_invoice_of_last_year_is_asked_for_by_id(account: Account, stripe: Books) -> None:

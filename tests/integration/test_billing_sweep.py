@@ -118,6 +118,20 @@ def test_an_event_is_tried_once_a_sweep_and_parked_at_the_fifth(
     assert statuses() == {event_id: "failed"}
 
 
+def test_a_key_that_stripe_refuses_parks_no_event(account: Account, stripe: Books) -> None:
+    account.subscribe()
+    ids = [keep(event | {"api_version": "2024-01-01"}) for event in billing.handled(account)]
+    refused = Answer(401, b'{"error": {"type": "invalid_request_error", "message": "no"}}')
+    stripe.trouble = lambda _: refused
+    for _ in range(7):
+        sweep.sweep(enough)
+    assert "received" in statuses().values()
+    assert "failed" not in statuses().values()
+    stripe.trouble = lambda _: None
+    sweep.sweep(enough)
+    assert statuses() == dict.fromkeys(ids, "processed")
+
+
 def test_a_poisonous_event_holds_up_no_other(
     account: Account, stripe: Books, environment: pytest.MonkeyPatch
 ) -> None:

@@ -175,7 +175,7 @@ def _report(state: Json) -> Json:
 
 
 def _next(state: Json, phase: str) -> None:
-    state.update(phase=phase, cursor=None, above=None, edge=[])
+    state.update(phase=phase, cursor=None, asked=None, above=None, edge=[])
 
 
 # ---- phases: each call does one page
@@ -207,7 +207,8 @@ def _events(work: Work) -> None:
         except Exception:  # told and counted where it happened; sweep_billing tries again
             state["failed"] += 1
         state["repaired"]["events"] += 1
-        if event.created < state["began"] - _LATE:
+        # Before the first run nobody was there to be told.
+        if state["horizon"] and event.created < state["began"] - _LATE:
             state["missed"] += 1
         _differs(state, event.id, {"event": (None, event.type)})
     state["listed"]["events"] += len(found)
@@ -235,16 +236,18 @@ def _subscriptions(work: Work) -> None:
             " WHERE status NOT IN ('canceled', 'incomplete_expired')"
             " AND began_at > to_timestamp(:lowest)"
             " AND (CAST(:above AS float8) IS NULL OR began_at <= to_timestamp(:above))"
-            " AND NOT id = ANY(CAST(:seen AS text[]))",
+            " AND NOT id = ANY(CAST(:seen AS text[])) AND id > :asked ORDER BY id",
             lowest=float(lowest),
             above=None if state.get("above") is None else float(state["above"]),
             seen=_ids(listed) + state.get("edge", []),
+            asked=state.get("asked") or "",
         )
     for one in found:
         if drift := _compare_subscription(rows.get(one.id), one, plans.get(one.price)):
             _resync(work, one.customer, one.id, drift)
     for row in unlisted:
         _resync(work, str(row["customer_id"]), str(row["id"]), {})
+        state["asked"] = row["id"]  # so that a page with more than there is time for has an end
     state["listed"]["subscriptions"] += len(listed)
     edge = [item["id"] for item in listed if item["created"] == lowest]
     _turn_page(state, listed, more, "invoices")
@@ -274,16 +277,13 @@ def _open_invoices(work: Work) -> None:
             horizon=float(state["horizon"]),
             after=state.get("cursor") or "",
         )
-    listed = []
     for row in rows:
         try:
-            listed.append(_ask(work, "get", f"invoices/{row['id']}"))
+            _compare_invoices(work, [_ask(work, "get", f"invoices/{row['id']}")])
         except stripe_api.Missing:
             _differs(state, str(row["id"]), {"id": (row["id"], None)})
-    _compare_invoices(work, listed)
-    if rows:
-        state["cursor"] = rows[-1]["id"]
-    else:
+        state["cursor"] = row["id"]
+    if not rows:
         _next(state, "")
 
 
@@ -324,7 +324,9 @@ def _resync(
         before = _rows(tx, "subscription", [subscription_id]).get(subscription_id)
     try:
         known = _patiently(work, lambda: apply.resync(customer_id, subscription_id))
-    except Unreadable as error:
+    except (ConfigError, Unavailable, _OutOfTime):
+        raise
+    except Exception as error:
         _failed(state, subscription_id, error)
         return
     if not known:
@@ -351,8 +353,14 @@ def _compare_invoices(work: Work, listed: Sequence[Json]) -> None:
         if not drift:
             continue
         _in_time(work)
-        if apply.record_invoice(one.customer, one):
-            state["repaired"]["invoices"] += 1
+        try:
+            repaired = apply.record_invoice(one.customer, one)
+        except Unavailable:
+            raise
+        except Exception as error:
+            _failed(state, one.id, error)
+            continue
+        state["repaired"]["invoices"] += repaired
         _differs(state, one.id, drift)
 
 
@@ -427,7 +435,7 @@ def _in_time(work: Work) -> None:
 
 def _turn_page(state: Json, found: Sequence[Json], more: bool, following: str) -> None:
     if more:
-        state["cursor"] = found[-1]["id"]
+        state.update(cursor=found[-1]["id"], asked=None)
     else:
         _next(state, following)
 
