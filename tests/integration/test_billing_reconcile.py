@@ -124,6 +124,21 @@ def test_what_stripe_lists_no_events_of_any_more_is_repaired_from_the_objects(
     assert sum(name == "PaymentSucceeded" for name, *_ in billing.told()) == 4
 
 
+def test_that_a_subscription_gave_access_before_it_ended_is_known_by_its_paid_invoice(
+    account: Account, stripe: Books
+) -> None:
+    sub = account.subscribe()["id"]
+    account.call("DELETE", f"/v1/subscriptions/{sub}")
+    account.engine.advance(100 * DAY)
+    account.engine.events.clear()
+    reconciled()
+    assert {name for name, *_ in billing.told()} == {
+        "SubscriptionActivated",
+        "SubscriptionCancelled",
+        "PaymentSucceeded",
+    }
+
+
 def test_only_what_was_missed_after_the_first_run_raises_an_alarm(
     account: Account, stripe: Books
 ) -> None:
@@ -197,7 +212,7 @@ def test_a_subscription_that_stripe_does_not_know_is_reported_and_left(
 def test_more_unlisted_ones_than_there_is_time_for_come_to_an_end(
     account: Account, stripe: Books
 ) -> None:
-    subs = [account.subscribe()["id"] for _ in range(6)]
+    subs = [account.subscribe()["id"] for _ in range(10)]
     billing.deliver(billing.handled(account))
     account.engine.kinds["subscription"].clear()
     billing.run("UPDATE subscription SET quantity = 9")
@@ -372,6 +387,7 @@ def test_an_invocation_that_was_overtaken_stops(account: Account, stripe: Books)
 
     stripe.trouble = overtake
     assert invoke(start=True) == {"finished": False, "busy": True}
+    assert stripe.asked == ["/v1/events"]
 
 
 class Crash(BaseException):

@@ -200,8 +200,8 @@ UNION SELECT id, body IS NULL, status FROM stripe_event
 """
 _REOPEN = f"""
 UPDATE stripe_event SET status = 'received', attempts = 0
-WHERE id IN (SELECT id FROM ({_CHOSEN}) AS chosen WHERE NOT bare AND status <> 'ignored'
-    AND id COLLATE "C" > :after ORDER BY id COLLATE "C" LIMIT :limit)
+WHERE id IN (SELECT id FROM ({_CHOSEN}) AS chosen
+    WHERE NOT bare AND id COLLATE "C" > :after ORDER BY id COLLATE "C" LIMIT :limit)
 RETURNING id, created
 """
 _GONE = f"""
