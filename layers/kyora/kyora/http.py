@@ -40,6 +40,7 @@ _ROUTES = (
     ("POST", f"/v1/assets{_ID}/confirm"),
     ("GET", f"/v1/assets{_ID}"),
     ("DELETE", f"/v1/assets{_ID}"),
+    ("GET", "/v1/analytics/summary"),
     ("GET", "/v1/health"),
 )
 
@@ -65,6 +66,10 @@ class Call(NamedTuple):
     def header(self, name: str) -> str:
         """Return a request header, or an empty text."""
         return _header(self.event, name)
+
+    def query(self, name: str) -> str:
+        """Return a query parameter, or an empty text."""
+        return str((self.event.get("queryStringParameters") or {}).get(name) or "")
 
 
 class Answer[T: BaseModel](NamedTuple):
