@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions openapi clean
+.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -8,7 +8,7 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 setup: ## install what is needed (done by every other target)
 	@python3 local/bootstrap.py
@@ -55,7 +55,7 @@ emit: setup ## put a sample of an event on the bus: EVENT=UserWelcomed [FILE=fie
 events: setup ## watch the events that flow over the bus (ENV=… on a deployed stack)
 	@$(PYTHON) -m local events $(if $(ENV),--env $(ENV))
 
-redrive: setup ## send the dead letters of a queue back to it: QUEUE=emails (ENV=…)
+redrive: setup ## send the dead letters of a queue back to it: QUEUE=emails, fees, … (ENV=…)
 	@$(PYTHON) -m local redrive $(or $(QUEUE),$(error which queue? QUEUE=emails)) $(if $(ENV),--env $(ENV))
 
 schemas: setup ## write events/schemas from the event models (an event may only grow)
@@ -67,6 +67,9 @@ emails: setup ## show every e-mail in both languages, light and dark, on one pag
 suppressions: setup ## list the addresses that get no mail: [SHOW=1] [LIFT=address] (ENV=…)
 	@$(PYTHON) -m local suppressions $(if $(SHOW),--show) $(if $(LIFT),--lift $(LIFT)) \
 		$(if $(ENV),--env $(ENV))
+
+rebuild-analytics: setup ## make the counts anew from the stored events: [BUSINESS=biz_…] (ENV=…)
+	@$(PYTHON) -m local rebuild-analytics $(if $(BUSINESS),--business $(BUSINESS)) $(if $(ENV),--env $(ENV))
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.openapi

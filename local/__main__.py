@@ -11,9 +11,13 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local import settings
 from local.progress import Trouble, complain, say, step
+
+if TYPE_CHECKING:
+    from local import ask
 
 
 def main() -> int:
@@ -40,6 +44,9 @@ def main() -> int:
     stopped.add_argument("--lift", metavar="ADDRESS", help="let mail go to this one again")
     stopped.add_argument("--show", action="store_true", help="print whole addresses")
     stopped.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    anew = commands.add_parser("rebuild-analytics", help="count the stored events anew")
+    anew.add_argument("--business", metavar="ID", help="only this one")
+    anew.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
     chosen = parser.parse_args()
     for name in ("NO_PROXY", "no_proxy"):  # everything of ours is on this machine
@@ -161,8 +168,20 @@ def _suppressions(chosen: argparse.Namespace) -> None:
     from local import suppressions
 
     asked = {"lift": chosen.lift} if chosen.lift else {"show": chosen.show}
-    ask = suppressions.deployed(chosen.env) if chosen.env else suppressions.local(*_running())
-    suppressions.report(ask({"suppressions": asked}), chosen.lift)
+    answer = _asking("resend_webhook", chosen.env)({"suppressions": asked})
+    suppressions.report(answer, chosen.lift)
+
+
+def _rebuild_analytics(chosen: argparse.Namespace) -> None:
+    from local import analytics
+
+    analytics.rebuild(_asking("update_analytics", chosen.env), chosen.business)
+
+
+def _asking(folder: str, env: str | None) -> "ask.Ask":
+    from local import ask
+
+    return ask.deployed(folder, env) if env else ask.local(folder, *_running())
 
 
 def _clean() -> None:
@@ -187,6 +206,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "redrive": _bus,
     "events": _bus,
     "suppressions": _suppressions,
+    "rebuild-analytics": _rebuild_analytics,
     "clean": lambda _: _clean(),
 }
 

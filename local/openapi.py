@@ -70,6 +70,10 @@ PROBLEMS: dict[str, Problem] = {
         errors.NotFound,
         "There is no such asset. An asset of another workspace answers the same.",
     ),
+    "business.not_found": Problem(
+        errors.NotFound,
+        "There is no such business. A business of another workspace answers the same.",
+    ),
     "request.method_not_allowed": Problem(
         errors.MethodNotAllowed,
         "The address exists, the method does not; `Allow` lists those that do.",
@@ -222,6 +226,7 @@ class Operation:
     request: Json | None = None
     example: Json | None = None
     links: tuple[str, ...] = ()  # operations that take the assetId of the answer
+    query: tuple[str, ...] = ()  # its parameters in the query string
 
 
 _SHA256 = "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="
@@ -334,6 +339,27 @@ OPERATIONS: dict[str, Operation] = {
         {204: "Deleted."},
         ("asset.not_found",),
     ),
+    "summarise_analytics": Operation(
+        "Analytics",
+        "Read a business's days",
+        "Orders, revenue and new customers of a business, one entry for each day from `from` to "
+        "`to`, both included, at most 366. A day is UTC's, and an event counts on the day it "
+        "happened, however late it arrived. A day without events is there with zeros.",
+        {200: "The days, the first one first."},
+        ("request.validation_failed", "business.not_found"),
+        example={
+            "days": [
+                {"date": "2026-11-22", "orders": 0, "revenue": {}, "customers": {}},
+                {
+                    "date": "2026-11-23",
+                    "orders": 3,
+                    "revenue": {"JPY": "1200", "USD": "109.98"},
+                    "customers": {"instagram": 2, "unknown": 1},
+                },
+            ]
+        },
+        query=("businessId", "from", "to"),
+    ),
     "check_health": Operation(
         "Service",
         "Does it work?",
@@ -346,7 +372,8 @@ OPERATIONS: dict[str, Operation] = {
 
 _DESCRIPTION = """\
 Uploads from request to verified bytes. A client asks for an upload, PUTs the file straight to
-the store, and confirms; file bytes never pass through the API.
+the store, and confirms; file bytes never pass through the API. Beside them what the days of a
+business brought: orders, revenue, customers.
 
 **Authentication.** `Authorization: Bearer <JWT>` with the claims `userId`, `workspaceId`,
 `authVersion` and `exp`. A role `user` may do everything here.
@@ -406,7 +433,7 @@ def document() -> Json:
         "info": {
             "title": "Kyora Integrations",
             "version": __version__,
-            "summary": "Uploads, verified.",
+            "summary": "Uploads, verified; days, counted.",
             "description": _DESCRIPTION,
         },
         "servers": [
@@ -420,6 +447,7 @@ def document() -> Json:
         "tags": [
             {"name": "Uploads", "description": "Ask, PUT, confirm."},
             {"name": "Assets", "description": "Files that are there."},
+            {"name": "Analytics", "description": "What a business's days brought."},
             {"name": "Service", "description": "The deployment itself."},
         ],
         "paths": paths,
@@ -460,7 +488,8 @@ def _operation(
         "x-function": function,
         "security": [] if known.public else [{"bearer": []}],
     }
-    parameters = [_PARAMETERS[name] for name in re.findall(r"\{(\w+)\}", path)]
+    names = (*re.findall(r"\{(\w+)\}", path), *known.query)
+    parameters = [_PARAMETERS[name] for name in names]
     if request:
         parameters.append(_PARAMETERS["Idempotency-Key"])
         content = {"schema": _reference(request), "example": known.request}
@@ -487,6 +516,30 @@ _PARAMETERS: dict[str, Json] = {
         "description": "From the answer to the request for the upload.",
         "schema": {"type": "string", "pattern": "^ast_[0-9a-z]{26}$"},
         "example": _ASSET_ID,
+    },
+    "businessId": {
+        "name": "businessId",
+        "in": "query",
+        "required": True,
+        "description": "A business of the workspace.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        "example": "biz_demo",
+    },
+    "from": {
+        "name": "from",
+        "in": "query",
+        "required": True,
+        "description": "The first day.",
+        "schema": {"type": "string", "format": "date"},
+        "example": "2026-11-22",
+    },
+    "to": {
+        "name": "to",
+        "in": "query",
+        "required": True,
+        "description": "The last day; at most 366 days with the first.",
+        "schema": {"type": "string", "format": "date"},
+        "example": "2026-11-23",
     },
     "Idempotency-Key": {
         "name": "Idempotency-Key",
@@ -568,8 +621,15 @@ def _example(code: str) -> Json:
         "detail": known.when.replace("`", ""),
         "code": code,
         **known.members,
-        "instance": "/v1/assets/:assetId/confirm" if code in _CONFIRM else "/v1/assets/upload",
+        "instance": _instance(code),
     }
+
+
+def _instance(code: str) -> str:
+    """Return a route that answers so."""
+    if code.startswith("business."):
+        return "/v1/analytics/summary"
+    return "/v1/assets/:assetId/confirm" if code in _CONFIRM else "/v1/assets/upload"
 
 
 def _header_refs(status: int) -> Json:

@@ -1,13 +1,13 @@
 """Every minute: publish the events that were not published right after their commit.
 
-Emits whatever waits in the outbox, forgets events of a week ago and mail of three months ago,
-and reports the age of the oldest event still waiting.
+Emits whatever waits in the outbox, forgets events of a week ago, mail and what consumers have
+done of three months ago, and reports the age of the oldest event still waiting.
 """
 
 from typing import Any
 
 from kyora import config
-from kyora.bus import outbox
+from kyora.bus import inbox, outbox
 from kyora.email import retention
 from kyora.observability import begin, gauge, logger
 
@@ -22,6 +22,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, float]:
         if not count:
             break
     outbox.forget()
+    inbox.forget()
     retention.forget()
     age = outbox.oldest_age()
     gauge(settings.stage, "OutboxOldestSeconds", age)  # OutboxAgeAlarm in template.yaml

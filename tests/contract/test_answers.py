@@ -32,6 +32,8 @@ class Request:
         self.body: Any = None
         self.other: Any = None  # a second connection, open until the answer is there
         self.key = self.route
+        parameters = [p for p in self.made.get("parameters", []) if p["in"] == "query"]
+        self.query = {one["name"]: one["example"] for one in parameters}
         if "requestBody" in self.made:
             self.body = FILE if operation == "requestUpload" else {"files": [FILE]}
 
@@ -40,7 +42,8 @@ class Request:
         sent = event(
             self.route, self.body, authorizer=self.authorizer, headers=self.headers, **path
         )
-        return call(self.made["x-function"], sent | {"routeKey": self.key})
+        sent |= {"routeKey": self.key, "queryStringParameters": self.query or None}
+        return call(self.made["x-function"], sent)
 
     def asset(self, changes: str = "status = 'pending'", content: bytes | None = None) -> None:
         """Insert the asset that the route names."""
@@ -117,6 +120,18 @@ def store_is_no_folder(r: Request) -> None:
     (r.store / "incoming").write_text("")
 
 
+def a_day_of_orders(r: Request) -> None:
+    run(
+        "INSERT INTO business (id, workspace_id, name, currency)"
+        " VALUES ('biz_demo', 'ws_demo', 'Demo', 'USD')"
+    )
+    run(
+        "INSERT INTO analytics_count (workspace_id, business_id, day, kind, label, shard, count,"
+        " amount) VALUES ('ws_demo', 'biz_demo', '2026-11-23', 'order', 'USD', 1, 2, 10998),"
+        " ('ws_demo', 'biz_demo', '2026-11-23', 'customer', 'shop', 1, 1, 0)"
+    )
+
+
 ANYWHERE: dict[str, Case] = {
     "request.body_too_large": body("x" * (MAX_BODY + 1)),
     "internal.error": lambda r: setattr(r, "key", "GET /nowhere"),
@@ -170,6 +185,13 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "getAsset": {**ANYWHERE, **SECURED, **OF_AN_ASSET, "200": lambda r: r.asset()},
     "deleteAsset": {**ANYWHERE, **SECURED, **OF_AN_ASSET, "204": lambda r: r.asset()},
+    "summariseAnalytics": {
+        **ANYWHERE,
+        **SECURED,
+        "200": a_day_of_orders,
+        "request.validation_failed": lambda r: r.query.update(to="tomorrow"),
+        "business.not_found": lambda r: None,
+    },
     "checkHealth": {**ANYWHERE, "200": lambda r: None},
 }
 

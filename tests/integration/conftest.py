@@ -15,7 +15,7 @@ from kyora.observability import logger
 from kyora.storage import s3
 from tests.conftest import SECRET
 from tests.fake_resend import FakeResend, fake_resend
-from tests.integration.support import books, post, stores
+from tests.integration.support import books, ledger, post, stores
 from tests.integration.support.crew import Crew
 from tests.integration.support.stores import Bucket, CannotStart, Store
 
@@ -130,6 +130,22 @@ def crew(worker_log: Path) -> Iterator[Crew]:
     found = Crew(16, worker_log)
     yield found
     found.stop()
+
+
+@pytest.fixture(scope="session")
+def _ledger_database(server: PostgresServer, template: str) -> str:
+    """One database for all tests of fees and analytics, as for those of uploads."""
+    server.psql(f"CREATE DATABASE ledger TEMPLATE {template}")
+    return str(server.get_uri("ledger"))
+
+
+@pytest.fixture
+def ledger_database(environment: pytest.MonkeyPatch, _ledger_database: str) -> str:
+    """A database with three businesses that nothing has happened to."""
+    environment.setenv("DATABASE_URL", _ledger_database)
+    config.forget()
+    ledger.begin()
+    return _ledger_database
 
 
 @pytest.fixture

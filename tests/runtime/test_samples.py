@@ -209,6 +209,45 @@ def test_send_email_unreadable(start: Start, database: str) -> None:
         assert tx.rows("SELECT locale FROM email_message") == [{"locale": "ar"}]
 
 
+@pytest.fixture
+def business(database: str) -> None:
+    """The samples' business, with a fee for credit cards."""
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO business (id, workspace_id, name, currency)"
+            " VALUES ('biz_demo', 'ws_demo', 'Demo', 'USD')"
+        )
+        tx.run(
+            "INSERT INTO payment_method_fee (workspace_id, business_id, method, percent, fixed)"
+            " VALUES ('ws_demo', 'biz_demo', 'credit_card', 0.029, 0.30)"
+        )
+
+
+def test_record_transaction_fee(start: Start, business: None) -> None:
+    running = start("record_transaction_fee")
+    for _ in range(2):
+        assert running.invoke(sample("record_transaction_fee")) == {"batchItemFailures": []}
+    with postgres.transaction() as tx:
+        rows = tx.rows("SELECT amount::int AS amount, currency FROM transaction_fee")
+    assert rows == [{"amount": 189, "currency": "USD"}]
+
+
+def test_update_analytics(start: Start, business: None) -> None:
+    """Counted, counted no second time, and read as the API reads it."""
+    running = start("update_analytics")
+    for _ in range(2):
+        assert running.invoke(sample("update_analytics")) == {"batchItemFailures": []}
+    assert running.invoke({"rebuild": {}}) == {"businesses": 1, "wrong": 0, "next": None}
+    answer = start("summarise_analytics").invoke(sample("summarise_analytics"))
+    assert answer["statusCode"] == 200
+    assert body(answer)["days"][1] == {
+        "date": "2026-11-23",
+        "orders": 1,
+        "revenue": {"USD": "54.99"},
+        "customers": {"instagram": 1},
+    }
+
+
 def test_resend_webhook(start: Start, database: str) -> None:
     secret = f"whsec_{b64encode(bytes(range(24))).decode()}"
     running = start("resend_webhook", EMAIL_RESEND_WEBHOOK_SECRET=secret)

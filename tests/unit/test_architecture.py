@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers" / "kyora"
 DOMAINS = ("assets", "billing", "email", "accounting", "analytics")
 TENANTS = ("asset", "storage_usage", "app_user", "business", "idempotency_key", "workspace_billing")
+TENANTS += ("payment_method_fee", "order_payment", "transaction_fee")
+TENANTS += ("analytics_event", "analytics_count", "analytics_day")
 
 # ---- what is allowed although a rule says no, and why
 
@@ -49,6 +51,7 @@ STATE = {
 CACHED = {("kyora.observability", "logger"): "one logger per process"}
 EVERY_TENANT = {
     ("kyora.assets", "sweep"): "expires and cleans uploads of all workspaces; nobody asks for it",
+    ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",
 }
 FILES_AS_SQL = {"kyora.postgres.migrate": "runs migration files"}
 

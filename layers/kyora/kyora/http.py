@@ -50,6 +50,7 @@ _ROUTES = (
     ("POST", "/v1/billing/portal-session"),
     ("GET", "/v1/billing/invoices"),
     ("POST", "/v1/businesses"),
+    ("GET", "/v1/analytics/summary"),
     ("GET", "/v1/health"),
 )
 
@@ -72,13 +73,13 @@ class Call(NamedTuple):
             raise auth.refuse("auth.token_missing")
         return self.who
 
-    def query(self, name: str) -> str:
-        """Return a query parameter, or an empty text."""
-        return str((self.event.get("queryStringParameters") or {}).get(name, ""))
-
     def header(self, name: str) -> str:
         """Return a request header, or an empty text."""
         return _header(self.event, name)
+
+    def query(self, name: str) -> str:
+        """Return a query parameter, or an empty text."""
+        return str((self.event.get("queryStringParameters") or {}).get(name) or "")
 
 
 class Answer[T: BaseModel](NamedTuple):
