@@ -11,7 +11,7 @@ from kyora.observability import begin
 
 def migrate() -> dict[str, Any]:
     # A wrong configuration fails the deploy here, not the first request.
-    config.settings("database", "auth", "storage", "bus", "email", "email_webhook")
+    config.settings("database", "auth", "storage", "bus", "email", "email_webhook", "cache")
     return {"applied": postgres.migrate()}
 
 
