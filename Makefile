@@ -17,7 +17,7 @@ run: setup ## start the cloud on this machine: http://127.0.0.1:8000 (PORT=)
 	@$(PYTHON) -m local run
 
 test: ## run every test (T="tests/unit -k name" for some)
-	@python3 local/bootstrap.py browser
+	@python3 local/bootstrap.py tests
 	@KYORA_SEEDS=$(or $(KYORA_SEEDS),10) $(BIN)/pytest -n 2 --dist loadgroup $(T)
 
 check: setup ## ruff, mypy, cfn-lint and the rules on the template
