@@ -97,6 +97,7 @@ def _running() -> tuple[settings.Settings, dict[str, str]]:
         port=int(env["PORT"]),
         gateway_port=port,
         postgres_port=0,
+        stripe_port=int(env["STRIPE_URL"].rpartition(":")[2]) if env.get("STRIPE_URL") else 0,
         secrets={},
         environ=env,
     )

@@ -317,6 +317,8 @@ def _billing_webhook(read: _Reader, development: bool) -> dict[str, object]:
     if not all(re.fullmatch(r"whsec_[\x21-\x7e]{16,}", secret) for secret in secrets):
         read.faults.append("BILLING_STRIPE_WEBHOOK_SECRET must be whsec_ and at least 16 letters")
     return {"stripe_webhook_secrets": secrets}
+
+
 def _cache(read: _Reader, development: bool) -> dict[str, object]:
     provider = read.choice("CACHE_PROVIDER", "none", ("none", "memory", "memcached", "postgres"))
     text = read.text("CACHE_MEMCACHED_SERVERS", required=provider == "memcached")
