@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import pytest
@@ -94,7 +94,7 @@ def eventually(done: Callable[[], object], what: str) -> None:
 class Loop:
     """An event loop in a thread, for servers that a test talks to from outside."""
 
-    def __enter__(self) -> "Loop":
+    def __enter__(self) -> Self:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
