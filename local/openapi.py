@@ -195,6 +195,7 @@ _CREATES = (
     "idempotency.in_progress",
     "idempotency.key_reused",
 )
+_ADMIN = ("auth.forbidden",)
 _CONFIRM = (
     "asset.not_found",
     "asset.not_uploaded",
@@ -207,6 +208,7 @@ _GATEWAY = {401: "Unauthorized", 429: "Too Many Requests", 500: "Internal Server
             503: "Service Unavailable"}  # fmt: skip
 # Statuses whose answers say when to come back, always or in some cases.
 _RETRY = {202, 409, 429, 503}
+_LOCATION = {201}
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,7 @@ class Operation:
     request: Json | None = None
     example: Json | None = None
     links: tuple[str, ...] = ()  # operations that take the assetId of the answer
+    query: tuple[str, ...] = ()  # its query parameters
 
 
 _SHA256 = "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="
@@ -334,6 +337,22 @@ OPERATIONS: dict[str, Operation] = {
         {204: "Deleted."},
         ("asset.not_found",),
     ),
+    "create_business": Operation(
+        "Businesses",
+        "Open a business",
+        "Opens a business in the workspace while its plan allows one more (`maxBusinesses`). "
+        "Requests that arrive together cannot pass the limit. Businesses that are there stay when "
+        "a plan shrinks: only new ones are refused.",
+        {201: "The business."},
+        (*_CREATES, *_ADMIN, "billing.limit_reached"),
+        request={"name": "Corner shop", "currency": "AED"},
+        example={
+            "businessId": "biz_01ka2v7mzq3f8t5y0r9dxw6hcb",
+            "name": "Corner shop",
+            "currency": "AED",
+            "createdAt": "2026-11-23T10:00:00Z",
+        },
+    ),
     "check_health": Operation(
         "Service",
         "Does it work?",
@@ -345,11 +364,13 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 _DESCRIPTION = """\
-Uploads from request to verified bytes. A client asks for an upload, PUTs the file straight to
-the store, and confirms; file bytes never pass through the API.
+Uploads from request to verified bytes: a client asks for an upload, PUTs the file straight to
+the store, and confirms; file bytes never pass through the API. And businesses, as many as the
+workspace's plan allows.
 
 **Authentication.** `Authorization: Bearer <JWT>` with the claims `userId`, `workspaceId`,
-`authVersion` and `exp`. A role `user` may do everything here.
+`authVersion` and `exp`. A role `user` may do everything with files; what needs the role `admin`
+answers `auth.forbidden` to others.
 
 **Refusals** are `application/problem+json` (RFC 9457) with a stable `code`. `errors` names
 fields. Unknown fields are refused. What API Gateway refuses by itself, such as a request
@@ -358,7 +379,7 @@ without an Authorization header, is its own `{"message": …}`.
 **Every answer of a function has `X-Request-Id`**: yours, when you sent one of 8 to 64 letters,
 digits, `-` and `_`; it is in every log line and every event of the request.
 
-**Idempotency-Key** on the two POSTs that create something: the same key and body get the same
+**Idempotency-Key** on the POSTs that create something: the same key and body get the same
 answer for 24 hours.\
 """
 
@@ -420,6 +441,7 @@ def document() -> Json:
         "tags": [
             {"name": "Uploads", "description": "Ask, PUT, confirm."},
             {"name": "Assets", "description": "Files that are there."},
+            {"name": "Businesses", "description": "As many as the plan allows."},
             {"name": "Service", "description": "The deployment itself."},
         ],
         "paths": paths,
@@ -461,6 +483,7 @@ def _operation(
         "security": [] if known.public else [{"bearer": []}],
     }
     parameters = [_PARAMETERS[name] for name in re.findall(r"\{(\w+)\}", path)]
+    parameters += [_PARAMETERS[name] for name in known.query]
     if request:
         parameters.append(_PARAMETERS["Idempotency-Key"])
         content = {"schema": _reference(request), "example": known.request}
@@ -574,6 +597,7 @@ def _example(code: str) -> Json:
 
 def _header_refs(status: int) -> Json:
     names = ["X-Request-Id"] + (["Retry-After"] if status in _RETRY else [])
+    names += ["Location"] if status in _LOCATION else []
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
@@ -586,6 +610,10 @@ def _headers() -> Json:
         "Retry-After": {
             "description": "Seconds to wait before the same request is worth sending again.",
             "schema": {"type": "integer", "minimum": 1},
+        },
+        "Location": {
+            "description": "The address of what was made.",
+            "schema": {"type": "string", "format": "uri-reference"},
         },
     }
 

@@ -1,5 +1,6 @@
 """Every answer that the document promises can be had, and is what the document says of it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from tests.contract.test_openapi import DOCUMENT, OPERATIONS, resolve
 from tests.unit.functions import ADMIN, call, event
 
 FILE = {"filename": "a.txt", "contentType": "text/plain", "size": 5}
+BODIES: dict[str, Any] = {
+    "requestUpload": FILE,
+    "requestUploads": {"files": [FILE]},
+    "createBusiness": {"name": "Corner shop", "currency": "AED"},
+}
 ASSET = "ast_01kaq3v6m8r5x9y2c4d7f0h1jk"
 # Given by the front of the local stack, for what the gateway answers without a function.
 _EDGE = "service.throttled"
@@ -26,14 +32,12 @@ class Request:
 
     def __init__(self, operation: str, environment: pytest.MonkeyPatch, store: Path) -> None:
         self.route, self.made = OPERATIONS[operation]
-        self.environment, self.store = environment, store
+        self.operation, self.environment, self.store = operation, environment, store
         self.authorizer: dict[str, str] | None = None if self.made["security"] == [] else ADMIN
         self.headers: dict[str, str] = {}
-        self.body: Any = None
         self.other: Any = None  # a second connection, open until the answer is there
         self.key = self.route
-        if "requestBody" in self.made:
-            self.body = FILE if operation == "requestUpload" else {"files": [FILE]}
+        self.body = BODIES.get(operation)
 
     def send(self) -> tuple[int, dict[str, Any], dict[str, str]]:
         path = {"assetId": ASSET} if "{assetId}" in self.route else {}
@@ -88,7 +92,7 @@ def secrets_away(r: Request) -> None:
 
 def key_in_use(r: Request) -> None:
     r.headers = {"idempotency-key": "k"}
-    operation = r.made["x-function"] + ("s" if r.route.endswith("s") else "")
+    operation = re.sub(r"([A-Z])", r"_\1", r.made["operationId"]).lower()
     r.other = connection.connect(config.settings("database").database_url, development=True)
     r.other.run(
         "SELECT pg_advisory_lock(hashtextextended(:name, 0))", name=f"ws_demo\n{operation}\nk"
@@ -97,9 +101,18 @@ def key_in_use(r: Request) -> None:
 
 def key_reused(r: Request) -> None:
     r.headers = {"idempotency-key": "k"}
-    assert r.send()[0] == 200
+    assert r.send()[0] in (200, 201)
     other = FILE | {"size": 6}
-    r.body = {"files": [other]} if "files" in r.body else other
+    r.body = {"files": [other]} if "files" in r.body else r.body | {"size": 6, "name": "Other"}
+    r.body = {name: value for name, value in r.body.items() if name in BODIES[r.operation]}
+
+
+def allowed(limit: str, amount: int) -> Case:
+    """Give the workspace a plan with one limit."""
+    return lambda r: run(
+        "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status)"
+        f" VALUES ('ws_demo', 'test', 'free', '{{\"{limit}\": {amount}}}', 'free')"
+    )
 
 
 def many_waiting(r: Request) -> None:
@@ -133,8 +146,10 @@ SECURED: dict[str, Case] = {
         r, "authorizer", {"unavailable": "auth.keys_unavailable"}
     ),
 }
+ADMINS: dict[str, Case] = {
+    "auth.forbidden": lambda r: setattr(r, "authorizer", ADMIN | {"role": "user"}),
+}
 CREATES: dict[str, Case] = {
-    "200": lambda r: None,
     "request.invalid_json": body("{"),
     "request.validation_failed": body({"surprise": 1}),
     "idempotency.in_progress": key_in_use,
@@ -146,15 +161,21 @@ CASES: dict[str, dict[str, Case]] = {
         **ANYWHERE,
         **SECURED,
         **CREATES,
+        "200": lambda r: None,
         "asset.too_large": body(FILE | {"size": 11 << 20}),
         "asset.type_not_allowed": body(FILE | {"filename": "a.svg"}),
         "asset.too_many_pending": many_waiting,
-        "billing.limit_reached": lambda r: run(
-            "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status)"
-            " VALUES ('ws_demo', 'test', 'free', '{\"maxStorageBytes\": 4}', 'free')"
-        ),
+        "billing.limit_reached": allowed("maxStorageBytes", 4),
     },
-    "requestUploads": {**ANYWHERE, **SECURED, **CREATES},
+    "requestUploads": {**ANYWHERE, **SECURED, **CREATES, "200": lambda r: None},
+    "createBusiness": {
+        **ANYWHERE,
+        **SECURED,
+        **CREATES,
+        **ADMINS,
+        "201": lambda r: None,
+        "billing.limit_reached": allowed("maxBusinesses", 0),
+    },
     "confirmUpload": {
         **ANYWHERE,
         **SECURED,

@@ -280,6 +280,16 @@ def test_migrate_database_answers_its_stack(start: Start, database: str) -> None
     assert deleted == "old"
 
 
+def test_create_business(start: Start, database: str) -> None:
+    answer = start("create_business").invoke(sample("create_business"))
+    assert (answer["statusCode"], body(answer)["name"]) == (201, "Corner shop")
+
+
+def test_create_business_member(start: Start, database: str) -> None:
+    answer = start("create_business").invoke(sample("create_business.member"))
+    assert (answer["statusCode"], body(answer)["code"]) == (403, "auth.forbidden")
+
+
 def test_check_health(start: Start, database: str) -> None:
     answer = start("check_health").invoke(sample("check_health"))
     assert answer["statusCode"] == 200

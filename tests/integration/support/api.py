@@ -32,6 +32,7 @@ ROUTES = {
     "POST /v1/assets/{assetId}/confirm": "confirm_upload",
     "GET /v1/assets/{assetId}": "manage_asset",
     "DELETE /v1/assets/{assetId}": "manage_asset",
+    "POST /v1/businesses": "create_business",
 }
 _numbers = itertools.count(1)
 

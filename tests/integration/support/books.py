@@ -59,7 +59,8 @@ def usage(workspace_id: str = "ws_demo") -> tuple[int, int]:
 def limit(size: int, workspace_id: str = "ws_demo") -> None:
     run(
         "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status)"
-        " VALUES (:id, 'test', 'free', jsonb_build_object('maxStorageBytes', :size::bigint), 'free')"
+        " VALUES (:id, 'test', 'free',"
+        " jsonb_build_object('maxStorageBytes', CAST(:size AS bigint)), 'free')"
         " ON CONFLICT (workspace_id) DO UPDATE SET limits = excluded.limits",
         id=workspace_id,
         size=size,
