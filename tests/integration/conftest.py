@@ -15,8 +15,9 @@ from kyora.observability import logger
 from kyora.storage import s3
 from tests.conftest import SECRET
 from tests.fake_resend import FakeResend, fake_resend
-from tests.integration.support import books, post, stores
+from tests.integration.support import books, post, shops, stores
 from tests.integration.support.crew import Crew
+from tests.integration.support.shops import Shop
 from tests.integration.support.stores import Bucket, CannotStart, Store
 
 
@@ -130,6 +131,13 @@ def crew(worker_log: Path) -> Iterator[Crew]:
     found = Crew(16, worker_log)
     yield found
     found.stop()
+
+
+@pytest.fixture
+def shop(database: str, environment: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A Stripe of our own, with a catalogue that is in the database as well."""
+    with shops.running(environment) as found:
+        yield found
 
 
 @pytest.fixture
