@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,33 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from kyora import config, postgres
+from kyora.billing import subscriptions
+from kyora.billing.models import PlanChoice
+from kyora.errors import PaymentRequired
 from kyora.http import MAX_BODY
 from kyora.postgres import connection
 from tests.contract.test_openapi import DOCUMENT, OPERATIONS, resolve
+from tests.integration.support import shops
+from tests.integration.support.shops import Shop
 from tests.unit.functions import ADMIN, call, event
 
+HOME = "http://127.0.0.1:8000/billing"
 FILE = {"filename": "a.txt", "contentType": "text/plain", "size": 5}
 BODIES: dict[str, Any] = {
     "requestUpload": FILE,
     "requestUploads": {"files": [FILE]},
     "createBusiness": {"name": "Corner shop", "currency": "AED"},
+    "changeSubscription": {"planId": "professional"},
+    "createCheckoutSession": {"planId": "professional", "successUrl": HOME, "cancelUrl": HOME},
+    "createPortalSession": {"returnUrl": HOME},
+}
+OTHERS: dict[str, Any] = {  # good ones as well
+    "requestUpload": FILE | {"size": 6},
+    "requestUploads": {"files": [FILE, FILE]},
+    "createBusiness": BODIES["createBusiness"] | {"name": "Other"},
+    "changeSubscription": {"planId": "enterprise"},
+    "createCheckoutSession": BODIES["createCheckoutSession"] | {"planId": "enterprise"},
+    "createPortalSession": {"returnUrl": HOME + "?other"},
 }
 ASSET = "ast_01kaq3v6m8r5x9y2c4d7f0h1jk"
 # Given by the front of the local stack, for what the gateway answers without a function.
@@ -38,13 +56,17 @@ class Request:
         self.other: Any = None  # a second connection, open until the answer is there
         self.key = self.route
         self.body = BODIES.get(operation)
+        self.path = {"assetId": ASSET} if "{assetId}" in self.route else {}
+        self.path |= {"planId": "professional"} if "{planId}" in self.route else {}
+        self.query: dict[str, str] = {}
+        self.shop: Shop
 
     def send(self) -> tuple[int, dict[str, Any], dict[str, str]]:
-        path = {"assetId": ASSET} if "{assetId}" in self.route else {}
         sent = event(
-            self.route, self.body, authorizer=self.authorizer, headers=self.headers, **path
+            self.route, self.body, authorizer=self.authorizer, headers=self.headers, **self.path
         )
-        return call(self.made["x-function"], sent | {"routeKey": self.key})
+        sent |= {"routeKey": self.key, "queryStringParameters": self.query or None}
+        return call(self.made["x-function"], sent)
 
     def asset(self, changes: str = "status = 'pending'", content: bytes | None = None) -> None:
         """Insert the asset that the route names."""
@@ -102,9 +124,7 @@ def key_in_use(r: Request) -> None:
 def key_reused(r: Request) -> None:
     r.headers = {"idempotency-key": "k"}
     assert r.send()[0] in (200, 201)
-    other = FILE | {"size": 6}
-    r.body = {"files": [other]} if "files" in r.body else r.body | {"size": 6, "name": "Other"}
-    r.body = {name: value for name, value in r.body.items() if name in BODIES[r.operation]}
+    r.body = OTHERS[r.operation]
 
 
 def allowed(limit: str, amount: int) -> Case:
@@ -128,6 +148,90 @@ def store_is_no_folder(r: Request) -> None:
     r.asset()
     r.store.mkdir(parents=True)
     (r.store / "incoming").write_text("")
+
+
+def after(prepare: Case, spoil: Case) -> Case:
+    """Make one thing after another."""
+
+    def both(r: Request) -> None:
+        prepare(r)
+        spoil(r)
+
+    return both
+
+
+def nothing(r: Request) -> None:
+    """Leave the world as it is."""
+
+
+def subscribed(r: Request) -> None:
+    r.shop.subscribe()
+
+
+def ending(r: Request) -> None:
+    subscribed(r)
+    subscriptions.cancel(shops.ADMIN, "period_end")
+
+
+def unpaid(r: Request) -> None:
+    with suppress(PaymentRequired):
+        choice = PlanChoice.model_validate({"planId": "professional"})
+        subscriptions.choose(shops.ADMIN, choice)
+
+
+def bad_card(r: Request) -> None:
+    """A card that is good to be kept, and not to pay with."""
+    subscribed(r)
+    subscriptions.cancel(shops.ADMIN, "now")
+    r.shop.save_card(r.shop.all("customer")[0]["id"], "pm_card_chargeCustomerFail")
+
+
+def forgotten(r: Request) -> None:
+    """Stripe does not know what we know."""
+    run("UPDATE subscription SET id = 'sub_gone'")
+    run("UPDATE workspace_billing SET subscription_id = 'sub_gone' WHERE workspace_id = 'ws_demo'")
+    run(
+        "INSERT INTO billing_customer (id, workspace_id) SELECT 'cus_gone', 'ws_demo'"
+        " WHERE NOT EXISTS (SELECT 1 FROM billing_customer)"
+    )
+
+
+def others_write(r: Request) -> None:
+    """Whenever Stripe was asked, somebody has written about the customer meanwhile."""
+    run(
+        "CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN NEW.version = NEW.version + 1; RETURN NEW; END'"
+    )
+    run(
+        "CREATE TRIGGER meanwhile BEFORE UPDATE ON billing_customer"
+        " FOR EACH ROW EXECUTE FUNCTION meanwhile()"
+    )
+
+
+def of_stripe(prepare: Case) -> dict[str, Case]:
+    """What can go wrong between Stripe and us, once everything is prepared."""
+    running = (
+        "INSERT INTO billing_operation (workspace_id, token, attempt, until)"
+        " VALUES ('ws_demo', 't', 't', now() + interval '1 minute')"
+    )
+    return {
+        "billing.in_progress": lambda r: run(running),
+        "billing.stripe_missing": after(prepare, forgotten),
+        "billing.stripe_refused": after(
+            prepare, lambda r: r.shop.fail("status", times=9, status=400)
+        ),
+        "billing.stripe_unavailable": after(
+            prepare, lambda r: r.shop.fail("status", times=9, status=503)
+        ),
+        "billing.busy": after(prepare, others_write),
+    }
+
+
+def businesses(r: Request) -> None:
+    run(
+        "INSERT INTO business (id, workspace_id, name, currency)"
+        " SELECT 'biz_' || n, 'ws_demo', 'Shop', 'AED' FROM generate_series(1, 4) n"
+    )
 
 
 ANYWHERE: dict[str, Case] = {
@@ -192,6 +296,68 @@ CASES: dict[str, dict[str, Case]] = {
     "getAsset": {**ANYWHERE, **SECURED, **OF_AN_ASSET, "200": lambda r: r.asset()},
     "deleteAsset": {**ANYWHERE, **SECURED, **OF_AN_ASSET, "204": lambda r: r.asset()},
     "checkHealth": {**ANYWHERE, "200": lambda r: None},
+    "listPlans": {**ANYWHERE, "200": nothing},
+    "getPlan": {
+        **ANYWHERE,
+        "200": nothing,
+        "billing.plan_not_found": lambda r: setattr(r, "path", {"planId": "nothing"}),
+    },
+    "getSubscription": {**ANYWHERE, **SECURED, "200": ending},
+    "changeSubscription": {
+        **ANYWHERE,
+        **SECURED,
+        **CREATES,
+        **ADMINS,
+        **of_stripe(after(subscribed, body({"planId": "enterprise"}))),
+        "200": subscribed,
+        "idempotency.key_reused": after(subscribed, key_reused),
+        "billing.plan_not_found": body({"planId": "nothing"}),
+        "billing.downgrade_blocked": businesses,
+        "billing.payment_required": nothing,
+        "billing.card_declined": bad_card,
+    },
+    "cancelSubscription": {
+        **ANYWHERE,
+        **SECURED,
+        **ADMINS,
+        **of_stripe(subscribed),
+        "200": subscribed,
+        "request.validation_failed": lambda r: setattr(r, "query", {"when": "never"}),
+    },
+    "resumeSubscription": {
+        **ANYWHERE,
+        **SECURED,
+        **ADMINS,
+        **of_stripe(ending),
+        "200": ending,
+        "billing.no_subscription": nothing,
+    },
+    "createCheckoutSession": {
+        **ANYWHERE,
+        **SECURED,
+        **CREATES,
+        **ADMINS,
+        **of_stripe(unpaid),
+        "billing.stripe_missing": forgotten,
+        "200": nothing,
+        "billing.plan_not_found": body(BODIES["createCheckoutSession"] | {"planId": "nothing"}),
+        "billing.downgrade_blocked": businesses,
+        "billing.already_subscribed": subscribed,
+    },
+    "createPortalSession": {
+        **ANYWHERE,
+        **SECURED,
+        **CREATES,
+        **ADMINS,
+        **{code: case for code, case in of_stripe(nothing).items() if code != "billing.busy"},
+        "200": nothing,
+    },
+    "listInvoices": {
+        **ANYWHERE,
+        **SECURED,
+        "200": subscribed,
+        "request.validation_failed": lambda r: setattr(r, "query", {"limit": "0"}),
+    },
 }
 
 
@@ -203,8 +369,11 @@ def test_the_answer_is_the_documented_one(
     operation: str, case: str, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     request = Request(operation, environment, tmp_path / "store")
-    CASES[operation][case](request)
-    status, answer, headers = request.send()
+    with ExitStack() as stack:
+        if request.made["x-function"] == "manage_billing":
+            request.shop = stack.enter_context(shops.running(environment))
+        CASES[operation][case](request)
+        status, answer, headers = request.send()
     if request.other is not None:
         request.other.close()
     assert case in {str(status), answer.get("code")}

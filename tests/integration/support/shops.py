@@ -4,14 +4,18 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from kyora import config, postgres
-from kyora.billing import apply, intake, normalise, stripe_api
+from kyora.auth import Principal
+from kyora.billing import apply, intake, normalise, stripe_api, subscriptions
+from kyora.billing.models import PlanChoice
+from kyora.errors import PaymentRequired
 from local.stripe.faults import Fault
 from local.stripe.server import Options, StandIn, serve
 
+ADMIN = Principal("usr_demo_admin", "ws_demo", "admin", "en")
 KEY = "sk_test_standin"
 GIB = 1 << 30
 # id → amount in minor units, interval, limits
@@ -88,6 +92,15 @@ class Shop:
             "id"
         ]
         self.request("POST", f"invoices/{found['latest_invoice']}/pay", payment_method=method)
+
+    def subscribe(self, plan: str = "professional") -> str:
+        """Put ws_demo on a plan, with a card that works; return the subscription."""
+        with suppress(PaymentRequired):
+            subscriptions.choose(ADMIN, PlanChoice.model_validate({"planId": plan}))
+        name = str(self.all("subscription")[0]["id"])
+        self.pay(name)
+        self.deliver()
+        return name
 
     def deliver(self) -> None:
         """Deliver the webhooks that were not delivered yet, in order."""
