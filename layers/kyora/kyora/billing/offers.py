@@ -12,7 +12,8 @@ _PLANS = """
 SELECT id, name, description, product_id, price_id, amount, currency, interval, interval_count,
     features, limits, active FROM plan
 UNION ALL
-SELECT f.id, f.name, '', NULL, NULL, 0, NULL, NULL, 1, '{}', f.limits, true FROM free_plan f
+SELECT f.id, f.name, '', NULL, NULL, 0, NULL, NULL, 1, jsonb_build_object(), f.limits, true
+FROM free_plan f
 WHERE NOT EXISTS (SELECT 1 FROM plan WHERE id = f.id)
 """
 _ALL = f"SELECT * FROM ({_PLANS}) AS known WHERE active ORDER BY amount, id"

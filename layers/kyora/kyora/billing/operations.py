@@ -38,7 +38,7 @@ class Turn(NamedTuple):
         return ":".join((*parts, self.workspace_id, self.attempt))
 
 
-def run(
+def perform(
     workspace_id: str,
     operation: str,
     key: str,

@@ -58,7 +58,7 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
 
     body = wanted.model_dump(mode="json", by_alias=True)
     operation = "create_checkout_session"
-    answer = operations.run(who.workspace_id, operation, idempotency_key, body, act)
+    answer = operations.perform(who.workspace_id, operation, idempotency_key, body, act)
     return Session.model_validate(answer)
 
 
@@ -85,5 +85,5 @@ def portal(who: Principal, wanted: PortalRequest, idempotency_key: str = "") -> 
 
     body = wanted.model_dump(mode="json", by_alias=True)
     operation = "create_portal_session"
-    answer = operations.run(who.workspace_id, operation, idempotency_key, body, act)
+    answer = operations.perform(who.workspace_id, operation, idempotency_key, body, act)
     return Session.model_validate(answer)

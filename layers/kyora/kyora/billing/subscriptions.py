@@ -110,7 +110,7 @@ def choose(who: Principal, wanted: PlanChoice, idempotency_key: str = "") -> Sub
         return _dumped(read(turn.workspace_id))
 
     body = wanted.model_dump(mode="json", by_alias=True)
-    answer = operations.run(who.workspace_id, "change_subscription", idempotency_key, body, act)
+    answer = operations.perform(who.workspace_id, "change_subscription", idempotency_key, body, act)
     return Subscription.model_validate(answer)
 
 
@@ -166,7 +166,7 @@ def cancel(who: Principal, when: str) -> Subscription:
             _end_with_period(turn, live)
         return _dumped(read(turn.workspace_id))
 
-    answer = operations.run(who.workspace_id, "cancel_subscription", "", {}, act)
+    answer = operations.perform(who.workspace_id, "cancel_subscription", "", {}, act)
     return Subscription.model_validate(answer)
 
 
@@ -188,7 +188,7 @@ def resume(who: Principal) -> Subscription:
             _go_on(turn, live)
         return _dumped(read(turn.workspace_id))
 
-    answer = operations.run(who.workspace_id, "resume_subscription", "", {}, act)
+    answer = operations.perform(who.workspace_id, "resume_subscription", "", {}, act)
     return Subscription.model_validate(answer)
 
 
