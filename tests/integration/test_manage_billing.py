@@ -127,6 +127,31 @@ def test_usage_counts_this_workspaces_own(shop: Shop) -> None:
     assert found["overLimit"] == ["maxBusinesses", "maxStorageBytes"]
 
 
+def test_a_row_that_names_a_free_plan_of_old_shows_the_one_of_now(shop: Shop) -> None:
+    rows(
+        "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status)"
+        " VALUES ('ws_demo', 'free', 'free', '{\"maxBusinesses\": 1}', 'free') RETURNING plan_id"
+    )
+    assert read()["plan"]["id"] == "starter"
+
+
+def test_uploads_take_from_the_plans_storage(shop: Shop) -> None:
+    file = {"filename": "a.mp4", "contentType": "video/mp4", "size": 100 << 20}
+    granted = [api.call("POST /v1/assets/upload", body=file) for _ in range(11)]
+    assert [found.status for found in granted] == [200] * 10 + [403]
+    refused = granted[-1]
+    told = {name: refused.body[name] for name in ("code", "limit", "allowed", "used")}
+    assert told == {
+        "code": "billing.limit_reached",
+        "limit": "maxStorageBytes",
+        "allowed": GIB,
+        "used": 1000 << 20,
+    }
+    assert read()["usage"]["maxStorageBytes"] == 1000 << 20
+    shop.subscribe("enterprise")
+    assert api.call("POST /v1/assets/upload", body=file).status == 200
+
+
 # ---- beginning
 
 
@@ -353,6 +378,12 @@ def test_a_preview_is_refused_as_the_change_would_be(payer: Shop) -> None:
     assert choose("enterprise", preview="yes").code == "request.validation_failed"
 
 
+def test_a_preview_for_who_has_paid_before_is_the_first_invoice(payer: Shop) -> None:
+    cancel("now")
+    preview = choose("enterprise", preview="true").body["preview"]
+    assert (preview["amount"], preview["proration"]) == (29900, 0)
+
+
 # ---- ending and keeping
 
 
@@ -374,6 +405,29 @@ def test_an_end_that_the_portal_scheduled_can_be_taken_back(payer: Shop) -> None
     assert "cancelAt" in read()
     assert "cancelAt" not in resume().body
     assert payer.all("subscription")[0]["cancel_at"] is None
+
+
+def test_a_paused_subscription_goes_on(payer: Shop) -> None:
+    cancel("now")
+    [customer] = payer.all("customer")
+    for method in payer.all("payment_method"):
+        payer.request("POST", f"payment_methods/{method['id']}/detach")
+    price = rows("SELECT price_id FROM plan WHERE id = 'professional'")[0]["price_id"]
+    payer.request(
+        "POST",
+        "subscriptions",
+        customer=customer["id"],
+        items=[{"price": price}],
+        trial_period_days=1,
+        trial_settings={"end_behavior": {"missing_payment_method": "pause"}},
+    )
+    payer.advance(2)
+    payer.deliver()
+    assert (read()["status"], read()["access"]) == ("paused", "free")
+    payer.save_card(customer["id"])
+    found = resume()
+    assert (found.status, found.body["status"]) == (200, "active")
+    assert found.body["plan"]["id"] == "professional"
 
 
 def test_an_end_now_is_the_free_plan_now(payer: Shop) -> None:
@@ -670,7 +724,61 @@ def test_a_repeated_key_gets_the_first_answer_and_makes_no_call(payer: Shop) -> 
     assert choose("professional", key="k").code == "idempotency.key_reused"
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "kyora.billing.stripe_api:call",
+        "kyora.billing.apply:adopt",
+        "kyora.billing.subscriptions:refresh",
+        "kyora.billing.apply:resync",
+    ],
+)
+def test_a_process_that_dies_on_the_way_leaves_nothing_to_be_done_twice(
+    step: str, when: str, shop: Shop, crew: Crew
+) -> None:
+    crew.crash(step, when, f"POST {SUBSCRIPTION}", body={"planId": "professional"})
+    assert choose("professional").code == "billing.in_progress"
+    rows("UPDATE billing_operation SET until = now() RETURNING token")
+    assert choose("professional").code == "billing.payment_required"
+    assert len(shop.all("customer")) == 1
+    assert len(shop.all("subscription")) == 1
+    assert rows("SELECT * FROM billing_operation") == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ["kyora.billing.stripe_api:call", "kyora.billing.apply:resync"])
+def test_a_process_that_dies_in_a_change_is_found_out_by_the_next(
+    step: str, when: str, payer: Shop, crew: Crew
+) -> None:
+    crew.crash(step, when, f"POST {SUBSCRIPTION}", body={"planId": "enterprise"})
+    rows("UPDATE billing_operation SET until = now() RETURNING token")
+    found = choose("professional")
+    assert (found.status, found.body["plan"]["id"]) == (200, "professional")
+    [sub] = payer.all("subscription")
+    assert sub["items"]["data"][0]["price"]["unit_amount"] == 9900
+
+
+def test_webhooks_do_not_wait_for_a_request_that_waits_for_stripe(payer: Shop, crew: Crew) -> None:
+    [sub] = payer.all("subscription")
+    payer.request("POST", f"subscriptions/{sub['id']}", metadata={"note": "x"})
+    job = {"body": {"planId": "enterprise"}}
+    step = "kyora.billing.stripe_api:call"
+    with crew.stalled(step, "before", f"POST {SUBSCRIPTION}", **job) as finish:
+        payer.deliver()
+        assert rows("SELECT id FROM stripe_event WHERE status = 'received'") == []
+        answer = finish()
+    assert (answer.status, answer.body["plan"]["id"]) == (200, "enterprise")
+
+
 # ---- at once
+
+
+def test_sixteen_at_once_with_one_key_get_one_answer(payer: Shop, crew: Crew) -> None:
+    job = {"body": {"planId": "enterprise"}, "headers": {"idempotency-key": "k"}}
+    answers = crew.together([(f"POST {SUBSCRIPTION}", job)] * 16)
+    assert {a.code for a in answers if a.status != 200} <= {"idempotency.in_progress"}
+    assert len({a.text for a in answers if a.status == 200}) == 1
 
 
 def test_sixteen_at_once_begin_one_subscription_of_one_customer(shop: Shop, crew: Crew) -> None:

@@ -1,11 +1,14 @@
 """Plans as they are offered and read; `plans` brings them here from Stripe."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from kyora.billing.models import Plan, Plans
 from kyora.errors import NotFound
 from kyora.postgres import transaction
+
+_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 # The free plan is among them also while no catalogue has one.
 _PLANS = """
@@ -17,6 +20,7 @@ FROM free_plan f
 WHERE NOT EXISTS (SELECT 1 FROM plan WHERE id = f.id)
 """
 _ALL = f"SELECT * FROM ({_PLANS}) AS known WHERE active ORDER BY amount, id"
+_FREE = f"SELECT * FROM ({_PLANS}) AS known WHERE id = (SELECT id FROM free_plan)"
 _ONE = f"SELECT * FROM ({_PLANS}) AS known WHERE id = :id"
 
 
@@ -29,12 +33,23 @@ def listed() -> Plans:
 
 def get(plan_id: str) -> Plan:
     """Return a plan, also one that is not offered any more. Raises NotFound."""
-    # Postgres cannot be asked for a NUL, and no plan has one.
+    if not _ID.fullmatch(plan_id):  # Postgres cannot be asked for everything a path may hold
+        raise _unknown()
     with transaction() as tx:
-        row = None if "\0" in plan_id else tx.row(_ONE, id=plan_id)
+        row = tx.row(_ONE, id=plan_id)
     if row is None:
         raise _unknown()
     return _plan(row)
+
+
+def applying(plan_id: str) -> Plan:
+    """Return the plan that a workspace is on.
+
+    A row may still name the built-in free plan when a catalogue has brought another one.
+    """
+    with transaction() as tx:
+        row = tx.row(_ONE, id=plan_id) or tx.row(_FREE)
+    return _plan(row or {})
 
 
 def offered(plan_id: str) -> Plan:

@@ -83,7 +83,7 @@ def read(workspace_id: str) -> Subscription:
         status=row["status"],
         access=row["access"],
         access_until=row["access_until"],
-        plan=offers.get(row["plan_id"]),
+        plan=offers.applying(row["plan_id"]),
         current_period_end=row["period_end"],
         cancel_at=row["cancel_at"],
         trial_end=row["trial_end"],
