@@ -15,8 +15,9 @@ from kyora.observability import logger
 from kyora.storage import s3
 from tests.conftest import SECRET
 from tests.fake_resend import FakeResend, fake_resend
-from tests.integration.support import books, ledger, post, stores
+from tests.integration.support import books, ledger, post, shops, stores
 from tests.integration.support.crew import Crew
+from tests.integration.support.shops import Shop
 from tests.integration.support.stores import Bucket, CannotStart, Store
 
 
@@ -146,6 +147,13 @@ def ledger_database(environment: pytest.MonkeyPatch, _ledger_database: str) -> s
     config.forget()
     ledger.begin()
     return _ledger_database
+
+
+@pytest.fixture
+def shop(database: str, environment: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A Stripe of our own, with a catalogue that is in the database as well."""
+    with shops.running(environment) as found:
+        yield found
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import threading
 import time
 import zlib
 from base64 import b64encode
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from kyora import postgres
 from local import invoke, template
 from tests.conftest import SECRET
+from tests.integration.support import shops
 from tests.runtime.conftest import Start
 
 ASSET = "ast_01kaq3v6m8r5x9y2c4d7f0h1jk"
@@ -317,6 +319,54 @@ def test_migrate_database_answers_its_stack(start: Start, database: str) -> None
     # Functions carry this id: a changed parameter has to change it.
     assert first != second
     assert deleted == "old"
+
+
+@pytest.fixture
+def stripe(database: str, environment: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The variables that lead a function to a Stripe of our own."""
+    with shops.running(environment) as shop:
+        yield {"BILLING_STRIPE_API_KEY": shops.KEY, "BILLING_STRIPE_BASE_URL": shop.url}
+
+
+def test_manage_billing(start: Start, database: str) -> None:
+    answer = start("manage_billing").invoke(sample("manage_billing"))
+    assert (answer["statusCode"], body(answer)["plan"]["id"]) == (200, "free")
+
+
+def test_manage_billing_plans(start: Start, database: str) -> None:
+    answer = start("manage_billing").invoke(sample("manage_billing.plans"))
+    assert [plan["id"] for plan in body(answer)["items"]] == ["free"]
+
+
+def test_manage_billing_subscribe(start: Start, stripe: dict[str, str]) -> None:
+    answer = start("manage_billing", **stripe).invoke(sample("manage_billing.subscribe"))
+    assert (answer["statusCode"], body(answer)["code"]) == (402, "billing.payment_required")
+    assert body(answer)["clientSecret"]
+
+
+def test_manage_billing_preview(start: Start, stripe: dict[str, str]) -> None:
+    answer = start("manage_billing", **stripe).invoke(sample("manage_billing.preview"))
+    assert body(answer)["preview"]["amount"] == shops.CATALOGUE["enterprise"][0]
+
+
+def test_manage_billing_checkout(start: Start, stripe: dict[str, str]) -> None:
+    answer = start("manage_billing", **stripe).invoke(sample("manage_billing.checkout"))
+    assert body(answer)["url"].startswith(stripe["BILLING_STRIPE_BASE_URL"])
+
+
+def test_manage_billing_invoices(start: Start, database: str) -> None:
+    answer = start("manage_billing").invoke(sample("manage_billing.invoices"))
+    assert (answer["statusCode"], body(answer)) == (200, {"items": []})
+
+
+def test_create_business(start: Start, database: str) -> None:
+    answer = start("create_business").invoke(sample("create_business"))
+    assert (answer["statusCode"], body(answer)["name"]) == (201, "Corner shop")
+
+
+def test_create_business_member(start: Start, database: str) -> None:
+    answer = start("create_business").invoke(sample("create_business.member"))
+    assert (answer["statusCode"], body(answer)["code"]) == (403, "auth.forbidden")
 
 
 def test_check_health(start: Start, database: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers" / "kyora"
-DOMAINS = ("assets", "billing", "email", "accounting", "analytics")
+DOMAINS = ("assets", "billing", "businesses", "email", "accounting", "analytics")
 TENANTS = ("asset", "storage_usage", "app_user", "business", "idempotency_key", "workspace_billing")
 TENANTS += ("payment_method_fee", "order_payment", "transaction_fee")
 TENANTS += ("analytics_event", "analytics_count", "analytics_day")

@@ -228,6 +228,10 @@ def _storage(read: _Reader, development: bool) -> dict[str, object]:
     }
 
 
+def _app(read: _Reader, development: bool) -> dict[str, object]:
+    return {"app_base_url": read.url("APP_BASE_URL", plain=development, required=True)}
+
+
 def _bus(read: _Reader, development: bool) -> dict[str, object]:
     return {"bus_name": read.text("BUS_NAME", required=True)}
 
@@ -348,6 +352,7 @@ _SECTIONS: dict[Section, Callable[[_Reader, bool], dict[str, object]]] = {
     "database": _database,
     "auth": _auth,
     "storage": _storage,
+    "app": _app,
     "bus": _bus,
     "email": _email,
     "email_webhook": _email_webhook,

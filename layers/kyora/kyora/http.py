@@ -73,13 +73,23 @@ class Call(NamedTuple):
             raise auth.refuse("auth.token_missing")
         return self.who
 
+    def query(self, name: str) -> str:
+        """Return a query parameter, or an empty text."""
+        return str((self.event.get("queryStringParameters") or {}).get(name, ""))
+
+    def flag(self, name: str) -> bool:
+        """Return a query parameter that is true or false; false without it. Raises Invalid."""
+        value = self.query(name)
+        if value not in ("", "true", "false"):
+            raise Invalid(
+                "Some fields are not valid.",
+                errors=[{"field": name, "message": "must be true or false"}],
+            )
+        return value == "true"
+
     def header(self, name: str) -> str:
         """Return a request header, or an empty text."""
         return _header(self.event, name)
-
-    def query(self, name: str) -> str:
-        """Return a query parameter, or an empty text."""
-        return str((self.event.get("queryStringParameters") or {}).get(name) or "")
 
 
 class Answer[T: BaseModel](NamedTuple):

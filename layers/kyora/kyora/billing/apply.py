@@ -141,6 +141,12 @@ def resync(customer_id: str, subscription_id: str) -> bool:
     raise Unavailable("Others write about this customer.", code="billing.busy")
 
 
+def adopt(customer_id: str, workspace_id: str) -> None:
+    """Note the workspace that a customer was made for. Its version counts up."""
+    with transaction() as tx:
+        _bind(tx, _lock(tx, customer_id), workspace_id)
+
+
 def record_invoice(customer_id: str, found: Invoice) -> bool:
     """Mirror an invoice that was read from Stripe; tell whether it was news."""
     with transaction() as tx:
