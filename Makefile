@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions reconcile replay openapi clean
+.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions reconcile replay rebuild-analytics openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -8,7 +8,7 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 setup: ## install what is needed (done by every other target)
 	@python3 local/bootstrap.py
@@ -17,7 +17,7 @@ run: setup ## start the cloud on this machine: http://127.0.0.1:8000 (PORT=)
 	@$(PYTHON) -m local run
 
 test: ## run every test (T="tests/unit -k name" for some)
-	@python3 local/bootstrap.py browser
+	@python3 local/bootstrap.py tests
 	@KYORA_SEEDS=$(or $(KYORA_SEEDS),10) $(BIN)/pytest -n 2 --dist loadgroup $(T)
 
 check: setup ## ruff, mypy, cfn-lint and the rules on the template
@@ -55,7 +55,7 @@ emit: setup ## put a sample of an event on the bus: EVENT=UserWelcomed [FILE=fie
 events: setup ## watch the events that flow over the bus (ENV=… on a deployed stack)
 	@$(PYTHON) -m local events $(if $(ENV),--env $(ENV))
 
-redrive: setup ## send the dead letters of a queue back to it: QUEUE=emails (ENV=…)
+redrive: setup ## send the dead letters of a queue back to it: QUEUE=emails, fees, … (ENV=…)
 	@$(PYTHON) -m local redrive $(or $(QUEUE),$(error which queue? QUEUE=emails)) $(if $(ENV),--env $(ENV))
 
 schemas: setup ## write events/schemas from the event models (an event may only grow)
@@ -74,6 +74,9 @@ reconcile: setup ## hold our billing data against Stripe and repair it (ENV=…)
 replay: setup ## do Stripe's events again: EVENT=evt_…, FAILED=1 or SINCE=2026-11-25 (ENV=…)
 	@$(PYTHON) -m local replay $(if $(EVENT),--event $(EVENT)) $(if $(FAILED),--failed) \
 		$(if $(SINCE),--since $(SINCE)) $(if $(ENV),--env $(ENV))
+
+rebuild-analytics: setup ## make the counts anew from the stored events: [BUSINESS=biz_…] (ENV=…)
+	@$(PYTHON) -m local rebuild-analytics $(if $(BUSINESS),--business $(BUSINESS)) $(if $(ENV),--env $(ENV))
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.openapi

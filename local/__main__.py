@@ -17,7 +17,7 @@ from local import settings
 from local.progress import Trouble, complain, say, step
 
 if TYPE_CHECKING:
-    from local import remote
+    from local import ask
 
 
 def main() -> int:
@@ -52,6 +52,9 @@ def main() -> int:
     which.add_argument("--since", metavar="TIME", help="all that came at or after a time")
     for command in (reconcile, replay):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    anew = commands.add_parser("rebuild-analytics", help="count the stored events anew")
+    anew.add_argument("--business", metavar="ID", help="only this one")
+    anew.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
     chosen = parser.parse_args()
     for name in ("NO_PROXY", "no_proxy"):  # everything of ours is on this machine
@@ -102,6 +105,7 @@ def _running() -> tuple[settings.Settings, dict[str, str]]:
         port=int(env["PORT"]),
         gateway_port=port,
         postgres_port=0,
+        stripe_port=int(env["STRIPE_URL"].rpartition(":")[2]) if env.get("STRIPE_URL") else 0,
         secrets={},
         environ=env,
     )
@@ -173,28 +177,33 @@ def _suppressions(chosen: argparse.Namespace) -> None:
     from local import suppressions
 
     asked = {"lift": chosen.lift} if chosen.lift else {"show": chosen.show}
-    found = _ask("resend_webhook", chosen.env)({"suppressions": asked})
-    suppressions.report(found, chosen.lift)
+    answer = _asking("resend_webhook", chosen.env)({"suppressions": asked})
+    suppressions.report(answer, chosen.lift)
 
 
 def _reconcile(chosen: argparse.Namespace) -> None:
     from local import billing
 
-    billing.reconcile(_ask("reconcile_billing", chosen.env))
+    billing.reconcile(_asking("reconcile_billing", chosen.env))
 
 
 def _replay(chosen: argparse.Namespace) -> None:
     from local import billing
 
     asked = {"event": chosen.event, "failed": chosen.failed, "since": chosen.since}
-    billing.replay(_ask("sweep_billing", chosen.env), asked)
+    billing.replay(_asking("sweep_billing", chosen.env), asked)
 
 
-def _ask(folder: str, env: str | None) -> "remote.Ask":
-    """Return how to ask a function: of the deployed stack `env`, else of the local one."""
-    from local import remote
+def _rebuild_analytics(chosen: argparse.Namespace) -> None:
+    from local import analytics
 
-    return remote.deployed(env, folder) if env else remote.local(*_running(), folder)
+    analytics.rebuild(_asking("update_analytics", chosen.env), chosen.business)
+
+
+def _asking(folder: str, env: str | None) -> "ask.Ask":
+    from local import ask
+
+    return ask.deployed(folder, env) if env else ask.local(folder, *_running())
 
 
 def _clean() -> None:
@@ -221,6 +230,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "suppressions": _suppressions,
     "reconcile": _reconcile,
     "replay": _replay,
+    "rebuild-analytics": _rebuild_analytics,
     "clean": lambda _: _clean(),
 }
 

@@ -1,6 +1,6 @@
 """Install what the project needs, from nothing but python3 and pip. Standard library only.
 
-`bootstrap.py browser` adds Chromium for the tests that look at pages, where apt can.
+`bootstrap.py tests` adds what only tests need, where apt can: Chromium and Memcached.
 
 uv (from PATH, or from the package registry into .local/uv) makes two environments from uv.lock:
 .venv for us and .local/ministack for the AWS emulator, which pins its own botocore.
@@ -36,16 +36,24 @@ def main() -> None:
     STAMP.write_text(wanted.hexdigest())
 
 
-def install_browser() -> None:
-    """Install Debian's Chromium; without root or apt the tests that need it say why they skip."""
+def install_for_tests() -> None:
+    """Install Debian's programs; without root or apt the tests that need them say why they skip."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser"))):
+        install_package("chromium", "Chromium for the tests that look at pages")
+    if not shutil.which("memcached"):
+        install_package("memcached", "Memcached for the tests of the cache")
+        if systemctl := shutil.which("systemctl"):  # the package starts a server
+            stop = [systemctl, "disable", "--quiet", "--now", "memcached"]
+            subprocess.run(stop, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def install_package(package: str, what: str) -> None:
+    """Install a package of Debian's where that is possible."""
     apt = shutil.which("apt-get")
-    if shutil.which("chromium") or shutil.which("chromium-browser") or not apt or os.geteuid():
+    if not apt or os.geteuid():
         return
-    print("  · installing Chromium for the tests that look at pages", flush=True)
-    for words in (
-        ["update", "-qq"],
-        ["install", "-y", "-qq", "chromium"],
-    ):
+    print(f"  · installing {what}", flush=True)
+    for words in (["update", "-qq"], ["install", "-y", "-qq", package]):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run([apt, *words], check=False, env=environment, stdout=subprocess.DEVNULL)
 
@@ -96,5 +104,5 @@ def step(what: str, command: list[str], **variables: str) -> None:
 
 if __name__ == "__main__":
     main()
-    if sys.argv[1:] == ["browser"]:
-        install_browser()
+    if sys.argv[1:] == ["tests"]:
+        install_for_tests()

@@ -132,6 +132,7 @@ def parameters(settings: Settings) -> dict[str, str]:
         "StorageLocalPath": str(settings.assets),
         "StorageS3Endpoint": emulator.endpoint(settings.gateway_port),
         "StorageS3AddressingStyle": "path",
+        "BillingStripeBaseUrl": settings.stripe_url if settings.own_stripe else "",
         "EventArchiveDays": "0",  # see gaps.py
         "CorsOrigins": f"{settings.url},http://localhost:{settings.port}",
     }

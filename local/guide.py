@@ -33,6 +33,8 @@ def write_files(stack: Settings, functions: dict[str, dict[str, str]]) -> dict[s
         "DATABASE_URL": stack.database_url,
         **emulator.credentials(stack.gateway_port),
         "AUTH_JWT_SECRET": stack.secrets["AUTH_JWT_SECRET"],
+        "STRIPE_URL": stack.stripe_url if stack.own_stripe else "",
+        "BILLING_STRIPE_API_KEY": stack.secrets["BILLING_STRIPE_API_KEY"],
         "BILLING_STRIPE_WEBHOOK_SECRET": stack.secrets["BILLING_STRIPE_WEBHOOK_SECRET"],
         "EMAIL_RESEND_WEBHOOK_SECRET": stack.secrets["EMAIL_RESEND_WEBHOOK_SECRET"],
         "PORT": str(stack.port),
@@ -119,6 +121,8 @@ def show(stack: Settings, values: dict[str, str], seconds: float) -> None:
     say(f"  API       {stack.url}/v1/health   described at {stack.url}/docs")
     say(f"  database  {server}, address in {stack.home / 'env'}")
     say(f"  AWS       {values['AWS_ENDPOINT_URL']}   (keys test / test)")
+    if stack.own_stripe:
+        say(f"  Stripe    {stack.stripe_url}/   a stand-in, with its dashboard and its clock")
     say("  logs      make logs")
     say(f"\nDemo token, {settings.ADMIN} of {settings.WORKSPACE} (KYORA_TOKEN in the file above):")
     say(f"\n{values['KYORA_TOKEN']}\n")

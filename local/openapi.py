@@ -24,6 +24,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
 from kyora import __version__, errors, http
+from kyora.billing import stripe_api
 from kyora.errors import KyoraError
 from kyora.storage.local import PreconditionFailed
 
@@ -65,10 +66,35 @@ PROBLEMS: dict[str, Problem] = {
         " and how much.",
         {"limit": "maxStorageBytes", "allowed": 1073741824, "used": 1073700000},
     ),
+    "billing.payment_required": Problem(
+        errors.PaymentRequired,
+        "A payment has to be confirmed first: give `clientSecret` to Stripe's form in the browser,"
+        " then ask again. The subscription, or its change, waits for it.",
+        {"clientSecret": "pi_3S8mXq2eZvKYlo2C0aBcDeFg_secret_Y1Z2"},
+    ),
+    "billing.card_declined": Problem(
+        stripe_api.Declined,
+        "The saved card was declined and nothing has changed; `declineCode` is Stripe's word for"
+        " why. Another card can be given in the portal.",
+        {"declineCode": "insufficient_funds"},
+    ),
+    "billing.plan_not_found": Problem(
+        errors.NotFound,
+        "There is no such plan, or it is not offered any more.",
+    ),
+    "billing.stripe_missing": Problem(
+        stripe_api.Missing,
+        "Stripe does not know the workspace's customer or subscription any more. Support can tell"
+        " why.",
+    ),
     "request.not_found": Problem(errors.NotFound, "Nothing is served at this address."),
     "asset.not_found": Problem(
         errors.NotFound,
         "There is no such asset. An asset of another workspace answers the same.",
+    ),
+    "business.not_found": Problem(
+        errors.NotFound,
+        "There is no such business. A business of another workspace answers the same.",
     ),
     "request.method_not_allowed": Problem(
         errors.MethodNotAllowed,
@@ -77,6 +103,28 @@ PROBLEMS: dict[str, Problem] = {
     "idempotency.in_progress": Problem(
         errors.Conflict,
         "A request with this Idempotency-Key is still running. Send it again after `Retry-After`.",
+    ),
+    "billing.downgrade_blocked": Problem(
+        errors.Conflict,
+        "The workspace has more than the plan allows; `over` names each limit. Remove some first.",
+        {"over": [{"limit": "maxBusinesses", "allowed": 3, "used": 4}]},
+    ),
+    "billing.already_subscribed": Problem(
+        errors.Conflict,
+        "The workspace pays for a subscription already. Change its plan instead.",
+    ),
+    "billing.no_subscription": Problem(
+        errors.Conflict,
+        "There is no subscription that could be kept.",
+    ),
+    "billing.in_progress": Problem(
+        errors.Conflict,
+        "The workspace's subscription is being changed by another request. Come back after"
+        " `Retry-After`.",
+    ),
+    "billing.stripe_refused": Problem(
+        stripe_api.Refused,
+        "Stripe does not do this with the subscription as it is. Read it again.",
     ),
     "asset.not_uploaded": Problem(
         errors.Conflict,
@@ -147,6 +195,15 @@ PROBLEMS: dict[str, Problem] = {
         errors.Unavailable,
         "The file store does not answer. Try again after `Retry-After`.",
     ),
+    "billing.stripe_unavailable": Problem(
+        errors.Unavailable,
+        "Stripe does not answer, or not now. Ask again after `Retry-After`: what was done is found"
+        " out first and not done twice.",
+    ),
+    "billing.busy": Problem(
+        errors.Unavailable,
+        "Too much happens to this customer at once. Ask again after `Retry-After`.",
+    ),
     "service.unavailable": Problem(
         errors.Unavailable,
         "A service behind this one does not answer. Try again after `Retry-After`.",
@@ -195,6 +252,7 @@ _CREATES = (
     "idempotency.in_progress",
     "idempotency.key_reused",
 )
+_ADMIN = ("auth.forbidden",)
 _CONFIRM = (
     "asset.not_found",
     "asset.not_uploaded",
@@ -202,11 +260,22 @@ _CONFIRM = (
     "asset.rejected",
     "storage.unavailable",
 )
+# What any request to Stripe can come to.
+_STRIPE = (
+    *("billing.in_progress", "billing.stripe_missing", "billing.stripe_refused"),
+    *("billing.stripe_unavailable", "billing.busy"),
+)
+_PAYS = (
+    *("billing.plan_not_found", "billing.downgrade_blocked"),
+    *("billing.payment_required", "billing.card_declined"),
+)
+_OF_BILLING = {*_STRIPE, *_PAYS, "billing.already_subscribed", "billing.no_subscription"}
 # What API Gateway answers by itself, without a function: never problem+json on AWS.
 _GATEWAY = {401: "Unauthorized", 429: "Too Many Requests", 500: "Internal Server Error",
             503: "Service Unavailable"}  # fmt: skip
 # Statuses whose answers say when to come back, always or in some cases.
 _RETRY = {202, 409, 429, 503}
+_LOCATION = {201}
 
 
 @dataclass(frozen=True)
@@ -222,6 +291,7 @@ class Operation:
     request: Json | None = None
     example: Json | None = None
     links: tuple[str, ...] = ()  # operations that take the assetId of the answer
+    query: tuple[str, ...] = ()  # its query parameters
 
 
 _SHA256 = "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="
@@ -254,6 +324,43 @@ _ASSET = {
 }
 _VERIFYING = {k: v for k, v in _ASSET.items() if k not in ("width", "height", "downloadUrl")}
 _VERIFYING["status"] = "verifying"
+
+_PLAN = {
+    "id": "professional",
+    "name": "Professional",
+    "description": "For a growing shop.",
+    "stripeProductId": "prod_TK3vX2mQ8sYw1a",
+    "stripePriceId": "price_1S8mXq2eZvKYlo2CrT5uVw0x",
+    "amount": 9900,
+    "currency": "AED",
+    "interval": "month",
+    "intervalCount": 1,
+    "features": {"prioritySupport": "true"},
+    "limits": {
+        "maxBusinesses": 3,
+        "maxTeamMembers": 9,
+        "maxOrdersPerMonth": 500,
+        "maxStorageBytes": 10737418240,
+    },
+    "active": True,
+}
+_SUBSCRIPTION = {
+    "status": "active",
+    "access": "full",
+    "plan": _PLAN,
+    "currentPeriodEnd": "2026-12-23T10:00:00Z",
+    "limits": _PLAN["limits"],
+    "usage": {"maxBusinesses": 1, "maxTeamMembers": 2, "maxStorageBytes": 48213},
+    "overLimit": [],
+    "paymentMethod": {
+        "type": "card",
+        "brand": "visa",
+        "last4": "4242",
+        "expMonth": 12,
+        "expYear": 2034,
+    },
+}
+_PAGE = {"url": "https://checkout.stripe.com/c/pay/cs_test_a1B2c3D4"}
 
 # In the order a client meets them; the document keeps it.
 OPERATIONS: dict[str, Operation] = {
@@ -334,6 +441,162 @@ OPERATIONS: dict[str, Operation] = {
         {204: "Deleted."},
         ("asset.not_found",),
     ),
+    "summarise_analytics": Operation(
+        "Analytics",
+        "Read a business's days",
+        "Orders, revenue and new customers of a business, one entry for each day from `from` to "
+        "`to`, both included, at most 366. A day is UTC's, and an event counts on the day it "
+        "happened, however late it arrived. A day without events is there with zeros.",
+        {200: "The days, the first one first."},
+        ("request.validation_failed", "business.not_found"),
+        example={
+            "days": [
+                {"date": "2026-11-22", "orders": 0, "revenue": {}, "customers": {}},
+                {
+                    "date": "2026-11-23",
+                    "orders": 3,
+                    "revenue": {"JPY": "1200", "USD": "109.98"},
+                    "customers": {"instagram": 2, "unknown": 1},
+                },
+            ]
+        },
+        query=("businessId", "from", "to"),
+    ),
+    "list_plans": Operation(
+        "Billing",
+        "What can be subscribed to",
+        "Every plan that is offered, the cheapest first. `amount` is in minor units of the "
+        "currency; a limit of -1 is none. No token needed.",
+        {200: "The plans."},
+        public=True,
+        example={"items": [_PLAN]},
+    ),
+    "get_plan": Operation(
+        "Billing",
+        "Read a plan",
+        "A plan, also one that is not offered any more (`active` is false): its subscribers keep "
+        "it. No token needed.",
+        {200: "The plan."},
+        ("billing.plan_not_found",),
+        public=True,
+        example=_PLAN,
+    ),
+    "get_subscription": Operation(
+        "Billing",
+        "What the workspace is on",
+        "Plan, limits and usage of the workspace. One that never paid is on the free plan, with "
+        "`status` `free`. `access` is `full`, `grace` while a failed payment can still be made up "
+        "(until `accessUntil`), or `free`. `overLimit` names the limits that are exceeded: what "
+        "is there stays, nothing is added.",
+        {200: "The subscription."},
+        example=_SUBSCRIPTION,
+    ),
+    "change_subscription": Operation(
+        "Billing",
+        "Choose a plan",
+        "Begins a subscription or changes the plan of the one that is there, at once and prorated;"
+        " a scheduled end is taken back. A saved card pays. Without one, or when its owner has to "
+        "be asked, the answer is 402 with a `clientSecret` for Stripe's form in the browser; ask "
+        "again when the payment is made. No card number ever comes here.\n\n"
+        "A plan that what is there does not fit is refused and names what is over. With "
+        "`?preview=true` nothing is changed, and `preview` says what would be paid.",
+        {200: "The subscription as it is now."},
+        (*_CREATES, *_ADMIN, *_STRIPE, *_PAYS),
+        request={"planId": "professional"},
+        example=_SUBSCRIPTION,
+        query=("preview",),
+    ),
+    "cancel_subscription": Operation(
+        "Billing",
+        "End the subscription",
+        "Ends it with the period that is paid for, or at once with `?when=now`; then the free plan "
+        "applies. Safe to repeat; without a subscription nothing happens.",
+        {200: "The subscription as it is now."},
+        (*_ADMIN, *_STRIPE, "request.validation_failed"),
+        example=_SUBSCRIPTION | {"cancelAt": "2026-12-23T10:00:00Z"},
+        query=("when",),
+    ),
+    "resume_subscription": Operation(
+        "Billing",
+        "Keep the subscription",
+        "Takes a scheduled end back, whoever scheduled it, and goes on with a paused "
+        "subscription. Safe to repeat.",
+        {200: "The subscription as it is now."},
+        (*_ADMIN, *_STRIPE, "billing.no_subscription"),
+        example=_SUBSCRIPTION,
+    ),
+    "create_checkout_session": Operation(
+        "Billing",
+        "A page to subscribe on",
+        "Stripe's page on which a first card is given and the plan is paid. Send the browser to "
+        "`url`. An earlier page that is still open is closed. Both addresses must be in the web "
+        "application.",
+        {200: "The page."},
+        (
+            *_CREATES,
+            *_ADMIN,
+            *_STRIPE,
+            *("billing.plan_not_found", "billing.downgrade_blocked", "billing.already_subscribed"),
+        ),
+        request={
+            "planId": "professional",
+            "successUrl": "https://app.example.com/billing?paid=1",
+            "cancelUrl": "https://app.example.com/billing",
+        },
+        example=_PAGE,
+    ),
+    "create_portal_session": Operation(
+        "Billing",
+        "A page to manage cards and invoices",
+        "Stripe's page for everything after the first payment: cards, plan, invoices, ending. "
+        "Send the browser to `url`. `returnUrl` must be in the web application.",
+        {200: "The page."},
+        (*_CREATES, *_ADMIN, *_STRIPE[:-1]),
+        request={"returnUrl": "https://app.example.com/billing"},
+        example={"url": "https://billing.stripe.com/p/session/live_YWNjdF8x"},
+    ),
+    "list_invoices": Operation(
+        "Billing",
+        "List invoices",
+        "The workspace's invoices, the newest first. While there are more the answer has "
+        "`nextCursor`: give it as `cursor`.",
+        {200: "A page of invoices."},
+        ("request.validation_failed",),
+        example={
+            "items": [
+                {
+                    "invoiceId": "in_1S8mXq2eZvKYlo2CaBcDeFgH",
+                    "number": "KYORA-0001",
+                    "status": "paid",
+                    "currency": "AED",
+                    "total": 9900,
+                    "amountDue": 9900,
+                    "amountPaid": 9900,
+                    "createdAt": "2026-11-23T10:00:00Z",
+                    "hostedInvoiceUrl": "https://invoice.stripe.com/i/acct_1/test_YWNj",
+                    "pdfUrl": "https://pay.stripe.com/invoice/acct_1/test_YWNj/pdf",
+                }
+            ],
+            "nextCursor": "WzE3OTU0Mjg0MDAsICJpbl8xUzhtWHEyZVp2S1lsbzJDYUJjRGVGZ0giXQ",
+        },
+        query=("limit", "cursor"),
+    ),
+    "create_business": Operation(
+        "Businesses",
+        "Open a business",
+        "Opens a business in the workspace while its plan allows one more (`maxBusinesses`). "
+        "Requests that arrive together cannot pass the limit. Businesses that are there stay when "
+        "a plan shrinks: only new ones are refused.",
+        {201: "The business."},
+        (*_CREATES, *_ADMIN, "billing.limit_reached"),
+        request={"name": "Corner shop", "currency": "AED"},
+        example={
+            "businessId": "biz_01ka2v7mzq3f8t5y0r9dxw6hcb",
+            "name": "Corner shop",
+            "currency": "AED",
+            "createdAt": "2026-11-23T10:00:00Z",
+        },
+    ),
     "check_health": Operation(
         "Service",
         "Does it work?",
@@ -345,11 +608,16 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 _DESCRIPTION = """\
-Uploads from request to verified bytes. A client asks for an upload, PUTs the file straight to
-the store, and confirms; file bytes never pass through the API.
+Uploads from request to verified bytes: a client asks for an upload, PUTs the file straight to
+the store, and confirms; file bytes never pass through the API. Billing: what the workspace is on,
+and Stripe's pages for cards; no card number ever passes through here. Businesses, as many as the
+workspace's plan allows, and what their days brought: orders, revenue, customers.
 
 **Authentication.** `Authorization: Bearer <JWT>` with the claims `userId`, `workspaceId`,
-`authVersion` and `exp`. A role `user` may do everything here.
+`authVersion` and `exp`. A role `user` may do everything with files and look at billing; what needs
+the role `admin` answers `auth.forbidden` to others.
+
+**Amounts** are whole numbers in the currency's minor unit.
 
 **Refusals** are `application/problem+json` (RFC 9457) with a stable `code`. `errors` names
 fields. Unknown fields are refused. What API Gateway refuses by itself, such as a request
@@ -358,7 +626,7 @@ without an Authorization header, is its own `{"message": …}`.
 **Every answer of a function has `X-Request-Id`**: yours, when you sent one of 8 to 64 letters,
 digits, `-` and `_`; it is in every log line and every event of the request.
 
-**Idempotency-Key** on the two POSTs that create something: the same key and body get the same
+**Idempotency-Key** on the POSTs that create something: the same key and body get the same
 answer for 24 hours.\
 """
 
@@ -406,7 +674,7 @@ def document() -> Json:
         "info": {
             "title": "Kyora Integrations",
             "version": __version__,
-            "summary": "Uploads, verified.",
+            "summary": "Uploads, verified. Billing, settled. Days, counted.",
             "description": _DESCRIPTION,
         },
         "servers": [
@@ -420,6 +688,9 @@ def document() -> Json:
         "tags": [
             {"name": "Uploads", "description": "Ask, PUT, confirm."},
             {"name": "Assets", "description": "Files that are there."},
+            {"name": "Billing", "description": "Plans, the subscription, invoices."},
+            {"name": "Businesses", "description": "As many as the plan allows."},
+            {"name": "Analytics", "description": "What a business's days brought."},
             {"name": "Service", "description": "The deployment itself."},
         ],
         "paths": paths,
@@ -460,7 +731,8 @@ def _operation(
         "x-function": function,
         "security": [] if known.public else [{"bearer": []}],
     }
-    parameters = [_PARAMETERS[name] for name in re.findall(r"\{(\w+)\}", path)]
+    names = (*re.findall(r"\{(\w+)\}", path), *known.query)
+    parameters = [_PARAMETERS[name] for name in names]
     if request:
         parameters.append(_PARAMETERS["Idempotency-Key"])
         content = {"schema": _reference(request), "example": known.request}
@@ -487,6 +759,67 @@ _PARAMETERS: dict[str, Json] = {
         "description": "From the answer to the request for the upload.",
         "schema": {"type": "string", "pattern": "^ast_[0-9a-z]{26}$"},
         "example": _ASSET_ID,
+    },
+    "businessId": {
+        "name": "businessId",
+        "in": "query",
+        "required": True,
+        "description": "A business of the workspace.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        "example": "biz_demo",
+    },
+    "from": {
+        "name": "from",
+        "in": "query",
+        "required": True,
+        "description": "The first day.",
+        "schema": {"type": "string", "format": "date"},
+        "example": "2026-11-22",
+    },
+    "to": {
+        "name": "to",
+        "in": "query",
+        "required": True,
+        "description": "The last day; at most 366 days with the first.",
+        "schema": {"type": "string", "format": "date"},
+        "example": "2026-11-23",
+    },
+    "planId": {
+        "name": "planId",
+        "in": "path",
+        "required": True,
+        "description": "The plan's `id`.",
+        "schema": {"type": "string", "maxLength": 100},
+        "example": "professional",
+    },
+    "preview": {
+        "name": "preview",
+        "in": "query",
+        "required": False,
+        "description": "`true`: change nothing, tell what it would cost.",
+        "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
+    },
+    "when": {
+        "name": "when",
+        "in": "query",
+        "required": False,
+        "description": "When it ends.",
+        "schema": {"type": "string", "enum": ["period_end", "now"], "default": "period_end"},
+    },
+    "limit": {
+        "name": "limit",
+        "in": "query",
+        "required": False,
+        "description": "How many at most.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+        "example": 20,
+    },
+    "cursor": {
+        "name": "cursor",
+        "in": "query",
+        "required": False,
+        "description": "`nextCursor` of the page before.",
+        "schema": {"type": "string", "maxLength": 1000},
     },
     "Idempotency-Key": {
         "name": "Idempotency-Key",
@@ -568,12 +901,22 @@ def _example(code: str) -> Json:
         "detail": known.when.replace("`", ""),
         "code": code,
         **known.members,
-        "instance": "/v1/assets/:assetId/confirm" if code in _CONFIRM else "/v1/assets/upload",
+        "instance": _instance(code),
     }
+
+
+def _instance(code: str) -> str:
+    """Return a route that answers with a code."""
+    if code.startswith("business."):
+        return "/v1/analytics/summary"
+    if code in _OF_BILLING:
+        return "/v1/billing/subscription"
+    return "/v1/assets/:assetId/confirm" if code in _CONFIRM else "/v1/assets/upload"
 
 
 def _header_refs(status: int) -> Json:
     names = ["X-Request-Id"] + (["Retry-After"] if status in _RETRY else [])
+    names += ["Location"] if status in _LOCATION else []
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
@@ -586,6 +929,10 @@ def _headers() -> Json:
         "Retry-After": {
             "description": "Seconds to wait before the same request is worth sending again.",
             "schema": {"type": "integer", "minimum": 1},
+        },
+        "Location": {
+            "description": "The address of what was made.",
+            "schema": {"type": "string", "format": "uri-reference"},
         },
     }
 
@@ -673,6 +1020,28 @@ _PROBLEM: Json = {
         "allowed": {"type": "integer", "description": "With `billing.limit_reached`."},
         "used": {"type": "integer", "description": "With `billing.limit_reached`."},
         "maxBytes": {"type": "integer", "description": "With `asset.too_large`."},
+        "over": {
+            "type": "array",
+            "description": "With `billing.downgrade_blocked`: each limit that is exceeded.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "limit": {"type": "string"},
+                    "allowed": {"type": "integer"},
+                    "used": {"type": "integer"},
+                },
+                "required": ["limit", "allowed", "used"],
+                "additionalProperties": False,
+            },
+        },
+        "clientSecret": {
+            "type": "string",
+            "description": "With `billing.payment_required`: for Stripe's form in the browser.",
+        },
+        "declineCode": {
+            "type": "string",
+            "description": "With `billing.card_declined`: Stripe's word for why.",
+        },
         "reason": {
             "type": "string",
             "description": "With `asset.rejected`.",

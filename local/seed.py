@@ -20,6 +20,10 @@ with w as (
     insert into business (id, workspace_id, name, currency)
     values (:business, :workspace, 'Demo shop', 'USD')
     on conflict do nothing
+), f as (
+    insert into payment_method_fee (workspace_id, business_id, method, percent, fixed)
+    values (:workspace, :business, 'credit_card', 0.029, 0.30)
+    on conflict do nothing
 )
 insert into storage_usage (workspace_id) values (:workspace) on conflict do nothing
 """

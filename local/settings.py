@@ -25,6 +25,7 @@ ADMIN, MEMBER = "usr_demo_admin", "usr_demo_member"
 # Made once per folder and kept; a variable of the same name in the environment wins.
 _SECRETS: dict[str, Callable[[], str]] = {
     "AUTH_JWT_SECRET": lambda: secrets.token_hex(32),
+    "BILLING_STRIPE_API_KEY": lambda: f"sk_test_{secrets.token_hex(24)}",  # the stand-in's
     "BILLING_STRIPE_WEBHOOK_SECRET": lambda: f"whsec_{secrets.token_hex(24)}",
     "EMAIL_RESEND_WEBHOOK_SECRET": lambda: f"whsec_{b64encode(secrets.token_bytes(24)).decode()}",
     "POSTGRES_PASSWORD": lambda: secrets.token_hex(16),
@@ -39,6 +40,7 @@ class Settings:
     port: int
     gateway_port: int
     postgres_port: int
+    stripe_port: int
     secrets: Mapping[str, str]
     environ: Mapping[str, str]
 
@@ -51,6 +53,16 @@ class Settings:
     def own_postgres(self) -> bool:
         """False when DATABASE_URL names a server that is not ours to start."""
         return not self.environ.get("DATABASE_URL")
+
+    @property
+    def own_stripe(self) -> bool:
+        """False when a key of Stripe's test mode is given: then that is what is asked."""
+        return not self.environ.get("BILLING_STRIPE_API_KEY")
+
+    @property
+    def stripe_url(self) -> str:
+        """Where the stand-in for Stripe is: its API, its pages and its dashboard."""
+        return f"http://{HOST}:{self.stripe_port}"
 
     @property
     def database_url(self) -> str:
@@ -118,7 +130,7 @@ def load(home: Path, port: int, environ: Mapping[str, str]) -> Settings:
     (home / "logs").mkdir(exist_ok=True)
     ports = _read_json(home / "ports.json")
     chosen = {port}
-    for name in ("gateway", "postgres"):
+    for name in ("gateway", "postgres", "stripe"):
         ports[name] = _choose_port(ports.get(name), chosen)
         chosen.add(ports[name])
     _write_json(home / "ports.json", ports)
@@ -126,8 +138,11 @@ def load(home: Path, port: int, environ: Mapping[str, str]) -> Settings:
     for name, make in _SECRETS.items():
         kept.setdefault(name, make())
     _write_json(home / "secrets.json", kept)
-    values = {name: environ.get(name) or kept[name] for name in _SECRETS}
-    return Settings(home, port, ports["gateway"], ports["postgres"], values, dict(environ))
+    given = dict(environ)
+    if key := given.get("STRIPE_API_KEY"):  # the name that Stripe's own tools use
+        given.setdefault("BILLING_STRIPE_API_KEY", key)
+    values = {name: given.get(name) or kept[name] for name in _SECRETS}
+    return Settings(home, port, ports["gateway"], ports["postgres"], ports["stripe"], values, given)
 
 
 def _choose_port(kept: object, taken: set[int]) -> int:

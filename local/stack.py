@@ -30,6 +30,7 @@ from local.front import Front, application
 from local.process import Child
 from local.progress import Trouble, say, step
 from local.settings import HOST, ROOT, Settings
+from local.stripe import child as standin
 
 _EMULATOR_PYTHON = ROOT / ".local" / "ministack" / "bin" / "python"
 
@@ -153,6 +154,10 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
                 line.append(f"on {HOST}:{stack.postgres_port}")
         elif not await asyncio.to_thread(postgres.answers, stack.database_url):
             raise Trouble("the database in DATABASE_URL does not answer")
+        if stack.own_stripe:
+            with step("Stripe stand-in") as line:
+                children.append(await standin.run(stack))
+                line.append(f"on {stack.stripe_url}")
         with step("AWS emulator") as line:
             child = await emulator.run(
                 _EMULATOR_PYTHON,

@@ -20,6 +20,7 @@ def migrate() -> dict[str, Any]:
         "email_webhook",
         "billing",
         "billing_webhook",
+        "cache",
     )
     return {"applied": postgres.migrate()}
 

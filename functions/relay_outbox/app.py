@@ -1,13 +1,14 @@
 """Every minute: publish the events that were not published right after their commit.
 
-Emits whatever waits in the outbox, forgets events of a week ago and mail of three months ago,
-and reports the age of the oldest event still waiting.
+Emits whatever waits in the outbox, forgets events of a week ago, mail and what consumers have
+done of three months ago and what the cache keeps no more, and reports the age of the oldest event
+still waiting.
 """
 
 from typing import Any
 
-from kyora import config
-from kyora.bus import outbox
+from kyora import cache, config
+from kyora.bus import inbox, outbox
 from kyora.email import retention
 from kyora.observability import begin, gauge, logger
 
@@ -22,7 +23,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, float]:
         if not count:
             break
     outbox.forget()
+    inbox.forget()
     retention.forget()
+    cache.forget()
     age = outbox.oldest_age()
     gauge(settings.stage, "OutboxOldestSeconds", age)  # OutboxAgeAlarm in template.yaml
     logger().info("outbox relayed", tried=tried, oldest_seconds=round(age, 1))

@@ -403,6 +403,32 @@ def portal(state: State, secret: str) -> Object:
     raise missing("billing_portal.session", "…")
 
 
+def allows(state: State, session: Object, feature: str) -> bool:
+    """Tell whether the portal's configuration lets a customer do something."""
+    features = state.get(session["configuration"])["features"]
+    chosen = features.get(feature) or {}
+    return boolean(chosen.get("enabled", True), feature) is not False
+
+
+def choices(state: State, session: Object, price: Object) -> list[Object]:
+    """Return the prices a customer may change to: all that are offered, or those configured."""
+    if not allows(state, session, "subscription_update"):
+        return []
+    features = state.get(session["configuration"])["features"]
+    products = (features.get("subscription_update") or {}).get("products")
+    listed = {name for product in products or [] for name in product["prices"]}
+    return [
+        other
+        for other in reversed(state.all("price"))
+        if other["active"]
+        and other["recurring"]
+        and other["id"] != price["id"]
+        and other["currency"] == price["currency"]
+        and state.get(other["product"])["active"]
+        and (not products or other["id"] in listed)
+    ]
+
+
 def _own(state: State, session: Object, name: str) -> Object:
     sub = state.find("subscription", name)
     if sub["customer"] != session["customer"]:
@@ -429,9 +455,15 @@ def portal_keep(state: State, session: Object, name: str) -> None:
     changes.update(state, {"cancel_at": "", "cancel_at_period_end": False}, name)
 
 
+def _price(state: State, sub: Object) -> Object:
+    return state.get(sub["items"]["data"][0]["price"])
+
+
 def portal_switch(state: State, session: Object, name: str, price: str) -> None:
     """Change a subscription's plan at once, refused when the card is."""
     sub = _own(state, session, name)
+    if price not in [other["id"] for other in choices(state, session, _price(state, sub))]:
+        raise missing("price", price)
     item = sub["items"]["data"][0]["id"]
     change = {
         "items": [{"id": item, "price": price}],

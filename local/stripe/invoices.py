@@ -308,7 +308,7 @@ def _pay_by(state: State, invoice: Object, customer: Object) -> None:
         "status_transitions": {"canceled_at": None, "paid_at": None},
     }
     state.add(payment)
-    invoice["payments"]["data"].append(payment)
+    invoice["payments"]["data"].append(payment["id"])
     invoice["payments"]["total_count"] = 1
     state.emit("payment_intent.created", intent)
 
@@ -376,7 +376,7 @@ def settle(
     if invoice["status"] == "uncollectible":
         fields["status_details"] = None
     state.wake(invoice, None)
-    for payment in invoice["payments"]["data"]:
+    for payment in map(state.get, invoice["payments"]["data"]):
         if payment["status"] == "open":
             when = payment["status_transitions"] | {"paid_at": state.now}
             payment |= {"status": "paid", "amount_paid": due, "status_transitions": when}
@@ -411,7 +411,7 @@ def cancel_intent(state: State, invoice: Object) -> None:
     fields = {"status": "canceled", "canceled_at": state.now, "next_action": None}
     intent |= fields | {"cancellation_reason": "void_invoice"}
     state.emit("payment_intent.canceled", intent)
-    for payment in invoice["payments"]["data"]:
+    for payment in map(state.get, invoice["payments"]["data"]):
         when = payment["status_transitions"] | {"canceled_at": state.now}
         payment |= {"status": "canceled", "status_transitions": when}
 

@@ -9,13 +9,13 @@ import json
 import secrets
 import time
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
@@ -120,7 +120,7 @@ def application(found: StandIn) -> web.Application:
     """Build the server: the API, its control, and the pages."""
     from local.stripe import control, pages
 
-    app = web.Application(client_max_size=2**20)
+    app = web.Application(client_max_size=2**20, middlewares=[_ours_only])
     app[STANDIN] = found
     app.cleanup_ctx.append(_living)
     app.router.add_route("*", "/v1/{path:.*}", _api)
@@ -172,6 +172,23 @@ async def serve(options: Options) -> AsyncIterator[StandIn]:
         yield found
     finally:
         await runner.cleanup()
+
+
+@web.middleware
+async def _ours_only(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Keep other sites out, which a browser on this machine would let in.
+
+    A name that is not ours is a rebound one; a cross-site POST is somebody else's form.
+    """
+    found = request.app[STANDIN]
+    name = urlsplit(f"//{request.host}").hostname
+    ours = {HOST, "localhost", "::1", urlsplit(found.options.url).hostname}
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if name not in ours or (request.method == "POST" and site == "cross-site"):
+        return web.Response(status=403, text="This address is for this machine only.")
+    return await handler(request)
 
 
 # ---- the API

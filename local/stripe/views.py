@@ -74,7 +74,13 @@ def _session(objects: Objects, shown: Object) -> None:
         line["price"] = show(objects, objects[line["price"]])
 
 
+def _invoice(objects: Objects, shown: Object) -> None:
+    payments = shown["payments"]
+    payments["data"] = [show(objects, objects[name]) for name in payments["data"]]
+
+
 _DRESS: dict[str, Callable[[Objects, Object], None]] = {
+    "invoice": _invoice,
     "subscription": _subscription,
     "subscription_item": _item,
     "checkout.session": _session,

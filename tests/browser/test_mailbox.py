@@ -44,6 +44,7 @@ def served(database: str, tmp_path: Path) -> Iterator[Served]:
         port=0,
         gateway_port=1,
         postgres_port=0,
+        stripe_port=0,
         secrets={"AUTH_JWT_SECRET": "s" * 32},
         environ={"DATABASE_URL": database},
     )

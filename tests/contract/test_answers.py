@@ -1,6 +1,8 @@
 """Every answer that the document promises can be had, and is what the document says of it."""
 
+import re
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,34 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from kyora import config, postgres
+from kyora.billing import subscriptions
+from kyora.billing.models import PlanChoice
+from kyora.errors import PaymentRequired
 from kyora.http import MAX_BODY
 from kyora.postgres import connection
 from tests.contract.test_openapi import DOCUMENT, OPERATIONS, resolve
+from tests.integration.support import shops
+from tests.integration.support.shops import Shop
 from tests.unit.functions import ADMIN, call, event
 
+HOME = "http://127.0.0.1:8000/billing"
 FILE = {"filename": "a.txt", "contentType": "text/plain", "size": 5}
+BODIES: dict[str, Any] = {
+    "requestUpload": FILE,
+    "requestUploads": {"files": [FILE]},
+    "createBusiness": {"name": "Corner shop", "currency": "AED"},
+    "changeSubscription": {"planId": "professional"},
+    "createCheckoutSession": {"planId": "professional", "successUrl": HOME, "cancelUrl": HOME},
+    "createPortalSession": {"returnUrl": HOME},
+}
+OTHERS: dict[str, Any] = {  # good ones as well
+    "requestUpload": FILE | {"size": 6},
+    "requestUploads": {"files": [FILE, FILE]},
+    "createBusiness": BODIES["createBusiness"] | {"name": "Other"},
+    "changeSubscription": {"planId": "enterprise"},
+    "createCheckoutSession": BODIES["createCheckoutSession"] | {"planId": "enterprise"},
+    "createPortalSession": {"returnUrl": HOME + "?other"},
+}
 ASSET = "ast_01kaq3v6m8r5x9y2c4d7f0h1jk"
 # Given by the front of the local stack, for what the gateway answers without a function.
 _EDGE = "service.throttled"
@@ -26,21 +50,24 @@ class Request:
 
     def __init__(self, operation: str, environment: pytest.MonkeyPatch, store: Path) -> None:
         self.route, self.made = OPERATIONS[operation]
-        self.environment, self.store = environment, store
+        self.operation, self.environment, self.store = operation, environment, store
         self.authorizer: dict[str, str] | None = None if self.made["security"] == [] else ADMIN
         self.headers: dict[str, str] = {}
-        self.body: Any = None
         self.other: Any = None  # a second connection, open until the answer is there
         self.key = self.route
-        if "requestBody" in self.made:
-            self.body = FILE if operation == "requestUpload" else {"files": [FILE]}
+        self.body = BODIES.get(operation)
+        self.path = {"assetId": ASSET} if "{assetId}" in self.route else {}
+        self.path |= {"planId": "professional"} if "{planId}" in self.route else {}
+        parameters = [p for p in self.made.get("parameters", []) if p["in"] == "query"]
+        self.query = {one["name"]: one["example"] for one in parameters if one["required"]}
+        self.shop: Shop
 
     def send(self) -> tuple[int, dict[str, Any], dict[str, str]]:
-        path = {"assetId": ASSET} if "{assetId}" in self.route else {}
         sent = event(
-            self.route, self.body, authorizer=self.authorizer, headers=self.headers, **path
+            self.route, self.body, authorizer=self.authorizer, headers=self.headers, **self.path
         )
-        return call(self.made["x-function"], sent | {"routeKey": self.key})
+        sent |= {"routeKey": self.key, "queryStringParameters": self.query or None}
+        return call(self.made["x-function"], sent)
 
     def asset(self, changes: str = "status = 'pending'", content: bytes | None = None) -> None:
         """Insert the asset that the route names."""
@@ -88,7 +115,7 @@ def secrets_away(r: Request) -> None:
 
 def key_in_use(r: Request) -> None:
     r.headers = {"idempotency-key": "k"}
-    operation = r.made["x-function"] + ("s" if r.route.endswith("s") else "")
+    operation = re.sub(r"([A-Z])", r"_\1", r.made["operationId"]).lower()
     r.other = connection.connect(config.settings("database").database_url, development=True)
     r.other.run(
         "SELECT pg_advisory_lock(hashtextextended(:name, 0))", name=f"ws_demo\n{operation}\nk"
@@ -97,9 +124,16 @@ def key_in_use(r: Request) -> None:
 
 def key_reused(r: Request) -> None:
     r.headers = {"idempotency-key": "k"}
-    assert r.send()[0] == 200
-    other = FILE | {"size": 6}
-    r.body = {"files": [other]} if "files" in r.body else other
+    assert r.send()[0] in (200, 201)
+    r.body = OTHERS[r.operation]
+
+
+def allowed(limit: str, amount: int) -> Case:
+    """Give the workspace a plan with one limit."""
+    return lambda r: run(
+        "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status)"
+        f" VALUES ('ws_demo', 'test', 'free', '{{\"{limit}\": {amount}}}', 'free')"
+    )
 
 
 def many_waiting(r: Request) -> None:
@@ -115,6 +149,102 @@ def store_is_no_folder(r: Request) -> None:
     r.asset()
     r.store.mkdir(parents=True)
     (r.store / "incoming").write_text("")
+
+
+def a_day_of_orders(r: Request) -> None:
+    run(
+        "INSERT INTO business (id, workspace_id, name, currency)"
+        " VALUES ('biz_demo', 'ws_demo', 'Demo', 'USD')"
+    )
+    run(
+        "INSERT INTO analytics_count (workspace_id, business_id, day, kind, label, shard, count,"
+        " amount) VALUES ('ws_demo', 'biz_demo', '2026-11-23', 'order', 'USD', 1, 2, 10998),"
+        " ('ws_demo', 'biz_demo', '2026-11-23', 'customer', 'shop', 1, 1, 0)"
+    )
+
+
+def after(prepare: Case, spoil: Case) -> Case:
+    """Make one thing after another."""
+
+    def both(r: Request) -> None:
+        prepare(r)
+        spoil(r)
+
+    return both
+
+
+def nothing(r: Request) -> None:
+    """Leave the world as it is."""
+
+
+def subscribed(r: Request) -> None:
+    r.shop.subscribe()
+
+
+def ending(r: Request) -> None:
+    subscribed(r)
+    subscriptions.cancel(shops.ADMIN, "period_end")
+
+
+def unpaid(r: Request) -> None:
+    with suppress(PaymentRequired):
+        choice = PlanChoice.model_validate({"planId": "professional"})
+        subscriptions.choose(shops.ADMIN, choice)
+
+
+def bad_card(r: Request) -> None:
+    """A card that is good to be kept, and not to pay with."""
+    subscribed(r)
+    subscriptions.cancel(shops.ADMIN, "now")
+    r.shop.save_card(r.shop.all("customer")[0]["id"], "pm_card_chargeCustomerFail")
+
+
+def forgotten(r: Request) -> None:
+    """Stripe does not know what we know."""
+    run("UPDATE subscription SET id = 'sub_gone'")
+    run("UPDATE workspace_billing SET subscription_id = 'sub_gone' WHERE workspace_id = 'ws_demo'")
+    run(
+        "INSERT INTO billing_customer (id, workspace_id) SELECT 'cus_gone', 'ws_demo'"
+        " WHERE NOT EXISTS (SELECT 1 FROM billing_customer)"
+    )
+
+
+def others_write(r: Request) -> None:
+    """Whenever Stripe was asked, somebody has written about the customer meanwhile."""
+    run(
+        "CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN NEW.version = NEW.version + 1; RETURN NEW; END'"
+    )
+    run(
+        "CREATE TRIGGER meanwhile BEFORE UPDATE ON billing_customer"
+        " FOR EACH ROW EXECUTE FUNCTION meanwhile()"
+    )
+
+
+def of_stripe(prepare: Case) -> dict[str, Case]:
+    """What can go wrong between Stripe and us, once everything is prepared."""
+    running = (
+        "INSERT INTO billing_operation (workspace_id, token, attempt, until)"
+        " VALUES ('ws_demo', 't', 't', now() + interval '1 minute')"
+    )
+    return {
+        "billing.in_progress": lambda r: run(running),
+        "billing.stripe_missing": after(prepare, forgotten),
+        "billing.stripe_refused": after(
+            prepare, lambda r: r.shop.fail("status", times=9, status=400)
+        ),
+        "billing.stripe_unavailable": after(
+            prepare, lambda r: r.shop.fail("status", times=9, status=503)
+        ),
+        "billing.busy": after(prepare, others_write),
+    }
+
+
+def businesses(r: Request) -> None:
+    run(
+        "INSERT INTO business (id, workspace_id, name, currency)"
+        " SELECT 'biz_' || n, 'ws_demo', 'Shop', 'AED' FROM generate_series(1, 4) n"
+    )
 
 
 ANYWHERE: dict[str, Case] = {
@@ -133,8 +263,10 @@ SECURED: dict[str, Case] = {
         r, "authorizer", {"unavailable": "auth.keys_unavailable"}
     ),
 }
+ADMINS: dict[str, Case] = {
+    "auth.forbidden": lambda r: setattr(r, "authorizer", ADMIN | {"role": "user"}),
+}
 CREATES: dict[str, Case] = {
-    "200": lambda r: None,
     "request.invalid_json": body("{"),
     "request.validation_failed": body({"surprise": 1}),
     "idempotency.in_progress": key_in_use,
@@ -146,15 +278,21 @@ CASES: dict[str, dict[str, Case]] = {
         **ANYWHERE,
         **SECURED,
         **CREATES,
+        "200": lambda r: None,
         "asset.too_large": body(FILE | {"size": 11 << 20}),
         "asset.type_not_allowed": body(FILE | {"filename": "a.svg"}),
         "asset.too_many_pending": many_waiting,
-        "billing.limit_reached": lambda r: run(
-            "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status)"
-            " VALUES ('ws_demo', 'test', 'free', '{\"maxStorageBytes\": 4}', 'free')"
-        ),
+        "billing.limit_reached": allowed("maxStorageBytes", 4),
     },
-    "requestUploads": {**ANYWHERE, **SECURED, **CREATES},
+    "requestUploads": {**ANYWHERE, **SECURED, **CREATES, "200": lambda r: None},
+    "createBusiness": {
+        **ANYWHERE,
+        **SECURED,
+        **CREATES,
+        **ADMINS,
+        "201": lambda r: None,
+        "billing.limit_reached": allowed("maxBusinesses", 0),
+    },
     "confirmUpload": {
         **ANYWHERE,
         **SECURED,
@@ -170,7 +308,76 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "getAsset": {**ANYWHERE, **SECURED, **OF_AN_ASSET, "200": lambda r: r.asset()},
     "deleteAsset": {**ANYWHERE, **SECURED, **OF_AN_ASSET, "204": lambda r: r.asset()},
+    "summariseAnalytics": {
+        **ANYWHERE,
+        **SECURED,
+        "200": a_day_of_orders,
+        "request.validation_failed": lambda r: r.query.update(to="tomorrow"),
+        "business.not_found": lambda r: None,
+    },
     "checkHealth": {**ANYWHERE, "200": lambda r: None},
+    "listPlans": {**ANYWHERE, "200": nothing},
+    "getPlan": {
+        **ANYWHERE,
+        "200": nothing,
+        "billing.plan_not_found": lambda r: setattr(r, "path", {"planId": "nothing"}),
+    },
+    "getSubscription": {**ANYWHERE, **SECURED, "200": ending},
+    "changeSubscription": {
+        **ANYWHERE,
+        **SECURED,
+        **CREATES,
+        **ADMINS,
+        **of_stripe(after(subscribed, body({"planId": "enterprise"}))),
+        "200": subscribed,
+        "idempotency.key_reused": after(subscribed, key_reused),
+        "billing.plan_not_found": body({"planId": "nothing"}),
+        "billing.downgrade_blocked": businesses,
+        "billing.payment_required": nothing,
+        "billing.card_declined": bad_card,
+    },
+    "cancelSubscription": {
+        **ANYWHERE,
+        **SECURED,
+        **ADMINS,
+        **of_stripe(subscribed),
+        "200": subscribed,
+        "request.validation_failed": lambda r: setattr(r, "query", {"when": "never"}),
+    },
+    "resumeSubscription": {
+        **ANYWHERE,
+        **SECURED,
+        **ADMINS,
+        **of_stripe(ending),
+        "200": ending,
+        "billing.no_subscription": nothing,
+    },
+    "createCheckoutSession": {
+        **ANYWHERE,
+        **SECURED,
+        **CREATES,
+        **ADMINS,
+        **of_stripe(unpaid),
+        "billing.stripe_missing": forgotten,
+        "200": nothing,
+        "billing.plan_not_found": body(BODIES["createCheckoutSession"] | {"planId": "nothing"}),
+        "billing.downgrade_blocked": businesses,
+        "billing.already_subscribed": subscribed,
+    },
+    "createPortalSession": {
+        **ANYWHERE,
+        **SECURED,
+        **CREATES,
+        **ADMINS,
+        **{code: case for code, case in of_stripe(nothing).items() if code != "billing.busy"},
+        "200": nothing,
+    },
+    "listInvoices": {
+        **ANYWHERE,
+        **SECURED,
+        "200": subscribed,
+        "request.validation_failed": lambda r: setattr(r, "query", {"limit": "0"}),
+    },
 }
 
 
@@ -182,8 +389,11 @@ def test_the_answer_is_the_documented_one(
     operation: str, case: str, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     request = Request(operation, environment, tmp_path / "store")
-    CASES[operation][case](request)
-    status, answer, headers = request.send()
+    with ExitStack() as stack:
+        if request.made["x-function"] == "manage_billing":
+            request.shop = stack.enter_context(shops.running(environment))
+        CASES[operation][case](request)
+        status, answer, headers = request.send()
     if request.other is not None:
         request.other.close()
     assert case in {str(status), answer.get("code")}

@@ -48,7 +48,7 @@ def test_no_request_gets_an_undocumented_answer(stack: Stack, tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
-    assert "Tested: 6" in done.stdout
+    assert "Tested: 7" in done.stdout
 
 
 def test_the_page_and_the_document_are_served(stack: Stack) -> None:

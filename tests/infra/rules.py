@@ -347,8 +347,9 @@ def operations(stack: Stack) -> Iterator[tuple[str, dict[str, Any]]]:
             yield (path if path == "$default" else f"{method.upper()} {path}"), operation
 
 
-def only_health_and_the_unrouted_are_public(stack: Stack) -> list[str]:
+def only_health_plans_and_the_unrouted_are_public(stack: Stack) -> list[str]:
     public = {"GET /v1/health", "$default"}
+    public |= {"GET /v1/billing/plans", "GET /v1/billing/plans/{planId}"}
     return [
         route
         for route, operation in operations(stack)
@@ -482,7 +483,7 @@ RULES: list[Rule] = [
     every_consumed_queue_redrives_and_outlasts_its_function,
     every_dead_letter_queue_keeps_two_weeks_and_has_an_alarm,
     every_alarm_can_tell_somebody,
-    only_health_and_the_unrouted_are_public,
+    only_health_plans_and_the_unrouted_are_public,
     the_authorizer_is_asked_at_least_once_a_minute,
     every_stage_is_throttled_and_logged,
     every_bucket_is_private_encrypted_and_tidied,

@@ -95,7 +95,7 @@ def test_no_alarm_or_description_holds_what_a_message_says(stack: dict[str, Any]
         )
 
 
-@pytest.mark.parametrize("folder", ["send_email", "verify_upload"])
+@pytest.mark.parametrize("folder", ["verify_upload", *CONSUMERS])
 def test_a_consumer_may_put_a_message_off_and_bury_it(folder: str, stack: dict[str, Any]) -> None:
     """`kyora.bus` asks SQS for exactly this; only send_email's waits may not count."""
     function = template.logical_id(folder)

@@ -124,7 +124,7 @@ DAMAGES: list[tuple[Rule, Damage]] = [
         lambda s: of_one(s, "AWS::CloudWatch::Alarm").pop("AlarmActions"),
     ),
     (
-        rules.only_health_and_the_unrouted_are_public,
+        rules.only_health_plans_and_the_unrouted_are_public,
         lambda s: operation(s, "GET /v1/assets/{assetId}").update(security=[{"NONE": []}]),
     ),
     (

@@ -15,8 +15,9 @@ from kyora.observability import logger
 from kyora.storage import s3
 from tests.conftest import SECRET
 from tests.fake_resend import FakeResend, fake_resend
-from tests.integration.support import books, post, stores
+from tests.integration.support import books, ledger, post, shops, stores
 from tests.integration.support.crew import Crew
+from tests.integration.support.shops import Shop
 from tests.integration.support.stores import Bucket, CannotStart, Store
 from tests.integration.support.stripe_standin import stripe_server
 
@@ -133,6 +134,29 @@ def crew(worker_log: Path) -> Iterator[Crew]:
     found = Crew(16, worker_log)
     yield found
     found.stop()
+
+
+@pytest.fixture(scope="session")
+def _ledger_database(server: PostgresServer, template: str) -> str:
+    """One database for all tests of fees and analytics, as for those of uploads."""
+    server.psql(f"CREATE DATABASE ledger TEMPLATE {template}")
+    return str(server.get_uri("ledger"))
+
+
+@pytest.fixture
+def ledger_database(environment: pytest.MonkeyPatch, _ledger_database: str) -> str:
+    """A database with three businesses that nothing has happened to."""
+    environment.setenv("DATABASE_URL", _ledger_database)
+    config.forget()
+    ledger.begin()
+    return _ledger_database
+
+
+@pytest.fixture
+def shop(database: str, environment: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A Stripe of our own, with a catalogue that is in the database as well."""
+    with shops.running(environment) as found:
+        yield found
 
 
 @pytest.fixture

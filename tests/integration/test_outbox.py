@@ -413,6 +413,18 @@ def test_an_effect_that_was_rolled_back_may_happen_later(database: str) -> None:
         assert not inbox.first_time(tx, "mailer", "evt_1")
 
 
+def test_what_was_done_ninety_days_ago_is_forgotten_by_the_relay(bus: Bus) -> None:
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO inbox (consumer, event_id, received_at) VALUES"
+            " ('mailer', 'evt_old', now() - interval '91 days'),"
+            " ('mailer', 'evt_new', now() - interval '89 days')"
+        )
+    relay()
+    with postgres.transaction() as tx:
+        assert tx.rows("SELECT event_id FROM inbox") == [{"event_id": "evt_new"}]
+
+
 # ---- the relay
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 import zlib
 from base64 import b64encode
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from kyora import postgres
 from local import invoke, template
 from tests.conftest import SECRET
+from tests.integration.support import shops
 from tests.integration.support.stripe_standin import KEY, books
 from tests.runtime.conftest import Start
 from tests.unit.test_stripe_engine import Account
@@ -211,6 +213,45 @@ def test_send_email_unreadable(start: Start, database: str) -> None:
         assert tx.rows("SELECT locale FROM email_message") == [{"locale": "ar"}]
 
 
+@pytest.fixture
+def business(database: str) -> None:
+    """The samples' business, with a fee for credit cards."""
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO business (id, workspace_id, name, currency)"
+            " VALUES ('biz_demo', 'ws_demo', 'Demo', 'USD')"
+        )
+        tx.run(
+            "INSERT INTO payment_method_fee (workspace_id, business_id, method, percent, fixed)"
+            " VALUES ('ws_demo', 'biz_demo', 'credit_card', 0.029, 0.30)"
+        )
+
+
+def test_record_transaction_fee(start: Start, business: None) -> None:
+    running = start("record_transaction_fee")
+    for _ in range(2):
+        assert running.invoke(sample("record_transaction_fee")) == {"batchItemFailures": []}
+    with postgres.transaction() as tx:
+        rows = tx.rows("SELECT amount::int AS amount, currency FROM transaction_fee")
+    assert rows == [{"amount": 189, "currency": "USD"}]
+
+
+def test_update_analytics(start: Start, business: None) -> None:
+    """Counted, counted no second time, and read as the API reads it."""
+    running = start("update_analytics")
+    for _ in range(2):
+        assert running.invoke(sample("update_analytics")) == {"batchItemFailures": []}
+    assert running.invoke({"rebuild": {}}) == {"businesses": 1, "wrong": 0, "next": None}
+    answer = start("summarise_analytics").invoke(sample("summarise_analytics"))
+    assert answer["statusCode"] == 200
+    assert body(answer)["days"][1] == {
+        "date": "2026-11-23",
+        "orders": 1,
+        "revenue": {"USD": "54.99"},
+        "customers": {"instagram": 1},
+    }
+
+
 def test_resend_webhook(start: Start, database: str) -> None:
     secret = f"whsec_{b64encode(bytes(range(24))).decode()}"
     running = start("resend_webhook", EMAIL_RESEND_WEBHOOK_SECRET=secret)
@@ -318,6 +359,54 @@ def test_migrate_database_answers_its_stack(start: Start, database: str) -> None
     # Functions carry this id: a changed parameter has to change it.
     assert first != second
     assert deleted == "old"
+
+
+@pytest.fixture
+def stripe(database: str, environment: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The variables that lead a function to a Stripe of our own."""
+    with shops.running(environment) as shop:
+        yield {"BILLING_STRIPE_API_KEY": shops.KEY, "BILLING_STRIPE_BASE_URL": shop.url}
+
+
+def test_manage_billing(start: Start, database: str) -> None:
+    answer = start("manage_billing").invoke(sample("manage_billing"))
+    assert (answer["statusCode"], body(answer)["plan"]["id"]) == (200, "free")
+
+
+def test_manage_billing_plans(start: Start, database: str) -> None:
+    answer = start("manage_billing").invoke(sample("manage_billing.plans"))
+    assert [plan["id"] for plan in body(answer)["items"]] == ["free"]
+
+
+def test_manage_billing_subscribe(start: Start, stripe: dict[str, str]) -> None:
+    answer = start("manage_billing", **stripe).invoke(sample("manage_billing.subscribe"))
+    assert (answer["statusCode"], body(answer)["code"]) == (402, "billing.payment_required")
+    assert body(answer)["clientSecret"]
+
+
+def test_manage_billing_preview(start: Start, stripe: dict[str, str]) -> None:
+    answer = start("manage_billing", **stripe).invoke(sample("manage_billing.preview"))
+    assert body(answer)["preview"]["amount"] == shops.CATALOGUE["enterprise"][0]
+
+
+def test_manage_billing_checkout(start: Start, stripe: dict[str, str]) -> None:
+    answer = start("manage_billing", **stripe).invoke(sample("manage_billing.checkout"))
+    assert body(answer)["url"].startswith(stripe["BILLING_STRIPE_BASE_URL"])
+
+
+def test_manage_billing_invoices(start: Start, database: str) -> None:
+    answer = start("manage_billing").invoke(sample("manage_billing.invoices"))
+    assert (answer["statusCode"], body(answer)) == (200, {"items": []})
+
+
+def test_create_business(start: Start, database: str) -> None:
+    answer = start("create_business").invoke(sample("create_business"))
+    assert (answer["statusCode"], body(answer)["name"]) == (201, "Corner shop")
+
+
+def test_create_business_member(start: Start, database: str) -> None:
+    answer = start("create_business").invoke(sample("create_business.member"))
+    assert (answer["statusCode"], body(answer)["code"]) == (403, "auth.forbidden")
 
 
 def test_check_health(start: Start, database: str) -> None:

@@ -62,6 +62,9 @@ class Settings(NamedTuple):
     stripe_webhook_secrets: tuple[str, ...] = ()
     auto_sync_plans: bool = True
     grace_days: int = 7
+    cache_provider: str = "none"
+    cache_servers: tuple[tuple[str, int], ...] = ()
+    cache_tls: bool = False
 
     @property
     def development(self) -> bool:
@@ -225,6 +228,10 @@ def _storage(read: _Reader, development: bool) -> dict[str, object]:
     }
 
 
+def _app(read: _Reader, development: bool) -> dict[str, object]:
+    return {"app_base_url": read.url("APP_BASE_URL", plain=development, required=True)}
+
+
 def _bus(read: _Reader, development: bool) -> dict[str, object]:
     return {"bus_name": read.text("BUS_NAME", required=True)}
 
@@ -316,15 +323,42 @@ def _billing_webhook(read: _Reader, development: bool) -> dict[str, object]:
     return {"stripe_webhook_secrets": secrets}
 
 
+def _cache(read: _Reader, development: bool) -> dict[str, object]:
+    provider = read.choice("CACHE_PROVIDER", "none", ("none", "memory", "memcached", "postgres"))
+    text = read.text("CACHE_MEMCACHED_SERVERS", required=provider == "memcached")
+    servers = [_server(part) for part in text.split(",")] if text else []
+    good = [server for server in servers if server]
+    if len(set(good)) != len(servers):
+        read.faults.append("CACHE_MEMCACHED_SERVERS must be host:port,host:port, each once")
+    return {
+        "cache_provider": provider,
+        "cache_servers": tuple(good),
+        "cache_tls": read.choice("CACHE_MEMCACHED_TLS", "false", ("true", "false")) == "true",
+    }
+
+
+def _server(text: str) -> tuple[str, int] | None:
+    """Read host:port, or [IPv6 address]:port."""
+    if not re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]+", text.strip()):
+        return None
+    try:
+        parts = urlsplit(f"//{text.strip()}")
+        return (parts.hostname, parts.port) if parts.hostname and parts.port else None
+    except ValueError:  # brackets around no address, a port past 65535
+        return None
+
+
 _SECTIONS: dict[Section, Callable[[_Reader, bool], dict[str, object]]] = {
     "database": _database,
     "auth": _auth,
     "storage": _storage,
+    "app": _app,
     "bus": _bus,
     "email": _email,
     "email_webhook": _email_webhook,
     "billing": _billing,
     "billing_webhook": _billing_webhook,
+    "cache": _cache,
 }
 
 _cached: dict[tuple[Section, ...], tuple[float, Settings]] = {}

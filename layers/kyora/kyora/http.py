@@ -50,6 +50,7 @@ _ROUTES = (
     ("POST", "/v1/billing/portal-session"),
     ("GET", "/v1/billing/invoices"),
     ("POST", "/v1/businesses"),
+    ("GET", "/v1/analytics/summary"),
     ("GET", "/v1/health"),
 )
 
@@ -75,6 +76,16 @@ class Call(NamedTuple):
     def query(self, name: str) -> str:
         """Return a query parameter, or an empty text."""
         return str((self.event.get("queryStringParameters") or {}).get(name, ""))
+
+    def flag(self, name: str) -> bool:
+        """Return a query parameter that is true or false; false without it. Raises Invalid."""
+        value = self.query(name)
+        if value not in ("", "true", "false"):
+            raise Invalid(
+                "Some fields are not valid.",
+                errors=[{"field": name, "message": "must be true or false"}],
+            )
+        return value == "true"
 
     def header(self, name: str) -> str:
         """Return a request header, or an empty text."""

@@ -30,6 +30,19 @@ def once(
     """
     if not key:
         return produce()
+    kept = recall(tx, workspace_id, operation, key, request)
+    return keep(tx, workspace_id, operation, key, request, produce()) if kept is None else kept
+
+
+def recall(
+    tx: Transaction, workspace_id: str, operation: str, key: str, request: object
+) -> dict[str, Any] | None:
+    """Return the kept answer for `key`, or None; until the commit nobody else gets one.
+
+    For what cannot be done in one transaction. An empty key has no answer. Raises as `once` does.
+    """
+    if not key:
+        return None
     if len(key) > 255 or not key.isascii() or not key.isprintable():
         raise Invalid(
             "An Idempotency-Key has 1 to 255 printable ASCII characters.",
@@ -40,33 +53,57 @@ def once(
         name=f"{workspace_id}\n{operation}\n{key}",
     )
     if not lock or not lock["locked"]:
-        raise Conflict(
-            "A request with this key is still running.",
-            code="idempotency.in_progress",
-            retry_after=1,
-        )
-    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    where = {"workspace_id": workspace_id, "operation": operation, "key": key}
+        raise in_progress()
     kept = tx.row(
         "SELECT request_hash, response FROM idempotency_key WHERE workspace_id = :workspace_id"
         f" AND operation = :operation AND key = :key AND created_at > now() - interval '{_KEPT}'",
-        **where,
+        workspace_id=workspace_id,
+        operation=operation,
+        key=key,
     )
-    if kept:
-        if kept["request_hash"] != digest:
-            raise Invalid("This key was used with another request.", code="idempotency.key_reused")
-        return _ordered(kept["response"])
-    response = _ordered(produce())
-    tx.run(
-        "INSERT INTO idempotency_key (workspace_id, operation, key, request_hash, response)"
-        " VALUES (:workspace_id, :operation, :key, :digest, CAST(:response AS jsonb))"
-        " ON CONFLICT (workspace_id, operation, key) DO UPDATE SET created_at = now(),"
-        " request_hash = excluded.request_hash, response = excluded.response",
-        digest=digest,
-        response=json.dumps(response),
-        **where,
-    )
+    if kept is None:
+        return None
+    if kept["request_hash"] != _digest(request):
+        raise Invalid("This key was used with another request.", code="idempotency.key_reused")
+    return _ordered(kept["response"])
+
+
+def keep(
+    tx: Transaction,
+    workspace_id: str,
+    operation: str,
+    key: str,
+    request: object,
+    response: dict[str, Any],
+) -> dict[str, Any]:
+    """Keep an answer for `key`, unless that is empty, and return it as it will be repeated."""
+    response = _ordered(response)
+    if key:
+        tx.run(
+            "INSERT INTO idempotency_key (workspace_id, operation, key, request_hash, response)"
+            " VALUES (:workspace_id, :operation, :key, :digest, CAST(:response AS jsonb))"
+            " ON CONFLICT (workspace_id, operation, key) DO UPDATE SET created_at = now(),"
+            " request_hash = excluded.request_hash, response = excluded.response",
+            workspace_id=workspace_id,
+            operation=operation,
+            key=key,
+            digest=_digest(request),
+            response=json.dumps(response),
+        )
     return response
+
+
+def in_progress() -> Conflict:
+    """Return the refusal of a key whose request is still running."""
+    return Conflict(
+        "A request with this key is still running.",
+        code="idempotency.in_progress",
+        retry_after=1,
+    )
+
+
+def _digest(request: object) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def _ordered(response: object) -> dict[str, Any]:

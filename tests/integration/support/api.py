@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from tests.integration.support.samples import Sample
 
@@ -32,6 +32,16 @@ ROUTES = {
     "POST /v1/assets/{assetId}/confirm": "confirm_upload",
     "GET /v1/assets/{assetId}": "manage_asset",
     "DELETE /v1/assets/{assetId}": "manage_asset",
+    "POST /v1/businesses": "create_business",
+    "GET /v1/billing/plans": "manage_billing",
+    "GET /v1/billing/plans/{planId}": "manage_billing",
+    "GET /v1/billing/subscription": "manage_billing",
+    "POST /v1/billing/subscription": "manage_billing",
+    "DELETE /v1/billing/subscription": "manage_billing",
+    "POST /v1/billing/subscription/resume": "manage_billing",
+    "POST /v1/billing/checkout-session": "manage_billing",
+    "POST /v1/billing/portal-session": "manage_billing",
+    "GET /v1/billing/invoices": "manage_billing",
 }
 _numbers = itertools.count(1)
 
@@ -97,6 +107,8 @@ def event(
     route: str,
     *,
     asset_id: str = "",
+    plan_id: str = "",
+    query: Mapping[str, str] | None = None,
     body: object = None,
     raw: str | None = None,
     who: Mapping[str, str] | None = ADMIN,
@@ -104,7 +116,7 @@ def event(
 ) -> dict[str, Any]:
     """Build an event of an HTTP API, payload format 2.0."""
     method, _, pattern = route.partition(" ")
-    path = pattern.replace("{assetId}", asset_id)
+    path = pattern.replace("{assetId}", asset_id).replace("{planId}", plan_id)
     text = raw if raw is not None else (None if body is None else json.dumps(body))
     request_id = f"gateway-{next(_numbers):08}"
     found: dict[str, Any] = {
@@ -135,6 +147,11 @@ def event(
     }
     if asset_id:
         found["pathParameters"] = {"assetId": asset_id}
+    if plan_id:
+        found["pathParameters"] = {"planId": plan_id}
+    if query:
+        found["rawQueryString"] = urlencode(query)
+        found["queryStringParameters"] = dict(query)
     if who is not None:
         found["requestContext"]["authorizer"] = {"lambda": dict(who)}
     if text is not None:

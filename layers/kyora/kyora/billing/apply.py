@@ -142,6 +142,12 @@ def resync(customer_id: str, subscription_id: str) -> bool:
     raise Unavailable("Others write about this customer.", code="billing.busy")
 
 
+def adopt(customer_id: str, workspace_id: str) -> None:
+    """Note the workspace that a customer was made for. Its version counts up."""
+    with transaction() as tx:
+        _bind(tx, _lock(tx, customer_id), workspace_id)
+
+
 def record_invoice(customer_id: str, found: Invoice) -> bool:
     """Mirror an invoice that was read from Stripe; tell whether it was news."""
     with transaction() as tx:
@@ -149,8 +155,8 @@ def record_invoice(customer_id: str, found: Invoice) -> bool:
         fresh = _mirror_invoice(tx, found)
         if fresh:
             _tell_paid(tx, customer, found, found.created_at)
-            if found.subscription:
-                _conclude(tx, customer, found.subscription, found.created_at)
+            if customer["workspace_id"]:
+                standing.settle(tx, customer["workspace_id"])
     return fresh
 
 
@@ -275,16 +281,16 @@ def _lock(tx: Transaction, customer_id: str) -> Row:
 def _bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
     """Note whose a customer is, once it is known; what was done without is done again.
 
-    Never a second time, and never for a workspace that has a customer: the first is the one that
-    we made for it.
+    Never a second time, and never beside another one of the workspace, which is the one that we
+    made for it; one that is deleted by now stands in nobody's way.
     """
-    if customer["workspace_id"] or not workspace_id or customer["deleted_at"]:
+    if customer["workspace_id"] or not workspace_id:
         return False
     bound = tx.run(
-        "UPDATE billing_customer SET workspace_id = :workspace_id WHERE id = :id"
+        "UPDATE billing_customer c SET workspace_id = :workspace_id WHERE id = :id"
         " AND EXISTS (SELECT 1 FROM workspace WHERE id = :workspace_id)"
-        " AND NOT EXISTS (SELECT 1 FROM billing_customer"
-        "   WHERE workspace_id = :workspace_id AND deleted_at IS NULL)",
+        " AND (c.deleted_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM billing_customer"
+        "   WHERE workspace_id = :workspace_id AND deleted_at IS NULL))",
         id=customer["id"],
         workspace_id=workspace_id,
     )
@@ -401,9 +407,7 @@ def _conclude(tx: Transaction, customer: Row, subscription_id: str, happened: da
     if not workspace_id:
         return
     row = tx.row(
-        "SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, p.name,"
-        " s.entitled OR EXISTS (SELECT 1 FROM invoice i"
-        "   WHERE i.subscription_id = s.id AND i.status = 'paid') AS entitled"
+        "SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, s.entitled, p.name"
         " FROM subscription s LEFT JOIN plan p ON p.id = s.plan_id WHERE s.id = :id",
         id=subscription_id,
     )
@@ -471,10 +475,9 @@ def _on_invoice(tx: Transaction, turn: Turn) -> None:
             turn.customer["workspace_id"],
             turn.happened,
         )
-    # It never sets a subscription's status by itself: that has events of its own. But a payment
-    # proves that access was given, and an unpaid one dates the grace.
-    if found.subscription:
-        _conclude(tx, turn.customer, found.subscription, turn.happened)
+    # It sets no subscription's status: that has events of its own. But it may date a grace.
+    if turn.customer["workspace_id"] and found.subscription:
+        standing.settle(tx, turn.customer["workspace_id"])
 
 
 def invoice_columns(found: Invoice) -> dict[str, object]:
@@ -559,7 +562,6 @@ def _payment(found: Invoice, amount: int) -> Mapping[str, object]:
 def _on_customer(tx: Transaction, turn: Turn) -> None:
     customer, gone = turn.customer, turn.event.type == "customer.deleted"
     found, as_of = normalise.customer(turn.event.object), turn.event.created
-    _bind(tx, customer, found.workspace)
     if turn.answer:
         found, as_of = normalise.customer(turn.answer.object), turn.answer.as_of
         gone = gone or found.deleted
@@ -576,6 +578,8 @@ def _on_customer(tx: Transaction, turn: Turn) -> None:
         as_of=as_of,
         gone=gone,
     )
+    if _bind(tx, customer, found.workspace):
+        standing.settle(tx, customer["workspace_id"])
 
 
 def _on_payment_method(tx: Transaction, turn: Turn) -> None:

@@ -1,6 +1,6 @@
 """What a consumer has done, recorded in the transaction that does it: effects happen once."""
 
-from kyora.postgres import Transaction
+from kyora.postgres import Transaction, transaction
 
 
 def first_time(tx: Transaction, consumer: str, event_id: str) -> bool:
@@ -16,3 +16,17 @@ def first_time(tx: Transaction, consumer: str, event_id: str) -> bool:
             event_id=event_id,
         )
     )
+
+
+def forget() -> int:
+    """Delete up to a thousand records of ninety days ago; return how many.
+
+    A queue and its dead-letter queue deliver for eighteen days at most. Only a replay of an older
+    archive comes later: what it brings about must be the same the second time.
+    """
+    with transaction() as tx:
+        return tx.run(
+            "DELETE FROM inbox WHERE (consumer, event_id) IN (SELECT consumer, event_id FROM inbox"
+            " WHERE received_at < now() - interval '90 days' ORDER BY received_at LIMIT 1000"
+            " FOR UPDATE SKIP LOCKED)"
+        )

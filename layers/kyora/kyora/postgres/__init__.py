@@ -1,6 +1,6 @@
 """Postgres: one connection per execution environment, one transaction per decision."""
 
-from kyora.postgres.connection import Transaction, close, transaction
+from kyora.postgres.connection import Transaction, close, in_transaction, transaction
 from kyora.postgres.migrate import migrate
 
-__all__ = ["Transaction", "close", "migrate", "transaction"]
+__all__ = ["Transaction", "close", "in_transaction", "migrate", "transaction"]

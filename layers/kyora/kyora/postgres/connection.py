@@ -108,6 +108,11 @@ def transaction(*, timeout: float | None = None) -> Iterator[Transaction]:
         callback(items)
 
 
+def in_transaction() -> bool:
+    """Tell whether a transaction is running."""
+    return bool(_running)
+
+
 def close() -> None:
     """Close the kept connection, if there is one."""
     while _kept:

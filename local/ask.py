@@ -1,4 +1,4 @@
-"""Functions that a command asks something: those of the running local stack, or deployed ones."""
+"""Asking a function by hand what it answers to people only, on the local or a deployed stack."""
 
 import json
 import subprocess
@@ -14,11 +14,8 @@ from local.settings import Settings
 type Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def local(stack: Settings, functions: dict[str, str], folder: str) -> Ask:
-    """Return how to ask a function of the running local stack; `folder` is its name in functions/.
-
-    The returned function raises Trouble when the asked one fails.
-    """
+def local(folder: str, stack: Settings, functions: dict[str, str]) -> Ask:
+    """Return how to ask a function of the running local stack."""
 
     def ask(event: dict[str, Any]) -> dict[str, Any]:
         client = emulator.client("lambda", stack.gateway_port)
@@ -28,11 +25,8 @@ def local(stack: Settings, functions: dict[str, str], folder: str) -> Ask:
     return ask
 
 
-def deployed(env: str, folder: str) -> Ask:
-    """Return how to ask a function of a deployed stack, with the AWS credentials at hand.
-
-    The returned function raises Trouble when the asked one fails.
-    """
+def deployed(folder: str, env: str) -> Ask:
+    """Return how to ask a function of a deployed stack, with the AWS credentials at hand."""
 
     def ask(event: dict[str, Any]) -> dict[str, Any]:
         command = [

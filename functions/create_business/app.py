@@ -1,0 +1,16 @@
+"""POST /v1/businesses: open a business, while the workspace's plan allows one more.
+
+For admins. Honours Idempotency-Key. Emits nothing.
+"""
+
+from kyora import businesses, http
+from kyora.businesses.models import Business, NewBusiness
+
+
+def create_business(call: http.Call, wanted: NewBusiness) -> http.Answer[Business]:
+    made = businesses.create(call.principal, wanted, call.header("Idempotency-Key"))
+    return http.Answer(made, 201, {"Location": f"/v1/businesses/{made.business_id}"})
+
+
+ROUTES: http.Routes = {"POST /v1/businesses": create_business}
+handler = http.entrypoint(ROUTES, "database")

@@ -1,0 +1,60 @@
+"""GET, POST, DELETE /v1/billing/…: plans, the workspace's subscription, its invoices, two pages.
+
+Changes are for admins. Emits SubscriptionActivated, SubscriptionChanged, SubscriptionCancelled.
+"""
+
+from kyora import http
+from kyora.billing import invoices, models, offers, sessions, subscriptions
+
+
+def list_plans(call: http.Call) -> models.Plans:
+    return offers.listed()
+
+
+def get_plan(call: http.Call) -> models.Plan:
+    return offers.get(call.path["planId"])
+
+
+def get_subscription(call: http.Call) -> models.Subscription:
+    return subscriptions.read(call.principal.workspace_id)
+
+
+def change_subscription(call: http.Call, wanted: models.PlanChoice) -> models.Subscription:
+    if call.flag("preview"):
+        return subscriptions.preview(call.principal, wanted)
+    return subscriptions.choose(call.principal, wanted, call.header("Idempotency-Key"))
+
+
+def cancel_subscription(call: http.Call) -> models.Subscription:
+    return subscriptions.cancel(call.principal, call.query("when") or "period_end")
+
+
+def resume_subscription(call: http.Call) -> models.Subscription:
+    return subscriptions.resume(call.principal)
+
+
+def create_checkout_session(call: http.Call, wanted: models.CheckoutRequest) -> models.Session:
+    return sessions.checkout(call.principal, wanted, call.header("Idempotency-Key"))
+
+
+def create_portal_session(call: http.Call, wanted: models.PortalRequest) -> models.Session:
+    return sessions.portal(call.principal, wanted, call.header("Idempotency-Key"))
+
+
+def list_invoices(call: http.Call) -> models.Invoices:
+    return invoices.listed(call.principal.workspace_id, call.query("limit"), call.query("cursor"))
+
+
+ROUTES: http.Routes = {
+    "GET /v1/billing/plans": list_plans,
+    "GET /v1/billing/plans/{planId}": get_plan,
+    "GET /v1/billing/subscription": get_subscription,
+    "POST /v1/billing/subscription": change_subscription,
+    "DELETE /v1/billing/subscription": cancel_subscription,
+    "POST /v1/billing/subscription/resume": resume_subscription,
+    "POST /v1/billing/checkout-session": create_checkout_session,
+    "POST /v1/billing/portal-session": create_portal_session,
+    "GET /v1/billing/invoices": list_invoices,
+}
+PUBLIC = ("GET /v1/billing/plans", "GET /v1/billing/plans/{planId}")
+handler = http.entrypoint(ROUTES, "database", "bus", "billing", "app", public=PUBLIC)

@@ -1,0 +1,13 @@
+"""OrderPaymentSucceeded, through SQS: what the payment costs the business, once per order.
+
+A later event of the order corrects the fee, an older one changes nothing. Emits nothing.
+"""
+
+from typing import Any
+
+from kyora import accounting, bus, config
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    config.settings("database")
+    return bus.consume(event, accounting.record)

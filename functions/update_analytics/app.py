@@ -1,0 +1,19 @@
+"""OrderCreated and CustomerCreated, through SQS: count them by business and day, each once.
+
+`make rebuild-analytics` invokes it by hand to make the counts anew from the events that it has
+stored. Emits nothing.
+"""
+
+from typing import Any
+
+from kyora import analytics, bus, config
+from kyora.analytics import rebuild
+from kyora.observability import begin
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    config.settings("database")
+    if "rebuild" in event:
+        begin(context.aws_request_id)
+        return rebuild.by_hand(event["rebuild"], context.get_remaining_time_in_millis)
+    return bus.consume(event, analytics.update)

@@ -1,0 +1,37 @@
+"""What payment methods cost: the defaults, and the sum."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+from kyora import money
+
+_NOTHING = Decimal(0)
+
+
+class Fee(NamedTuple):
+    """The fee of a payment method; `percent` is a fraction, `fixed` in the order's currency."""
+
+    enabled: bool
+    percent: Decimal = _NOTHING
+    fixed: Decimal = _NOTHING
+
+    def of(self, total: Decimal, currency: str) -> int:
+        """Return the fee of an order in minor units, rounded once, half up; 0 while disabled.
+
+        Raises money.UnknownCurrency.
+        """
+        exact = money.multiply_add(total, self.percent, self.fixed)
+        return money.to_minor(exact, currency) if self.enabled else 0
+
+
+# What a business has agreed with a provider nobody can guess: until it says so (a row of
+# payment_method_fee) a method costs nothing, and those of a provider are off.
+DEFAULTS: Mapping[str, Fee] = {
+    "cash_on_delivery": Fee(enabled=True),
+    "bank_transfer": Fee(enabled=True),
+    "credit_card": Fee(enabled=False),
+    "tamara": Fee(enabled=False),
+    "tabby": Fee(enabled=False),
+    "paypal": Fee(enabled=False),
+}

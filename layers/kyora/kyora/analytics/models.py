@@ -1,0 +1,24 @@
+"""Analytics as clients see them."""
+
+import datetime as dt
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Day(BaseModel):
+    """A day of a business in UTC; amounts are decimals by currency, customers by source."""
+
+    model_config = ConfigDict(frozen=True)
+
+    date: dt.date
+    orders: int = 0
+    revenue: dict[str, str] = {}
+    customers: dict[str, int] = {}
+
+
+class Summary(BaseModel):
+    """Every day that was asked for, the first one first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    days: list[Day]

@@ -1,0 +1,71 @@
+"""Reading the counts of a business."""
+
+import re
+from datetime import date, timedelta
+from typing import Any
+
+from kyora import money
+from kyora.analytics import owned
+from kyora.analytics.models import Day, Summary
+from kyora.errors import Invalid, NotFound
+from kyora.postgres import transaction
+
+MAX_DAYS = 366
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def summarise(workspace_id: str, business_id: str, start: str, end: str) -> Summary:
+    """Return the days from `start` to `end`, both included; a day without events is all zero.
+
+    Raises Invalid for dates that are none or too far apart, and NotFound.
+    """
+    first, last = _range(business_id, start, end)
+    with transaction() as tx:
+        # An unprintable id, such as one with a NUL, is nobody's.
+        if not business_id.isprintable() or not owned(tx, workspace_id, business_id):
+            raise NotFound("There is no such business.", code="business.not_found")
+        rows: list[dict[str, Any]] = tx.rows(
+            "SELECT day, kind, label, count, amount FROM analytics_day"
+            " WHERE workspace_id = :workspace_id AND business_id = :business_id"
+            " AND day BETWEEN :first AND :last ORDER BY day, kind, label",
+            workspace_id=workspace_id,
+            business_id=business_id,
+            first=first,
+            last=last,
+        )
+    days: list[dict[str, Any]] = [
+        {"date": first + timedelta(number), "orders": 0, "revenue": {}, "customers": {}}
+        for number in range((last - first).days + 1)
+    ]
+    for row in rows:
+        day = days[(row["day"] - first).days]
+        if row["kind"] == "order":
+            day["orders"] += row["count"]
+            day["revenue"][row["label"]] = money.to_text(int(row["amount"]), row["label"])
+        else:
+            day["customers"][row["label"]] = row["count"]
+    return Summary(days=[Day(**day) for day in days])
+
+
+def _range(business_id: str, start: str, end: str) -> tuple[date, date]:
+    faults = [] if business_id else [{"field": "businessId", "message": "is required"}]
+    dates = {"from": _date(start), "to": _date(end)}
+    for field, given in (("from", start), ("to", end)):
+        if dates[field] is None:
+            message = "must be a date such as 2026-11-23" if given else "is required"
+            faults.append({"field": field, "message": message})
+    first, last = dates["from"], dates["to"]
+    if first and last and last < first:
+        faults.append({"field": "to", "message": "must not be before `from`"})
+    if first and last and (last - first).days >= MAX_DAYS:
+        faults.append({"field": "to", "message": f"must be at most {MAX_DAYS} days from `from`"})
+    if faults or first is None or last is None:
+        raise Invalid("Some parameters are not valid.", errors=faults)
+    return first, last
+
+
+def _date(given: str) -> date | None:
+    try:
+        return date.fromisoformat(given) if _DATE.fullmatch(given) else None
+    except ValueError:  # February 30
+        return None

@@ -1,0 +1,42 @@
+"""Addresses that Stripe's pages may lead back to: the web application's own, and nobody else's."""
+
+import re
+from urllib.parse import urlsplit
+
+from kyora import config
+from kyora.errors import Invalid
+
+_PLAIN = re.compile(r"[!#$%&()*+,\-./0-9:;=?@A-Z\[\]_a-z{}~]+")  # no blank, backslash or quote
+_HERE = ("localhost", "127.0.0.1")
+
+
+def require_own(**urls: str) -> None:
+    """Raise Invalid naming each field whose address is not in the web application.
+
+    Anything else would lend our name, and Stripe's, to whoever wrote the link. In development a
+    page on this machine is fine, on any port and without TLS.
+    """
+    found = config.settings("app")
+    faults = [
+        {"field": field, "message": "must be an address of the web application"}
+        for field, url in urls.items()
+        if not own(url, found.app_base_url, development=found.development)
+    ]
+    if faults:
+        raise Invalid("Some fields are not valid.", errors=faults)
+
+
+def own(url: str, base_url: str, *, development: bool) -> bool:
+    """Tell whether an address is on the host of `base_url`, over https."""
+    if not _PLAIN.fullmatch(url):
+        return False
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # a port that is none raises
+    except ValueError:
+        return False
+    if not host or "@" in parts.netloc:
+        return False
+    if development and host in _HERE:
+        return parts.scheme in ("http", "https")
+    return parts.scheme == "https" and parts.netloc.lower() == urlsplit(base_url).netloc.lower()

@@ -1,0 +1,151 @@
+"""Billing as clients ask for it and see it. Amounts are minor units of the currency beside them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+type Id = Annotated[
+    str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")
+]
+type Url = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+
+
+# `defer_build`: a function that imports these and uses some does not pay for the others.
+class _Request(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, defer_build=True
+    )
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, frozen=True, defer_build=True
+    )
+
+
+class PlanChoice(_Request):
+    """The plan that a workspace wants."""
+
+    plan_id: Id = Field(examples=["professional"])
+
+
+class CheckoutRequest(_Request):
+    """A plan, and where Stripe's page leads back to: both addresses in the web application."""
+
+    plan_id: Id = Field(examples=["professional"])
+    success_url: Url = Field(
+        description="After the payment; `{CHECKOUT_SESSION_ID}` in it is filled in.",
+        examples=["https://app.example.com/billing?paid=1"],
+    )
+    cancel_url: Url = Field(
+        description="For who goes back.", examples=["https://app.example.com/billing"]
+    )
+
+
+class PortalRequest(_Request):
+    """Where Stripe's page leads back to, in the web application."""
+
+    return_url: Url = Field(examples=["https://app.example.com/billing"])
+
+
+class Plan(_Answer):
+    """What a workspace can be on. The free plan has no price at Stripe unless one was made."""
+
+    id: str
+    name: str
+    description: str
+    stripe_product_id: str | None = None
+    stripe_price_id: str | None = None
+    amount: int
+    currency: str | None = None
+    interval: str | None = None
+    interval_count: int = 1
+    features: dict[str, Any]
+    limits: dict[str, int]
+    active: bool
+
+
+class Plans(_Answer):
+    """Every plan that is offered, the cheapest first."""
+
+    items: list[Plan]
+
+
+class PaymentMethod(_Answer):
+    """How the workspace pays; of a card never more than its last four digits."""
+
+    type: str
+    brand: str | None = None
+    last4: str | None = None
+    exp_month: int | None = None
+    exp_year: int | None = None
+
+
+class PreviewLine(_Answer):
+    """A line of the invoice to come; a credit is negative."""
+
+    description: str
+    amount: int
+
+
+class Preview(_Answer):
+    """What a change would come to: the next invoice, and the part of it that is proration."""
+
+    plan_id: str
+    amount: int
+    proration: int
+    currency: str
+    lines: list[PreviewLine]
+
+
+class Subscription(_Answer):
+    """What a workspace is on, what that allows, and how much of it is used.
+
+    `status` is Stripe's, or `free`; `plan` and `limits` are what applies now. `usage` has what
+    this service can count, and `overLimit` names what is more than the plan allows: it stays, and
+    nothing is added to it.
+    """
+
+    status: str
+    access: Literal["full", "grace", "free"]
+    access_until: datetime | None = None
+    plan: Plan
+    current_period_end: datetime | None = None
+    cancel_at: datetime | None = None
+    trial_end: datetime | None = None
+    limits: dict[str, int]
+    usage: dict[str, int]
+    over_limit: list[str]
+    payment_method: PaymentMethod | None = None
+    preview: Preview | None = None
+
+
+class Session(_Answer):
+    """A page of Stripe's, for one person and a short time."""
+
+    url: str
+
+
+class Invoice(_Answer):
+    """An invoice, with Stripe's page and file of it."""
+
+    invoice_id: str
+    number: str | None = None
+    status: str
+    currency: str
+    total: int
+    amount_due: int
+    amount_paid: int
+    created_at: datetime
+    next_attempt_at: datetime | None = None
+    hosted_invoice_url: str | None = None
+    pdf_url: str | None = None
+
+
+class Invoices(_Answer):
+    """Invoices, the newest first; with `nextCursor` there are more."""
+
+    items: list[Invoice]
+    next_cursor: str | None = None

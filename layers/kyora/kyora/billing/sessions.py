@@ -1,0 +1,89 @@
+"""Stripe's own pages: checkout, to begin with a card, and the portal, for everything after."""
+
+from typing import Any
+
+from kyora.auth import Principal
+from kyora.billing import customers, links, offers, operations, subscriptions, usage
+from kyora.billing.models import CheckoutRequest, PortalRequest, Session
+from kyora.billing.operations import Turn
+from kyora.errors import Conflict, Invalid
+from kyora.postgres import transaction
+
+
+def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "") -> Session:
+    """Return the page on which the workspace's first payment is made.
+
+    An earlier page that is still open is closed, so that no two are paid. Raises Forbidden,
+    Invalid, NotFound `billing.plan_not_found`, Conflict `billing.already_subscribed`,
+    `billing.downgrade_blocked` and `billing.in_progress`, and as `stripe_api.call` does.
+    """
+    who.require("admin")
+    links.require_own(successUrl=wanted.success_url, cancelUrl=wanted.cancel_url)
+    plan = offers.offered(wanted.plan_id)
+    if not plan.amount:
+        raise Invalid(
+            "Some fields are not valid.",
+            errors=[{"field": "planId", "message": "costs nothing: there is nothing to pay"}],
+        )
+
+    def act(turn: Turn) -> dict[str, Any]:
+        from kyora.billing import stripe_api
+
+        customer = customers.ensure(turn.workspace_id)
+        subscriptions.refresh(customer)
+        live = subscriptions.find(turn.workspace_id)
+        if live and live.costs and live.status != "incomplete":
+            raise Conflict(
+                "The workspace has a subscription; change its plan instead.",
+                code="billing.already_subscribed",
+            )
+        with transaction() as tx:
+            usage.require_fit(tx, turn.workspace_id, plan.limits)
+        if live:  # never paid for, or of a price of 0: it would stand beside the new one
+            subscriptions.end(live)
+        made = stripe_api.call(
+            "post",
+            "checkout/sessions",
+            idempotency_key=turn.key("checkout", customer),
+            mode="subscription",
+            customer=customer,
+            client_reference_id=turn.workspace_id,
+            line_items=[{"price": plan.stripe_price_id, "quantity": 1}],
+            success_url=wanted.success_url,
+            cancel_url=wanted.cancel_url,
+            metadata={"workspaceId": turn.workspace_id},
+            subscription_data={"metadata": {"workspaceId": turn.workspace_id}},
+        ).object
+        return {"url": made["url"]}
+
+    body = wanted.model_dump(mode="json", by_alias=True)
+    operation = "create_checkout_session"
+    answer = operations.perform(who.workspace_id, operation, idempotency_key, body, act)
+    return Session.model_validate(answer)
+
+
+def portal(who: Principal, wanted: PortalRequest, idempotency_key: str = "") -> Session:
+    """Return the page on which cards, plan and invoices are managed.
+
+    Raises Forbidden, Invalid, Conflict `billing.in_progress`, and as `stripe_api.call` does.
+    """
+    who.require("admin")
+    links.require_own(returnUrl=wanted.return_url)
+
+    def act(turn: Turn) -> dict[str, Any]:
+        from kyora.billing import stripe_api
+
+        customer = customers.ensure(turn.workspace_id)
+        made = stripe_api.call(
+            "post",
+            "billing_portal/sessions",
+            idempotency_key=turn.key("portal", customer),
+            customer=customer,
+            return_url=wanted.return_url,
+        ).object
+        return {"url": made["url"]}
+
+    body = wanted.model_dump(mode="json", by_alias=True)
+    operation = "create_portal_session"
+    answer = operations.perform(who.workspace_id, operation, idempotency_key, body, act)
+    return Session.model_validate(answer)

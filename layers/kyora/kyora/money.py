@@ -1,0 +1,57 @@
+"""Money: whole minor units and an ISO 4217 code inside, decimals as text outside.
+
+How many decimals a currency has is ISO's; Stripe counts a few of them otherwise (ISK, UGX).
+"""
+
+from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Context, Decimal
+
+# Digits: fifteen before the point of a total, six after it, and those of what it is multiplied by.
+_EXACT = Context(prec=64, rounding=ROUND_HALF_UP)
+_BY_DECIMALS = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    2: (
+        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP"
+        " BYN BZD CAD CDF CHE CHF CHW CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD"
+        " FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD"
+        " KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD"
+        " NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP"
+        " SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED"
+        " VES WST XCD XCG YER ZAR ZMW ZWG"
+    ),
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+DECIMALS: Mapping[str, int] = {
+    code: decimals for decimals, codes in _BY_DECIMALS.items() for code in codes.split()
+}
+
+
+class UnknownCurrency(ValueError):
+    """The code is not one of ISO 4217."""
+
+
+def decimals(currency: str) -> int:
+    """Return how many decimals a currency has. Raises UnknownCurrency."""
+    if currency not in DECIMALS:
+        raise UnknownCurrency(currency)
+    return DECIMALS[currency]
+
+
+def to_minor(amount: Decimal, currency: str) -> int:
+    """Return an amount in whole minor units; half of one counts as one, away from zero.
+
+    Raises UnknownCurrency.
+    """
+    scaled = amount.scaleb(decimals(currency), _EXACT)
+    return int(scaled.to_integral_value(ROUND_HALF_UP, _EXACT))
+
+
+def to_text(minor: int, currency: str) -> str:
+    """Return minor units as a decimal: `5499` of USD is `54.99`. Raises UnknownCurrency."""
+    return f"{Decimal(minor).scaleb(-decimals(currency), _EXACT):f}"
+
+
+def multiply_add(amount: Decimal, factor: Decimal, fixed: Decimal) -> Decimal:
+    """Return `amount * factor + fixed` with every digit of it."""
+    return _EXACT.fma(amount, factor, fixed)

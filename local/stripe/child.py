@@ -1,0 +1,38 @@
+"""The stand-in as one of the processes that `make run` starts and stops."""
+
+import os
+import sys
+import urllib.error
+import urllib.request
+
+from local.process import Child, start, until
+from local.settings import ROOT, Settings
+
+NAME = "the Stripe stand-in"
+
+
+async def run(stack: Settings) -> Child:
+    """Start it with what it knew the last time, and wait until it answers."""
+    secret = stack.secrets["BILLING_STRIPE_WEBHOOK_SECRET"]
+    child = await start(
+        NAME,
+        [
+            *(sys.executable, "-m", "local.stripe", "--port", str(stack.stripe_port)),
+            *("--state", str(stack.home / "stripe.json")),
+            *("--key", stack.secrets["BILLING_STRIPE_API_KEY"]),
+            *("--webhook-url", f"{stack.url}/webhooks/stripe", "--webhook-secret", secret),
+        ],
+        env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"},
+        log=stack.logs / "stripe.log",
+    )
+    await until(lambda: healthy(stack), child, 30)
+    return child
+
+
+def healthy(stack: Settings) -> bool:
+    """Tell whether it answers."""
+    try:
+        with urllib.request.urlopen(f"{stack.stripe_url}/_control/state", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

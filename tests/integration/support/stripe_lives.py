@@ -1,0 +1,421 @@
+"""Random lives of Stripe customers, and workers that are told about them in any order.
+
+Stripe is the stand-in's engine, with its own clock; `standing` says what a workspace may do by
+reading Stripe's objects and nothing of ours, so that a test compares two independent answers.
+"""
+
+import json
+import os
+import random
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from stripe import WebhookSignature
+
+from kyora import postgres
+from local.stripe.engine import Engine
+from local.stripe.params import parse
+from tests.integration.support.crew import _forkserver, _settle_in, _write_to
+from tests.scripted import Answer, Request, scripted
+from tests.unit.functions import CONTEXT, function
+
+SECRET = "whsec_of-the-webhook-of-these-tests"
+KEY = "sk_test_lives"
+ENVIRONMENT = {"BILLING_STRIPE_API_KEY": KEY, "BILLING_STRIPE_WEBHOOK_SECRET": SECRET}
+LIMITS = {
+    "starter": {"maxBusinesses": 1, "maxStorageBytes": 1000},
+    "professional": {"maxBusinesses": 3, "maxStorageBytes": 50_000},
+    "enterprise": {"maxBusinesses": -1, "maxStorageBytes": -1},
+}
+AMOUNTS = {"starter": 0, "professional": 5499, "enterprise": 15599}
+GRACE = timedelta(days=7)
+_OVER = ("canceled", "incomplete_expired")
+_GAVE_ACCESS = ("trialing", "active", "past_due", "unpaid")
+MAILS = (
+    *("SubscriptionActivated", "SubscriptionCancelled"),
+    *("PaymentFailed", "PaymentSucceeded", "TrialEnding"),
+)
+
+type Event = dict[str, Any]
+
+
+@dataclass
+class Stripe:
+    """An engine, its catalogue, and the server that shows it to the SDK."""
+
+    engine: Engine
+    prices: dict[str, str] = field(default_factory=dict)
+    url: str = ""
+    reads: int = 0
+    catalogue: int = 0  # how many events are about the catalogue
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    down: bool = False
+
+    def ask(self, method: str, path: str, **params: Any) -> dict[str, Any]:
+        """Do something at Stripe; what it refuses is nothing that this life could do."""
+        with self.lock:
+            _, body = self.engine.request(method, f"/v1/{path}", params)
+        return body
+
+    def answer(self, request: Request) -> Answer:
+        if self.down:
+            return Answer(503, b'{"error": {"type": "api_error", "message": "away"}}')
+        parts = urlsplit(request.path)
+        with self.lock:
+            self.reads += 1
+            status, body = self.engine.request(request.method, parts.path, parse([]))
+            stamp = formatdate(self.engine.now, usegmt=True)
+        return Answer(status, json.dumps(body).encode(), {"Date": stamp})
+
+    def subscriptions(self) -> list[dict[str, Any]]:
+        return [s for s in self.engine.objects.values() if s["object"] == "subscription"]
+
+
+@contextmanager
+def stripe(now: int, seed: int) -> Iterator[Stripe]:
+    """Run one with three plans, which our database knows as well."""
+    found = Stripe(Engine(now=now, seed=seed))
+    for plan, amount in AMOUNTS.items():
+        product = found.ask("POST", "products", name=plan.title(), metadata={"kyora_plan": plan})
+        price = found.ask(
+            *("POST", "prices"),
+            product=product["id"],
+            unit_amount=str(amount),
+            currency="usd",
+            recurring={"interval": "month"},
+        )
+        found.prices[plan] = price["id"]
+        offer(plan, product["id"], price["id"])
+    found.catalogue = len(found.engine.events)
+    with scripted(found.answer) as server:
+        found.url = server.url
+        yield found
+
+
+def offer(plan: str, product: str, price: str) -> None:
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO plan (id, product_id, price_id, name, amount, currency, interval, limits,"
+            " active) VALUES (:id, :product, :price, :name, :amount, 'usd', 'month',"
+            " CAST(:limits AS jsonb), true)",
+            id=plan,
+            product=product,
+            price=price,
+            name=plan.title(),
+            amount=AMOUNTS[plan],
+            limits=json.dumps(LIMITS[plan]),
+        )
+        tx.run("INSERT INTO plan_price VALUES (:price, :plan, true)", price=price, plan=plan)
+
+
+# ---- lives
+
+_CARDS = ("pm_card_visa", "pm_card_mastercard", "pm_card_chargeCustomerFail")
+_PAUSES = (0, 0, 0, 1, 1, 2, 3, 60, 3600, 86_400, 4 * 86_400, 31 * 86_400)
+
+
+class Life:
+    """A customer of a workspace, who does one thing after another."""
+
+    def __init__(self, stripe: Stripe, workspace: str, dice: random.Random) -> None:
+        self.stripe, self.workspace, self.dice = stripe, workspace, dice
+        self.customer, self.over = "", False
+
+    def step(self) -> None:
+        if self.over:
+            return
+        if not self.customer:
+            self._arrive()
+            return
+        alive = [
+            s
+            for s in self.stripe.subscriptions()
+            if s["customer"] == self.customer and s["status"] not in _OVER
+        ]
+        if not alive:
+            self._subscribe()
+            return
+        sub = self.dice.choice(alive)
+        self.dice.choices(
+            [self._change, self._cancel, self._stay, self._card, self._pay, self._more, self._end],
+            [4, 2, 1, 3, 3, 1, 1],
+        )[0](sub)
+
+    def _arrive(self) -> None:
+        made = self.stripe.ask("POST", "customers", metadata={"workspaceId": self.workspace})
+        self.customer = made["id"]
+        self._card({})
+
+    def _subscribe(self) -> None:
+        trial = {"trial_period_days": "7"} if self.dice.random() < 0.3 else {}
+        self.stripe.ask(
+            *("POST", "subscriptions"),
+            customer=self.customer,
+            items=[{"price": self.stripe.prices[self.dice.choice(list(AMOUNTS))]}],
+            payment_behavior=self.dice.choice(["allow_incomplete", "default_incomplete"]),
+            metadata={"workspaceId": self.workspace},
+            **trial,
+        )
+
+    def _change(self, sub: Event) -> None:
+        price = self.stripe.prices[self.dice.choice(list(AMOUNTS))]
+        item = sub["items"]["data"][0]["id"] if "items" in sub else None
+        how = self.dice.choice(["create_prorations", "always_invoice", "none"])
+        self.stripe.ask(
+            *("POST", f"subscriptions/{sub['id']}"),
+            items=[{"id": item, "price": price}],
+            proration_behavior=how,
+        )
+
+    def _cancel(self, sub: Event) -> None:
+        if self.dice.random() < 0.3:
+            self.stripe.ask("DELETE", f"subscriptions/{sub['id']}")
+        else:
+            self.stripe.ask("POST", f"subscriptions/{sub['id']}", cancel_at_period_end="true")
+
+    def _stay(self, sub: Event) -> None:
+        self.stripe.ask("POST", f"subscriptions/{sub['id']}", cancel_at_period_end="false")
+
+    def _card(self, sub: Event) -> None:
+        method = self.stripe.ask(
+            *("POST", f"payment_methods/{self.dice.choice(_CARDS)}/attach"), customer=self.customer
+        )
+        if "id" in method:
+            self.stripe.ask(
+                *("POST", f"customers/{self.customer}"),
+                invoice_settings={"default_payment_method": method["id"]},
+            )
+
+    def _pay(self, sub: Event) -> None:
+        open_ones = [
+            i
+            for i in self.stripe.engine.objects.values()
+            if i["object"] == "invoice"
+            and i["customer"] == self.customer
+            and i["status"] in ("open", "uncollectible")
+        ]
+        for invoice in open_ones[:1]:
+            what = self.dice.choices(["pay", "void", "mark_uncollectible"], [5, 1, 1])[0]
+            self.stripe.ask("POST", f"invoices/{invoice['id']}/{what}")
+
+    def _more(self, sub: Event) -> None:
+        self._subscribe()
+
+    def _end(self, sub: Event) -> None:
+        if self.dice.random() < 0.2:
+            self.stripe.ask("DELETE", f"customers/{self.customer}")
+            self.over = True
+
+    def pause(self) -> int:
+        return self.dice.choice(_PAUSES)
+
+
+def live(stripe: Stripe, workspaces: Sequence[str], steps: int, dice: random.Random) -> None:
+    """Let every workspace's customer take so many steps, with time passing between them."""
+    lives = [Life(stripe, workspace, dice) for workspace in workspaces]
+    for _ in range(steps):
+        for one in lives:
+            one.step()
+        pause = lives[0].pause()
+        with stripe.lock:
+            stripe.engine.advance(pause)
+
+
+# ---- what follows from Stripe's objects alone
+
+
+def _moment(seconds: Any) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def owner(stripe: Stripe, customer: str) -> str:
+    return str(stripe.engine.objects[customer]["metadata"]["workspaceId"])
+
+
+def mirror(stripe: Stripe) -> dict[str, tuple[Any, ...]]:
+    """What our table `subscription` should say."""
+    found = {}
+    for name in [s["id"] for s in stripe.subscriptions()]:
+        sub = stripe.ask("GET", f"subscriptions/{name}")
+        item = sub["items"]["data"][0]
+        ends = sub["cancel_at"] or (
+            item["current_period_end"] if sub["cancel_at_period_end"] else None
+        )
+        found[name] = (
+            sub["status"],
+            item["price"]["id"],
+            _moment(item["current_period_start"]),
+            _moment(item["current_period_end"]),
+            None if sub["status"] in _OVER else _moment(ends),
+            _moment(sub["ended_at"]),
+            _moment(sub["trial_end"]),
+        )
+    return found
+
+
+def mirrored() -> dict[str, tuple[Any, ...]]:
+    with postgres.transaction() as tx:
+        rows = tx.rows(
+            "SELECT id, status, price_id, period_start, period_end, cancel_at, ended_at, trial_end"
+            " FROM subscription"
+        )
+    return {str(row.pop("id")): tuple(row.values()) for row in rows}
+
+
+def invoices(stripe: Stripe) -> dict[str, tuple[Any, ...]]:
+    """What our table `invoice` should say of those that are no drafts."""
+    return {
+        i["id"]: (i["status"], i["total"], i["amount_paid"], i["attempt_count"])
+        for i in stripe.engine.objects.values()
+        if i["object"] == "invoice" and i["status"] != "draft"
+    }
+
+
+def invoiced() -> dict[str, tuple[Any, ...]]:
+    with postgres.transaction() as tx:
+        rows = tx.rows(
+            "SELECT id, status, total, amount_paid, attempt_count FROM invoice"
+            " WHERE status <> 'draft'"
+        )
+    return {str(row.pop("id")): tuple(row.values()) for row in rows}
+
+
+def access(stripe: Stripe, now: datetime) -> dict[str, tuple[str, str]]:
+    """What each workspace with a customer should be allowed: its access and plan."""
+    plans = {price: plan for plan, price in stripe.prices.items()}
+    best: dict[str, list[tuple[Any, ...]]] = {}
+    for sub in [stripe.ask("GET", f"subscriptions/{s['id']}") for s in stripe.subscriptions()]:
+        whose = owner(stripe, sub["customer"])
+        found = best.setdefault(whose, [])
+        item = sub["items"]["data"][0]
+        plan, ends = plans[item["price"]["id"]], item["current_period_end"]
+        if sub["status"] in ("active", "trialing"):
+            found.append((2, ends, sub["created"], sub["id"], "full", plan))
+        if sub["status"] == "past_due":
+            unpaid = [
+                i["created"]
+                for i in stripe.engine.objects.values()
+                if i["object"] == "invoice"
+                and i["parent"]["subscription_details"]["subscription"] == sub["id"]
+                and i["status"] == "open"
+                and i["attempt_count"] > 0
+            ]
+            since = _moment(min(unpaid, default=item["current_period_start"]))
+            if since and since + GRACE > now:
+                found.append((1, ends, sub["created"], sub["id"], "grace", plan))
+    return {
+        whose: max(found)[-2:] if found else ("free", "starter") for whose, found in best.items()
+    }
+
+
+def facts(stripe: Stripe) -> Counter[tuple[str, str]]:
+    """What should have been told of each workspace: each fact once."""
+    told: set[tuple[str, str, str]] = set()
+    for event in stripe.engine.events:
+        about = event["data"]["object"]
+        if about["object"] not in ("subscription", "invoice"):
+            continue
+        whose = owner(stripe, about["customer"])
+        if about["object"] == "subscription":
+            if about["status"] in _GAVE_ACCESS:
+                told.add((whose, "SubscriptionActivated", about["id"]))
+            if event["type"] == "customer.subscription.trial_will_end":
+                told.add((whose, "TrialEnding", f"{about['id']}{about['trial_end']}"))
+        elif event["type"] == "invoice.payment_failed":
+            told.add((whose, "PaymentFailed", f"{about['id']}{about['attempt_count']}"))
+        elif event["type"] == "invoice.paid" and about["amount_paid"]:
+            told.add((whose, "PaymentSucceeded", about["id"]))
+    over = {s["id"] for s in stripe.subscriptions() if s["status"] == "canceled"}
+    told |= {
+        (w, "SubscriptionCancelled", s)
+        for w, name, s in told
+        if name == "SubscriptionActivated" and s in over
+    }
+    return Counter((whose, name) for whose, name, _ in told)
+
+
+def told() -> Counter[tuple[str, str]]:
+    with postgres.transaction() as tx:
+        rows = tx.rows("SELECT detail_type, detail->>'workspaceId' AS workspace FROM outbox")
+    return Counter(
+        (str(row["workspace"]), str(row["detail_type"]))
+        for row in rows
+        if row["detail_type"] in MAILS
+    )
+
+
+def allowed() -> dict[str, tuple[str, str]]:
+    with postgres.transaction() as tx:
+        rows = tx.rows("SELECT workspace_id, access, plan_id, limits FROM workspace_billing")
+    for row in rows:
+        assert row["limits"] == LIMITS[str(row["plan_id"])]
+    return {str(r["workspace_id"]): (str(r["access"]), str(r["plan_id"])) for r in rows}
+
+
+# ---- deliveries
+
+
+def request(body: str, *, secret: str = SECRET) -> dict[str, Any]:
+    """Return what the function URL gets when Stripe posts `body` at this moment."""
+    signature = WebhookSignature.generate_signature_header(body, secret)
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "headers": {"stripe-signature": signature, "content-type": "application/json"},
+        "requestContext": {"http": {"method": "POST", "path": "/"}, "requestId": "delivery-1234"},
+        "body": body,
+        "isBase64Encoded": False,
+    }
+
+
+def deliver(body: str) -> int:
+    """Post an event to stripe_webhook in this process; return the status."""
+    answer = function("stripe_webhook").handler(request(body), CONTEXT)
+    return int(answer["statusCode"])
+
+
+class Workers:
+    """Processes that take deliveries side by side, as Lambda would."""
+
+    def __init__(self, size: int, log: Path) -> None:
+        self._pool = _forkserver.Pool(size, _begin, (str(log), list(sys.path)))
+
+    def deliver(self, bodies: Sequence[str]) -> list[int]:
+        environment = dict(os.environ)
+        jobs = [(body, environment) for body in bodies]
+        return self._pool.map_async(_take, jobs, chunksize=1).get(240)
+
+    def until_taken(self, bodies: Sequence[str], rounds: int = 30) -> int:
+        """Deliver; what is answered 5xx comes again, as from Stripe. Return how often it was."""
+        again = 0
+        for _ in range(rounds):
+            statuses = self.deliver(bodies)
+            assert set(statuses) <= {200, 500}, Counter(statuses)
+            bodies = [b for b, status in zip(bodies, statuses, strict=True) if status == 500]
+            again += len(bodies)
+            if not bodies:
+                return again
+        raise AssertionError(f"{len(bodies)} deliveries are refused for ever")
+
+    def stop(self) -> None:
+        self._pool.terminate()
+        self._pool.join()
+
+
+def _begin(log: str, path: list[str]) -> None:
+    _write_to(log)
+
+
+def _take(job: tuple[str, Mapping[str, str]]) -> int:
+    body, environment = job
+    _settle_in(environment)
+    return deliver(body)

@@ -1,0 +1,130 @@
+"""Whatever order, however often, however late: the end is what Stripe has, and each fact once."""
+
+import json
+import os
+import random
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from kyora import config, postgres
+from kyora.billing import inbox, intake, standing
+from tests.integration.support import stripe_lives as lives
+from tests.integration.support.stripe_lives import Stripe, Workers
+
+# KYORA_SEEDS=200 for thousands of lives; a run of the suite has some.
+ROUNDS = int(os.environ.get("KYORA_SEEDS", "3"))
+LIVES, STEPS = 24, 9
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    found = Workers(8, tmp_path_factory.mktemp("stripe") / "log")
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def billing(database: str, environment: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in lives.ENVIRONMENT.items():
+        environment.setenv(name, value)
+    config.forget()
+    return environment
+
+
+def workspaces(count: int) -> list[str]:
+    names = [f"ws_{number}" for number in range(count)]
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO workspace (id, name) SELECT n, n FROM unnest(CAST(:names AS text[])) AS n",
+            names=names,
+        )
+    return names
+
+
+def begin(environment: pytest.MonkeyPatch, stripe: Stripe) -> None:
+    environment.setenv("BILLING_STRIPE_BASE_URL", stripe.url)
+    config.forget()
+
+
+def pump(stripe: Stripe, since: int, dice: random.Random) -> list[str]:
+    """The events since then, each one to three times, in any order."""
+    since = max(since, stripe.catalogue)  # the plans are known
+    found = [json.dumps(event) for event in stripe.engine.events[since:]]
+    many = [body for body in found for _ in range(dice.choice([1, 1, 2, 3]))]
+    dice.shuffle(many)
+    return many
+
+
+def sweep() -> None:
+    """Do what waits, as sweep_billing does: events of a customer who had been nobody's."""
+    with postgres.transaction() as tx:
+        rows = tx.rows("SELECT id FROM stripe_event WHERE status = 'received'")
+    for row in rows:
+        kept = inbox.load(str(row["id"]))
+        assert kept is not None
+        intake.attempt(kept[0])
+
+
+def check(stripe: Stripe) -> None:
+    sweep()
+    assert lives.mirrored() == lives.mirror(stripe)
+    assert lives.invoiced() == lives.invoices(stripe)
+    for whose in lives.allowed():  # the engine's time is not ours: a grace may be over by now
+        with postgres.transaction() as tx:
+            standing.settle(tx, whose)
+    assert lives.allowed() == lives.access(stripe, datetime.now(UTC))
+    assert lives.told() == lives.facts(stripe)
+    with postgres.transaction() as tx:
+        left = tx.rows(
+            "SELECT id, type, status, last_error FROM stripe_event"
+            " WHERE status NOT IN ('processed', 'ignored')"
+        )
+    assert left == []
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_any_order_of_all_events_ends_in_stripes_own_state(
+    seed: int, billing: pytest.MonkeyPatch, workers: Workers
+) -> None:
+    dice = random.Random(seed)
+    began = int(datetime.now(UTC).timestamp()) - dice.choice([3600, 20 * 86_400, 70 * 86_400])
+    with lives.stripe(began, seed) as stripe:
+        begin(billing, stripe)
+        lives.live(stripe, workspaces(LIVES), STEPS, dice)
+        workers.until_taken(pump(stripe, 0, dice))
+        check(stripe)
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_events_that_come_while_life_goes_on_end_in_stripes_own_state(
+    seed: int, billing: pytest.MonkeyPatch, workers: Workers
+) -> None:
+    """Stripe changes under the workers' reads; what is late waits for a later round."""
+    dice = random.Random(seed)
+    began = int(datetime.now(UTC).timestamp()) - 40 * 86_400
+    with lives.stripe(began, seed) as stripe:
+        begin(billing, stripe)
+        names = workspaces(LIVES)
+        late: list[str] = []
+        people = [lives.Life(stripe, name, dice) for name in names]
+        for _ in range(STEPS):
+            before = len(stripe.engine.events)
+            for one in people:
+                one.step()
+            stripe.engine.advance(people[0].pause())
+            now = late + pump(stripe, before, dice)
+            dice.shuffle(now)
+            cut = dice.randrange(len(now) + 1)
+            now, late = now[:cut], now[cut:]
+            others = threading.Thread(target=lambda: [one.step() for one in people[::3]])
+            others.start()
+            workers.until_taken(now)
+            others.join()
+            late += [json.dumps(e) for e in stripe.engine.events[before:] if dice.random() < 0.2]
+        workers.until_taken(late + pump(stripe, 0, dice))
+        check(stripe)
