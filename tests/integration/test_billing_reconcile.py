@@ -339,6 +339,12 @@ def test_a_run_that_runs_out_of_time_goes_on_where_it_stopped(
     assert billing.ours() == billing.of_stripe(account)
 
 
+def test_a_run_of_another_release_is_begun_anew(account: Account, stripe: Books) -> None:
+    account.subscribe()
+    billing.run("UPDATE billing_run SET state = jsonb_build_object('phase', 'customers')")
+    assert reconciled(start=False)["repaired"]["events"] == len(billing.handled(account))
+
+
 def test_the_next_run_lists_the_events_since_the_last_one_and_an_hour_before(
     account: Account, stripe: Books
 ) -> None:

@@ -104,7 +104,8 @@ def _claim(tx: Transaction, *, start: bool) -> tuple[int, Json] | Json:
     now, state, last = row["now"], row["state"], row["result"]
     if state.get("lease", 0) > now:
         return {"finished": False, "busy": True}
-    fresh = not state
+    # Also when a release before this one stopped in a phase that there is none of any more.
+    fresh = state.get("phase", "none") not in (*_PHASES, "")
     if fresh:
         if not start and row["started"] and row["started"] > now - _DAY:
             return {"finished": True, **last}
