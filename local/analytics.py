@@ -1,6 +1,6 @@
 """`make rebuild-analytics`: the counts anew, from the events that update_analytics has stored."""
 
-from local.ask import Ask
+from local.remote import Ask
 from local.progress import Trouble, say
 
 

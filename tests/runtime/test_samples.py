@@ -19,7 +19,9 @@ from kyora import postgres
 from local import invoke, template
 from tests.conftest import SECRET
 from tests.integration.support import shops
+from tests.integration.support.stripe_standin import KEY, books
 from tests.runtime.conftest import Start
+from tests.unit.test_stripe_engine import Account
 
 ASSET = "ast_01kaq3v6m8r5x9y2c4d7f0h1jk"
 
@@ -285,6 +287,44 @@ def test_relay_outbox_reports_the_age_that_the_alarm_reads(start: Start, databas
     assert line[alarm["MetricName"]] == [0.0]
     assert metric["Dimensions"] == [[]]
     assert "Dimensions" not in alarm
+
+
+def test_sweep_billing_reports_what_its_alarms_read(start: Start, database: str) -> None:
+    running = start("sweep_billing")
+    answer = running.invoke(sample("sweep_billing"))
+    assert (answer["oldestSeconds"], answer["parked"]) == (0, 0)
+    lines = [json.loads(line) for line in running.log() if line.startswith("{")]
+    metrics = {
+        metric["Metrics"][0]["Name"]: (metric["Namespace"], line)
+        for line in lines
+        if "_aws" in line
+        for metric in line["_aws"]["CloudWatchMetrics"]
+    }
+    for name in ("StripeEventAgeAlarm", "StripeEventsParkedAlarm"):
+        alarm = template.read()["Resources"][name]["Properties"]
+        namespace, line = metrics[alarm["MetricName"]]
+        assert alarm["Namespace"] == {"Fn::Sub": namespace.replace("test", "${Stage}")}
+        assert line[alarm["MetricName"]] == [0.0]
+        assert alarm["TreatMissingData"] == "breaching"
+        assert "Dimensions" not in alarm
+
+
+def test_sweep_billing_replays(start: Start, database: str) -> None:
+    answer = start("sweep_billing").invoke(sample("sweep_billing.replay"))
+    assert answer == {"done": [], "failed": [], "left": 0, "gone": 0}
+
+
+def test_reconcile_billing(start: Start, database: str, environment: pytest.MonkeyPatch) -> None:
+    with books(Account().engine, environment) as stripe:
+        running = start(
+            "reconcile_billing",
+            BILLING_STRIPE_API_KEY=KEY,
+            BILLING_STRIPE_BASE_URL=stripe.server.url,
+        )
+        assert running.invoke(sample("reconcile_billing.start"))["finished"]
+        asked = len(stripe.asked)
+        assert running.invoke(sample("reconcile_billing"))["finished"]  # not due for a day
+    assert asked == len(stripe.asked) == 3
 
 
 def test_migrate_database(start: Start, database: str) -> None:

@@ -18,7 +18,7 @@ facts (`facts.announce`), which are the union of what all payloads say and so kn
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from kyora import config
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _NEAR = 2  # seconds: whole seconds on both sides, and Stripe's clocks among themselves
 _TURNS = 5  # times that somebody else may write while Stripe is asked
+_STARTING = timedelta(days=1)  # one that is not paid for within 23 hours of its creation expires
 _OUTAGE = 3  # attempts after which a payload is better than nothing
 
 SUBSCRIPTION = frozenset(
@@ -340,12 +341,32 @@ def _subscription(tx: Transaction, subscription_id: str, price_id: str | None) -
     return row or {}
 
 
+def columns(found: Subscription) -> dict[str, object]:
+    """Return what our row of a subscription holds of Stripe's, by column."""
+    return {
+        "customer_id": found.customer,
+        "status": found.status,
+        "price_id": found.price,
+        "item_id": found.item,
+        "quantity": found.quantity,
+        "period_start": found.period_start,
+        "period_end": found.period_end,
+        "trial_end": found.trial_end,
+        "cancel_at": None if found.terminal else found.cancel_at,
+        "ended_at": found.ended_at,
+        "default_payment_method_id": found.default_payment_method,
+        "latest_invoice_id": found.latest_invoice,
+        "collection_paused": found.collection_paused,
+        "began_at": found.began_at,
+    }
+
+
 def _mirror(tx: Transaction, row: Row, found: Subscription, as_of: int, *, doubtful: bool) -> None:
     """Write a subscription as it is; a status that we do not know leaves ours as it was."""
-    status = found.status
-    if not standing.known(status):
+    values = columns(found)
+    if not standing.known(found.status):
         count(config.settings("database").stage, "StripeUnknownStatus")
-        status = str(row["status"] or status)
+        values["status"] = str(row["status"] or found.status)
     if found.price and not row["priced"]:
         count(config.settings("database").stage, "StripeUnknownPrice")
     tx.run(
@@ -353,9 +374,10 @@ def _mirror(tx: Transaction, row: Row, found: Subscription, as_of: int, *, doubt
         " quantity, period_start, period_end, trial_end, cancel_at, ended_at,"
         " default_payment_method_id, latest_invoice_id, collection_paused, began_at, entitled,"
         " as_of, doubtful)"
-        " VALUES (:id, :customer, :status, :price, :plan, :item, :quantity, :starts, :ends,"
-        " :trial_end, :cancel_at, :ended_at, :payment, :invoice, :paused, :began, :entitled,"
-        " :as_of, :doubtful)"
+        " VALUES (:id, :customer_id, :status, :price_id, :plan_id, :item_id, :quantity,"
+        " :period_start, :period_end, :trial_end, :cancel_at, :ended_at,"
+        " :default_payment_method_id, :latest_invoice_id, :collection_paused, :began_at,"
+        " :entitled, :as_of, :doubtful)"
         " ON CONFLICT (id) DO UPDATE SET status = excluded.status, price_id = excluded.price_id,"
         # a price of no plan of ours: the last plan that was known
         " plan_id = coalesce(excluded.plan_id, s.plan_id), item_id = excluded.item_id,"
@@ -368,34 +390,24 @@ def _mirror(tx: Transaction, row: Row, found: Subscription, as_of: int, *, doubt
         " entitled = s.entitled OR excluded.entitled, as_of = excluded.as_of,"
         " doubtful = excluded.doubtful",
         id=found.id,
-        customer=found.customer,
-        status=status,
-        price=found.price,
-        plan=row["priced"],
-        item=found.item,
-        quantity=found.quantity,
-        starts=found.period_start,
-        ends=found.period_end,
-        trial_end=found.trial_end,
-        cancel_at=None if found.terminal else found.cancel_at,
-        ended_at=found.ended_at,
-        payment=found.default_payment_method,
-        invoice=found.latest_invoice,
-        paused=found.collection_paused,
-        began=found.began_at,
+        plan_id=row["priced"],
         entitled=found.entitled,
         as_of=as_of,
         doubtful=doubtful,
+        **values,
     )
 
 
 def _conclude(tx: Transaction, customer: Row, subscription_id: str, happened: datetime) -> None:
-    """Announce what is true of a subscription by now, and settle what its workspace may do."""
+    """Announce what is true of a subscription by now, and settle what its workspace may do.
+
+    An old subscription that we only now hear of began when it was created: no mail is due.
+    """
     workspace_id = customer["workspace_id"]
     if not workspace_id:
         return
     row = tx.row(
-        "SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.entitled, p.name"
+        "SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, s.entitled, p.name"
         " FROM subscription s LEFT JOIN plan p ON p.id = s.plan_id WHERE s.id = :id",
         id=subscription_id,
     )
@@ -409,8 +421,9 @@ def _conclude(tx: Transaction, customer: Row, subscription_id: str, happened: da
             "status": row["status"],
         }
         begun = {**data, "accessUntil": row["cancel_at"]}
+        began = min(happened, cast("datetime", row["began_at"]) + _STARTING)
         said = facts.announce(
-            tx, f"activated:{row['id']}", "SubscriptionActivated", begun, workspace_id, happened
+            tx, f"activated:{row['id']}", "SubscriptionActivated", begun, workspace_id, began
         )
         if row["status"] in TERMINAL:
             over = row["ended_at"] if isinstance(row["ended_at"], datetime) else happened
@@ -467,6 +480,25 @@ def _on_invoice(tx: Transaction, turn: Turn) -> None:
         standing.settle(tx, turn.customer["workspace_id"])
 
 
+def invoice_columns(found: Invoice) -> dict[str, object]:
+    """Return what our row of an invoice holds of Stripe's, by column."""
+    return {
+        "customer_id": found.customer,
+        "subscription_id": found.subscription,
+        "number": found.number,
+        "status": found.status,
+        "currency": found.currency,
+        "total": found.total,
+        "amount_due": found.amount_due,
+        "amount_paid": found.amount_paid,
+        "attempt_count": found.attempt_count,
+        "next_attempt_at": found.next_attempt_at,
+        "hosted_url": found.hosted_url,
+        "pdf_url": found.pdf_url,
+        "created_at": found.created_at,
+    }
+
+
 def _mirror_invoice(tx: Transaction, found: Invoice) -> bool:
     """Write an invoice unless we know a later state of it; tell whether anything is new."""
     return bool(
@@ -474,8 +506,9 @@ def _mirror_invoice(tx: Transaction, found: Invoice) -> bool:
             "INSERT INTO invoice AS i (id, customer_id, subscription_id, number, status, currency,"
             " total, amount_due, amount_paid, attempt_count, next_attempt_at, hosted_url, pdf_url,"
             " created_at)"
-            " VALUES (:id, :customer, :subscription, :number, :status, :currency, :total, :due,"
-            " :paid, :attempts, :next, :hosted, :pdf, :created)"
+            " VALUES (:id, :customer_id, :subscription_id, :number, :status, :currency, :total,"
+            " :amount_due, :amount_paid, :attempt_count, :next_attempt_at, :hosted_url, :pdf_url,"
+            " :created_at)"
             " ON CONFLICT (id) DO UPDATE SET"
             " subscription_id = coalesce(excluded.subscription_id, i.subscription_id),"
             " number = coalesce(excluded.number, i.number), status = excluded.status,"
@@ -484,23 +517,17 @@ def _mirror_invoice(tx: Transaction, found: Invoice) -> bool:
             " next_attempt_at = excluded.next_attempt_at,"
             " hosted_url = coalesce(excluded.hosted_url, i.hosted_url),"
             " pdf_url = coalesce(excluded.pdf_url, i.pdf_url)"
-            f" WHERE {_GROWN} AND (i.status, i.attempt_count, i.amount_paid, i.next_attempt_at)"
+            f" WHERE {_GROWN} AND (i.status, i.attempt_count, i.amount_paid, i.next_attempt_at,"
+            "  i.total, i.amount_due, i.subscription_id, i.number, i.hosted_url IS NULL,"
+            "  i.pdf_url IS NULL)"
             " IS DISTINCT FROM (excluded.status, excluded.attempt_count, excluded.amount_paid,"
-            "  excluded.next_attempt_at)",
+            "  excluded.next_attempt_at, excluded.total, excluded.amount_due,"
+            "  coalesce(excluded.subscription_id, i.subscription_id),"
+            "  coalesce(excluded.number, i.number),"
+            "  coalesce(excluded.hosted_url, i.hosted_url) IS NULL,"
+            "  coalesce(excluded.pdf_url, i.pdf_url) IS NULL)",
             id=found.id,
-            customer=found.customer,
-            subscription=found.subscription,
-            number=found.number,
-            status=found.status,
-            currency=found.currency,
-            total=found.total,
-            due=found.amount_due,
-            paid=found.amount_paid,
-            attempts=found.attempt_count,
-            next=found.next_attempt_at,
-            hosted=found.hosted_url,
-            pdf=found.pdf_url,
-            created=found.created_at,
+            **invoice_columns(found),
         )
     )
 

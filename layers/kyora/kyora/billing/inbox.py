@@ -11,6 +11,7 @@ first and worked on later, a crash would lose the event. What suppresses a repet
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from kyora.billing import normalise
@@ -89,12 +90,17 @@ def failed(event_id: str, why: str, *, counts: bool) -> bool:
     return row is not None and row["status"] == "failed"
 
 
-def waiting(limit: int = 50) -> list[str]:
-    """Return the oldest events that should have been done two minutes ago."""
+def waiting(limit: int = 50, tried: Sequence[str] = ()) -> list[str]:
+    """Return the oldest events that should have been done two minutes ago, but those `tried`.
+
+    One that was done before is opened again on purpose: it does not wait.
+    """
     with transaction() as tx:
         rows = tx.rows(
             "SELECT id FROM stripe_event WHERE status = 'received'"
-            " AND received_at < now() - interval '2 minutes' ORDER BY received_at LIMIT :limit",
+            " AND (received_at < now() - interval '2 minutes' OR processed_at IS NOT NULL)"
+            " AND NOT id = ANY(CAST(:tried AS text[])) ORDER BY attempts, received_at LIMIT :limit",
+            tried=list(tried),
             limit=limit,
         )
     return [str(row["id"]) for row in rows]

@@ -7,7 +7,7 @@ from typing import Any
 from kyora import config
 from kyora.billing import inbox, normalise
 from kyora.billing.normalise import Event
-from kyora.errors import KyoraError, Unavailable
+from kyora.errors import ConfigError, KyoraError, Unavailable
 from kyora.observability import count, gauge, logger, where
 
 
@@ -50,7 +50,7 @@ def attempt(event: Event) -> bool:
     stage = config.settings("database").stage
     try:
         apply.apply(event)
-    except Unavailable as error:
+    except (ConfigError, Unavailable) as error:  # nothing is wrong with the event
         inbox.failed(event.id, error.code, counts=False)
         raise
     except Exception as error:

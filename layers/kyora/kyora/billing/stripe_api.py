@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import stripe
 
 from kyora import config
+from kyora.billing import pace
 from kyora.billing.normalise import API_VERSION
 from kyora.errors import (
     ConfigError,
@@ -66,6 +67,7 @@ def call(method: str, path: str, *, idempotency_key: str | None = None, **params
     code: they may name people.
     """
     options = {"idempotency_key": idempotency_key} if idempotency_key else {}
+    pace.wait()
     began = time.monotonic()
     try:
         found = _client().raw_request(method, f"/v1/{path}", **params, **options)
@@ -121,7 +123,9 @@ def _translate(error: stripe.StripeError, path: str) -> KyoraError:  # noqa: PLR
         _clients.clear()
         return ConfigError(["BILLING_STRIPE_API_KEY is not accepted by Stripe"])
     if isinstance(error, stripe.RateLimitError) or status == 429:
-        return Unavailable("Stripe is busy.", code="billing.stripe_unavailable", retry_after=5)
+        asked = str((error.headers or {}).get("Retry-After", ""))
+        wait = min(int(asked), 3600) if asked.isascii() and asked.isdigit() else 5
+        return Unavailable("Stripe is busy.", code="billing.stripe_unavailable", retry_after=wait)
     if code in ("idempotency_key_in_use", "lock_timeout"):
         return Conflict(
             "The same is being done already.", code="billing.in_progress", retry_after=2

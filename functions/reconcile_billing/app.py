@@ -1,0 +1,19 @@
+"""Every quarter of an hour, and `make reconcile`: hold our mirror of Stripe against Stripe.
+
+A run starts once a day, or when `{"start": true}` asks for it, and goes on where the invocation
+before stopped. Emits what events that never arrived would have emitted.
+"""
+
+from typing import Any
+
+from kyora import config
+from kyora.billing import reconcile
+from kyora.observability import begin
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    begin(context.aws_request_id)
+    config.settings("database", "bus", "billing")
+    return reconcile.run(
+        lambda: context.get_remaining_time_in_millis() / 1000, start=event.get("start") is True
+    )

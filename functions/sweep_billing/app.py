@@ -1,0 +1,28 @@
+"""Every minute: do Stripe's events that wait, end graces, forget; `make replay` does some again.
+
+Emits what the events emit, and SubscriptionChanged when a grace ends. Reports the age of the
+oldest event that waits and how many are parked.
+"""
+
+from typing import Any
+
+from kyora import config
+from kyora.billing import sweep
+from kyora.observability import begin, count, gauge, logger
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    begin(context.aws_request_id)
+    stage = config.settings("database", "bus", "billing").stage
+
+    def remaining() -> float:
+        return float(context.get_remaining_time_in_millis()) / 1000
+
+    if "replay" in event:
+        return sweep.replay(event["replay"], remaining)
+    swept = sweep.sweep(remaining)
+    found = sweep.backlog()
+    gauge(stage, "StripeOldestSeconds", found.oldest)  # the alarms are in template.yaml
+    count(stage, "StripeParked", found.parked)
+    logger().info("billing swept", extra=swept)
+    return {**swept, "oldestSeconds": found.oldest, "parked": found.parked}

@@ -1,0 +1,119 @@
+"""`make reconcile` and `make replay`: what is asked, how often, and what a person is told."""
+
+import json
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import __main__ as local
+from local import billing, remote
+from local.progress import Trouble
+
+REPORT: dict[str, Any] = {
+    "finished": True,
+    "listed": {"events": 12, "subscriptions": 2, "invoices": 3},
+    "repaired": {"events": 1, "subscriptions": 1, "invoices": 0},
+    "failed": 0,
+    "missed": 1,
+    "differences": 3,
+    "orphans": 1,
+    "drift": [{"id": "sub_1", "field": "status", "ours": "active", "stripe": "canceled"}],
+}
+
+
+class Asked:
+    """Answers in turn, and keeps what it was asked."""
+
+    def __init__(self, *answers: dict[str, Any]) -> None:
+        self.answers, self.events = list(answers), list[dict[str, Any]]()
+
+    def __call__(self, event: dict[str, Any]) -> dict[str, Any]:
+        self.events.append(event)
+        return self.answers.pop(0)
+
+
+def test_a_run_is_gone_on_with_until_it_is_finished(capsys: pytest.CaptureFixture[str]) -> None:
+    going = {**REPORT, "finished": False, "phase": "invoices"}
+    ask, pauses = Asked(going, {"finished": False, "busy": True}, going, REPORT), list[float]()
+    billing.reconcile(ask, pauses.append)
+    assert ask.events == [{"start": True}, {}, {}, {}]
+    assert pauses == [5.0]  # nobody is asked without a pause who is busy
+    said = capsys.readouterr().out
+    assert "sub_1  status: active → canceled" in said
+    assert "… and 2 more" in said
+    assert "1 customers pay for no workspace of ours" in said
+
+
+def test_a_stack_without_a_key_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    billing.reconcile(Asked({"finished": True, "skipped": "no Stripe key is configured"}))
+    assert "no Stripe key" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"done": ["evt_1"]}, "done    evt_1"),
+        ({"left": 7}, "7 are left to sweep_billing"),
+        ({"gone": 2}, "2 came more than 35 days ago"),
+        ({}, "No event"),
+    ],
+)
+def test_a_replay_tells_what_became_of_the_events(
+    answer: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = Asked({"done": [], "failed": [], "left": 0, "gone": 0} | answer)
+    billing.replay(ask, {"event": "evt_1", "failed": False, "since": None})
+    assert ask.events == [{"replay": {"event": "evt_1"}}]
+    assert words in capsys.readouterr().out
+
+
+def test_a_replay_that_fails_is_trouble(capsys: pytest.CaptureFixture[str]) -> None:
+    ask = Asked({"done": [], "failed": ["evt_1"], "left": 0, "gone": 0})
+    with pytest.raises(Trouble):
+        billing.replay(ask, {"failed": True})
+    assert "failed  evt_1" in capsys.readouterr().out
+
+
+@pytest.fixture
+def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `sam` beside the interpreter that writes down its words and answers from a file."""
+    script = tmp_path / "sam"
+    script.write_text(
+        f"#!{sys.executable}\nimport json, pathlib, sys\nhere = pathlib.Path(__file__).parent\n"
+        "(here / 'words').write_text(json.dumps(sys.argv[1:]))\n"
+        "print((here / 'answer').read_text())\n"
+    )
+    script.chmod(script.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setattr(remote.sys, "executable", str(tmp_path / "python"))
+    return tmp_path
+
+
+def test_a_deployed_stack_is_asked_through_sam_remote_invoke(
+    sam: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sam / "answer").write_text(json.dumps({"done": ["evt_1"], "failed": [], "left": 0, "gone": 0}))
+    monkeypatch.setattr(sys, "argv", ["local", "replay", "--failed", "--env", "prod"])
+    assert local.main() == 0
+    assert json.loads((sam / "words").read_text()) == [
+        *("remote", "invoke", "SweepBillingFunction", "--config-env", "prod"),
+        *("--event", '{"replay": {"failed": true}}', "--output", "text"),
+    ]
+
+
+def test_what_a_function_refuses_is_said_in_its_words(
+    sam: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sam / "answer").write_text('{"errorMessage": "`since` is a date or a time"}')
+    monkeypatch.setattr(sys, "argv", ["local", "replay", "--since", "soon", "--env", "dev"])
+    assert local.main() == 1
+    assert "sweep_billing failed: `since` is a date or a time" in capsys.readouterr().err
+
+
+def test_a_replay_needs_one_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in ([], ["--failed", "--event", "evt_1"]):
+        monkeypatch.setattr(sys, "argv", ["local", "replay", *words])
+        with pytest.raises(SystemExit):
+            local.main()

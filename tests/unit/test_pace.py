@@ -1,0 +1,48 @@
+"""How fast Stripe is asked, against a clock that only waiting moves."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kyora.billing import pace
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+@given(st.lists(st.floats(0, 2), max_size=200), st.integers(1, 50))
+def test_no_second_has_more_requests_than_are_allowed(pauses: list[float], rate: int) -> None:
+    clock, asked = Clock(), list[float]()
+    with pace.at(rate, now=clock.now, sleep=clock.sleep):
+        for pause in pauses:
+            clock.time += pause
+            pace.wait()
+            asked.append(clock.time)
+    for first, last in zip(asked, asked[rate:], strict=False):
+        assert last - first >= 1 - 1e-6
+
+
+@given(st.lists(st.floats(0.1, 2), max_size=50))
+def test_who_asks_seldom_never_waits(pauses: list[float]) -> None:
+    clock, slept = Clock(), list[float]()
+    with pace.at(10, now=clock.now, sleep=slept.append):
+        for pause in pauses:
+            clock.time += pause + 1e-6
+            pace.wait()
+    assert slept == []
+
+
+def test_no_pace_holds_up_nobody() -> None:
+    clock = Clock()
+    with pace.at(1, now=clock.now, sleep=clock.sleep):
+        pace.wait()
+    for _ in range(3):
+        pace.wait()
+    assert clock.time == 0
