@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -195,13 +195,15 @@ def told() -> Counter[tuple[str, ...]]:
     )
 
 
-def due(found: Account, known: Iterable[Mapping[str, Any]]) -> set[tuple[str, ...]]:
+def due(found: Account, known: Sequence[Mapping[str, Any]]) -> set[tuple[str, ...]]:
     """The facts that are to be told, once each, when of the events only `known` are known."""
     facts: set[tuple[str, ...]] = set()
-    for event in found.engine.events:
-        item = event["data"]["object"]
+    shown = [found.sub(sub["id"]) for sub in found.engine.all("subscription")]
+    payloads = [event["data"]["object"] for event in known]
+    for item in (*shown, *payloads):
         if item["object"] == "subscription" and (
             item["status"] in ("trialing", "active", "past_due", "unpaid")
+            or (item["trial_end"] and item["status"] in ("canceled", "paused"))
         ):
             facts.add(("SubscriptionActivated", item["id"]))
             if found.sub(item["id"])["status"] == "canceled":
