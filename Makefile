@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions reconcile replay rebuild-analytics openapi clean
+.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics reconcile replay openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -68,15 +68,15 @@ suppressions: setup ## list the addresses that get no mail: [SHOW=1] [LIFT=addre
 	@$(PYTHON) -m local suppressions $(if $(SHOW),--show) $(if $(LIFT),--lift $(LIFT)) \
 		$(if $(ENV),--env $(ENV))
 
+rebuild-analytics: setup ## make the counts anew from the stored events: [BUSINESS=biz_…] (ENV=…)
+	@$(PYTHON) -m local rebuild-analytics $(if $(BUSINESS),--business $(BUSINESS)) $(if $(ENV),--env $(ENV))
+
 reconcile: setup ## hold our billing data against Stripe and repair it (ENV=…)
 	@$(PYTHON) -m local reconcile $(if $(ENV),--env $(ENV))
 
 replay: setup ## do Stripe's events again: EVENT=evt_…, FAILED=1 or SINCE=2026-11-25 (ENV=…)
 	@$(PYTHON) -m local replay $(if $(EVENT),--event $(EVENT)) $(if $(FAILED),--failed) \
 		$(if $(SINCE),--since $(SINCE)) $(if $(ENV),--env $(ENV))
-
-rebuild-analytics: setup ## make the counts anew from the stored events: [BUSINESS=biz_…] (ENV=…)
-	@$(PYTHON) -m local rebuild-analytics $(if $(BUSINESS),--business $(BUSINESS)) $(if $(ENV),--env $(ENV))
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.openapi

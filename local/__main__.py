@@ -17,7 +17,7 @@ from local import settings
 from local.progress import Trouble, complain, say, step
 
 if TYPE_CHECKING:
-    from local import ask
+    from local import remote
 
 
 def main() -> int:
@@ -44,6 +44,9 @@ def main() -> int:
     stopped.add_argument("--lift", metavar="ADDRESS", help="let mail go to this one again")
     stopped.add_argument("--show", action="store_true", help="print whole addresses")
     stopped.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    anew = commands.add_parser("rebuild-analytics", help="count the stored events anew")
+    anew.add_argument("--business", metavar="ID", help="only this one")
+    anew.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     reconcile = commands.add_parser("reconcile", help="hold our billing data against Stripe")
     replay = commands.add_parser("replay", help="do events of Stripe's again")
     which = replay.add_mutually_exclusive_group(required=True)
@@ -52,9 +55,6 @@ def main() -> int:
     which.add_argument("--since", metavar="TIME", help="all that came at or after a time")
     for command in (reconcile, replay):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
-    anew = commands.add_parser("rebuild-analytics", help="count the stored events anew")
-    anew.add_argument("--business", metavar="ID", help="only this one")
-    anew.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
     chosen = parser.parse_args()
     for name in ("NO_PROXY", "no_proxy"):  # everything of ours is on this machine
@@ -177,33 +177,34 @@ def _suppressions(chosen: argparse.Namespace) -> None:
     from local import suppressions
 
     asked = {"lift": chosen.lift} if chosen.lift else {"show": chosen.show}
-    answer = _asking("resend_webhook", chosen.env)({"suppressions": asked})
+    answer = _ask("resend_webhook", chosen.env)({"suppressions": asked})
     suppressions.report(answer, chosen.lift)
+
+
+def _rebuild_analytics(chosen: argparse.Namespace) -> None:
+    from local import analytics
+
+    analytics.rebuild(_ask("update_analytics", chosen.env), chosen.business)
 
 
 def _reconcile(chosen: argparse.Namespace) -> None:
     from local import billing
 
-    billing.reconcile(_asking("reconcile_billing", chosen.env))
+    billing.reconcile(_ask("reconcile_billing", chosen.env))
 
 
 def _replay(chosen: argparse.Namespace) -> None:
     from local import billing
 
     asked = {"event": chosen.event, "failed": chosen.failed, "since": chosen.since}
-    billing.replay(_asking("sweep_billing", chosen.env), asked)
+    billing.replay(_ask("sweep_billing", chosen.env), asked)
 
 
-def _rebuild_analytics(chosen: argparse.Namespace) -> None:
-    from local import analytics
+def _ask(folder: str, env: str | None) -> "remote.Ask":
+    """Return how to ask a function: of the deployed stack `env`, else of the local one."""
+    from local import remote
 
-    analytics.rebuild(_asking("update_analytics", chosen.env), chosen.business)
-
-
-def _asking(folder: str, env: str | None) -> "ask.Ask":
-    from local import ask
-
-    return ask.deployed(folder, env) if env else ask.local(folder, *_running())
+    return remote.deployed(env, folder) if env else remote.local(*_running(), folder)
 
 
 def _clean() -> None:
@@ -228,9 +229,9 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "redrive": _bus,
     "events": _bus,
     "suppressions": _suppressions,
+    "rebuild-analytics": _rebuild_analytics,
     "reconcile": _reconcile,
     "replay": _replay,
-    "rebuild-analytics": _rebuild_analytics,
     "clean": lambda _: _clean(),
 }
 

@@ -107,6 +107,7 @@ def test_over_the_limit_after_a_downgrade_nothing_new_is_made_and_nothing_is_los
         (SHOP | {"currency": "aed"}, "currency"),
         (SHOP | {"currency": "AED\n"}, "currency"),
         (SHOP | {"currency": "DIRHAM"}, "currency"),
+        (SHOP | {"currency": "ABC"}, "currency"),
         ({"name": "Shop"}, "currency"),
         (SHOP | {"workspaceId": "ws_other"}, "workspaceId"),
     ],

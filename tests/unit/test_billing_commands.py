@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from local import __main__ as local
-from local import ask as asking
-from local import billing
+from local import billing, remote
 from local.progress import Trouble
 
 REPORT: dict[str, Any] = {
@@ -88,7 +87,7 @@ def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "print((here / 'answer').read_text())\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IEXEC)
-    monkeypatch.setattr(asking.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(remote.sys, "executable", str(tmp_path / "python"))
     return tmp_path
 
 

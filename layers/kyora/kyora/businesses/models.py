@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from kyora.money import DECIMALS
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 
@@ -18,6 +20,12 @@ def _name(value: str) -> str:
     return name
 
 
+def _currency(value: str) -> str:
+    if value not in DECIMALS:  # its orders' amounts could not be counted
+        raise ValueError("must be a currency of ISO 4217")
+    return value
+
+
 class NewBusiness(BaseModel):
     """A business that a workspace wants to open."""
 
@@ -26,9 +34,9 @@ class NewBusiness(BaseModel):
     name: Annotated[str, StringConstraints(max_length=200), AfterValidator(_name)] = Field(
         description="As customers see it; several may have the same.", examples=["Corner shop"]
     )
-    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = Field(
-        description="ISO 4217, in capitals.", examples=["AED"]
-    )
+    currency: Annotated[
+        str, StringConstraints(pattern=r"^[A-Z]{3}$"), AfterValidator(_currency)
+    ] = Field(description="ISO 4217, in capitals.", examples=["AED"])
 
 
 class Business(BaseModel):

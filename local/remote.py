@@ -1,4 +1,4 @@
-"""Asking a function by hand what it answers to people only, on the local or a deployed stack."""
+"""Functions that a command asks something: those of the running local stack, or deployed ones."""
 
 import json
 import subprocess
@@ -14,8 +14,11 @@ from local.settings import Settings
 type Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def local(folder: str, stack: Settings, functions: dict[str, str]) -> Ask:
-    """Return how to ask a function of the running local stack."""
+def local(stack: Settings, functions: dict[str, str], folder: str) -> Ask:
+    """Return how to ask a function of the running local stack; `folder` is its name in functions/.
+
+    The returned function raises Trouble when the asked one fails.
+    """
 
     def ask(event: dict[str, Any]) -> dict[str, Any]:
         client = emulator.client("lambda", stack.gateway_port)
@@ -25,8 +28,11 @@ def local(folder: str, stack: Settings, functions: dict[str, str]) -> Ask:
     return ask
 
 
-def deployed(folder: str, env: str) -> Ask:
-    """Return how to ask a function of a deployed stack, with the AWS credentials at hand."""
+def deployed(env: str, folder: str) -> Ask:
+    """Return how to ask a function of a deployed stack, with the AWS credentials at hand.
+
+    The returned function raises Trouble when the asked one fails.
+    """
 
     def ask(event: dict[str, Any]) -> dict[str, Any]:
         command = [

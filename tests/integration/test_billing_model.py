@@ -1,0 +1,196 @@
+"""Whatever people do, in whatever order, with webhooks late and answers lost: one subscription.
+
+Each example is a workspace of its own on one stand-in; what it holds must follow from what Stripe
+holds, once everything that was told has arrived.
+"""
+
+import itertools
+from contextlib import suppress
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kyora import postgres
+from kyora.billing import normalise
+from local.stripe import checkout as pages
+from tests.integration.support import api
+from tests.integration.support.shops import CATALOGUE, Shop
+
+SUBSCRIPTION = "/v1/billing/subscription"
+HOME = "http://127.0.0.1:8000/billing"
+CARD = {"number": "4242424242424242", "exp_month": "12", "exp_year": "34", "cvc": "123"}
+_numbers = itertools.count(1)
+
+PLANS = st.sampled_from(sorted(CATALOGUE))
+CARDS = st.sampled_from(["pm_card_visa", "pm_card_chargeCustomerFail"])
+NAMES = ("resume", "pay", "pay_page", "deliver", "portal_end", "portal_keep")
+STEPS = st.lists(
+    st.tuples(
+        st.one_of(
+            st.tuples(st.sampled_from(["choose", "choose", "page", "portal_switch"]), PLANS),
+            st.tuples(st.just("cancel"), st.sampled_from(["period_end", "now"])),
+            st.tuples(st.sampled_from(NAMES), st.just("")),
+            st.tuples(st.just("card"), CARDS),
+        ),
+        st.sampled_from([False, False, False, True]),
+    ),
+    max_size=10,
+)
+BEGINNINGS = st.sampled_from(
+    [
+        (),
+        (("choose", "professional"), ("pay", ""), ("deliver", "")),
+        (("page", "enterprise"), ("pay_page", ""), ("deliver", "")),
+    ]
+)
+
+
+class Workspace:
+    """What the people of a workspace do, and what has to hold whenever they look."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop, self.id = shop, f"ws_{next(_numbers)}"
+        self.lost: tuple[int, ...] = ()
+        self.who = api.ADMIN | {"workspaceId": self.id, "userId": f"usr_{self.id}"}
+        with postgres.transaction() as tx:
+            tx.run("INSERT INTO workspace (id, name) VALUES (:id, 'Shop')", id=self.id)
+
+    def call(self, route: str, **options: Any) -> api.Answer:
+        return api.call(route, who=self.who, **options)
+
+    def customers(self) -> list[Any]:
+        return [c for c in self.shop.all("customer") if c["metadata"]["workspaceId"] == self.id]
+
+    def live(self) -> list[Any]:
+        names = {customer["id"] for customer in self.customers()}
+        return [
+            sub
+            for sub in self.shop.all("subscription")
+            if sub["customer"] in names and sub["status"] not in normalise.TERMINAL
+        ]
+
+    # ---- steps
+
+    def do(self, name: str, what: str, *, lost: bool = False) -> None:
+        """Take a step; with `lost` nobody hears what Stripe answers to a change of anything."""
+        step = getattr(self, name)
+        if lost and name in ("choose", "page", "cancel", "resume"):
+            for method, path in (("POST", "/v1/subscriptions"), ("DELETE", "/v1/subscriptions")):
+                self.shop.fail("lose", times=3, path=path, method=method)
+            self.lost = (503,)
+        step(what)
+        self.lost = ()
+        self.shop.calls(self.shop.on.troubles.clear)
+        assert len(self.customers()) <= 1
+        assert len(self.live()) <= 1
+
+    def choose(self, plan: str) -> None:
+        found = self.call(f"POST {SUBSCRIPTION}", body={"planId": plan})
+        assert found.status in (200, 402, *self.lost), found
+        if found.status == 200:
+            assert found.body["plan"]["id"] == plan
+            assert "cancelAt" not in found.body
+            prices = [sub["items"]["data"][0]["price"]["unit_amount"] for sub in self.live()]
+            assert prices in ([CATALOGUE[plan][0]], []), found
+            assert prices or not CATALOGUE[plan][0]
+
+    def page(self, plan: str) -> None:
+        body = {"planId": plan, "successUrl": HOME, "cancelUrl": HOME}
+        found = self.call("POST /v1/billing/checkout-session", body=body)
+        assert found.status in (200, 409, 422, *self.lost), found
+
+    def pay_page(self, _: str) -> None:
+        names = {customer["id"] for customer in self.customers()}
+        for session in self.shop.all("checkout.session"):
+            if session["customer"] in names and session["status"] == "open":
+                person = {"email": "a@example.com", "name": "A"}
+                engine, name = self.shop.on.engine, session["id"]
+                self.shop.calls(lambda: pages.pay_session(engine, name, CARD, person))  # noqa: B023
+
+    def cancel(self, when: str) -> None:
+        found = self.call(f"DELETE {SUBSCRIPTION}", query={"when": when})
+        assert found.status in (200, *self.lost), found
+
+    def resume(self, _: str) -> None:
+        found = self.call(f"POST {SUBSCRIPTION}/resume")
+        assert found.status in (200, 409, *self.lost), found
+
+    def pay(self, _: str) -> None:
+        for sub in self.live():
+            invoice = self.shop.request("GET", f"invoices/{sub['latest_invoice']}")
+            if invoice["status"] == "open":
+                self.shop.pay(sub["id"])
+
+    def card(self, name: str) -> None:
+        for customer in self.customers():
+            method = self.shop.request(
+                "POST", f"payment_methods/{name}/attach", customer=customer["id"]
+            )
+            chosen = {"default_payment_method": method["id"]}
+            self.shop.request("POST", f"customers/{customer['id']}", invoice_settings=chosen)
+
+    # What is done on Stripe's pages is told within a second. Until then a choice of the plan that
+    # we know of is answered from what we know: it is no call.
+
+    def portal_end(self, _: str) -> None:
+        for sub in self.live():
+            if sub["status"] == "active":
+                ends = sub["items"]["data"][0]["current_period_end"]
+                self.shop.request("POST", f"subscriptions/{sub['id']}", cancel_at=ends)
+        self.shop.deliver()
+
+    def portal_keep(self, _: str) -> None:
+        for sub in self.live():
+            if sub["status"] == "active" and sub["cancel_at"]:
+                self.shop.request("POST", f"subscriptions/{sub['id']}", cancel_at="")
+        self.shop.deliver()
+
+    def portal_switch(self, plan: str) -> None:
+        with postgres.transaction() as tx:
+            row = tx.row("SELECT price_id FROM plan WHERE id = :id", id=plan) or {}
+        for sub in self.live():
+            if sub["status"] == "active":
+                item = {"id": sub["items"]["data"][0]["id"], "price": row["price_id"]}
+                with suppress(AssertionError):  # a card that does not pay
+                    self.shop.request("POST", f"subscriptions/{sub['id']}", items=[item])
+        self.shop.deliver()
+
+    def deliver(self, _: str) -> None:
+        self.shop.deliver()
+
+    # ---- what has to hold
+
+    def agrees_with_stripe(self) -> None:
+        """Compare what is answered with what Stripe has, once everything was told."""
+        self.shop.deliver()
+        shown = self.call(f"GET {SUBSCRIPTION}").body
+        if not self.live():
+            assert (shown["status"], shown["access"]) == ("free", "free")
+            assert shown["plan"]["id"] == "starter"
+            return
+        [sub] = self.live()
+        found = normalise.subscription(sub)
+        assert shown["status"] == found.status
+        assert ("cancelAt" in shown) == (found.cancel_at is not None)
+        amount = sub["items"]["data"][0]["price"]["unit_amount"]
+        if found.status == "active":
+            assert shown["access"] == "full"
+            assert shown["plan"]["amount"] == amount
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(beginning=BEGINNINGS, steps=STEPS)
+def test_a_workspace_has_one_subscription_and_it_is_stripes(
+    beginning: tuple[tuple[str, str], ...], steps: list[tuple[tuple[str, str], bool]], shop: Shop
+) -> None:
+    workspace = Workspace(shop)
+    for name, what in beginning:
+        workspace.do(name, what)
+    for (name, what), lost in steps:
+        workspace.do(name, what, lost=lost)
+    workspace.agrees_with_stripe()
