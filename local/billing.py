@@ -51,4 +51,4 @@ def replay(ask: Ask, asked: Mapping[str, object]) -> None:
     if not (found["done"] or found["failed"] or found["left"] or found["gone"]):
         say("No event that was kept is meant by that.")
     if found["failed"]:
-        raise Trouble("some failed; they are tried again every minute, and stripe_event.last_error says why")
+        raise Trouble("some failed and are tried again; stripe_event.last_error says why")
