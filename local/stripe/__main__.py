@@ -1,0 +1,44 @@
+"""`python -m local.stripe --port N --state FILE --key sk_test_… --webhook-url URL …`."""
+
+import argparse
+import asyncio
+import signal
+from pathlib import Path
+
+from local.stripe.server import Options, serve
+
+
+def _read() -> Options:
+    parser = argparse.ArgumentParser(prog="python -m local.stripe", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--state", type=Path, help="where everything is kept between runs")
+    parser.add_argument("--key", default="sk_test_standin", help="the only key that is accepted")
+    parser.add_argument("--webhook-url", help="where events are delivered")
+    parser.add_argument(
+        "--webhook-secret", action="append", default=[], help="once per live secret"
+    )
+    parser.add_argument("--public-url", default="", help="where a browser finds the pages")
+    parser.add_argument("--seed", type=int, help="decides the ids; random when not given")
+    given = parser.parse_args()
+    hooks = ((given.webhook_url, tuple(given.webhook_secret)),) if given.webhook_url else ()
+    return Options(
+        port=given.port,
+        key=given.key,
+        state=given.state,
+        webhooks=hooks,
+        seed=given.seed,
+        url=given.public_url,
+    )
+
+
+async def _main(options: Options) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with serve(options) as found:
+        print(f"Stripe stand-in on {found.url}", flush=True)
+        await stopped.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(_read()))

@@ -1,0 +1,474 @@
+"""Checkout sessions, the customer portal and its configurations: what the hosted pages do."""
+
+from local.stripe import cards, collection, customers, invoices, subscriptions
+from local.stripe.errors import Refusal, invalid, missing, required
+from local.stripe.params import (
+    Params,
+    boolean,
+    integer,
+    listing,
+    mapping,
+    merged,
+    need,
+    one_of,
+    text,
+)
+from local.stripe.state import State
+from local.stripe.views import Object, whole
+
+_KEPT = {
+    *("allow_promotion_codes", "billing_address_collection", "locale", "submit_type"),
+    *("payment_method_collection", "customer_creation", "consent_collection"),
+}
+SESSION_CREATE = {
+    *("mode", "line_items", "customer", "client_reference_id", "subscription_data", "success_url"),
+    *("cancel_url", "metadata", "expires_at", "customer_email", "automatic_tax", "customer_update"),
+    *("payment_method_types", "tax_id_collection", "ui_mode"),
+    *_KEPT,
+}
+SUBSCRIPTION_DATA = {
+    *("metadata", "trial_period_days", "trial_end", "description", "trial_settings"),
+    *("billing_mode", "proration_behavior"),
+}
+_DAY = 86400
+
+
+def create_session(state: State, params: Params) -> Object:
+    """POST /v1/checkout/sessions, for subscriptions."""
+    if one_of("subscription", "payment", "setup")(need(params, "mode"), "mode") != "subscription":
+        raise invalid("The stand-in knows checkout in mode=subscription only.", "mode")
+    data = mapping(params.get("subscription_data"), "subscription_data") or {}
+    for name in set(data) - SUBSCRIPTION_DATA:
+        raise invalid(
+            f"Received unknown parameter: subscription_data[{name}]", name, "parameter_unknown"
+        )
+    customer = text(params.get("customer"), "customer")
+    if customer:
+        state.find("customer", customer, "customer")
+    elif customer is None and params.get("customer_update"):
+        raise invalid("`customer_update` can only be used with `customer`.", "customer_update")
+    name = state.identify("cs_test_a1", 56)
+    lines = _lines(state, params)
+    trial = state.find("price", lines[0]["price"], "line_items")
+    total = 0 if data.get("trial_period_days") else sum(line["amount_total"] for line in lines)
+    made: Object = {
+        "id": name,
+        "object": "checkout.session",
+        "adaptive_pricing": None,
+        "after_expiration": None,
+        **dict.fromkeys(sorted(_KEPT)),
+        "amount_subtotal": total,
+        "amount_total": total,
+        "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
+        "cancel_url": text(params.get("cancel_url"), "cancel_url"),
+        "client_reference_id": text(params.get("client_reference_id"), "client_reference_id"),
+        "client_secret": None,
+        "collected_information": None,
+        "consent": None,
+        "created": state.now,
+        "currency": trial["currency"],
+        "currency_conversion": None,
+        "custom_fields": [],
+        "custom_text": {
+            "after_submit": None,
+            "shipping_address": None,
+            "submit": None,
+            "terms_of_service_acceptance": None,
+        },
+        "customer": customer,
+        "customer_account": None,
+        "customer_details": None,
+        "customer_email": text(params.get("customer_email"), "customer_email"),
+        "discounts": [],
+        "expires_at": _expires(state, params),
+        "invoice": None,
+        "invoice_creation": None,
+        "line_items": whole(lines, f"/v1/checkout/sessions/{name}/line_items"),
+        "livemode": False,
+        "metadata": merged({}, params),
+        "mode": "subscription",
+        "origin_context": None,
+        "payment_intent": None,
+        "payment_link": None,
+        "payment_method_configuration_details": None,
+        "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
+        "payment_method_types": ["card"],
+        "payment_status": "unpaid",
+        "permissions": None,
+        "phone_number_collection": {"enabled": False},
+        "recovered_from": None,
+        "saved_payment_method_options": None,
+        "setup_intent": None,
+        "shipping_address_collection": None,
+        "shipping_cost": None,
+        "shipping_options": [],
+        "status": "open",
+        "subscription": None,
+        "success_url": _address(need(params, "success_url"), "success_url"),
+        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
+        "ui_mode": "hosted",
+        "url": f"{state.url}/c/pay/{name}",
+        "wallet_options": None,
+        "_data": dict(data),
+        "_challenge": None,
+    }
+    made |= {field: params[field] for field in _KEPT if field in params}
+    made["payment_method_collection"] = made["payment_method_collection"] or "always"
+    _check(state, made)
+    state.add(made)
+    state.wake(made, made["expires_at"])
+    return made
+
+
+def _lines(state: State, params: Params) -> list[Object]:
+    given = listing(params.get("line_items"), "line_items")
+    if not given:
+        raise required("line_items")
+    lines = []
+    for number, item in enumerate(given):
+        param = f"line_items[{number}]"
+        inside = mapping(item, param) or {}
+        price = state.find("price", need(inside, "price"), f"{param}[price]")
+        quantity = integer(inside.get("quantity", 1), f"{param}[quantity]") or 1
+        line = {"price": price["id"], "quantity": quantity, "subscription": None, "id": ""}
+        if price["recurring"] is None:
+            raise invalid("The stand-in sells recurring prices only.", f"{param}[price]")
+        cost = invoices.price_line(state, line, (0, 0))["amount"]
+        lines.append(
+            {
+                "id": state.identify("li_1"),
+                "object": "item",
+                "amount_discount": 0,
+                "amount_subtotal": cost,
+                "amount_tax": 0,
+                "amount_total": cost,
+                "currency": price["currency"],
+                "description": state.get(price["product"])["name"],
+                "metadata": {},
+                "price": price["id"],
+                "quantity": quantity,
+            }
+        )
+    return lines
+
+
+def _address(value: object, param: str) -> str:
+    if not str(value).startswith(("http://", "https://")):
+        raise invalid("Not a valid URL", param, "url_invalid")
+    return str(value)
+
+
+def _expires(state: State, params: Params) -> int:
+    given = integer(params.get("expires_at"), "expires_at")
+    if given is None:
+        return state.now + _DAY
+    if not state.now + 1800 <= given <= state.now + _DAY:
+        raise invalid(
+            "The `expires_at` timestamp must be between 30 minutes and 24 hours from now.",
+            "expires_at",
+        )
+    return given
+
+
+def _check(state: State, session: Object) -> None:
+    """Refuse a session whose subscription could not be made: it is tried without being kept."""
+    nobody = {"id": "", "balance": 0}
+    subscriptions.new(state, nobody, _wanted(session))
+
+
+def _wanted(session: Object) -> Object:
+    items = [
+        {"price": line["price"], "quantity": line["quantity"]}
+        for line in session["line_items"]["data"]
+    ]
+    return {**session["_data"], "items": items}
+
+
+def open_session(state: State, name: str) -> Object:
+    """Return a session that can still be paid, or refuse."""
+    session = state.find("checkout.session", name)
+    if session["status"] != "open":
+        raise Refusal(400, f"This Checkout Session is {session['status']}.")
+    return session
+
+
+def pay_session(state: State, name: str, card: Params, person: Params) -> str:
+    """Pay an open session as its page does; return where the browser goes next.
+
+    That is the success URL, or the address of the 3D Secure challenge. A refused card raises.
+    """
+    session = open_session(state, name)
+    found = cards.by_number(str(card.get("number", "")))
+    month, year = customers.expiry(state, card)
+    method = customers.new_method(state, found, month, year)
+    method["billing_details"] |= {
+        "email": text(person.get("email"), "email") or session["customer_email"],
+        "name": text(person.get("name"), "name"),
+    }
+    outcome = collection.verdict(method, present=False)
+    if isinstance(outcome, Refusal):
+        raise outcome
+    state.add(method)
+    if outcome == "challenge":
+        session["_challenge"] = method["id"]
+        return f"{state.url}/c/3ds/{name}"
+    return _complete(state, session, method)
+
+
+def pass_challenge(state: State, name: str, *, passed: bool) -> str:
+    """Answer the 3D Secure challenge of a session; return where the browser goes next."""
+    session = open_session(state, name)
+    method = state.objects.get(session["_challenge"] or "")
+    session["_challenge"] = None
+    if method is None:
+        raise Refusal(400, "No 3D Secure challenge is open.")
+    outcome = collection.verdict(method, present=True)
+    if not passed:
+        raise cards.declined(
+            "payment_intent_authentication_failure",
+            None,
+            "We are unable to authenticate your payment method. Please choose a different payment "
+            "method and try again.",
+        )
+    if isinstance(outcome, Refusal):
+        raise outcome
+    method["_authenticated"] = True
+    return _complete(state, session, method)
+
+
+def _complete(state: State, session: Object, method: Object) -> str:
+    details = method["billing_details"]
+    if session["customer"] is None:
+        made = {"email": details["email"], "name": details["name"]}
+        session["customer"] = customers.create_customer(state, made)["id"]
+    customer = state.get(session["customer"])
+    customers.attach(state, method, customer)
+    sub = subscriptions.new(state, customer, _wanted(session))
+    sub["default_payment_method"] = method["id"]
+    # The cardholder is there: what would ask for 3D Secure has asked already.
+    subscriptions.begin(state, sub, "default_incomplete")
+    invoice = state.get(sub["latest_invoice"])
+    if invoice["status"] == "open":
+        collection.charge(state, invoice, method, present=True)
+    session |= {
+        "customer_details": {
+            "address": details["address"],
+            "email": details["email"] or customer["email"],
+            "name": details["name"] or customer["name"],
+            "phone": None,
+            "tax_exempt": "none",
+            "tax_ids": [],
+        },
+        "invoice": invoice["id"],
+        "payment_status": "paid" if invoice["total"] else "no_payment_required",
+        "status": "complete",
+        "subscription": sub["id"],
+        "url": None,
+    }
+    state.wake(session, None)
+    state.emit("checkout.session.completed", session)
+    return success(session)
+
+
+def success(session: Object) -> str:
+    """Return where a paid session leads."""
+    return str(session["success_url"]).replace("{CHECKOUT_SESSION_ID}", session["id"])
+
+
+def expire_session(state: State, params: Params, name: str) -> Object:
+    """POST /v1/checkout/sessions/{id}/expire."""
+    session = state.find("checkout.session", name)
+    if session["status"] != "open":
+        raise Refusal(
+            400,
+            'Only Checkout Sessions with a status in ["open"] can be expired. This Checkout '
+            f"Session has a status of `{session['status']}`.",
+        )
+    expire(state, session)
+    return session
+
+
+def expire(state: State, session: Object) -> None:
+    """End a session that nobody paid."""
+    session |= {"status": "expired", "url": None}
+    state.wake(session, None)
+    state.emit("checkout.session.expired", session)
+
+
+def list_sessions(state: State, params: Params) -> list[Object]:
+    """GET /v1/checkout/sessions."""
+    return [
+        item
+        for item in state.all("checkout.session")
+        if params.get("customer") in (None, "", item["customer"])
+        and params.get("subscription") in (None, "", item["subscription"])
+        and params.get("status") in (None, "", item["status"])
+    ]
+
+
+def list_session_lines(state: State, params: Params, name: str) -> list[Object]:
+    """GET /v1/checkout/sessions/{id}/line_items."""
+    session = state.find("checkout.session", name)
+    return [
+        line | {"price": state.show(state.get(line["price"]))}
+        for line in session["line_items"]["data"]
+    ]
+
+
+# ---- the portal
+
+
+def create_configuration(state: State, params: Params) -> Object:
+    """POST /v1/billing_portal/configurations."""
+    made: Object = {
+        "id": state.identify("bpc_1"),
+        "object": "billing_portal.configuration",
+        "active": True,
+        "application": None,
+        "business_profile": mapping(params.get("business_profile"), "business_profile")
+        or {"headline": None, "privacy_policy_url": None, "terms_of_service_url": None},
+        "created": state.now,
+        "default_return_url": text(params.get("default_return_url"), "default_return_url"),
+        "features": mapping(params.get("features"), "features") or {},
+        "is_default": not state.all("billing_portal.configuration"),
+        "livemode": False,
+        "login_page": {"enabled": False, "url": None},
+        "metadata": merged({}, params),
+        "name": text(params.get("name"), "name"),
+        "updated": state.now,
+    }
+    state.add(made)
+    state.emit("billing_portal.configuration.created", made)
+    return made
+
+
+def update_configuration(state: State, params: Params, name: str) -> Object:
+    """POST /v1/billing_portal/configurations/{id}."""
+    found = state.find("billing_portal.configuration", name)
+    fields: Object = {"metadata": merged(found["metadata"], params)}
+    for field in ("features", "business_profile"):
+        if field in params:
+            fields[field] = found[field] | (mapping(params[field], field) or {})
+    if "active" in params:
+        fields["active"] = boolean(params["active"], "active")
+    state.change(found, **fields)
+    return found
+
+
+def list_configurations(state: State, params: Params) -> list[Object]:
+    """GET /v1/billing_portal/configurations."""
+    active = boolean(params.get("active"), "active")
+    return [
+        item
+        for item in state.all("billing_portal.configuration")
+        if active is None or item["active"] == active
+    ]
+
+
+def create_portal(state: State, params: Params) -> Object:
+    """POST /v1/billing_portal/sessions."""
+    customer = state.find("customer", need(params, "customer"), "customer")
+    chosen = text(params.get("configuration"), "configuration")
+    known = state.all("billing_portal.configuration")
+    if chosen is None:
+        chosen = (known[-1] if known else create_configuration(state, {}))["id"]
+    else:
+        state.find("billing_portal.configuration", chosen, "configuration")
+    secret = state.random(40)
+    made: Object = {
+        "id": state.identify("bps_1"),
+        "object": "billing_portal.session",
+        "configuration": chosen,
+        "created": state.now,
+        "customer": customer["id"],
+        "customer_account": None,
+        "flow": mapping(params.get("flow_data"), "flow_data"),
+        "livemode": False,
+        "locale": text(params.get("locale"), "locale"),
+        "on_behalf_of": None,
+        "return_url": _address(params["return_url"], "return_url")
+        if params.get("return_url")
+        else None,
+        "url": f"{state.url}/p/session/{secret}",
+        "_secret": secret,
+    }
+    return state.add(made)
+
+
+def portal(state: State, secret: str) -> Object:
+    """Return the session of a portal page; its link lives for a day."""
+    for session in state.all("billing_portal.session"):
+        if session["_secret"] == secret and session["created"] + _DAY > state.now:
+            return session
+    raise missing("billing_portal.session", "…")
+
+
+def _own(state: State, session: Object, name: str) -> Object:
+    sub = state.find("subscription", name)
+    if sub["customer"] != session["customer"]:
+        raise missing("subscription", name)
+    return sub
+
+
+def portal_cancel(state: State, session: Object, name: str) -> None:
+    """End a subscription with its period, as the portal does it.
+
+    In flexible billing mode that sets `cancel_at` and leaves `cancel_at_period_end` false.
+    """
+    sub = _own(state, session, name)
+    if sub["billing_mode"]["type"] == "classic":
+        subscriptions.update(state, {"cancel_at_period_end": True}, name)
+        return
+    ends = max(item["current_period_end"] for item in sub["items"]["data"])
+    subscriptions.update(state, {"cancel_at": ends}, name)
+
+
+def portal_keep(state: State, session: Object, name: str) -> None:
+    """Take a cancellation back."""
+    _own(state, session, name)
+    subscriptions.update(state, {"cancel_at": "", "cancel_at_period_end": False}, name)
+
+
+def portal_switch(state: State, session: Object, name: str, price: str) -> None:
+    """Change a subscription's plan at once, refused when the card is."""
+    sub = _own(state, session, name)
+    item = sub["items"]["data"][0]["id"]
+    change = {
+        "items": [{"id": item, "price": price}],
+        "proration_behavior": "always_invoice",
+        "payment_behavior": "error_if_incomplete",
+    }
+    subscriptions.update(state, change, name)
+
+
+def portal_card(state: State, session: Object, card: Params) -> None:
+    """Give a customer another card for everything, and try what is open with it."""
+    customer = state.get(session["customer"])
+    found = cards.by_number(str(card.get("number", "")))
+    method = customers.new_method(state, found, *customers.expiry(state, card))
+    state.add(method)
+    customers.attach(state, method, customer)
+    settings = customer["invoice_settings"] | {"default_payment_method": method["id"]}
+    state.change(customer, invoice_settings=settings)
+    for sub in state.all("subscription"):
+        if sub["customer"] == customer["id"] and sub["ended_at"] is None:
+            state.change(sub, default_payment_method=method["id"])
+
+
+def pay_hosted(state: State, name: str, card: Params) -> str | None:
+    """Pay an open invoice on its page; return the challenge's address, or None when it is paid."""
+    invoice = state.find("invoice", name)
+    if invoice["status"] not in ("open", "uncollectible"):
+        raise Refusal(400, f"This invoice is {invoice['status']}.")
+    customer = state.get(invoice["customer"])
+    found = cards.by_number(str(card.get("number", "")))
+    method = customers.new_method(state, found, *customers.expiry(state, card))
+    state.add(method)
+    customers.attach(state, method, customer)
+    refusal = collection.charge(state, invoice, method)
+    if refusal is collection.AUTHENTICATE:
+        intent = state.get(invoice["_intent"])
+        return str(intent["next_action"]["redirect_to_url"]["url"])
+    if refusal is not None:
+        raise refusal
+    return None

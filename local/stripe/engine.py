@@ -1,0 +1,334 @@
+"""The engine: Stripe's API as a pure state machine with a clock that only `advance` moves."""
+
+import hashlib
+import heapq
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from local.stripe import catalogue, checkout, collection, customers, invoices, subscriptions
+from local.stripe import webhooks as hooks
+from local.stripe.errors import Refusal, missing
+from local.stripe.params import Params, only
+from local.stripe.state import API_VERSION, Rules, State
+from local.stripe.views import Object, copy, expanded, page
+
+__all__ = ["API_VERSION", "Answer", "Engine", "Rules"]
+
+type Handler = Callable[..., Any]
+_LIST = {"limit", "starting_after", "ending_before", "expand", "created"}
+_REPLAYED = 86400  # how long an idempotency key is remembered
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP status and a JSON body; `replayed` says that the body is an earlier one's."""
+
+    status: int
+    body: Object
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method and a path, the parameters it takes, and what answers it."""
+
+    method: str
+    path: re.Pattern[str]
+    handler: Handler
+    params: frozenset[str]
+    lists: bool
+
+
+def _route(method: str, path: str, handler: Handler, params: set[str], lists: bool) -> Route:
+    pattern = re.compile(re.sub(r"\{\}", r"([^/]+)", re.escape(path).replace(r"\{\}", "{}")))
+    return Route(method, pattern, handler, frozenset(params | {"expand"}), lists)
+
+
+def _post(path: str, handler: Handler, *params: str) -> Route:
+    return _route("POST", path, handler, set(params), lists=False)
+
+
+def _delete(path: str, handler: Handler, *params: str) -> Route:
+    return _route("DELETE", path, handler, set(params), lists=False)
+
+
+def _get(path: str, handler: Handler) -> Route:
+    return _route("GET", path, handler, set(), lists=False)
+
+
+def _list(path: str, handler: Handler, *params: str) -> Route:
+    return _route("GET", path, handler, {*params} | _LIST, lists=True)
+
+
+def _one(kind: str) -> Handler:
+    def show(state: State, params: Params, name: str) -> Object:
+        found = state.find(kind, name)
+        if found.get("_deleted"):
+            raise missing(kind, name)
+        return found
+
+    return show
+
+
+def _account(state: State, params: Params) -> Object:
+    return {
+        "id": "acct_1StandIn0000000",
+        "object": "account",
+        "business_type": None,
+        "charges_enabled": True,
+        "country": "US",
+        "default_currency": "usd",
+        "details_submitted": True,
+        "email": "stand-in@example.com",
+        "payouts_enabled": True,
+        "settings": {"dashboard": {"display_name": "Kyora (stand-in)", "timezone": "Etc/UTC"}},
+        "type": "standard",
+    }
+
+
+def _delete_customer(state: State, params: Params, name: str) -> Object:
+    found = state.find("customer", name)
+    if found.get("_deleted"):
+        raise missing("customer", name)
+    for sub in state.all("subscription"):
+        if sub["customer"] == name and sub["ended_at"] is None:
+            collection.end(state, sub, "cancellation_requested")
+    found["_deleted"] = True
+    state.emit("customer.deleted", found)
+    return {"id": name, "object": "customer", "deleted": True}
+
+
+_PAY = ("payment_method", "paid_out_of_band", "off_session", "forgive", "mandate", "source")
+_CONFIGURE = ("features", "business_profile", "default_return_url", "metadata", "active", "name")
+_PREVIEW = ("customer", "subscription", "subscription_details", "currency", "preview_mode")
+_CONFIRM = ("payment_method", "return_url", "off_session", "mandate_data", "setup_future_usage")
+ROUTES = (
+    _get("/v1/account", _account),
+    _post("/v1/products", catalogue.create_product, *catalogue.PRODUCT_CREATE),
+    _list("/v1/products", catalogue.list_products, "active", "ids", "type", "url"),
+    _get("/v1/products/{}", _one("product")),
+    _post("/v1/products/{}", catalogue.update_product, *catalogue.PRODUCT_UPDATE),
+    _delete("/v1/products/{}", catalogue.delete_product),
+    _post("/v1/prices", catalogue.create_price, *catalogue.PRICE_CREATE),
+    _list(
+        "/v1/prices",
+        catalogue.list_prices,
+        *("active", "lookup_keys", "product", "currency", "type", "recurring"),
+    ),
+    _get("/v1/prices/{}", _one("price")),
+    _post("/v1/prices/{}", catalogue.update_price, *catalogue.PRICE_UPDATE),
+    _post("/v1/customers", customers.create_customer, *customers.CUSTOMER_CREATE),
+    _list("/v1/customers", customers.list_customers, "email"),
+    _get("/v1/customers/{}", customers.show_customer),
+    _post("/v1/customers/{}", customers.update_customer, *customers.CUSTOMER_UPDATE),
+    _delete("/v1/customers/{}", _delete_customer),
+    _list("/v1/customers/{}/payment_methods", customers.list_customer_methods, "type"),
+    _get("/v1/customers/{}/payment_methods/{}", customers.show_customer_method),
+    _post("/v1/payment_methods", customers.create_method, *customers.METHOD_CREATE),
+    _list("/v1/payment_methods", customers.list_methods, "customer", "type"),
+    _get("/v1/payment_methods/{}", _one("payment_method")),
+    _post("/v1/payment_methods/{}", customers.update_method, *customers.METHOD_UPDATE),
+    _post("/v1/payment_methods/{}/attach", customers.attach_method, "customer"),
+    _post("/v1/payment_methods/{}/detach", customers.detach_method),
+    _post("/v1/subscriptions", subscriptions.create, *subscriptions.CREATE),
+    _list(
+        "/v1/subscriptions",
+        subscriptions.list_subscriptions,
+        *("customer", "status", "price", "collection_method", "current_period_end"),
+    ),
+    _get("/v1/subscriptions/{}", _one("subscription")),
+    _post("/v1/subscriptions/{}", subscriptions.update, *subscriptions.UPDATE),
+    _delete(
+        "/v1/subscriptions/{}",
+        subscriptions.cancel,
+        "cancellation_details",
+        "invoice_now",
+        "prorate",
+    ),
+    _post(
+        "/v1/subscriptions/{}/resume",
+        subscriptions.resume,
+        *("billing_cycle_anchor", "proration_behavior", "proration_date"),
+    ),
+    _list("/v1/subscription_items", subscriptions.list_items, "subscription"),
+    _post("/v1/invoices/create_preview", subscriptions.preview, *_PREVIEW),
+    _list(
+        "/v1/invoices",
+        invoices.list_invoices,
+        *("customer", "status", "subscription", "collection_method"),
+    ),
+    _get("/v1/invoices/{}", _one("invoice")),
+    _post(
+        "/v1/invoices/{}",
+        collection.update_invoice,
+        *("metadata", "description", "auto_advance", "footer"),
+    ),
+    _list("/v1/invoices/{}/lines", invoices.list_lines),
+    _post("/v1/invoices/{}/finalize", collection.finalize_invoice, "auto_advance"),
+    _post("/v1/invoices/{}/pay", collection.pay_invoice, *_PAY),
+    _post("/v1/invoices/{}/void", collection.void_invoice),
+    _post("/v1/invoices/{}/mark_uncollectible", collection.mark_uncollectible),
+    _list("/v1/invoice_payments", invoices.list_payments, "invoice", "status", "payment"),
+    _get("/v1/invoice_payments/{}", _one("invoice_payment")),
+    _list("/v1/payment_intents", collection.list_intents, "customer"),
+    _get("/v1/payment_intents/{}", _one("payment_intent")),
+    _post("/v1/payment_intents/{}/confirm", collection.confirm_intent, *_CONFIRM),
+    _get("/v1/charges/{}", _one("charge")),
+    _post("/v1/checkout/sessions", checkout.create_session, *checkout.SESSION_CREATE),
+    _list("/v1/checkout/sessions", checkout.list_sessions, "customer", "subscription", "status"),
+    _get("/v1/checkout/sessions/{}", _one("checkout.session")),
+    _list("/v1/checkout/sessions/{}/line_items", checkout.list_session_lines),
+    _post("/v1/checkout/sessions/{}/expire", checkout.expire_session),
+    _post(
+        "/v1/billing_portal/sessions",
+        checkout.create_portal,
+        *("customer", "return_url", "configuration", "flow_data", "locale"),
+    ),
+    _post("/v1/billing_portal/configurations", checkout.create_configuration, *_CONFIGURE),
+    _list(
+        "/v1/billing_portal/configurations", checkout.list_configurations, "active", "is_default"
+    ),
+    _get("/v1/billing_portal/configurations/{}", _one("billing_portal.configuration")),
+    _post("/v1/billing_portal/configurations/{}", checkout.update_configuration, *_CONFIGURE),
+    _list("/v1/events", hooks.list_events, "type", "types", "delivery_success"),
+    _get("/v1/events/{}", hooks.show_event),
+    _post("/v1/webhook_endpoints", hooks.create_endpoint, *hooks.CREATE),
+    _list("/v1/webhook_endpoints", hooks.list_endpoints),
+    _get("/v1/webhook_endpoints/{}", hooks.show_endpoint),
+    _post("/v1/webhook_endpoints/{}", hooks.update_endpoint, *hooks.UPDATE),
+    _delete("/v1/webhook_endpoints/{}", hooks.delete_endpoint),
+)
+
+
+class Engine(State):
+    """Stripe in a box. `request` is its API, `advance` its time, `events` what it tells."""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: Params | None = None,
+        idempotency_key: str | None = None,
+    ) -> tuple[int, Object]:
+        """Answer a request with a status and a body."""
+        answer = self.answer(method, path, params, idempotency_key)
+        return answer.status, answer.body
+
+    def answer(
+        self,
+        method: str,
+        path: str,
+        params: Params | None = None,
+        idempotency_key: str | None = None,
+        request_id: str | None = None,
+    ) -> Answer:
+        """Answer a request; the same key and parameters get the first answer again."""
+        params = params or {}
+        key = idempotency_key if method == "POST" else None
+        asked = _fingerprint(method, path, params)
+        if key and (known := self.keys.get(key)) and known["at"] + _REPLAYED > self.now:
+            return _replay(known, key, asked)
+        name = request_id or self.identify("req_", 14)
+        before = self.request_of
+        self.request_of = {"id": name, "idempotency_key": idempotency_key}
+        try:
+            answer = Answer(200, self._run(method, path, params))
+        except Refusal as refusal:
+            answer = Answer(refusal.status, copy(refusal.body))
+        finally:
+            self.request_of = before
+        # What was refused before anything happened may be tried again with the same key.
+        if key and answer.status in (200, 402):
+            self.keys[key] = {
+                "at": self.now,
+                "asked": asked,
+                "status": answer.status,
+                "body": copy(answer.body),
+            }
+        return answer
+
+    def _run(self, method: str, path: str, params: Params) -> Object:
+        for route in ROUTES:
+            if route.method == method and (match := route.path.fullmatch(path)):
+                only(params, set(route.params))
+                found = route.handler(self, params, *match.groups())
+                listed = route.lists
+                shown = page(self.objects, found, params, path) if listed else self.show(found)
+                return expanded(self.objects, shown, params)
+        raise invalid_url(method, path)
+
+    # ---- time
+
+    def advance(self, seconds: int) -> None:
+        """Move the clock, doing on the way what Stripe does, each thing at its moment."""
+        self.advance_to(self.now + seconds)
+
+    def advance_to(self, moment: int) -> None:
+        """Move the clock to a moment; never back."""
+        while self.agenda and self.agenda[0][0] <= moment:
+            when, name = heapq.heappop(self.agenda)
+            found = self.objects[name]
+            if found.get("_due") != when:
+                continue  # it was planned otherwise in the meantime
+            self.now = max(self.now, when)
+            found["_due"] = None
+            _WAKE[found["object"]](self, found)
+        self.now = max(self.now, moment)
+
+    def forget(self) -> None:
+        """Drop what Stripe drops too: events after 30 days, idempotency keys after one."""
+        self.events = [event for event in self.events if event["created"] > self.now - 30 * 86400]
+        self.keys = {k: v for k, v in self.keys.items() if v["at"] + _REPLAYED > self.now}
+
+    # ---- to JSON and back
+
+    def dump(self) -> Object:
+        """Return everything as JSON data."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        named |= {"rules": asdict(self.rules)}
+        dumped: Object = json.loads(json.dumps(named))
+        return dumped
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Self:
+        """Return the engine that was dumped."""
+        rules = data["rules"] | {"retry_days": tuple(data["rules"]["retry_days"])}
+        agenda = [(when, name) for when, name in data["agenda"]]
+        return cls(**{**data, "rules": Rules(**rules), "agenda": agenda})
+
+
+_WAKE: dict[str, Callable[[State, Object], None]] = {
+    "subscription": subscriptions.wake,
+    "invoice": subscriptions.wake_invoice,
+    "checkout.session": checkout.expire,
+}
+
+
+def _fingerprint(method: str, path: str, params: Params) -> str:
+    said = json.dumps([method, path, params], sort_keys=True, default=str)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _replay(known: Object, key: str, asked: str) -> Answer:
+    if known["asked"] == asked:
+        return Answer(known["status"], copy(known["body"]), replayed=True)
+    refusal = Refusal(
+        400,
+        "Keys for idempotent requests can only be used with the same parameters they were first "
+        f"used with. Try using a key other than '{key}' if you meant to execute a different "
+        "request.",
+        kind="idempotency_error",
+    )
+    return Answer(400, refusal.body)
+
+
+def invalid_url(method: str, path: str) -> Refusal:
+    """Return Stripe's answer to an address that it does not have."""
+    return Refusal(
+        404,
+        f"Unrecognized request URL ({method}: {path}). Please see https://stripe.com/docs or we "
+        "can help at https://support.stripe.com/.",
+    )

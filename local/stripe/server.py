@@ -1,0 +1,282 @@
+"""The engine behind HTTP on loopback: Stripe's API, its webhooks, and the pages people see.
+
+async with serve(Options(port=0, key="sk_test_…", webhooks=[("http://…", "whsec_…")])) as on:
+    stripe.StripeClient("sk_test_…", base_addresses={"api": on.url})
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from local.stripe import faults
+from local.stripe.engine import API_VERSION, Answer, Engine
+from local.stripe.errors import Refusal
+from local.stripe.params import parse
+from local.stripe.pump import Pump
+from local.stripe.views import Object
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the stand-in is started with; `webhooks` are addresses and their secrets."""
+
+    port: int = 0
+    key: str = "sk_test_standin"
+    state: Path | None = None
+    webhooks: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    seed: int | None = None
+    url: str = ""  # where a browser finds it, when that is not the port itself
+
+
+@dataclass
+class StandIn:
+    """A running stand-in: its engine, its clock (seconds ahead of the real one), its pump."""
+
+    options: Options
+    engine: Engine
+    pump: Pump
+    offset: int = 0
+    url: str = ""
+    troubles: list[faults.Fault] = field(default_factory=list)
+    running: set[str] = field(default_factory=set)  # idempotency keys of requests under way
+
+    def now(self) -> int:
+        """Return the stand-in's time."""
+        return int(time.time()) + self.offset
+
+    def tick(self) -> None:
+        """Bring the engine's clock up to date and hand what it told to the pump."""
+        self.engine.advance_to(self.now())
+        self.pump.take(self.engine)
+
+    def forget(self) -> None:
+        """Start anew with the endpoints given at the start, at the real time."""
+        fresh = Engine(now=int(time.time()), seed=self.engine.seed + 1, url=self.engine.url)
+        vars(self.engine).update(vars(fresh))
+        self.pump.clear()
+        self.offset = 0
+        self.troubles.clear()
+        for address, signed in self.options.webhooks:
+            _endpoint(self.engine, address, list(signed))
+
+
+STANDIN = web.AppKey("standin", StandIn)
+
+
+def load(options: Options) -> StandIn:
+    """Return a stand-in with what an earlier run left in the state file."""
+    kept: Object = {}
+    if options.state is not None and options.state.exists():
+        kept = json.loads(options.state.read_text())
+    if kept:
+        engine = Engine.load(kept["engine"])
+    else:
+        seed = secrets.randbits(32) if options.seed is None else options.seed
+        engine = Engine(now=int(time.time()), seed=seed)
+    found = StandIn(options, engine, Pump.load(kept.get("pump", {})), kept.get("offset", 0))
+    for address, signed in options.webhooks:
+        _endpoint(engine, address, list(signed))
+    return found
+
+
+def _endpoint(engine: Engine, address: str, signed: list[str]) -> None:
+    """See that an address given at the start hears of everything."""
+    known = [end for end in engine.all("webhook_endpoint") if end["url"] == address]
+    if not known:
+        wanted = {"url": address, "enabled_events": ["*"], "api_version": API_VERSION}
+        _, made = engine.request("POST", "/v1/webhook_endpoints", wanted)
+        known = [engine.get(made["id"])]
+    known[0]["_secrets"] = signed
+
+
+def save(found: StandIn) -> None:
+    """Write everything to the state file, whole or not at all."""
+    path = found.options.state
+    if path is None:
+        return
+    found.engine.forget()
+    kept = {"engine": found.engine.dump(), "pump": found.pump.dump(), "offset": found.offset}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_text(json.dumps(kept))
+    part.replace(path)
+
+
+def application(found: StandIn) -> web.Application:
+    """Build the server: the API, its control, and the pages."""
+    from local.stripe import control, pages
+
+    app = web.Application(client_max_size=2**20)
+    app[STANDIN] = found
+    app.cleanup_ctx.append(_living)
+    app.router.add_route("*", "/v1/{path:.*}", _api)
+    control.mount(app)
+    pages.mount(app)
+    return app
+
+
+async def _living(app: web.Application) -> AsyncIterator[None]:
+    """Let time pass and deliver events for as long as the server runs."""
+    found = app[STANDIN]
+    tasks = [
+        asyncio.ensure_future(_passing(found)),
+        asyncio.ensure_future(found.pump.run(found.engine)),
+    ]
+    yield
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
+    save(found)
+
+
+async def _passing(found: StandIn) -> None:
+    saved: Any = None
+    while True:
+        await asyncio.sleep(0.5)
+        found.tick()
+        # Written when something has changed, so that a power cut costs a second or two.
+        state = (found.engine.count, len(found.engine.events), found.pump.changes, found.offset)
+        if state != saved:
+            save(found)
+            saved = state
+
+
+@asynccontextmanager
+async def serve(options: Options) -> AsyncIterator[StandIn]:
+    """Run a stand-in on loopback; port 0 takes a free one."""
+    found = load(options)
+    runner = web.AppRunner(application(found), access_log=None, shutdown_timeout=1)
+    # The address is part of hosted pages' links, so it has to be known before the first request.
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, HOST, options.port, reuse_address=True)
+        await site.start()
+        found.url = f"http://{HOST}:{runner.addresses[0][1]}"
+        found.engine.url = options.url or found.url
+        yield found
+    finally:
+        await runner.cleanup()
+
+
+# ---- the API
+
+
+async def _api(request: web.Request) -> web.StreamResponse:
+    found = request.app[STANDIN]
+    found.tick()
+    name = found.engine.identify("req_", 14)
+    if not authorised(request.headers.get("Authorization", ""), found.options.key):
+        return _respond(found, request, name, _unauthorised(request))
+    fault = faults.strike(found.troubles, request.method, request.path)
+    if fault is not None and (spoiled := faults.before(fault)):
+        return _respond(found, request, name, spoiled)
+    if fault is not None and fault.kind == "refuse":
+        return _hang_up(request)
+    key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
+    if key and key in found.running:
+        return _respond(found, request, name, _in_use(key))
+    if key:
+        found.running.add(key)
+    try:
+        if fault is not None and fault.seconds:
+            await asyncio.sleep(fault.seconds)
+        answer = await _ask(found, request, key, name)
+    finally:
+        found.running.discard(key or "")
+    found.pump.take(found.engine)
+    if fault is not None and fault.kind == "lose":
+        return _hang_up(request)
+    return _respond(found, request, name, answer)
+
+
+async def _ask(found: StandIn, request: web.Request, key: str | None, name: str) -> Answer:
+    body = await request.text()
+    pairs = parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True)
+    if body:
+        pairs += parse_qsl(body, keep_blank_values=True)
+    try:
+        params = parse(pairs)
+    except Refusal as refusal:
+        return Answer(refusal.status, refusal.body)
+    found.tick()
+    return found.engine.answer(request.method, request.path, params, key, name)
+
+
+def authorised(header: str, key: str) -> bool:
+    """Tell whether a Bearer or Basic header carries the key."""
+    scheme, _, value = header.partition(" ")
+    given = ""
+    if scheme.lower() == "bearer":
+        given = value.strip()
+    elif scheme.lower() == "basic":
+        with suppress(ValueError):
+            given = b64decode(value).decode(errors="replace").partition(":")[0]
+    return bool(given) and secrets.compare_digest(given.encode(), key.encode())
+
+
+def _unauthorised(request: web.Request) -> Answer:
+    if not request.headers.get("Authorization"):
+        refusal = Refusal(
+            401,
+            "You did not provide an API key. You need to provide your API key in the Authorization "
+            "header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').",
+        )
+    else:
+        refusal = Refusal(401, "Invalid API Key provided.")
+    return Answer(401, refusal.body)
+
+
+def _in_use(key: str) -> Answer:
+    refusal = Refusal(
+        409,
+        "There is currently another in-progress request using this Idempotent Key (that probably "
+        "means you submitted twice, and the other request is still going through): "
+        f"{key}. Please try again later.",
+        kind="idempotency_error",
+        code="idempotency_key_in_use",
+    )
+    return Answer(409, refusal.body)
+
+
+def _hang_up(request: web.Request) -> web.StreamResponse:
+    """Close the connection without an answer."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)
+
+
+def _respond(found: StandIn, request: web.Request, name: str, answer: Answer) -> web.StreamResponse:
+    headers = {
+        "Request-Id": name,
+        "Stripe-Version": request.headers.get("Stripe-Version", API_VERSION),
+        "Date": formatdate(found.engine.now, usegmt=True),
+        "Cache-Control": "no-cache, no-store",
+    }
+    if key := request.headers.get("Idempotency-Key"):
+        headers["Idempotency-Key"] = key
+    if answer.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    if answer.status == 401:
+        headers["WWW-Authenticate"] = 'Basic realm="Stripe"'
+    return web.Response(
+        status=answer.status,
+        body=json.dumps(answer.body, indent=2).encode(),
+        content_type="application/json",
+        headers=headers,
+    )
