@@ -25,7 +25,7 @@ build-%:
 		-r requirements.txt
 	# Packages ask importlib.metadata for versions (METADATA); licences travel with the code.
 	find "$(TARGET)" -path '*.dist-info/*' -type f ! -name METADATA ! -ipath '*licen*' -delete
-	find "$(TARGET)" -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -rf {} +
+	find "$(TARGET)" -type d \( -name test -o -name tests -o -name __pycache__ \) -prune -exec rm -rf {} +
 	find "$(TARGET)" -type f \( -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name .lock \) -delete
 	rm -rf "$(TARGET)/bin" $(addprefix "$(TARGET)"/,$(UNUSED))
 	find "$(TARGET)" -type d -empty -delete

@@ -58,8 +58,14 @@ async def build(log: Path) -> bool:
         if built() == wanted and (BUILD / "template.yaml").exists():
             return False
         _need("make", "sam build needs `make`: install it (Debian: apt install make)")
+        # sam's cache knows a layer by its own folder, not by what its Makefile includes.
+        recipe = hashlib.sha256((ROOT / "layers" / "packages.mk").read_bytes()).hexdigest()[:12]
+        cache = BUILD.parent / f"cache-{recipe}"
         await sam(
-            ["build", "--cached", "--parameter-overrides", f"Architecture={architecture()}"],
+            [
+                *("build", "--cached", "--cache-dir", str(cache)),
+                *("--parameter-overrides", f"Architecture={architecture()}"),
+            ],
             env={**_environment(), "ARCHITECTURE": architecture()},
             log=log,
             failed="sam build failed",

@@ -255,12 +255,17 @@ def sample(function: str, file: Path | None = None) -> Any:
         found = json.loads(Template(text).safe_substitute(known))
     except ValueError as error:
         raise Trouble(f"{file} is not JSON: {error}") from error
-    return sign(found, known.get("EMAIL_RESEND_WEBHOOK_SECRET", ""))
+    whose = "BILLING_STRIPE" if function == "stripe_webhook" else "EMAIL_RESEND"
+    return sign(found, known.get(f"{whose}_WEBHOOK_SECRET", ""))
 
 
 def sign(event: Any, secret: str) -> Any:
     """Sign a webhook's sample as of now, when it asks for that with ${SIGNATURE}."""
     headers = event.get("headers", {}) if isinstance(event, dict) else {}
+    if headers.get("stripe-signature") == "${SIGNATURE}":
+        stamp = str(int(time.time()))
+        digest = hmac.digest(secret.encode(), f"{stamp}.{event['body']}".encode(), "sha256")
+        headers["stripe-signature"] = f"t={stamp},v1={digest.hex()}"
     if secret.startswith("whsec_") and headers.get("svix-signature") == "${SIGNATURE}":
         stamp = str(int(time.time()))
         signed = f"{headers['svix-id']}.{stamp}.{event['body']}".encode()

@@ -12,8 +12,14 @@ from kyora.observability import begin
 def migrate() -> dict[str, Any]:
     # A wrong configuration fails the deploy here, not the first request.
     config.settings(
-        *("database", "auth", "storage", "bus", "email", "email_webhook"),
-        *("billing", "billing_webhook"),
+        "database",
+        "auth",
+        "storage",
+        "bus",
+        "email",
+        "email_webhook",
+        "billing",
+        "billing_webhook",
     )
     return {"applied": postgres.migrate()}
 

@@ -11,8 +11,7 @@ from typing import Any
 from kyora import bus, http
 from kyora.billing import intake, webhook
 
-SECTIONS = ("database", "bus", "billing", "billing_webhook")
-receive = http.webhook(webhook.receive, *SECTIONS)
+receive = http.webhook(webhook.receive, "database", "bus", "billing", "billing_webhook")
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Checkout sessions, the customer portal and its configurations: what the hosted pages do."""
 
-from local.stripe import cards, collection, customers, invoices, subscriptions
+from local.stripe import cards, changes, collection, customers, invoices, subscriptions
 from local.stripe.errors import Refusal, invalid, missing, required
 from local.stripe.params import (
     Params,
@@ -417,16 +417,16 @@ def portal_cancel(state: State, session: Object, name: str) -> None:
     """
     sub = _own(state, session, name)
     if sub["billing_mode"]["type"] == "classic":
-        subscriptions.update(state, {"cancel_at_period_end": True}, name)
+        changes.update(state, {"cancel_at_period_end": True}, name)
         return
     ends = max(item["current_period_end"] for item in sub["items"]["data"])
-    subscriptions.update(state, {"cancel_at": ends}, name)
+    changes.update(state, {"cancel_at": ends}, name)
 
 
 def portal_keep(state: State, session: Object, name: str) -> None:
     """Take a cancellation back."""
     _own(state, session, name)
-    subscriptions.update(state, {"cancel_at": "", "cancel_at_period_end": False}, name)
+    changes.update(state, {"cancel_at": "", "cancel_at_period_end": False}, name)
 
 
 def portal_switch(state: State, session: Object, name: str, price: str) -> None:
@@ -438,7 +438,7 @@ def portal_switch(state: State, session: Object, name: str, price: str) -> None:
         "proration_behavior": "always_invoice",
         "payment_behavior": "error_if_incomplete",
     }
-    subscriptions.update(state, change, name)
+    changes.update(state, change, name)
 
 
 def portal_card(state: State, session: Object, card: Params) -> None:

@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from local.stripe import catalogue, checkout, collection, customers, invoices, subscriptions
+from local.stripe import (
+    catalogue,
+    changes,
+    checkout,
+    collection,
+    customers,
+    cycle,
+    invoices,
+    subscriptions,
+)
 from local.stripe import webhooks as hooks
 from local.stripe.errors import Refusal, missing
 from local.stripe.params import Params, only
@@ -140,21 +149,21 @@ ROUTES = (
         *("customer", "status", "price", "collection_method", "current_period_end"),
     ),
     _get("/v1/subscriptions/{}", _one("subscription")),
-    _post("/v1/subscriptions/{}", subscriptions.update, *subscriptions.UPDATE),
+    _post("/v1/subscriptions/{}", changes.update, *changes.UPDATE),
     _delete(
         "/v1/subscriptions/{}",
-        subscriptions.cancel,
+        changes.cancel,
         "cancellation_details",
         "invoice_now",
         "prorate",
     ),
     _post(
         "/v1/subscriptions/{}/resume",
-        subscriptions.resume,
+        changes.resume,
         *("billing_cycle_anchor", "proration_behavior", "proration_date"),
     ),
     _list("/v1/subscription_items", subscriptions.list_items, "subscription"),
-    _post("/v1/invoices/create_preview", subscriptions.preview, *_PREVIEW),
+    _post("/v1/invoices/create_preview", changes.preview, *_PREVIEW),
     _list(
         "/v1/invoices",
         invoices.list_invoices,
@@ -301,8 +310,8 @@ class Engine(State):
 
 
 _WAKE: dict[str, Callable[[State, Object], None]] = {
-    "subscription": subscriptions.wake,
-    "invoice": subscriptions.wake_invoice,
+    "subscription": cycle.wake,
+    "invoice": cycle.wake_invoice,
     "checkout.session": checkout.expire,
 }
 

@@ -72,8 +72,10 @@ SITUATIONS: dict[str, dict[str, str]] = {
         "EmailFromEmail": "",
         "EmailSupportEmail": "",
     },
+    "no_billing": {"BillingStripeApiKeyArn": "", "BillingStripeWebhookSecretArn": ""},
 }
 VALUES = {"database": "postgresql://db/kyora", "resend-webhook": f"whsec_{'a' * 32}"}
+VALUES |= {"stripe-key": "sk_test_1234", "stripe-webhook": f"whsec_{'b' * 32}"}
 FUNCTIONS = sorted(path.parent.name for path in (template.ROOT / "functions").glob("*/app.py"))
 
 
@@ -85,6 +87,8 @@ def situation(source: dict[str, Any], name: str) -> dict[str, Any]:
         "EmailResendWebhookSecretArn": secret("resend-webhook"),
         "EmailFromEmail": "hello@example.com",
         "EmailSupportEmail": "support@example.com",
+        "BillingStripeApiKeyArn": secret("stripe-key"),
+        "BillingStripeWebhookSecretArn": secret("stripe-webhook"),
     }
     return with_parameters(source, **(common | SITUATIONS[name]))
 

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers" / "kyora"
 DOMAINS = ("assets", "billing", "email", "accounting", "analytics")
-TENANTS = ("asset", "storage_usage", "app_user", "business", "idempotency_key")
+TENANTS = ("asset", "storage_usage", "app_user", "business", "idempotency_key", "workspace_billing")
 
 # ---- what is allowed although a rule says no, and why
 
@@ -42,6 +42,7 @@ STATE = {
     ("kyora.postgres.connection", "_kept"): "the one connection",
     ("kyora.postgres.connection", "_running"): "the transaction on it, to refuse a second",
     ("kyora.storage.s3", "_clients"): "one client per store",
+    ("kyora.billing.stripe_api", "_clients"): "one client, for the key in force",
     ("kyora.email.resend", "_connections"): "one connection to Resend",
     ("kyora.email.resend", "_paused_until"): "its rate limit, as the last answer told it",
 }

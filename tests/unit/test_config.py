@@ -376,6 +376,7 @@ def test_the_template_sets_the_variables_the_code_reads() -> None:
     secrets = {
         *("DATABASE_URL", "AUTH_JWT_SECRET", "STORAGE_S3_SECRET_ACCESS_KEY"),
         *("EMAIL_RESEND_API_KEY", "EMAIL_RESEND_WEBHOOK_SECRET"),
+        *("BILLING_STRIPE_API_KEY", "BILLING_STRIPE_WEBHOOK_SECRET"),
     }
     template = yaml.load((ROOT / "template.yaml").read_text(), Loader)
     given = set(template["Globals"]["Function"]["Environment"]["Variables"])

@@ -300,7 +300,7 @@ def test_a_stranger_learns_nothing_about_the_body(
 
 
 def test_a_public_route_has_nobody() -> None:
-    open_to_all = http.entrypoint({"POST /v1/notes": keep}, public=True)
+    open_to_all = http.entrypoint({"POST /v1/notes": keep}, public=["POST /v1/notes"])
     answer = open_to_all(event("POST /v1/notes", {"text": "a"}), CONTEXT)
     assert answer["statusCode"] == 401  # the route asks for a principal all the same
 

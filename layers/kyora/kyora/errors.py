@@ -2,6 +2,8 @@
 
     KyoraError
     ├── Invalid              422  the request is understood and wrong
+    │   ├── BadSignature     400  a webhook that is not from whom it says
+    │   └── BadPayload       400  signed, and yet no event
     ├── Unauthenticated      401  who is asking is not known
     ├── PaymentRequired      402  a payment has to be made or was declined
     ├── Forbidden            403  known, and not allowed

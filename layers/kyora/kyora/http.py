@@ -190,9 +190,9 @@ def problem(error: KyoraError, event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dispatch(routes: Routes, event: Event, *, public: bool) -> dict[str, Any]:
+    function = routes[event["routeKey"]]
     who = None if public else _principal(event)
     raw = _body(event)
-    function = routes[event["routeKey"]]
     call = Call(event, event.get("pathParameters") or {}, who)
     models = [t for name, t in function.__annotations__.items() if name not in ("call", "return")]
     result = function(call, *(_parse(model, raw) for model in models))

@@ -1,5 +1,6 @@
 """The books after a test: what the rows, the ledger, the outbox and the store must agree on."""
 
+import json
 import re
 from collections import Counter
 from typing import Any
@@ -34,7 +35,7 @@ def begin() -> None:
     """Forget every upload of the test before."""
     with postgres.transaction() as tx:
         tx.run("SET LOCAL lock_timeout = '10s'")  # a worker that was killed may still let go
-        tx.run("TRUNCATE asset, storage_usage, idempotency_key, outbox, inbox")
+        tx.run("TRUNCATE asset, storage_usage, workspace_billing, idempotency_key, outbox, inbox")
         tx.run(
             "INSERT INTO workspace (id, name) VALUES ('ws_demo', 'Demo'), ('ws_other', 'Other')"
             " ON CONFLICT DO NOTHING"
@@ -59,10 +60,10 @@ def usage(workspace_id: str = "ws_demo") -> tuple[int, int]:
 def limit(size: int, workspace_id: str = "ws_demo") -> None:
     run(
         "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status)"
-        " VALUES (:id, 'test', 'free', jsonb_build_object('maxStorageBytes', :size::bigint), 'free')"
+        " VALUES (:id, 'test', 'free', CAST(:limits AS jsonb), 'free')"
         " ON CONFLICT (workspace_id) DO UPDATE SET limits = excluded.limits",
         id=workspace_id,
-        size=size,
+        limits=json.dumps({"maxStorageBytes": size}),
     )
 
 
