@@ -40,6 +40,12 @@ def main() -> int:
     stopped.add_argument("--lift", metavar="ADDRESS", help="let mail go to this one again")
     stopped.add_argument("--show", action="store_true", help="print whole addresses")
     stopped.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    synced = commands.add_parser("sync-plans", help="bring the plans up to date with Stripe")
+    synced.add_argument("--check", action="store_true", help="only say what differs; exit code 2")
+    pushed = commands.add_parser("push-plans", help="put a catalogue into the Stripe account")
+    pushed.add_argument("file", type=Path, help="TOML such as plans.toml")
+    for command in (synced, pushed):
+        command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
     chosen = parser.parse_args()
     for name in ("NO_PROXY", "no_proxy"):  # everything of ours is on this machine
@@ -165,6 +171,16 @@ def _suppressions(chosen: argparse.Namespace) -> None:
     suppressions.report(ask({"suppressions": asked}), chosen.lift)
 
 
+def _plans(chosen: argparse.Namespace) -> None:
+    from local import plans
+
+    ask = plans.deployed(chosen.env) if chosen.env else plans.local(*_running())
+    if chosen.command == "push-plans":
+        plans.push(ask, chosen.file)
+    elif code := plans.sync(ask, check=chosen.check):
+        sys.exit(code)
+
+
 def _clean() -> None:
     home = settings.ROOT / ".local"
     _, lock = settings.claim_home({"KYORA_LOCAL_DIR": str(home)}, 0)
@@ -187,6 +203,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "redrive": _bus,
     "events": _bus,
     "suppressions": _suppressions,
+    "sync-plans": _plans,
+    "push-plans": _plans,
     "clean": lambda _: _clean(),
 }
 
