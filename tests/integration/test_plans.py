@@ -7,12 +7,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kyora import config, postgres
-from kyora.billing import intake, normalise, plans, publish, stripe_api
-from kyora.errors import Conflict, Invalid
+from kyora.billing import catalogue, intake, normalise, plans, publish, stripe_api
+from kyora.errors import Conflict, Invalid, Unavailable
 from local.settings import ROOT
-from tests.integration.support.stripe_standin import KEY, StripeServer, stripe_server
+from tests.integration.support.crew import Crew
+from tests.integration.support.stripe_standin import (
+    KEY,
+    StripeServer,
+    stripe_server,
+    sync_plans,
+)
+from tests.scripted import Answer, Request, scripted
+from tests.unit.functions import CONTEXT, function
 
 LIMITS = {
     "limit_maxBusinesses": "3",
@@ -405,3 +415,114 @@ def test_two_products_that_are_the_same_plan_stop_a_push(stripe: StripeServer) -
     with pytest.raises(Conflict) as refusal:
         publish.push(SAMPLE)
     assert refusal.value.code == "billing.catalogue_ambiguous"
+
+
+# ---- any catalogue, in parallel, and the function
+
+
+KINDS = [(i, c) for i in ("month", "year") for c in ("aed", "eur")]
+CATALOGUES = st.dictionaries(
+    st.sampled_from(["a", "b", "a-year"]),
+    st.lists(st.tuples(st.sampled_from(KINDS), st.booleans()), max_size=5),
+    max_size=3,
+)
+
+
+@given(drawn=CATALOGUES, order=st.randoms(use_true_random=False))
+def test_any_catalogue_offers_the_newest_active_price_of_each_kind(
+    drawn: dict[str, list[tuple[tuple[str, str], bool]]], order: random.Random
+) -> None:
+    products = [
+        {"id": f"prod_{name}", "active": True, "created": 1, "name": name,
+         "metadata": {"kyora_plan": name, **LIMITS}}
+        for name in drawn
+    ]  # fmt: skip
+    prices = [
+        {"id": f"price_{name}_{at}", "product": f"prod_{name}", "active": active, "created": at,
+         "type": "recurring", "unit_amount": at, "currency": kind[1],
+         "recurring": {"interval": kind[0], "interval_count": 1}}
+        for name, listed in drawn.items()
+        for at, (kind, active) in enumerate(listed)
+    ]  # fmt: skip
+    order.shuffle(products)
+    order.shuffle(prices)
+
+    found = catalogue.read(products, prices, {}, {})
+
+    offers = {(p.product_id, p.interval, p.currency): p for p in found.plans.values() if p.active}
+    for name, listed in drawn.items():
+        newest = {kind: at for at, (kind, active) in enumerate(listed) if active}
+        for kind, at in newest.items():
+            plan = offers.pop((f"prod_{name}", *kind), None)
+            clash = any("already" in fault for fault in found.faults)
+            assert clash if plan is None else plan.price_id == f"price_{name}_{at}"
+        if newest:
+            [base] = [p for p in found.plans.values() if p.id == name]
+            assert base.price_id == f"price_{name}_{max(newest.values())}"
+    assert offers == {}
+    again = catalogue.read(products, prices, found.plans, found.prices)
+    assert catalogue.differences(again, found.plans, found.prices) == []
+
+
+def test_syncs_at_once_do_no_harm(stripe: StripeServer, crew: Crew) -> None:
+    publish.push(SAMPLE)
+    outcomes = crew.each(sync_plans, [()] * crew.size)
+    assert set(outcomes) <= {"synced", "billing.busy"}
+    assert plans.sync(check=True).drift == []
+    assert len(rows("SELECT 1 FROM outbox WHERE detail_type = 'PlansSynced'")) == 1
+
+
+def deploy(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Call the function as CloudFormation does; return what the stack is told."""
+    told: list[Request] = []
+
+    def stack(request: Request) -> Answer:
+        told.append(request)
+        return Answer()
+
+    with scripted(stack) as server:
+        event = {
+            "RequestType": "Create",
+            "ResponseURL": server.url,
+            "StackId": "stack",
+            "RequestId": "1",
+            "LogicalResourceId": "PlanSync",
+            "ResourceProperties": {"Migration": "1"},
+        }
+        function("sync_plans").handler(event, CONTEXT)
+    answer: dict[str, Any] = json.loads(told[0].body)
+    return answer
+
+
+def test_a_deploy_syncs(stripe: StripeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    price(stripe, product(stripe, "professional"))
+    assert deploy(monkeypatch)["Status"] == "SUCCESS"
+    assert list(offered()) == ["professional"]
+
+
+def test_a_deploy_goes_on_when_stripe_is_down_and_the_schedule_fails(
+    stripe: StripeServer, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("BILLING_STRIPE_BASE_URL", "http://127.0.0.1:9")
+    environment.setattr(stripe_api, "_RETRIES", 0)
+    config.forget()
+    assert deploy(environment)["Status"] == "SUCCESS"
+    with pytest.raises(Unavailable):
+        function("sync_plans").handler({"source": "aws.scheduler"}, CONTEXT)
+
+
+def test_nothing_happens_by_itself_when_it_is_turned_off(
+    stripe: StripeServer, environment: pytest.MonkeyPatch
+) -> None:
+    price(stripe, product(stripe, "professional"))
+    environment.setenv("BILLING_AUTO_SYNC_PLANS", "false")
+    config.forget()
+    function("sync_plans").handler({"source": "aws.scheduler"}, CONTEXT)
+    assert plans.listed() == []
+    function("sync_plans").handler({"sync": True}, CONTEXT)
+    assert list(offered()) == ["professional"]
+
+
+def test_a_faulty_catalogue_is_told_to_who_pushes_it(stripe: StripeServer) -> None:
+    answer = function("sync_plans").handler({"push": {"plans": {"a": {}}}}, CONTEXT)
+    assert answer["refused"]["code"] == "request.validation_failed"

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kyora.billing import plans
+from kyora.errors import Unavailable
 from local.stripe.server import Options, StandIn, serve
 
 KEY = "sk_test_standin"
@@ -68,3 +70,12 @@ def stripe_server() -> Iterator[StripeServer]:
         loop.call_soon_threadsafe(stop.set)
         thread.join(20)
         loop.close()
+
+
+def sync_plans() -> str:
+    """Sync in a process of its own; return how it went."""
+    try:
+        plans.sync()
+    except Unavailable as error:
+        return error.code
+    return "synced"

@@ -96,7 +96,8 @@ def read(
         priced.setdefault(_id(price.get("product")), []).append(price)
     plans: dict[str, Plan] = {}
     places = {price_id: Place(place.plan_id, offered=False) for price_id, place in mapped.items()}
-    for base, claimants in sorted(_claims(products, known, faults).items()):
+    claims = _claims(products, known, faults)
+    for base, claimants in sorted(claims.items()):
         product, *others = sorted(claimants, key=lambda one: _precedence(one, base, known))
         product_id = _id(product)
         faults += [f"{_id(o)}: {product_id} is {base} already" for o in others if _active(o)]
@@ -107,7 +108,9 @@ def read(
         ids = _ids(base, product, usable)
         ours: dict[Kind, Plan] = {}
         for plan in _plans(product, terms, ids, usable, faults):
-            if plans.setdefault(plan.id, plan) is plan:
+            if plan.id != base and plan.id in claims:  # a product's own name goes before a suffix
+                faults.append(f"{plan.price_id}: {_id(claims[plan.id][0])} is {plan.id} already")
+            elif plans.setdefault(plan.id, plan) is plan:
                 ours[plan.interval, plan.interval_count, plan.currency] = plan
             else:
                 faults.append(f"{plan.price_id}: {plans[plan.id].product_id} is {plan.id} already")
