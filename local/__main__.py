@@ -55,6 +55,12 @@ def main() -> int:
     which.add_argument("--since", metavar="TIME", help="all that came at or after a time")
     for command in (reconcile, replay):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    synced = commands.add_parser("sync-plans", help="bring the plans up to date with Stripe")
+    synced.add_argument("--check", action="store_true", help="only say what differs; exit code 2")
+    pushed = commands.add_parser("push-plans", help="put a catalogue into the Stripe account")
+    pushed.add_argument("file", type=Path, help="TOML such as plans.toml")
+    for command in (synced, pushed):
+        command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
     chosen = parser.parse_args()
     for name in ("NO_PROXY", "no_proxy"):  # everything of ours is on this machine
@@ -207,6 +213,16 @@ def _ask(folder: str, env: str | None) -> "remote.Ask":
     return remote.deployed(env, folder) if env else remote.local(*_running(), folder)
 
 
+def _plans(chosen: argparse.Namespace) -> None:
+    from local import plans
+
+    ask = _ask("sync_plans", chosen.env)
+    if chosen.command == "push-plans":
+        plans.push(ask, chosen.file)
+    elif code := plans.sync(ask, check=chosen.check):
+        sys.exit(code)
+
+
 def _clean() -> None:
     home = settings.ROOT / ".local"
     _, lock = settings.claim_home({"KYORA_LOCAL_DIR": str(home)}, 0)
@@ -232,6 +248,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "rebuild-analytics": _rebuild_analytics,
     "reconcile": _reconcile,
     "replay": _replay,
+    "sync-plans": _plans,
+    "push-plans": _plans,
     "clean": lambda _: _clean(),
 }
 

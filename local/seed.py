@@ -42,6 +42,11 @@ def seed(stack: Settings) -> None:
     )
 
 
+def has_plans(stack: Settings) -> bool:
+    """Tell whether a catalogue has been synced."""
+    return bool(postgres.query(stack.database_url, "select 1 from plan limit 1"))
+
+
 def token(stack: Settings, user: str) -> str:
     """Return a token for one of the demo people, good for a month."""
     rows = postgres.query(

@@ -18,8 +18,10 @@ from local import (
     emulator,
     gaps,
     guide,
+    plans,
     postgres,
     process,
+    remote,
     routes,
     seed,
     settings,
@@ -197,6 +199,9 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
         if touched or not deployed:  # otherwise the deploy's custom resource has just done it
             await asyncio.to_thread(migrate, stack, functions)
         await asyncio.to_thread(seed.seed, stack)
+    if stack.own_stripe and not await asyncio.to_thread(seed.has_plans, stack):
+        with step("Sample plans, in Stripe's stand-in and ours"):
+            await asyncio.to_thread(plans.begin, remote.local(stack, functions, "sync_plans"))
     await asyncio.to_thread(emulator.save, child, stack.home / "emulator")
     (stack.home / "deployed").write_text(digest)
     front.webhooks = await asyncio.to_thread(routes.webhooks, stack, functions)

@@ -57,6 +57,7 @@ CACHED = {("kyora.observability", "logger"): "one logger per process"}
 EVERY_TENANT = {
     ("kyora.assets", "sweep"): "expires and cleans uploads of all workspaces; nobody asks for it",
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",
+    ("kyora.billing.plans", "_spread"): "a plan's limits are those of every workspace on it",
 }
 FILES_AS_SQL = {"kyora.postgres.migrate": "runs migration files"}
 
@@ -476,5 +477,13 @@ def test_the_top_level_is_the_one_that_was_agreed() -> None:
     expected |= {"Makefile", "pyproject.toml", "uv.lock", ".python-version", "local", "bench"}
     top = {name.partition("/")[0] for name in tracked()}
     assert expected <= top
-    assert top <= expected | {".ci", ".gitignore", "README.md", "LICENSE", "CHANGELOG.md", "docs"}
+    assert top <= expected | {
+        "plans.toml",
+        ".ci",
+        ".gitignore",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "docs",
+    }
     assert (ROOT / ".python-version").read_text().strip() == "3.13"

@@ -33,10 +33,13 @@ def tell(
     tx: Transaction,
     name: str,
     data: Mapping[str, object],
-    workspace_id: str,
+    workspace_id: str | None,
     occurred_at: datetime | None = None,
 ) -> None:
-    """Put event `name` on the bus; members that are None are left out."""
+    """Put event `name` on the bus; members that are None are left out.
+
+    `workspace_id` is None for what concerns all of them.
+    """
     said = {field: _plain(value) for field, value in data.items() if value is not None}
     outbox.add(tx, "billing", name, said, workspace_id, occurred_at=occurred_at)
 

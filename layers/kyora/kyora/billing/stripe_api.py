@@ -84,13 +84,19 @@ def call(method: str, path: str, *, idempotency_key: str | None = None, **params
 
 def pages(path: str, **params: Any) -> Iterator[dict[str, Any]]:
     """Yield every object of a list, page by page. Raises as `call` does."""
+    for page in pages_of(path, **params):
+        yield from page.object["data"]
+
+
+def pages_of(path: str, **params: Any) -> Iterator[Answer]:
+    """Yield every page of a list, at least one. Raises as `call` does."""
     after: dict[str, str] = {}
     while True:
-        page = call("get", path, limit=_PAGE, **params, **after).object
-        yield from page["data"]
-        if not page.get("has_more") or not page["data"]:
+        page = call("get", path, limit=_PAGE, **params, **after)
+        yield page
+        if not page.object.get("has_more") or not page.object["data"]:
             return
-        after = {"starting_after": str(page["data"][-1]["id"])}
+        after = {"starting_after": str(page.object["data"][-1]["id"])}
 
 
 def _client() -> stripe.StripeClient:

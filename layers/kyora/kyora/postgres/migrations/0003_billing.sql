@@ -102,7 +102,7 @@ CREATE INDEX invoice_open ON invoice (subscription_id) WHERE status = 'open';
 CREATE TABLE plan (
     id text PRIMARY KEY,
     product_id text NOT NULL,
-    price_id text NOT NULL UNIQUE,
+    price_id text NOT NULL,
     name text NOT NULL,
     description text NOT NULL DEFAULT '',
     amount bigint NOT NULL CHECK (amount >= 0),
@@ -115,7 +115,10 @@ CREATE TABLE plan (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Every price that is or was a plan's: an archived one keeps its subscribers.
+-- An archived plan may have had the price that another one offers now: a product's plan was renamed.
+CREATE UNIQUE INDEX plan_offered ON plan (price_id) WHERE active;
+
+-- Every price that is or was a plan's: an archived one keeps its subscribers. `active`: offered.
 CREATE TABLE plan_price (
     price_id text PRIMARY KEY,
     plan_id text NOT NULL,

@@ -1,0 +1,49 @@
+"""Hourly and at deploy: bring the plans up to date with Stripe's products and prices.
+
+By hand: `{"sync": true}` always does it, `{"check": true}` only tells what differs, `{"push": {…}}`
+puts a catalogue into Stripe. A deploy goes on when Stripe does not answer: the schedule does it
+then. Emits PlansSynced.
+"""
+
+from typing import Any
+
+from kyora import cloudformation, config
+from kyora.billing import plans
+from kyora.errors import Conflict, Invalid, Unavailable
+from kyora.observability import begin, logger
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    begin(context.aws_request_id)
+    if "check" in event or "sync" in event:
+        config.settings("database", "bus", "billing")
+        return plans.sync(check=event.get("check") is True)._asdict()
+    if "push" in event:
+        return pushed(event["push"])
+    return cloudformation.resource(event, lambda: by_itself(deploy="ResponseURL" in event))
+
+
+def by_itself(*, deploy: bool) -> dict[str, Any]:
+    found = config.settings("database", "bus", "billing")
+    if not (found.auto_sync_plans and found.stripe_api_key):
+        logger().info("plans are not synced", auto=found.auto_sync_plans)
+        return {}
+    try:
+        report = plans.sync()
+    except Unavailable as error:
+        if not deploy:
+            raise
+        logger().warning("plans left to the schedule", reason=error.code)
+        return {}
+    logger().info("plans synced", extra={"drift": len(report.drift), "faults": len(report.faults)})
+    return {"created": report.created, "updated": report.updated, "archived": report.archived}
+
+
+def pushed(catalogue: dict[str, Any]) -> dict[str, Any]:
+    from kyora.billing import publish
+
+    config.settings("database", "bus", "billing")
+    try:
+        return publish.push(catalogue)._asdict()
+    except (Invalid, Conflict) as error:  # for the person who wrote it, not for a dead-letter queue
+        return {"refused": error.document()}

@@ -1,0 +1,542 @@
+"""Plans follow Stripe's products and prices, whoever asks and whatever comes in which order."""
+
+import json
+import random
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kyora import config, postgres
+from kyora.billing import catalogue, intake, normalise, offers, plans, publish, stripe_api
+from kyora.errors import Conflict, Invalid, NotFound, Unavailable
+from local.settings import ROOT
+from tests.integration.support.crew import Crew
+from tests.integration.support.plan_server import (
+    KEY,
+    StripeServer,
+    stripe_server,
+    sync_plans,
+)
+from tests.scripted import Answer, Request, scripted
+from tests.unit.functions import CONTEXT, function
+
+LIMITS = {
+    "limit_maxBusinesses": "3",
+    "limit_maxTeamMembers": "5",
+    "limit_maxOrdersPerMonth": "500",
+    "limit_maxStorageBytes": "-1",
+}
+
+
+@pytest.fixture(scope="module")
+def _stripe() -> Iterator[StripeServer]:
+    with stripe_server() as found:
+        yield found
+
+
+@pytest.fixture
+def stripe(
+    _stripe: StripeServer, database: str, environment: pytest.MonkeyPatch
+) -> Iterator[StripeServer]:
+    _stripe.reset()
+    environment.setenv("BILLING_STRIPE_API_KEY", KEY)
+    environment.setenv("BILLING_STRIPE_BASE_URL", _stripe.url)
+    config.forget()
+    config.settings("database", "bus", "billing")
+    yield _stripe
+    stripe_api._clients.clear()
+
+
+def product(stripe: StripeServer, plan: str, **metadata: str) -> str:
+    given = {"kyora_plan": plan, **LIMITS, **metadata}
+    return str(stripe.post("products", name=plan.title(), metadata=given)["id"])
+
+
+def price(stripe: StripeServer, of: str, amount: int = 5499, **more: Any) -> str:
+    recurring = {"interval": more.pop("interval", "month")}
+    given = {"currency": "aed", "unit_amount": amount, "recurring": recurring, **more}
+    return str(stripe.post("prices", product=of, **given)["id"])
+
+
+def default(stripe: StripeServer, of: str, price_id: str) -> None:
+    stripe.post(f"products/{of}", default_price=price_id)
+
+
+def listed() -> list[dict[str, Any]]:
+    """The plans of the catalogue that the API offers."""
+    found = [p.model_dump(by_alias=True) for p in offers.listed().items]
+    return [plan for plan in found if plan["stripePriceId"]]
+
+
+def shown(plan_id: str) -> dict[str, Any] | None:
+    """A plan as the API shows it, or None."""
+    try:
+        return offers.get(plan_id).model_dump(by_alias=True)
+    except NotFound:
+        return None
+
+
+def rows(sql: str) -> list[dict[str, Any]]:
+    with postgres.transaction() as tx:
+        return tx.rows(sql)
+
+
+def offered() -> dict[str, str]:
+    return {str(p["id"]): str(p["stripePriceId"]) for p in listed()}
+
+
+def places() -> dict[str, str]:
+    return {r["price_id"]: r["plan_id"] for r in rows("SELECT price_id, plan_id FROM plan_price")}
+
+
+def deliver(events: list[dict[str, Any]]) -> None:
+    for event in events:
+        found = normalise.event(event)
+        assert found is not None
+        intake.take(found, json.dumps(event), "webhook")
+
+
+def test_a_product_is_a_plan_for_each_interval_and_currency(stripe: StripeServer) -> None:
+    pro = product(stripe, "professional", feature_dataImport="true", feature_ai="false")
+    month = price(stripe, pro)
+    default(stripe, pro, month)
+    year = price(stripe, pro, 54900, interval="year")
+    euro = price(stripe, pro, 1499, currency="eur")
+    both = price(stripe, pro, 14900, currency="eur", interval="year")
+
+    report = plans.sync()
+
+    assert offered() == {
+        "professional": month,
+        "professional-year": year,
+        "professional-eur": euro,
+        "professional-year-eur": both,
+    }
+    assert report.created == sorted(offered())
+    assert shown("professional") == {
+        "id": "professional",
+        "name": "Professional",
+        "description": "",
+        "stripeProductId": pro,
+        "stripePriceId": month,
+        "amount": 5499,
+        "currency": "AED",
+        "interval": "month",
+        "intervalCount": 1,
+        "features": {"dataImport": True, "ai": False},
+        "limits": {
+            "maxBusinesses": 3,
+            "maxTeamMembers": 5,
+            "maxOrdersPerMonth": 500,
+            "maxStorageBytes": -1,
+        },
+        "active": True,
+    }
+
+
+def test_a_second_sync_finds_nothing_and_tells_nothing(stripe: StripeServer) -> None:
+    price(stripe, product(stripe, "professional"))
+    plans.sync()
+    assert plans.sync() == plans.Report([], [], [], [], [])
+    told = rows("SELECT detail FROM outbox WHERE detail_type = 'PlansSynced'")
+    assert [row["detail"]["data"] for row in told] == [
+        {"created": ["professional"], "updated": [], "archived": []}
+    ]
+
+
+def test_a_check_says_what_differs_and_changes_nothing(stripe: StripeServer) -> None:
+    pro = product(stripe, "professional")
+    month = price(stripe, pro)
+    plans.sync()
+    stripe.post(f"products/{pro}", metadata={"limit_maxBusinesses": "9"}, name="Pro")
+
+    report = plans.sync(check=True)
+
+    assert 'professional.name: "Pro" ≠ "Professional"' in report.drift
+    assert len(report.drift) == 2
+    assert report.updated == ["professional"]
+    assert plans.sync(check=True) == report
+    plans.sync()
+    assert plans.sync(check=True).drift == []
+    assert offered() == {"professional": month}
+
+
+def test_an_archived_price_keeps_its_subscribers_and_is_not_offered(stripe: StripeServer) -> None:
+    pro = product(stripe, "professional")
+    old = price(stripe, pro)
+    plans.sync()
+    new = price(stripe, pro, 6499)
+    default(stripe, pro, new)
+    stripe.post(f"prices/{old}", active=False)
+    plans.sync()
+    assert offered() == {"professional": new}
+    assert places() == {old: "professional", new: "professional"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("limit_maxBusinesses", v) for v in ("-2", "1.5", "many", "01", "1e3", "9" * 17, "٣")),
+        ("limit_maxBusinesses", ""),  # Stripe takes it away
+        *(("feature_dataImport", v) for v in ("yes", "TRUE", "1", " true")),
+    ],
+)
+def test_a_bad_value_keeps_the_old_one_and_makes_no_new_plan(
+    stripe: StripeServer, key: str, value: str
+) -> None:
+    pro = product(stripe, "professional", feature_dataImport="true")
+    price(stripe, pro)
+    plans.sync()
+    before = shown("professional")
+    stripe.post(f"products/{pro}", metadata={key: value})
+    fresh = product(stripe, "enterprise", **{"feature_dataImport": "true", key: value})
+    price(stripe, fresh)
+
+    report = plans.sync()
+
+    assert shown("professional") == before
+    assert shown("enterprise") is None
+    assert [f.split(":")[0] for f in report.faults] == [fresh, pro]
+    assert all(key in fault for fault in report.faults)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"recurring": None},
+        {"recurring": {"interval": "month", "usage_type": "metered"}},
+        {"unit_amount": None, "unit_amount_decimal": "0.5"},
+        {"unit_amount": None, "billing_scheme": "tiered", "tiers_mode": "volume",
+         "tiers": [{"up_to": "inf", "unit_amount": 5}]},
+    ],
+)  # fmt: skip
+def test_a_price_that_is_no_plan_is_reported(stripe: StripeServer, more: dict[str, Any]) -> None:
+    pro = product(stripe, "professional")
+    given = {k: v for k, v in more.items() if v is not None}
+    gone = {k for k, v in more.items() if v is None}
+    base = {"currency": "aed", "unit_amount": 5, "recurring": {"interval": "month"}, **given}
+    odd = stripe.post("prices", product=pro, **{k: v for k, v in base.items() if k not in gone})
+    good = price(stripe, pro)
+    default(stripe, pro, str(odd["id"]))
+    report = plans.sync()
+    assert offered() == {"professional": good}
+    assert [fault.split(":")[0] for fault in report.faults] == [odd["id"]]
+
+
+def test_of_two_alike_the_default_price_is_offered_and_both_are_of_the_plan(
+    stripe: StripeServer,
+) -> None:
+    pro = product(stripe, "professional")
+    first = price(stripe, pro)
+    default(stripe, pro, first)
+    second = price(stripe, pro, 1)
+    report = plans.sync()
+    assert offered() == {"professional": first}
+    assert places() == {first: "professional", second: "professional"}
+    assert report.faults == [f"{second}: professional is offered by {first}"]
+
+
+def test_a_product_without_our_metadata_is_none_of_ours(stripe: StripeServer) -> None:
+    price(stripe, str(stripe.post("products", name="Mug")["id"]))
+    assert plans.sync() == plans.Report([], [], [], [], [])
+
+
+def test_a_renamed_plan_is_another_one_and_the_old_one_is_archived(stripe: StripeServer) -> None:
+    pro = product(stripe, "professional")
+    month = price(stripe, pro)
+    plans.sync()
+    stripe.post(f"products/{pro}", metadata={"kyora_plan": "pro"})
+    report = plans.sync()
+    assert (report.created, report.archived) == (["pro"], ["professional"])
+    assert offered() == {"pro": month}
+
+
+def test_new_limits_reach_the_workspaces_of_the_plan_and_of_the_free_one(
+    stripe: StripeServer,
+) -> None:
+    pro, free = product(stripe, "professional"), product(stripe, "starter")
+    month = price(stripe, pro)
+    plans.sync()
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status) VALUES"
+            " ('ws_demo', 'professional', 'full', '{}', 'active'),"
+            " ('ws_other', 'free', 'free', '{}', 'free')"
+        )
+        tx.run(
+            "INSERT INTO subscription (id, customer_id, status, price_id, began_at, as_of)"
+            " VALUES ('sub_1', 'cus_1', 'active', :price, now(), 0)",
+            price=month,
+        )
+    stripe.post(f"products/{pro}", metadata={"limit_maxBusinesses": "7"})
+    stripe.post(f"products/{free}", metadata={"limit_maxBusinesses": "2"})
+    price(stripe, free, 0)
+
+    plans.sync()
+
+    found = rows("SELECT plan_id, limits FROM workspace_billing ORDER BY workspace_id")
+    assert [(r["plan_id"], r["limits"]["maxBusinesses"]) for r in found] == [
+        ("professional", 7),
+        ("starter", 2),
+    ]
+    assert rows("SELECT plan_id, doubtful FROM subscription") == [
+        {"plan_id": "professional", "doubtful": True}
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_webhooks_in_any_order_and_twice_end_where_a_sync_does(
+    stripe: StripeServer, seed: int
+) -> None:
+    pro = product(stripe, "professional")
+    old = price(stripe, pro)
+    new = price(stripe, pro, 6499)
+    default(stripe, pro, new)
+    stripe.post(f"prices/{old}", active=False)
+    gone = product(stripe, "gone")
+    stripe.delete(f"products/{gone}")
+    events = [e for e in stripe.events() if e["type"].startswith(("product.", "price."))]
+    assert {e["type"] for e in events} >= {"product.deleted", "price.updated"}
+    twice = events * 2
+    random.Random(seed).shuffle(twice)
+
+    deliver(twice)
+
+    assert plans.sync(check=True).drift == []
+    assert offered() == {"professional": new}
+    assert {r["status"] for r in rows("SELECT status FROM stripe_event")} == {"processed"}
+
+
+def test_an_answer_that_somebody_overtook_is_not_applied(
+    stripe: StripeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pro = product(stripe, "professional")
+    price(stripe, pro)
+    ask, asked = plans._ask, []
+
+    def overtaken() -> Any:
+        found = ask()
+        asked.append(found)
+        if len(asked) == 1:
+            stripe.post(f"products/{pro}", name="Newer")
+            plans.sync()
+        return found
+
+    monkeypatch.setattr(plans, "_ask", overtaken)
+    plans.sync()
+    assert len(asked) == 3
+    assert [plan["name"] for plan in listed()] == ["Newer"]
+
+
+def test_a_product_that_is_gone_leaves_its_plan_archived(stripe: StripeServer) -> None:
+    pro = product(stripe, "professional")
+    price(stripe, pro)
+    plans.sync()
+    stripe.reset()
+    assert plans.sync().archived == ["professional"]
+    assert listed() == []
+    assert shown("professional") is not None
+
+
+# ---- push
+
+SAMPLE = tomllib.loads((ROOT / "plans.toml").read_text())
+
+
+def sample(amount: int = 5499) -> dict[str, Any]:
+    found = tomllib.loads((ROOT / "plans.toml").read_text())
+    found["plans"]["professional"]["prices"][0]["amount"] = amount
+    return found
+
+
+def test_the_sample_is_pushed_once_and_is_then_what_is_synced(stripe: StripeServer) -> None:
+    assert len(publish.push(SAMPLE).created) == 6
+    told = len(stripe.events())
+    assert publish.push(SAMPLE) == publish.Pushed([], [], [])
+    assert len(stripe.events()) == told
+    plans.sync()
+    assert plans.sync(check=True) == plans.Report([], [], [], [], [])
+    found = {str(p["id"]): (p["amount"], p["limits"]) for p in listed()}
+    assert found == {
+        name: (plan["prices"][0]["amount"], plan["limits"])
+        for name, plan in SAMPLE["plans"].items()
+    }
+    [free] = rows("SELECT id FROM free_plan")
+    assert free["id"] == "starter"
+
+
+def test_a_changed_price_is_a_new_one_and_the_old_one_is_archived(stripe: StripeServer) -> None:
+    publish.push(sample())
+    plans.sync()
+    old = offered()["professional"]
+    pushed = publish.push(sample(6499))
+    assert (len(pushed.created), pushed.archived) == (1, [old])
+    plans.sync()
+    assert offered()["professional"] == pushed.created[0]
+    assert places()[old] == "professional"
+    assert publish.push(sample(6499)) == publish.Pushed([], [], [])
+    # and back again, within the day that Stripe remembers idempotency keys
+    publish.push(sample())
+    plans.sync()
+    assert (shown("professional") or {})["amount"] == 5499
+
+
+def test_a_push_touches_nothing_else_of_the_account(stripe: StripeServer) -> None:
+    mug = str(stripe.post("products", name="Mug", metadata={"limit_x": "1"})["id"])
+    price(stripe, mug)
+    own = price(stripe, product(stripe, "professional", mine="kept", feature_old="true"))
+    before = stripe_api.call("get", f"products/{mug}").object
+    publish.push(SAMPLE)
+    assert stripe_api.call("get", f"products/{mug}").object == before
+    assert stripe_api.call("get", f"prices/{own}").object["active"]
+    of = str(stripe_api.call("get", f"prices/{own}").object["product"])
+    metadata = stripe_api.call("get", f"products/{of}").object["metadata"]
+    assert metadata["mine"] == "kept"
+    assert "feature_old" not in metadata
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prices", []),
+        ("prices", [{"amount": 5.5, "currency": "aed", "interval": "month"}]),
+        ("prices", [{"amount": 5, "currency": "AED", "interval": "month"}]),
+        ("prices", [{"amount": 5, "currency": "aed", "interval": "month"}] * 2),
+        ("limits", {"maxBusinesses": 1}),
+        ("limits", {**dict(SAMPLE["plans"]["starter"]["limits"]), "maxBusinesses": -2}),
+        ("features", ["no blanks"]),
+        ("colour", "blue"),
+    ],
+)
+def test_a_faulty_catalogue_is_refused_before_anything_is_pushed(
+    stripe: StripeServer, field: str, value: object
+) -> None:
+    given = sample()
+    given["plans"]["starter"][field] = value
+    with pytest.raises(Invalid) as refusal:
+        publish.push(given)
+    assert refusal.value.errors[0]["field"].startswith(f"plans.starter.{field}")
+    assert stripe.events() == []
+
+
+def test_two_products_that_are_the_same_plan_stop_a_push(stripe: StripeServer) -> None:
+    product(stripe, "starter")
+    product(stripe, "starter")
+    with pytest.raises(Conflict) as refusal:
+        publish.push(SAMPLE)
+    assert refusal.value.code == "billing.catalogue_ambiguous"
+
+
+# ---- any catalogue, in parallel, and the function
+
+
+KINDS = [(i, c) for i in ("month", "year") for c in ("aed", "eur")]
+CATALOGUES = st.dictionaries(
+    st.sampled_from(["a", "b", "a-year"]),
+    st.lists(st.tuples(st.sampled_from(KINDS), st.booleans()), max_size=5),
+    max_size=3,
+)
+
+
+@given(drawn=CATALOGUES, order=st.randoms(use_true_random=False))
+def test_any_catalogue_offers_the_newest_active_price_of_each_kind(
+    drawn: dict[str, list[tuple[tuple[str, str], bool]]], order: random.Random
+) -> None:
+    products = [
+        {"id": f"prod_{name}", "active": True, "created": 1, "name": name,
+         "metadata": {"kyora_plan": name, **LIMITS}}
+        for name in drawn
+    ]  # fmt: skip
+    prices = [
+        {"id": f"price_{name}_{at}", "product": f"prod_{name}", "active": active, "created": at,
+         "type": "recurring", "unit_amount": at, "currency": kind[1],
+         "recurring": {"interval": kind[0], "interval_count": 1}}
+        for name, listed in drawn.items()
+        for at, (kind, active) in enumerate(listed)
+    ]  # fmt: skip
+    order.shuffle(products)
+    order.shuffle(prices)
+
+    found = catalogue.read(products, prices, {}, {})
+
+    offers = {(p.product_id, p.interval, p.currency): p for p in found.plans.values() if p.active}
+    for name, listed in drawn.items():
+        newest = {kind: at for at, (kind, active) in enumerate(listed) if active}
+        for kind, at in newest.items():
+            plan = offers.pop((f"prod_{name}", *kind), None)
+            clash = any("already" in fault for fault in found.faults)
+            assert clash if plan is None else plan.price_id == f"price_{name}_{at}"
+        if newest:
+            [base] = [p for p in found.plans.values() if p.id == name]
+            assert base.price_id == f"price_{name}_{max(newest.values())}"
+    assert offers == {}
+    again = catalogue.read(products, prices, found.plans, found.prices)
+    assert catalogue.differences(again, found.plans, found.prices) == []
+
+
+def test_syncs_at_once_do_no_harm(stripe: StripeServer, crew: Crew) -> None:
+    publish.push(SAMPLE)
+    outcomes = crew.each(sync_plans, [()] * crew.size)
+    assert set(outcomes) <= {"synced", "billing.busy"}
+    assert plans.sync(check=True).drift == []
+    assert len(rows("SELECT 1 FROM outbox WHERE detail_type = 'PlansSynced'")) == 1
+
+
+def deploy(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Call the function as CloudFormation does; return what the stack is told."""
+    told: list[Request] = []
+
+    def stack(request: Request) -> Answer:
+        told.append(request)
+        return Answer()
+
+    with scripted(stack) as server:
+        event = {
+            "RequestType": "Create",
+            "ResponseURL": server.url,
+            "StackId": "stack",
+            "RequestId": "1",
+            "LogicalResourceId": "PlanSync",
+            "ResourceProperties": {"Migration": "1"},
+        }
+        function("sync_plans").handler(event, CONTEXT)
+    answer: dict[str, Any] = json.loads(told[0].body)
+    return answer
+
+
+def test_a_deploy_syncs(stripe: StripeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    price(stripe, product(stripe, "professional"))
+    assert deploy(monkeypatch)["Status"] == "SUCCESS"
+    assert list(offered()) == ["professional"]
+
+
+def test_a_deploy_goes_on_when_stripe_is_down_and_the_schedule_fails(
+    stripe: StripeServer, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("BILLING_STRIPE_BASE_URL", "http://127.0.0.1:9")
+    environment.setattr(stripe_api, "_RETRIES", 0)
+    config.forget()
+    assert deploy(environment)["Status"] == "SUCCESS"
+    with pytest.raises(Unavailable):
+        function("sync_plans").handler({"source": "aws.scheduler"}, CONTEXT)
+
+
+def test_nothing_happens_by_itself_when_it_is_turned_off(
+    stripe: StripeServer, environment: pytest.MonkeyPatch
+) -> None:
+    price(stripe, product(stripe, "professional"))
+    environment.setenv("BILLING_AUTO_SYNC_PLANS", "false")
+    config.forget()
+    function("sync_plans").handler({"source": "aws.scheduler"}, CONTEXT)
+    assert listed() == []
+    function("sync_plans").handler({"sync": True}, CONTEXT)
+    assert list(offered()) == ["professional"]
+
+
+def test_a_faulty_catalogue_is_told_to_who_pushes_it(stripe: StripeServer) -> None:
+    answer = function("sync_plans").handler({"push": {"plans": {"a": {}}}}, CONTEXT)
+    assert answer["refused"]["code"] == "request.validation_failed"
