@@ -36,6 +36,7 @@ from local.settings import ROOT
 RESULTS = ROOT / "bench" / "results.json"
 BARE = "(bare)"
 _SECRET = "a secret of at least thirty-two bytes"  # noqa: S105  # of this run's own database
+_WEBHOOK_SECRET = "whsec_b2YtdGhlLXdlYmhvb2stb2YtdGhpcy1ydW4="  # noqa: S105
 _ASSET = "ast_01kaq3v6m8r5x9y2c4d7f0h1jk"
 # What issue 2 asks for.
 AIMS = {"init_ratio": 5.0, "warm_p50": 10.0, "resident": 100.0, "layers": 60.0}
@@ -141,7 +142,7 @@ def _event(name: str, number: int) -> Any:
     event = deepcopy(_sample(name))
     if "idempotency-key" in (headers := event.get("headers", {})):
         headers["idempotency-key"] = f"bench-{number}-{time.monotonic_ns()}"
-    return event
+    return invoke.sign(event, _WEBHOOK_SECRET)
 
 
 _samples: dict[str, Any] = {}
@@ -193,6 +194,9 @@ def _database(folder: Path) -> Iterator[dict[str, str]]:
             "STORAGE_LOCAL_PATH": str(folder / "store"),
             "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
             "BUS_NAME": "kyora-test",
+            "BILLING_STRIPE_API_KEY": "sk_test_bench",
+            "BILLING_STRIPE_BASE_URL": "http://127.0.0.1:9",
+            "BILLING_STRIPE_WEBHOOK_SECRET": _WEBHOOK_SECRET,
         }
         with invoke.start("migrate_database", env) as running:
             _checked("migrate_database", running.invoke({}))

@@ -11,10 +11,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
-
-from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kyora import auth, config
 from kyora.auth import Principal
@@ -29,6 +26,9 @@ from kyora.errors import (
     field_errors,
 )
 from kyora.observability import begin, logger, where
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel  # a webhook has no models, and does not pay for them
 
 MAX_BODY = 1 << 20  # bytes
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -239,6 +239,9 @@ def _body(event: Event) -> bytes:
 
 
 def _parse[T: BaseModel](model: type[T], raw: bytes) -> T:
+    from pydantic import ValidationError
+    from pydantic_core import from_json
+
     try:
         # Not model_validate_json: it overlooks an unknown field that is a known one's Python name.
         return model.model_validate(from_json(raw, allow_inf_nan=False))
