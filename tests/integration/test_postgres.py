@@ -276,17 +276,43 @@ def test_a_transaction_may_be_given_more_time_and_the_next_has_the_usual_again(
         tx.row("SELECT pg_sleep(0.4)")
 
 
+def test_a_statement_with_values_is_one_trip_to_the_server(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips = []
+    real = module._OneTrip.handle_messages
+
+    def counting(self: Any, context: Any) -> None:
+        trips.append(context)
+        real(self, context)
+
+    with postgres.transaction() as tx:
+        monkeypatch.setattr(module._OneTrip, "handle_messages", counting)
+        assert tx.rows("SELECT CAST(:a AS integer) + :b AS sum", a=1, b=2) == [{"sum": 3}]
+        assert len(trips) == 1
+
+
+@pytest.mark.parametrize("value", ["\ud800", "\0", object()])
+def test_a_value_that_cannot_be_sent_leaves_the_connection_as_it_was(
+    value: object, database: str
+) -> None:
+    with pytest.raises(Exception), postgres.transaction() as tx:  # noqa: B017, PT011
+        tx.row("SELECT CAST(:value AS text) AS found", value=value)
+    with postgres.transaction() as tx:
+        assert tx.row("SELECT :value AS found", value="fine") == {"found": "fine"}
+
+
 def test_nothing_is_left_in_the_session(database: str) -> None:
     """RDS Proxy pins a connection that has state: no SET, nothing prepared, no session lock."""
     seen: list[str] = []
-    real = module.Connection.run
+    real = module._OneTrip.run
 
     def watch(self: Any, sql: str, *args: Any, **kwargs: Any) -> Any:
         seen.append(sql)
         return real(self, sql, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Connection, "run", watch)
+        patch.setattr(module._OneTrip, "run", watch)
         postgres.close()
         claims = auth.Claims("usr_demo_admin", "ws_demo", 1)
         auth.load(claims)

@@ -180,7 +180,7 @@ def _at(target: str, when: str, action: Callable[[], None]) -> None:
     *parents, name = path.split(".")
     for parent in parents:
         owner = getattr(owner, parent)
-    real, done = getattr(owner, name), []
+    real, done = getattr(owner, name), list[bool]()
 
     def stopping(*args: Any, **kwargs: Any) -> Any:
         if when == "before" and not done:

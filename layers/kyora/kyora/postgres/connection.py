@@ -6,12 +6,14 @@ RDS Proxy can share its connections. This is the only module that knows the driv
 
 import ssl
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pg8000.core import NULL_BYTE, SYNC_MSG, Context, make_params
 from pg8000.exceptions import DatabaseError, InterfaceError
-from pg8000.native import Connection
+from pg8000.native import Connection, to_statement
 
 from kyora import config
 from kyora.errors import Unavailable
@@ -28,6 +30,46 @@ _SERVER_STATES = ("08", "53", "57P", "25006")
 _RETRYABLE = ("40001", "40P01", "55P03")  # serialisation failure, deadlock, lock not available
 
 _kept: list[Connection] = []
+
+
+# pg8000 looks for `:name` letter by letter, 0.4 ms a statement; ours are constants.
+_parsed = lru_cache(maxsize=1024)(to_statement)
+
+
+class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection whose statements with values take one round trip to the server.
+
+    pg8000 waits after Parse, after Describe and after Execute; the protocol asks for one Sync
+    (https://www.postgresql.org/docs/current/protocol-flow.html, "Pipelining"). Measured on a Unix
+    socket: half the time of a statement; over a network two of three trips. The version of the
+    driver is locked, and tests/integration/test_postgres.py goes through all of this.
+    """
+
+    def run(self, sql: str, **params: object) -> list[list[object]] | None:
+        """Run a statement; a value is bound, never written into it."""
+        if not params:
+            self._context = self.execute_simple(sql)
+        else:
+            statement, values = _parsed(sql)
+            # First, so that a value which cannot be sent leaves nothing half said.
+            bound = make_params(self.py_types, values(params))
+            for value in bound:
+                if value is not None:
+                    value.encode(self._client_encoding)
+            self._context = self._execute(statement, bound)
+        rows: list[list[object]] | None = self._context.rows
+        return rows
+
+    def _execute(self, statement: str, bound: Sequence[str | None]) -> Context:
+        context = Context(statement)
+        self.send_PARSE(NULL_BYTE, statement)
+        self.send_DESCRIBE_STATEMENT(NULL_BYTE)
+        self.send_BIND(NULL_BYTE, bound)
+        self.send_EXECUTE()
+        self._sock.write(SYNC_MSG)
+        self._sock.flush()
+        self.handle_messages(context)
+        return context
 
 
 class StatementFailed(Exception):
@@ -135,7 +177,7 @@ def connect(url: str, *, development: bool, timeout: float | None = None) -> Con
         context = ssl.create_default_context(cafile=options.get("sslrootcert"))
     socket_folder = options.get("host", "")
     port = parts.port or 5432
-    return Connection(
+    return _OneTrip(
         unquote(parts.username or "postgres"),
         host=parts.hostname or "localhost",
         port=port,
