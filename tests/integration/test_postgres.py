@@ -292,7 +292,7 @@ def test_a_statement_with_values_is_one_trip_to_the_server(
         assert len(trips) == 1
 
 
-@pytest.mark.parametrize("value", ["\ud800", "\0", object()])
+@pytest.mark.parametrize("value", ["\ud800", "\0"])
 def test_a_value_that_cannot_be_sent_leaves_the_connection_as_it_was(
     value: object, database: str
 ) -> None:

@@ -189,7 +189,7 @@ class Turn(NamedTuple):
 
     event: Event
     customer: Row
-    attempts: int
+    row: Row  # the event's own, with what we know of its object and price
     read: Read | None
 
     @property
@@ -208,7 +208,7 @@ class Turn(NamedTuple):
             return as_of is None or self.event.created >= as_of
         verdict = decide(as_of, over=over, ends=ends, whole=whole, event=self.event)
         if verdict == "ask":
-            raise _Ask(self.customer["version"] - 1, self.attempts)
+            raise _Ask(self.customer["version"] - 1, self.row["attempts"])
         return verdict == "apply"
 
 
@@ -216,16 +216,16 @@ def _turn(tx: Transaction, event: Event, read: Read | None) -> None:
     """Do everything about an event in one transaction, or raise _Ask and have done nothing."""
     customer_id = normalise.customer_of(event)
     customer = _lock(tx, customer_id) if customer_id else None
-    attempts = _open(tx, event)
-    if attempts is None:
+    row = _open(tx, event)
+    if row is None:
         return
     if customer is None:  # nobody's: a card that was never attached, say
         inbox.done(tx, event.id, "processed")
         return
     if read is not None and read.version != customer["version"] - 1:
-        raise _Ask(customer["version"] - 1, attempts)  # somebody wrote while Stripe was asked
+        raise _Ask(customer["version"] - 1, row["attempts"])  # somebody wrote meanwhile
     handler = next(function for types, function in _HANDLERS if event.type in types)
-    handler(tx, Turn(event, customer, attempts, read))
+    handler(tx, Turn(event, customer, row, read))
     if customer["workspace_id"] or event.type in PAYMENT_METHOD:
         inbox.done(tx, event.id, "processed")
     else:
@@ -233,15 +233,20 @@ def _turn(tx: Transaction, event: Event, read: Read | None) -> None:
         inbox.done(tx, event.id, "orphan")
 
 
-def _open(tx: Transaction, event: Event) -> int | None:
-    """Return how many attempts an event had, or None when it is done already.
+def _open(tx: Transaction, event: Event) -> Row | None:
+    """Return an event's row with our row of its subscription, or None when it is done already.
 
     The customer's lock stands before this: a second delivery waits there and then sees `done`.
     """
-    row = tx.row("SELECT status, attempts FROM stripe_event WHERE id = :id", id=event.id)
-    if row is None or row["status"] != "received":
-        return None
-    return int(str(row["attempts"]))
+    row = tx.row(
+        "SELECT e.status AS event_status, e.attempts, s.as_of, s.status, s.plan_id, s.entitled,"
+        " (SELECT plan_id FROM plan_price WHERE price_id = :price) AS priced"
+        " FROM stripe_event e LEFT JOIN subscription s ON s.id = :object WHERE e.id = :id",
+        id=event.id,
+        object=str(event.object.get("id", "")),
+        price=normalise.price(event.object) if event.type in SUBSCRIPTION else None,
+    )
+    return row if row and row["event_status"] == "received" else None
 
 
 def _read(event: Event, ask: _Ask) -> Read:
@@ -307,7 +312,7 @@ def _on_subscription(tx: Transaction, turn: Turn) -> None:
     event = turn.event
     payload = normalise.subscription(event.object)
     _bind(tx, turn.customer, payload.workspace)
-    row = _subscription(tx, payload.id, payload.price)
+    row = turn.row
     if turn.answer:
         found = normalise.subscription(turn.answer.object)
         if found.price != payload.price:
@@ -320,10 +325,8 @@ def _on_subscription(tx: Transaction, turn: Turn) -> None:
         whole=payload.whole and standing.known(payload.status),
     ):
         _mirror(tx, row, payload, event.created, doubtful=turn.read is not None)
-    if payload.entitled:  # also of a payload that is old news
-        tx.run(
-            "UPDATE subscription SET entitled = true WHERE id = :id AND NOT entitled", id=payload.id
-        )
+    if payload.entitled and not turn.row["entitled"]:  # also of a payload that is old news
+        tx.run("UPDATE subscription SET entitled = true WHERE id = :id", id=payload.id)
     _conclude(tx, turn.customer, payload.id, turn.happened)
     if event.type == "customer.subscription.trial_will_end" and payload.trial_end:
         _tell_trial(tx, turn.customer, payload, turn.happened)
@@ -407,7 +410,8 @@ def _conclude(tx: Transaction, customer: Row, subscription_id: str, happened: da
     if not workspace_id:
         return
     row = tx.row(
-        "SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, s.entitled, p.name"
+        "SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, s.entitled, p.name,"
+        " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'activated:' || s.id) AS told"
         " FROM subscription s LEFT JOIN plan p ON p.id = s.plan_id WHERE s.id = :id",
         id=subscription_id,
     )
@@ -422,9 +426,10 @@ def _conclude(tx: Transaction, customer: Row, subscription_id: str, happened: da
         }
         begun = {**data, "accessUntil": row["cancel_at"]}
         began = min(happened, cast("datetime", row["began_at"]) + _STARTING)
-        said = facts.announce(
-            tx, f"activated:{row['id']}", "SubscriptionActivated", begun, workspace_id, began
-        )
+        if not row["told"]:  # most events are about one that was announced long ago
+            said = facts.announce(
+                tx, f"activated:{row['id']}", "SubscriptionActivated", begun, workspace_id, began
+            )
         if row["status"] in TERMINAL:
             over = row["ended_at"] if isinstance(row["ended_at"], datetime) else happened
             said |= facts.announce(
@@ -464,7 +469,7 @@ _GROWN = (
 
 def _on_invoice(tx: Transaction, turn: Turn) -> None:
     found = normalise.invoice(turn.event.object)
-    _mirror_invoice(tx, found)
+    fresh = _mirror_invoice(tx, found)
     _tell_paid(tx, turn.customer, found, turn.happened)
     if turn.event.type == "invoice.payment_failed" and turn.customer["workspace_id"]:
         facts.announce(
@@ -476,7 +481,7 @@ def _on_invoice(tx: Transaction, turn: Turn) -> None:
             turn.happened,
         )
     # It sets no subscription's status: that has events of its own. But it may date a grace.
-    if turn.customer["workspace_id"] and found.subscription:
+    if fresh and turn.customer["workspace_id"] and found.subscription:
         standing.settle(tx, turn.customer["workspace_id"])
 
 

@@ -143,7 +143,7 @@ def event(payload: object) -> Event | None:
 
 def subscription(found: Json) -> Subscription:
     """Read a subscription. Raises Unreadable."""
-    items = [item for item in _listed(found.get("items")) if isinstance(item, dict)]
+    items = _items(found)
     first = items[0] if items else {}
     starts = [moment(item.get("current_period_start")) for item in items]
     ends = [moment(item.get("current_period_end")) for item in items]
@@ -153,7 +153,7 @@ def subscription(found: Json) -> Subscription:
         id=_text(found, "subscription", "id"),
         customer=_text(found, "subscription", "customer"),
         status=_text(found, "subscription", "status"),
-        price=_id(first.get("price")) or _id(first.get("plan")) or _id(found.get("plan")),
+        price=price(found),
         item=_id(first),
         quantity=_whole(first.get("quantity", found.get("quantity"))),
         period_start=_last(starts) or moment(found.get("current_period_start")),
@@ -169,6 +169,16 @@ def subscription(found: Json) -> Subscription:
         workspace=workspace_of(found),
         whole=_object(found.get("items")).get("has_more") is not True and bool(items),
     )
+
+
+def price(found: Json) -> str | None:
+    """Return the price that a subscription is at, wherever its shape keeps it."""
+    first = next(iter(_items(found)), {})
+    return _id(first.get("price")) or _id(first.get("plan")) or _id(found.get("plan"))
+
+
+def _items(found: Json) -> list[Json]:
+    return [item for item in _listed(found.get("items")) if isinstance(item, dict)]
 
 
 def invoice(found: Json) -> Invoice:

@@ -9,6 +9,7 @@
 Nothing here depends on which event came first: the same mirror gives the same answer.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -91,18 +92,18 @@ LEFT JOIN plan p ON p.id = s.plan_id
 WHERE c.workspace_id = :workspace_id AND s.status NOT IN ('canceled', 'incomplete_expired')
 """
 
-_SETTLED = """
-UPDATE workspace_billing b SET plan_id = coalesce(:plan, f.id), access = :access,
-    access_until = :until, limits = coalesce(CAST(:limits AS jsonb), f.limits),
-    subscription_id = :subscription, status = :status, updated_at = now()
-FROM free_plan f, workspace_billing old
-WHERE b.workspace_id = :workspace_id AND old.workspace_id = b.workspace_id
-AND (b.plan_id, b.access, b.access_until, b.limits, b.subscription_id, b.status)
-    IS DISTINCT FROM (coalesce(:plan, f.id), :access, CAST(:until AS timestamptz),
-        coalesce(CAST(:limits AS jsonb), f.limits), :subscription, :status)
-RETURNING b.plan_id, old.plan_id AS old_plan, old.access AS old_access, old.status AS old_status,
-    (SELECT name FROM plan WHERE id = b.plan_id) AS plan_name, f.name AS free_name
+_LOCKED = """
+SELECT b.*, f.id AS free_id, f.name AS free_name, f.limits AS free_limits
+FROM workspace_billing b, free_plan f WHERE b.workspace_id = :workspace_id FOR UPDATE OF b
 """
+_SETTLED = """
+UPDATE workspace_billing SET plan_id = :plan_id, access = :access, access_until = :access_until,
+    limits = CAST(:limits AS jsonb), subscription_id = :subscription_id, status = :status,
+    updated_at = now()
+WHERE workspace_id = :workspace_id
+RETURNING (SELECT name FROM plan WHERE id = :plan_id) AS plan_name
+"""
+_COLUMNS = ("plan_id", "access", "access_until", "limits", "subscription_id", "status")
 
 
 def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Standing:
@@ -111,28 +112,31 @@ def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Standi
     The row is locked before anything is read: two customers of one workspace (one of them
     deleted) see each other. `quiet` when the same transaction tells the change in its own words.
     """
-    import json
-
-    limits.lock(tx, workspace_id)
+    old = tx.row(_LOCKED, workspace_id=workspace_id)
+    if old is None:
+        limits.lock(tx, workspace_id)  # it makes the row
+        old = tx.row(_LOCKED, workspace_id=workspace_id) or {}
     rows = tx.rows(_SUBSCRIPTIONS, workspace_id=workspace_id)
     standing = choose(rows, datetime.now(UTC), config.settings("billing").grace_days)
+    wanted = standing._asdict() | {
+        "plan_id": standing.plan_id or old["free_id"],
+        "limits": standing.limits or old["free_limits"],
+    }
+    if all(wanted[name] == old[name] for name in _COLUMNS):
+        return standing
     changed = tx.row(
         _SETTLED,
         workspace_id=workspace_id,
-        plan=standing.plan_id,
-        access=standing.access,
-        until=standing.access_until,
-        limits=json.dumps(standing.limits) if standing.limits else None,
-        subscription=standing.subscription_id,
-        status=standing.status,
+        **wanted | {"limits": json.dumps(wanted["limits"])},
     )
-    if changed and not quiet and standing.subscription_id and _differs(changed, standing):
+    told = ("plan_id", "access", "status")
+    if not quiet and standing.subscription_id and any(wanted[name] != old[name] for name in told):
         data = {
             "subscriptionId": standing.subscription_id,
-            "planId": changed["plan_id"],
-            "planName": changed["plan_name"] or changed["free_name"],
+            "planId": wanted["plan_id"],
+            "planName": (changed or {}).get("plan_name") or old["free_name"],
             "status": standing.status,
-            "previousPlanId": _other(changed["old_plan"], changed["plan_id"]),
+            "previousPlanId": old["plan_id"] if old["plan_id"] != wanted["plan_id"] else None,
             "accessUntil": standing.access_until,
         }
         facts.tell(tx, "SubscriptionChanged", data, workspace_id)
@@ -142,12 +146,3 @@ def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Standi
 def known(status: str) -> bool:
     """Tell whether we know what a status means."""
     return status in STATUSES
-
-
-def _differs(changed: Row, standing: Standing) -> bool:
-    before = (changed["old_plan"], changed["old_access"], changed["old_status"])
-    return before != (changed["plan_id"], standing.access, standing.status)
-
-
-def _other(before: object, now: object) -> object:
-    return before if before != now else None
