@@ -232,6 +232,11 @@ def test_an_open_invoice_is_paid_on_its_page(shop: Shop) -> None:
     assert visit(invoice["invoice_pdf"])[2].startswith("%PDF-1.4")
 
 
+def test_an_invoice_s_id_is_not_enough_to_see_it(shop: Shop) -> None:
+    invoice = shop.subscribe()["latest_invoice"]
+    assert visit(f"{shop.standin.url}/i/{invoice}_guessed")[0] == 404
+
+
 # ---- what a browser sees
 
 
