@@ -29,6 +29,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+_FORM = web.RequestKey("form", dict)  # what a POST holds; empty otherwise
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -74,7 +75,7 @@ def _guarded(page: Page) -> Callable[[web.Request], Any]:
 
     async def handle(request: web.Request) -> web.StreamResponse:
         found = request.app[STANDIN]
-        request["form"] = dict(await request.post()) if request.method == "POST" else {}
+        request[_FORM] = dict(await request.post()) if request.method == "POST" else {}
         found.tick()
         try:
             answer: web.StreamResponse = page(found, request)
@@ -104,11 +105,15 @@ def _go(address: str) -> web.Response:
 
 def _card(form: Object) -> Object:
     """Read a card form; `12 / 34` and `12/2034` are both an expiry."""
-    month, _, year = str(form.get("expiry", "")).partition("/")
+    month, _, year = str(form.get("expiry", "")).replace(" ", "").partition("/")
+    if not (month.isdecimal() and year.isdecimal()):
+        raise cards.declined(
+            "invalid_expiry_month", None, "Your card's expiration date is incomplete."
+        )
     return {
         "number": str(form.get("number", "")),
-        "exp_month": month.strip(),
-        "exp_year": year.strip(),
+        "exp_month": month,
+        "exp_year": year,
     }
 
 
@@ -122,7 +127,7 @@ def _every(price: Object) -> str:
 
 
 def _checkout(found: StandIn, request: web.Request) -> web.Response:
-    engine, name, form = found.engine, request.match_info["session"], request["form"]
+    engine, name, form = found.engine, request.match_info["session"], request[_FORM]
     session = engine.find("checkout.session", name)
     if session["status"] == "complete":
         return _go(checkout.success(session))
@@ -182,7 +187,7 @@ def _checkout_challenge(found: StandIn, request: web.Request) -> web.Response:
     if method is None:
         return _go(session["url"])
     if request.method == "POST":
-        passed = request["form"].get("answer") == "complete"
+        passed = request[_FORM].get("answer") == "complete"
         try:
             return _go(checkout.pass_challenge(engine, name, passed=passed))
         except Refusal as refusal:
@@ -211,7 +216,7 @@ def _challenge(found: StandIn, request: web.Request) -> web.Response:
     if intent["status"] != "requires_action":
         return _go(after)
     if request.method == "POST":
-        passed = request["form"].get("answer") == "complete"
+        passed = request[_FORM].get("answer") == "complete"
         collection.authenticate(engine, intent, passed=passed)
         return _go(after)
     method = engine.get(intent["payment_method"])
@@ -228,7 +233,7 @@ def _open_portal(found: StandIn, request: web.Request) -> web.Response:
 
 
 def _portal(found: StandIn, request: web.Request) -> web.Response:
-    engine, form = found.engine, request["form"]
+    engine, form = found.engine, request[_FORM]
     session = checkout.portal(engine, request.match_info["secret"])
     message, status = "", 200
     if request.method == "POST":
@@ -324,7 +329,7 @@ def _invoice(found: StandIn, request: web.Request) -> web.Response:
     message, status = "", 200
     if request.method == "POST":
         try:
-            challenge = checkout.pay_hosted(engine, invoice["id"], _card(request["form"]))
+            challenge = checkout.pay_hosted(engine, invoice["id"], _card(request[_FORM]))
             return _go(challenge or invoice["hosted_invoice_url"])
         except Refusal as refusal:
             message, status = str(refusal), refusal.status

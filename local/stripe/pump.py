@@ -19,7 +19,15 @@ from local.stripe.state import wants
 from local.stripe.views import Object
 from local.stripe.webhooks import signature
 
-_GAPS = (1, 5, 15, 60, 300, 1800, 3600)  # seconds to the next attempt; the last one repeats
+_GAPS = (
+    1.0,
+    5.0,
+    15.0,
+    60.0,
+    300.0,
+    1800.0,
+    3600.0,
+)  # seconds to the next attempt; the last one repeats
 _ATTEMPTS = 40
 _WORKERS = 8
 
@@ -34,6 +42,7 @@ class Behaviour:
     delay: float = 0.0  # the longest time an event waits, at random
     shuffle: bool = False  # events that wait together leave in any order
     hold: bool = False  # nothing leaves until it is released
+    gaps: tuple[float, ...] = _GAPS
     seed: int = 0
 
 
@@ -184,7 +193,8 @@ class Pump:
         elif delivery.attempts >= _ATTEMPTS:
             delivery.status = "failed"
         else:
-            delivery.at = time.time() + _GAPS[min(delivery.attempts, len(_GAPS)) - 1]
+            gaps = self.behaviour.gaps
+            delivery.at = time.time() + gaps[min(delivery.attempts, len(gaps)) - 1]
 
     async def _post(
         self, session: ClientSession, endpoint: Object, body: bytes, delivery: Delivery

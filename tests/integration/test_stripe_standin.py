@@ -46,8 +46,8 @@ class Running:
     receiver: Receiver
     client: stripe.StripeClient
 
-    def control(self, path: str, /, **body: Any) -> Any:
-        return ask(f"{self.standin.url}/_control/{path}", json.dumps(body))[2]
+    def control(self, command: str, /, **body: Any) -> Any:
+        return ask(f"{self.standin.url}/_control/{command}", json.dumps(body))[2]
 
     def price(self, amount: int = 2000, **more: Any) -> stripe.Price:
         params: Any = {
@@ -362,6 +362,7 @@ def test_while_a_secret_is_rolled_both_hold(running: Running) -> None:
 
 
 def test_what_is_not_taken_comes_again_until_it_is(running: Running) -> None:
+    running.control("pump", gaps=[0.05])
     running.receiver.answers += [500, 302]
     running.client.v1.customers.create({})
     eventually(lambda: not running.standin.pump.waiting(), "it never arrived")
