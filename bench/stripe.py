@@ -1,0 +1,141 @@
+"""The Stripe webhook at work: deliveries a second with eight connections, statements a delivery.
+
+Part of `make bench`. The events are those of random lives at the stand-in, each delivered three
+times in any order, as real signed requests to the function's own handler, in eight processes that
+share this machine's cores with the one PostgreSQL. `make bench PEER=1` measures dj-stripe with the
+same events in the same run; see bench/peer.py.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from bench.database import database
+from kyora import config, postgres
+from kyora.postgres.connection import Transaction
+from local.progress import say
+from local.settings import ROOT
+from tests.integration.support import stripe_lives as lives
+from tests.integration.support.stripe_lives import Stripe, Workers
+
+RESULTS = ROOT / "bench" / "stripe.json"
+LIVES, STEPS, COPIES, ROUNDS = 80, 8, 3, 3
+AIMS = {"deliveries_a_second": 1000, "p99_ms": 20}
+
+
+def main() -> int:
+    """Measure, print and write bench/stripe.json."""
+    parser = argparse.ArgumentParser(prog="python -m bench.stripe", description=__doc__)
+    parser.add_argument("--peer", action="store_true", help="measure dj-stripe as well")
+    chosen = parser.parse_args()
+    result: dict[str, Any] = {"cores": os.cpu_count(), "aims": AIMS, "rounds": []}
+    with tempfile.NamedTemporaryFile() as log:
+        workers = Workers(8, Path(log.name))
+        try:
+            for number in range(ROUNDS):
+                with _stripe(number) as stripe:
+                    result["rounds"].append(_round(stripe, workers, random.Random(number)))
+                    result["statements"] = _statements(stripe)
+                    if chosen.peer and not number:
+                        from bench import peer
+
+                        result["peer"] = peer.measure(_bodies(stripe), stripe)
+        finally:
+            workers.stop()
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    _print(result)
+    return 0
+
+
+@contextmanager
+def _stripe(seed: int) -> Iterator[Stripe]:
+    """Run a fresh database and lives whose events are all there to be delivered."""
+    with database(lives.ENVIRONMENT), lives.stripe(int(time.time()) - 40 * 86_400, seed) as found:
+        os.environ["BILLING_STRIPE_BASE_URL"] = found.url
+        config.forget()
+        names = [f"ws_{number}" for number in range(LIVES)]
+        with postgres.transaction() as tx:
+            tx.run(
+                "INSERT INTO workspace (id, name)"
+                " SELECT n, n FROM unnest(CAST(:names AS text[])) AS n",
+                names=names,
+            )
+        lives.live(found, names, STEPS, random.Random(seed))
+        yield found
+        postgres.close()
+
+
+def _bodies(stripe: Stripe) -> list[str]:
+    return [json.dumps(event) for event in stripe.engine.events[stripe.catalogue :]]
+
+
+def _round(stripe: Stripe, workers: Workers, dice: random.Random) -> dict[str, Any]:
+    bodies = _bodies(stripe) * COPIES
+    dice.shuffle(bodies)
+    reads, began = stripe.reads, time.perf_counter()
+    answers = workers.timed(bodies)
+    took = time.perf_counter() - began
+    times = [seconds for _, seconds in answers]
+    return {
+        "deliveries": len(bodies),
+        "deliveries_a_second": round(len(bodies) / took),
+        "p50_ms": round(statistics.median(times) * 1000, 1),
+        "p99_ms": round(statistics.quantiles(times, n=100)[98] * 1000, 1),
+        "statuses": Counter(status for status, _ in answers),
+        "reads_from_stripe": stripe.reads - reads,
+    }
+
+
+def _statements(stripe: Stripe) -> dict[str, int]:
+    """Count the statements of one delivery of each kind; a statement with values is three trips."""
+    found: dict[str, int] = {}
+    real = Transaction._execute  # noqa: SLF001
+    counted = 0
+
+    def counting(self: Transaction, sql: str, params: Any) -> Any:
+        nonlocal counted
+        counted += not sql.startswith(("BEGIN", "COMMIT", "ROLLBACK"))
+        return real(self, sql, params)
+
+    fresh = lives.Life(stripe, "ws_0", random.Random(1))
+    with patch.object(Transaction, "_execute", counting):
+        before = len(stripe.engine.events)
+        stripe.engine.advance(40 * 86_400)
+        fresh.step()
+        for event in stripe.engine.events[before:]:
+            counted = 0
+            lives.deliver(json.dumps(event))
+            found[event["type"]] = max(counted, found.get(event["type"], 0))
+            counted = 0
+            lives.deliver(json.dumps(event))
+            found["again"] = max(counted, found.get("again", 0))
+    return dict(sorted(found.items()))
+
+
+def _print(result: dict[str, Any]) -> None:
+    say(f"\n{result['cores']} cores, shared by eight workers, PostgreSQL and this process\n")
+    for found in result["rounds"]:
+        say(
+            f"{found['deliveries']} deliveries: {found['deliveries_a_second']}/s, p50"
+            f" {found['p50_ms']} ms, p99 {found['p99_ms']} ms,"
+            f" {found['reads_from_stripe']} reads from Stripe, {dict(found['statuses'])}"
+        )
+    say(f"aims: {AIMS['deliveries_a_second']}/s, p99 ≤ {AIMS['p99_ms']} ms\n")
+    for kind, count in result["statements"].items():
+        say(f"{count:>3} statements   {kind}")
+    if peer := result.get("peer"):
+        say(f"\ndj-stripe, each event once: {peer}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
