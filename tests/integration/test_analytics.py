@@ -15,6 +15,8 @@ from kyora import analytics, postgres
 from kyora.analytics import rebuild
 from kyora.bus import Permanent
 from kyora.bus.events import Event
+from kyora.errors import Unavailable
+from kyora.postgres import connection
 from tests.cloud import DEAD, Cloud, batch, cloud
 from tests.integration.support import ledger
 from tests.integration.support.crew import Crew
@@ -212,6 +214,10 @@ def test_a_thousand_events_of_one_day_in_sixteen_processes_count_once_each(crew:
         ("biz_demo", DAY, "order", "USD"): (70, 7070),
         ("biz_demo", DAY, "customer", "shop"): (5, 0),
     }
+    with postgres.transaction() as tx:
+        assert tx.row("SELECT count(*) AS n FROM inbox WHERE consumer = 'update_analytics'") == {
+            "n": 80
+        }
 
 
 # ---- making the counts anew
@@ -231,6 +237,23 @@ def test_a_rebuild_mends_counts_that_are_wrong_missing_or_of_nothing() -> None:
     assert anew() == {"businesses": 3, "wrong": 3, "next": None}
     assert counts() == expected
     assert anew()["wrong"] == 0
+
+
+def test_a_rebuild_waits_for_an_event_that_is_being_counted(
+    ledger_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = connection.connect(ledger_database, development=True)
+    other.run("BEGIN")
+    other.run(
+        "SELECT pg_advisory_xact_lock_shared(hashtextextended(:key, 0))",
+        key=analytics.lock_key("biz_demo"),
+    )
+    monkeypatch.setattr(rebuild, "_PATIENCE", 1.0)
+    with pytest.raises(Unavailable):
+        rebuild.business("ws_demo", "biz_demo")
+    other.run("COMMIT")
+    other.close()
+    assert rebuild.business("ws_demo", "biz_demo") == 0
 
 
 def test_a_rebuild_of_one_business_leaves_the_others_alone() -> None:

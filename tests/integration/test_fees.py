@@ -112,7 +112,9 @@ def test_what_a_business_has_agreed_on_wins_over_the_default(method: str) -> Non
 def test_what_another_business_has_agreed_on_does_not_count() -> None:
     agree("tabby", "0.1", business="biz_second")
     agree("tabby", "0.1", business="biz_other", workspace="ws_other")
+    agree("paypal", "0.1", workspace="ws_other")  # of this business, and not its workspace's
     accounting.record(payment(paymentMethod="tabby"))
+    accounting.record(payment(paymentMethod="paypal", orderId="ord_2"))
     assert fees() == {}
 
 
