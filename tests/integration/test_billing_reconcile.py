@@ -4,20 +4,19 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-import stripe as stripe_sdk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kyora.billing import reconcile, sweep
-from kyora.postgres import Transaction
 from local.stripe.server import StandIn
 from tests.integration.support import billing
 from tests.integration.support.billing import Clock, invoke, query, reconciled
+from tests.integration.support.crash import Crash, crash_at
 from tests.integration.support.stripe_standin import Books, books
 from tests.scripted import Answer
 from tests.unit.functions import CONTEXT, function
@@ -382,27 +381,6 @@ def test_an_invocation_that_was_overtaken_stops(account: Account, stripe: Books)
     assert "/v1/subscriptions" not in stripe.asked
 
 
-class Crash(BaseException):
-    """The end of a process, in the middle of something."""
-
-
-def _crash_at(step: int, environment: pytest.MonkeyPatch) -> None:
-    """End the process before its statement or request number `step`."""
-    left = itertools.count(step, -1)
-
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if next(left) == 0:
-                raise Crash
-            return function(*args, **kwargs)
-
-        return call
-
-    environment.setattr(Transaction, "_execute", counted(Transaction._execute))
-    request = stripe_sdk.RequestsClient.request
-    environment.setattr(stripe_sdk.RequestsClient, "request", counted(request))
-
-
 def test_a_crash_at_any_statement_and_request_is_made_good_by_the_next_run(
     database: str, environment: pytest.MonkeyPatch
 ) -> None:
@@ -417,7 +395,7 @@ def test_a_crash_at_any_statement_and_request_is_made_good_by_the_next_run(
             account.engine.advance(32 * DAY)
             billing.run("UPDATE invoice SET number = 'wrong'")
             with environment.context() as broken:
-                _crash_at(step, broken)
+                crash_at(step, broken)
                 try:
                     invoke(start=True)
                 except Crash:
