@@ -27,7 +27,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 _COPIED = ("Makefile", "template.yaml", "samconfig.toml", "pyproject.toml", "uv.lock",
-           ".python-version", "functions", "layers", "local", "events")  # fmt: skip
+           ".python-version", "functions", "layers", "local", "events", "plans.toml")  # fmt: skip
 UP = "Ctrl-C stops everything."
 
 

@@ -1,0 +1,140 @@
+"""Billing as a person meets it: Stripe's pages, the cards, the mail, and the commands."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.e2e.conftest import Stack, wait
+from tests.e2e.test_bus import query, run
+
+GOOD, DECLINED, FAILS_LATER = "4242424242424242", "4000000000000002", "4000000000000341"
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+def send(url: str, **fields: str) -> tuple[int, str, str]:
+    """Send a page's form as a browser does; return status, where it leads and what it shows."""
+    opener = urllib.request.build_opener(_Stay)
+    try:
+        with opener.open(url, urlencode(fields).encode(), timeout=30) as answer:
+            return answer.status, "", answer.read().decode()
+    except urllib.error.HTTPError as found:
+        with found:
+            return found.code, found.headers.get("Location", ""), found.read().decode()
+
+
+def card(number: str) -> dict[str, str]:
+    return {"number": number, "expiry": "12/34", "cvc": "123"}
+
+
+def control(stack: Stack, path: str, **given: Any) -> None:
+    request = urllib.request.Request(
+        f"{stack.env['STRIPE_URL']}/_control/{path}", json.dumps(given).encode(), method="POST"
+    )
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+def subscription(stack: Stack) -> dict[str, Any]:
+    answer = stack.call("GET", "/v1/billing/subscription")
+    assert answer.status == 200, answer
+    found: dict[str, Any] = answer.json
+    return found
+
+
+def until(stack: Stack, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    wait(lambda: holds(subscription(stack)), 30)
+    found = subscription(stack)
+    assert holds(found), found
+    return found
+
+
+def page(stack: Stack, kind: str, **body: str) -> str:
+    answer = stack.call("POST", f"/v1/billing/{kind}", body)
+    assert answer.status == 200, answer
+    return str(answer.json["url"])
+
+
+def portal(stack: Stack) -> str:
+    return page(stack, "portal-session", returnUrl=f"{stack.env['KYORA_URL']}/")
+
+
+def mails(stack: Stack) -> list[str]:
+    rows = query(stack, "SELECT subject FROM mock_mailbox ORDER BY created_at")
+    return [row[0] for row in rows]
+
+
+def test_a_workspace_subscribes_fails_to_pay_pays_and_leaves(stack: Stack) -> None:
+    url = stack.env["KYORA_URL"]
+    query(stack, "TRUNCATE mock_mailbox")
+    assert subscription(stack)["access"] == "free"
+    # Everything that Stripe tells comes twice, and in any order.
+    control(stack, "pump", duplicate=1, copies=2, shuffle=True)
+    checkout = page(
+        *(stack, "checkout-session"),
+        planId="professional",
+        successUrl=f"{url}/?paid=1",
+        cancelUrl=f"{url}/",
+    )
+    status, _, shown = send(checkout, email="admin@demo.example", name="Dana", **card(DECLINED))
+    assert (status, "Your card was declined." in shown) == (402, True)
+    assert subscription(stack)["access"] == "free"
+
+    sent = send(checkout, email="admin@demo.example", name="Dana", **card(GOOD))
+    assert sent[:2] == (303, f"{url}/?paid=1")
+    found = until(stack, lambda it: it["access"] == "full")
+    assert found["plan"]["id"] == "professional"
+    assert found["limits"]["maxBusinesses"] == 3
+    wait(lambda: mails(stack), 30)
+    assert mails(stack) == ["You're on Professional Plan"]
+
+    send(f"{portal(stack)}/card", **card(FAILS_LATER))
+    control(stack, "advance", days=32)
+    found = until(stack, lambda it: it["access"] == "grace")
+    assert found["status"] == "past_due"
+    wait(lambda: len(mails(stack)) > 1, 30)
+    assert mails(stack)[1:] == ["We couldn't take your payment"]
+
+    send(f"{portal(stack)}/card", **card(GOOD))
+    control(stack, "advance", days=3)  # Stripe tries again
+    until(stack, lambda it: it["access"] == "full" and it["status"] == "active")
+
+    [[name]] = query(stack, "SELECT id FROM subscription")
+    assert send(f"{portal(stack)}/cancel", subscription=name)[0] == 303
+    found = until(stack, lambda it: bool(it.get("cancelAt")))
+    assert (found["access"], found["cancelAt"]) == ("full", found["currentPeriodEnd"])
+
+    control(stack, "advance", days=35)
+    found = until(stack, lambda it: it["access"] == "free")
+    assert found["plan"]["id"] == "starter"
+    wait(lambda: len(mails(stack)) > 2, 30)
+    assert mails(stack)[2:] == ["Your Professional Plan subscription has ended"]
+    twice = "SELECT count(*) FROM stripe_event WHERE status NOT IN ('processed', 'ignored')"
+    wait(lambda: query(stack, twice) == [[0]], 30)
+    assert query(stack, twice) == [[0]]
+    assert len(mails(stack)) == 3
+
+
+def test_the_commands_find_what_differs_and_mend_it(stack: Stack) -> None:
+    control(stack, "pump", duplicate=0, shuffle=False)
+    done = run(stack, "sync-plans", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    query(stack, "UPDATE plan SET amount = 1 WHERE id = 'professional'")
+    done = run(stack, "sync-plans", "--check")
+    assert (done.returncode, "professional.amount" in done.stdout) == (2, True)
+    assert run(stack, "sync-plans").returncode == 0
+    assert run(stack, "sync-plans", "--check").returncode == 0
+    done = run(stack, "push-plans", "plans.toml")
+    assert "has all of it already" in done.stdout, done.stdout + done.stderr
+
+    query(stack, "UPDATE subscription SET status = 'active'")
+    done = run(stack, "reconcile")
+    assert "status: active → canceled" in done.stdout, done.stdout + done.stderr
+    assert "Nothing differed." in run(stack, "reconcile").stdout
+    [[event_id]] = query(stack, "SELECT id FROM stripe_event WHERE status = 'processed' LIMIT 1")
+    assert f"done    {event_id}" in run(stack, "replay", "--event", event_id).stdout
