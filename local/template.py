@@ -56,6 +56,8 @@ def functions(template: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         name: {
             **shared,
             **resource["Properties"],
+            # SAM adds a function's own lists to the shared ones.
+            "Layers": shared["Layers"] + resource["Properties"].get("Layers", []),
             "Environment": variables
             | resource["Properties"].get("Environment", {}).get("Variables", {}),
         }
