@@ -113,6 +113,17 @@ def commands(stack: Settings) -> list[tuple[str, str]]:
     ]
 
 
+def checkout(stack: Settings) -> str:
+    """Return the command that makes a page to subscribe on; it can be pasted into any shell."""
+    env = shlex.quote(str(stack.home / "env"))
+    choice = {"planId": "professional", "successUrl": f"{stack.url}/", "cancelUrl": f"{stack.url}/"}
+    return (
+        f'(. {env}; curl -sS -H "Authorization: Bearer $KYORA_TOKEN"'
+        f" -H 'Content-Type: application/json' -d '{json.dumps(choice)}'"
+        " $KYORA_URL/v1/billing/checkout-session; echo)"
+    )
+
+
 def show(stack: Settings, values: dict[str, str], seconds: float) -> None:
     """Print the addresses, the token and the three commands."""
     server = "DATABASE_URL" if not stack.own_postgres else "PostgreSQL 18"
@@ -129,5 +140,8 @@ def show(stack: Settings, values: dict[str, str], seconds: float) -> None:
     say("Try an upload: three commands for another terminal.")
     for number, (title, command) in enumerate(commands(stack), 1):
         say(f"\n# {number}. {title}\n{command}")
+    if stack.own_stripe:
+        say("\nTry billing: open the page that this prints, and pay with 4242 4242 4242 4242.")
+        say(f"\n{checkout(stack)}")
     say("\nSave a file under functions/ or layers/kyora/ and it is redeployed.")
     say("Ctrl-C stops everything.\n")
