@@ -57,4 +57,4 @@ ROUTES: http.Routes = {
     "GET /v1/billing/invoices": list_invoices,
 }
 PUBLIC = ("GET /v1/billing/plans", "GET /v1/billing/plans/{planId}")
-handler = http.entrypoint(ROUTES, "database", "bus", "billing", "app", public=PUBLIC)
+handler = http.entrypoint(ROUTES, "database", "bus", "billing", "app", "cache", public=PUBLIC)

@@ -11,7 +11,7 @@ from typing import Any
 from kyora import bus, http
 from kyora.billing import intake, webhook
 
-receive = http.webhook(webhook.receive, "database", "bus", "billing", "billing_webhook")
+receive = http.webhook(webhook.receive, "database", "bus", "billing", "billing_webhook", "cache")
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:

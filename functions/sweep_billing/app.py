@@ -13,7 +13,7 @@ from kyora.observability import begin, count, gauge, logger
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
-    stage = config.settings("database", "bus", "billing").stage
+    stage = config.settings("database", "bus", "billing", "cache").stage
 
     def remaining() -> float:
         return float(context.get_remaining_time_in_millis()) / 1000

@@ -16,7 +16,7 @@ from kyora.observability import begin, logger
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
     if "check" in event or "sync" in event:
-        config.settings("database", "bus", "billing")
+        config.settings("database", "bus", "billing", "cache")
         return plans.sync(check=event.get("check") is True)._asdict()
     if "push" in event:
         return pushed(event["push"])
@@ -24,7 +24,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def by_itself(*, deploy: bool) -> dict[str, Any]:
-    found = config.settings("database", "bus", "billing")
+    found = config.settings("database", "bus", "billing", "cache")
     if not (found.auto_sync_plans and found.stripe_api_key):
         logger().info("plans are not synced", auto=found.auto_sync_plans)
         return {}
@@ -42,7 +42,7 @@ def by_itself(*, deploy: bool) -> dict[str, Any]:
 def pushed(catalogue: dict[str, Any]) -> dict[str, Any]:
     from kyora.billing import publish
 
-    config.settings("database", "bus", "billing")
+    config.settings("database", "bus", "billing", "cache")
     try:
         return publish.push(catalogue)._asdict()
     except (Invalid, Conflict) as error:  # for the person who wrote it, not for a dead-letter queue

@@ -8,6 +8,7 @@ import pytest
 
 from kyora import config
 from kyora.billing import apply, inbox, plans, sweep
+from kyora.cache import memory
 from kyora.errors import Unavailable
 from tests.cloud import batch
 from tests.integration.support import billing
@@ -305,3 +306,60 @@ def test_an_event_of_no_interest_is_kept_without_its_body(account: Account, stri
     assert billing.query("SELECT status, body FROM stripe_event") == [
         {"status": "ignored", "body": None}
     ]
+
+
+# ---- the cache saves work, and decides nothing
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def cached(
+    request: pytest.FixtureRequest, stripe: Books, environment: pytest.MonkeyPatch
+) -> Iterator[None]:
+    environment.setenv("CACHE_PROVIDER", request.param)
+    config.forget()
+    memory._entries.clear()
+    yield
+    memory._entries.clear()
+
+
+def test_a_repetition_of_what_is_done_is_answered_without_the_inbox(
+    account: Account, cached: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.subscribe()
+    [event] = events(account, "invoice.paid")
+    assert lives.deliver(json.dumps(event)) == 200
+
+    def asked(*_: object, **__: object) -> str:
+        raise AssertionError("the inbox was asked")
+
+    monkeypatch.setattr(inbox, "keep", asked)
+    assert lives.deliver(json.dumps(event)) == 200
+
+
+def test_what_failed_or_is_parked_is_never_taken_for_done(account: Account, cached: None) -> None:
+    body = poison(account)
+    assert [lives.deliver(body) for _ in range(7)] == [500, 500, 500, 500, 200, 200, 200]
+    billing.run("UPDATE stripe_event SET status = 'received', attempts = 0")
+    assert lives.deliver(body) == 500
+
+
+def test_a_forged_repetition_is_refused_whatever_the_cache_says(
+    account: Account, cached: None
+) -> None:
+    account.subscribe()
+    body = json.dumps(events(account)[0])
+    assert lives.deliver(body) == 200
+    forged = lives.request(body, secret="whsec_somebody-elses-secret")
+    assert function("stripe_webhook").handler(forged, CONTEXT)["statusCode"] == 400
+
+
+def test_the_list_of_plans_is_kept_and_dropped_when_they_change(
+    account: Account, cached: None
+) -> None:
+    from kyora.billing import offers
+
+    before = [plan.id for plan in offers.listed().items]
+    billing.run("UPDATE plan SET active = false WHERE id = 'pro'")
+    assert [plan.id for plan in offers.listed().items] == before
+    plans.sync()  # none of them is at Stripe as a plan
+    assert offers.listed().items == []

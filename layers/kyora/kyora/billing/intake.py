@@ -4,11 +4,13 @@ import json
 import time
 from typing import Any
 
-from kyora import config
+from kyora import cache, config
 from kyora.billing import inbox, normalise
 from kyora.billing.normalise import Event
 from kyora.errors import ConfigError, KyoraError, Unavailable
 from kyora.observability import count, gauge, logger, where
+
+_REMEMBERED = 3 * 86_400  # seconds: as long as Stripe repeats itself
 
 
 def from_bus(message: dict[str, Any]) -> bool:
@@ -37,10 +39,17 @@ def take(event: Event, text: str, source: inbox.Source) -> None:
     # Imported here: a forged request never gets this far.
     from kyora.billing import apply
 
+    if cache.seen(_done(event)):
+        return
     status = inbox.keep(event, text, source, wanted=apply.wanted(event.type))
     logger().info("Stripe event", event_id=event.id, type=event.type[:60], status=status)
-    if status == "received":
-        attempt(event)
+    done = attempt(event) if status == "received" else status != "failed"
+    if done:  # a parked one is looked up each time: somebody may replay it
+        cache.mark(_done(event), _REMEMBERED)
+
+
+def _done(event: Event) -> str:
+    return f"stripe event {event.id}"
 
 
 def attempt(event: Event) -> bool:

@@ -4,10 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kyora import cache
 from kyora.billing.models import Plan, Plans
 from kyora.errors import NotFound
 from kyora.postgres import transaction
 
+LISTED = "plans"  # the cache's key
 _ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 # The free plan is among them also while no catalogue has one.
@@ -25,10 +27,17 @@ _ONE = f"SELECT * FROM ({_PLANS}) AS known WHERE id = :id"
 
 
 def listed() -> Plans:
-    """Return every plan that can be subscribed to, the cheapest first."""
+    """Return every plan that can be subscribed to, the cheapest first.
+
+    Shown through the cache, up to a minute old; what is subscribed to is looked up.
+    """
+    return Plans.model_validate_json(cache.remember(LISTED, 60, _listed))
+
+
+def _listed() -> bytes:
     with transaction() as tx:
         rows = tx.rows(_ALL)
-    return Plans(items=[_plan(row) for row in rows])
+    return Plans(items=[_plan(row) for row in rows]).model_dump_json(by_alias=True).encode()
 
 
 def get(plan_id: str) -> Plan:

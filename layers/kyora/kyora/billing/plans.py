@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kyora import config
+from kyora import cache, config
 from kyora.billing import catalogue, facts, inbox
 from kyora.billing.catalogue import Place, Plan
 from kyora.billing.normalise import Event
@@ -144,6 +144,7 @@ def _apply(tx: Transaction, event: Event | None, asked: _Asked, *, check: bool) 
     _write(tx, changed, {k: p for k, p in wanted.prices.items() if mapped.get(k) != p})
     _spread(tx)
     if changed:
+        cache.drop_after_commit(tx, "plans")  # the list that offers shows
         told = {"created": report.created, "updated": report.updated, "archived": archived}
         facts.tell(tx, "PlansSynced", told, None)
     tx.run(
