@@ -21,6 +21,12 @@ select id, detail_type, detail ->> 'workspaceId', detail -> 'data', attempts, la
        published_at is not null
 from outbox order by created_at desc, id desc limit 20
 """
+_SUBSCRIPTIONS = """
+select b.workspace_id, coalesce(p.name, b.plan_id), b.access, b.status, b.subscription_id,
+       to_char(b.access_until at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+from workspace_billing b left join plan p on p.id = b.plan_id
+order by b.updated_at desc limit 20
+"""
 # Nothing that opens a door is shown, wherever it stands in a log line.
 _SECRET = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=[?&])X-Amz-[\w-]+=[^&\s\"]+")
 
@@ -33,13 +39,16 @@ _DULL = {
 
 def state(stack: Settings, functions: dict[str, str], ready: bool) -> dict[str, Any]:
     """Return everything the page needs; a part that cannot be read is empty."""
-    uploads, events, database = [], [], "down"
+    uploads, events, billing, database = [], [], [], "down"
     try:
+        names: tuple[str, ...]
         names = ("id", "workspace", "filename", "type", "size", "status", "reason", "at")
         uploads = [dict(zip(names, row, strict=True)) for row in _rows(stack, _UPLOADS)]
         names = ("id", "type", "workspace", "data", "attempts", "error", "at", "published")
         events = [dict(zip(names, row, strict=True)) for row in _rows(stack, _EVENTS)]
         events = [event | {"data": bus.mask(event["data"])} for event in events]
+        names = ("workspace", "plan", "access", "status", "subscription", "until")
+        billing = [dict(zip(names, row, strict=True)) for row in _rows(stack, _SUBSCRIPTIONS)]
         database = "up"
     except (OSError, pg8000.exceptions.Error):
         pass
@@ -49,7 +58,9 @@ def state(stack: Settings, functions: dict[str, str], ready: bool) -> dict[str, 
         "emulator": "up" if emulator.healthy(stack.gateway_port) else "down",
         "aws": emulator.endpoint(stack.gateway_port),
         "functions": sorted(functions),
+        "stripe": stack.stripe_url if stack.own_stripe else "",
         "uploads": uploads,
+        "billing": billing,
         "events": events,
         "logs": log_lines(stack, functions, since=time.time() - 600)[-60:] if ready else [],
     }
