@@ -1,9 +1,10 @@
 """The Stripe webhook at work: deliveries a second with eight connections, statements a delivery.
 
-Part of `make bench`. The events are those of random lives at the stand-in, each delivered three
-times in any order, as real signed requests to the function's own handler, in eight processes that
-share this machine's cores with the one PostgreSQL. `make bench PEER=1` measures dj-stripe with the
-same events in the same run; see bench/peer.py.
+Part of `make bench`. The events are a change of each of 1,200 subscriptions, and then those of
+random lives at the stand-in, where many are too near each other to be believed and are read from
+Stripe. Each is delivered three times in any order, as real signed requests to the function's own
+handler, in eight processes that share this machine's cores with the one PostgreSQL. `make bench
+PEER=1` measures dj-stripe with the same events in the same run; see bench/peer.py.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from tests.integration.support import stripe_lives as lives
 from tests.integration.support.stripe_lives import Stripe, Workers
 
 RESULTS = ROOT / "bench" / "stripe.json"
-LIVES, STEPS, COPIES, ROUNDS = 80, 8, 3, 3
+LIVES, STEPS, CHANGES, COPIES, ROUNDS = 80, 8, 1200, 3, 3
 AIMS = {"deliveries_a_second": 1000, "p99_ms": 20}
 
 
@@ -38,13 +39,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.stripe", description=__doc__)
     parser.add_argument("--peer", action="store_true", help="measure dj-stripe as well")
     chosen = parser.parse_args()
-    result: dict[str, Any] = {"cores": os.cpu_count(), "aims": AIMS, "rounds": []}
+    result: dict[str, Any] = {"cores": os.cpu_count(), "aims": AIMS, "changes": [], "lives": []}
     with tempfile.NamedTemporaryFile() as log:
         workers = Workers(8, Path(log.name))
         try:
             for number in range(ROUNDS):
                 with _stripe(number) as stripe:
-                    result["rounds"].append(_round(stripe, workers, random.Random(number)))
+                    dice = random.Random(number)
+                    result["lives"].append(_round(stripe, workers, _bodies(stripe), dice))
+                    result["changes"].append(_round(stripe, workers, _changes(stripe), dice))
                     result["statements"] = _statements(stripe)
                     if chosen.peer and not number:
                         from bench import peer
@@ -79,8 +82,34 @@ def _bodies(stripe: Stripe) -> list[str]:
     return [json.dumps(event) for event in stripe.engine.events[stripe.catalogue :]]
 
 
-def _round(stripe: Stripe, workers: Workers, dice: random.Random) -> dict[str, Any]:
-    bodies = _bodies(stripe) * COPIES
+def _changes(stripe: Stripe) -> list[str]:
+    """Return a change of a subscription for each of 1,200 customers: Stripe is not asked."""
+    found = next(b for b in reversed(_bodies(stripe)) if '"customer.subscription.updated"' in b)
+    event = json.loads(found)
+    about = event["data"]["object"]
+    names = [event["id"], about["id"], about["customer"], about["items"]["data"][0]["id"]]
+    with postgres.transaction() as tx:
+        tx.run(
+            "WITH w AS (INSERT INTO workspace (id, name) SELECT 'wx_' || n, 'W'"
+            "   FROM generate_series(0, :last) n RETURNING id)"
+            " INSERT INTO billing_customer (id, workspace_id)"
+            " SELECT replace(id, 'wx_', :customer), id FROM w",
+            last=CHANGES - 1,
+            customer=about["customer"],
+        )
+    bodies = []
+    for number in range(CHANGES):
+        body = found
+        for name in names:
+            body = body.replace(name, f"{name}{number}")
+        bodies.append(body)
+    return bodies
+
+
+def _round(
+    stripe: Stripe, workers: Workers, events: list[str], dice: random.Random
+) -> dict[str, Any]:
+    bodies = events * COPIES
     dice.shuffle(bodies)
     reads, began = stripe.reads, time.perf_counter()
     answers = workers.timed(bodies)
@@ -124,12 +153,13 @@ def _statements(stripe: Stripe) -> dict[str, int]:
 
 def _print(result: dict[str, Any]) -> None:
     say(f"\n{result['cores']} cores, shared by eight workers, PostgreSQL and this process\n")
-    for found in result["rounds"]:
-        say(
-            f"{found['deliveries']} deliveries: {found['deliveries_a_second']}/s, p50"
-            f" {found['p50_ms']} ms, p99 {found['p99_ms']} ms,"
-            f" {found['reads_from_stripe']} reads from Stripe, {dict(found['statuses'])}"
-        )
+    for kind in ("changes", "lives"):
+        for found in result[kind]:
+            say(
+                f"{kind:<8} {found['deliveries']} deliveries: {found['deliveries_a_second']}/s,"
+                f" p50 {found['p50_ms']} ms, p99 {found['p99_ms']} ms,"
+                f" {found['reads_from_stripe']} reads from Stripe, {dict(found['statuses'])}"
+            )
     say(f"aims: {AIMS['deliveries_a_second']}/s, p99 ≤ {AIMS['p99_ms']} ms\n")
     for kind, count in result["statements"].items():
         say(f"{count:>3} statements   {kind}")

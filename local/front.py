@@ -135,6 +135,8 @@ async def _identify(
         response = await handler(request)
     except web.HTTPMethodNotAllowed as refused:
         response = problem(request, 405, allow=", ".join(sorted(refused.allowed_methods)))
+    except web.HTTPNotFound:  # a path that no pattern takes: one with a line break
+        response = problem(request, 404)
     except web.HTTPRequestEntityTooLarge:
         response = problem(request, 413)
     except web.HTTPException:

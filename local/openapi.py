@@ -688,9 +688,9 @@ def document() -> Json:
         "tags": [
             {"name": "Uploads", "description": "Ask, PUT, confirm."},
             {"name": "Assets", "description": "Files that are there."},
+            {"name": "Analytics", "description": "What a business's days brought."},
             {"name": "Billing", "description": "Plans, the subscription, invoices."},
             {"name": "Businesses", "description": "As many as the plan allows."},
-            {"name": "Analytics", "description": "What a business's days brought."},
             {"name": "Service", "description": "The deployment itself."},
         ],
         "paths": paths,

@@ -143,7 +143,7 @@ def test_an_unknown_version_is_dead_lettered_at_once_and_redriven(stack: Stack) 
     sqs.purge_queue(QueueUrl=sqs.get_queue_url(QueueName="kyora-local-emails-dead")["QueueUrl"])
     assert "0 of 0" in run(stack, "redrive", "kyora-local-emails-dead").stdout
     unknown = run(stack, "redrive", "nothing")
-    assert "there are emails, uploads" in unknown.stderr
+    assert "there are analytics, emails, fees, stripe, uploads" in unknown.stderr
 
 
 def test_a_wait_that_the_provider_asks_for_is_kept_by_the_queue(stack: Stack) -> None:

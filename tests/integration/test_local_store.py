@@ -266,7 +266,7 @@ def test_a_function_refuses_to_work_with(
     for name, value in variables.items():
         environment.setenv(name, value)
     config.forget()
-    for route in api.ROUTES:
+    for route in [route for route in api.ROUTES if "/v1/assets" in route]:
         answer = api.call(route, asset_id=api.UNKNOWN, body=api.wish(PNG))
         assert (answer.status, answer.code) == (500, "config.invalid")
         assert culprit not in answer.text

@@ -224,6 +224,8 @@ def test_a_workspace_cannot_be_chosen_by_header_or_query(store: Store) -> None:
 def test_without_a_principal_nothing_is_looked_at(store: Store) -> None:
     for who in (None, {}, {"refusal": "auth.token_expired"}, {"userId": "usr_demo_admin"}):
         for route, name in api.ROUTES.items():
+            if route.startswith("GET /v1/billing/plans"):  # these are for everybody
+                continue
             answer = api.call(route, asset_id=api.UNKNOWN, raw="{broken", who=who)
             assert answer.status == 401, (name, answer)
     assert books.nothing_happened()

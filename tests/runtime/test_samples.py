@@ -17,6 +17,7 @@ import pytest
 
 from kyora import postgres
 from local import invoke, template
+from local.stripe.engine import Engine
 from tests.conftest import SECRET
 from tests.integration.support import shops
 from tests.integration.support.stripe_standin import KEY, books
@@ -422,6 +423,43 @@ def test_reject_unrouted(start: Start) -> None:
     method = running.invoke(sample("reject_unrouted.method"))
     assert method["statusCode"] == 405
     assert "POST" in method["headers"]["Allow"]
+
+
+def test_stripe_webhook(start: Start, database: str) -> None:
+    secret = "whsec_of-the-webhook-of-this-run"
+    variables = {
+        "BILLING_STRIPE_API_KEY": "sk_test_1",
+        "BILLING_STRIPE_WEBHOOK_SECRET": secret,
+    }
+    running = start("stripe_webhook", **variables)
+    forged = running.invoke(sample("stripe_webhook.forged"))
+    assert (forged["statusCode"], body(forged)["code"]) == (400, "webhook.signature_invalid")
+    signed = invoke.sign(sample("stripe_webhook"), secret)
+    assert running.invoke(signed)["statusCode"] == 200
+    # The same event over Stripe's own bus: it is done already.
+    assert running.invoke(sample("stripe_webhook.bus")) == {"batchItemFailures": []}
+    with postgres.transaction() as tx:
+        assert tx.rows("SELECT status, attempts FROM stripe_event") == [
+            {"status": "processed", "attempts": 1}
+        ]
+        assert tx.rows("SELECT workspace_id, status FROM workspace_billing") == [
+            {"workspace_id": "ws_demo", "status": "active"}
+        ]
+
+
+def test_sync_plans(start: Start, database: str, environment: pytest.MonkeyPatch) -> None:
+    engine = Engine(now=int(time.time()), seed=1)
+    with books(engine, environment) as stripe:
+        running = start(
+            "sync_plans", BILLING_STRIPE_API_KEY=KEY, BILLING_STRIPE_BASE_URL=stripe.server.url
+        )
+        assert running.invoke(sample("sync_plans")) == {
+            "created": [],
+            "updated": [],
+            "archived": [],
+        }
+        assert running.invoke(sample("sync_plans.check"))["drift"] == []
+        assert running.invoke(sample("sync_plans.byhand"))["drift"] == []
 
 
 def test_every_sample_is_run_by_a_test_of_this_folder() -> None:
