@@ -1,5 +1,6 @@
 """Every answer that the document promises can be had, and is what the document says of it."""
 
+import json
 import re
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -15,10 +16,11 @@ from kyora.billing.models import PlanChoice
 from kyora.errors import PaymentRequired
 from kyora.http import MAX_BODY
 from kyora.postgres import connection
+from tests.conftest import SECRET
 from tests.contract.test_openapi import DOCUMENT, OPERATIONS, resolve
 from tests.integration.support import shops
 from tests.integration.support.shops import Shop
-from tests.unit.functions import ADMIN, call, event
+from tests.unit.functions import ADMIN, call, captured_log, event
 
 HOME = "http://127.0.0.1:8000/billing"
 FILE = {"filename": "a.txt", "contentType": "text/plain", "size": 5}
@@ -384,11 +386,11 @@ CASES: dict[str, dict[str, Case]] = {
 @pytest.mark.parametrize(
     ("operation", "case"), [(name, case) for name, cases in CASES.items() for case in cases]
 )
-@pytest.mark.usefixtures("database")
 def test_the_answer_is_the_documented_one(
-    operation: str, case: str, environment: pytest.MonkeyPatch, tmp_path: Path
+    operation: str, case: str, database: str, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     request = Request(operation, environment, tmp_path / "store")
+    log = captured_log(environment)
     with ExitStack() as stack:
         if request.made["x-function"] == "manage_billing":
             request.shop = stack.enter_context(shops.running(environment))
@@ -397,6 +399,8 @@ def test_the_answer_is_the_documented_one(
     if request.other is not None:
         request.other.close()
     assert case in {str(status), answer.get("code")}
+    said = json.dumps([answer, headers]) + log.getvalue()
+    assert not [secret for secret in (SECRET, shops.KEY, database) if secret in said]
     documented = resolve(request.made["responses"][str(status)])
     media = documented.get("content")
     if media is None:
