@@ -30,6 +30,7 @@ from tests.integration.support import api, post, shops
 from tests.integration.support import stripe_lives as lives
 from tests.integration.test_email_webhook import request as resend_request
 from tests.integration.test_email_webhook import told
+from tests.scripted import Answer, scripted
 from tests.unit.functions import CONTEXT, call, captured_log, event, function
 
 _SIGNED = "tests.integration.test_stripe_signatures"
@@ -118,15 +119,19 @@ def test_a_key_that_stripe_refuses_is_in_no_answer_and_no_log(
 ) -> None:
     """Stripe's own answer repeats the end of the key, and its SDK puts that into an exception."""
     key = "sk_test_" + "of-somebody-who-has-left" * 2
-    with shops.running(environment) as shop:
+    told = {"type": "invalid_request_error", "message": f"Invalid API Key: sk_test_***{key[-9:]}"}
+    refusal = Answer(401, json.dumps({"error": told}).encode())
+    with shops.running(environment), scripted(lambda _: refusal) as stripe:
         environment.setenv("BILLING_STRIPE_API_KEY", key)
+        environment.setenv("BILLING_STRIPE_BASE_URL", stripe.url)
         config.forget()
         log = captured_log(environment)
         route, made = OPERATIONS[operation]
         status, answer, _ = call(made["x-function"], event(route, BODIES[operation]))
+        assert stripe.requests, "Stripe was asked"
     assert (status, answer["code"]) == (500, "config.invalid")
     said = json.dumps(answer) + log.getvalue()
-    for secret in (key, key[-4:], shop.url, SECRET, database):
+    for secret in (key, key[-9:], SECRET, database):
         assert secret not in said
 
 
