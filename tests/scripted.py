@@ -66,7 +66,8 @@ class Server:
                     self.send_response_only(found.status)
                     for name, value in found.headers.items():
                         self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(found.body)))
+                    if self.command != "HEAD":  # whose answer names a length of its own
+                        self.send_header("Content-Length", str(len(found.body)))
                     self.end_headers()
                     self.wfile.write(found.body)
                 except OSError:  # the client gave up waiting
@@ -74,7 +75,7 @@ class Server:
                 if found.close:
                     self.close_connection = True
 
-            do_GET = do_POST = do_PUT = _any  # noqa: N815  # http.server's names
+            do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = _any  # noqa: N815  # http.server's names
 
             def log_message(self, *args: Any) -> None:
                 pass

@@ -1,0 +1,148 @@
+"""What a function's code can reach, read from syntax trees: no import, no run.
+
+A node is a top-level name of a module (`kyora.bus.consume`); a module's own statements are the
+node of its name. An edge is a mention: what is named may be called, there or by whoever it is
+handed to. So nothing that can run is missed, and a test that says "never" may believe it.
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_LAYER = ROOT / "layers" / "kyora"
+FUNCTIONS = tuple(sorted(path.parent.name for path in ROOT.glob("functions/*/app.py")))
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """Every module of ours by its import name; a function's is `functions.<name>`."""
+    found = {}
+    for path in sorted((_LAYER / "kyora").rglob("*.py")):
+        parts = path.relative_to(_LAYER).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = ast.parse(path.read_text())
+    for name in FUNCTIONS:
+        text = (ROOT / "functions" / name / "app.py").read_text()
+        found[f"functions.{name}"] = ast.parse(text)
+    return found
+
+
+@cache
+def nodes() -> dict[str, list[ast.stmt]]:
+    """The statements behind each node."""
+    found: dict[str, list[ast.stmt]] = {}
+    for module, tree in sources().items():
+        found[module] = []
+        for statement in tree.body:
+            for name in _defines(statement):
+                found.setdefault(f"{module}.{name}", []).append(statement)
+            if not isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.Assign):
+                found[module].append(statement)
+            elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
+                found[module] += [ast.Expr(each) for each in statement.decorator_list]
+    return found
+
+
+def _defines(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        yield statement.name
+    for target in getattr(statement, "targets", [getattr(statement, "target", None)]):
+        for node in ast.walk(target) if target else ():
+            if isinstance(node, ast.Name):
+                yield node.id
+
+
+@cache
+def _imported(module: str) -> dict[str, str]:
+    """Local name → what an import anywhere in the module binds it to."""
+    found = {}
+    for node in ast.walk(sources()[module]):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found[alias.asname or alias.name.partition(".")[0]] = (
+                    alias.name if alias.asname else alias.name.partition(".")[0]
+                )
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return found
+
+
+@cache
+def _edges(node: str) -> frozenset[str]:
+    module = _module(node)
+    found = {module}
+    for statement in nodes()[node]:
+        for part in ast.walk(statement):
+            if isinstance(part, ast.Name | ast.Attribute):
+                found |= _named(_dotted(part), module)
+    return frozenset(found - {node})
+
+
+def _dotted(part: ast.expr) -> str:
+    if isinstance(part, ast.Name):
+        return part.id
+    if isinstance(part, ast.Attribute) and (head := _dotted(part.value)):
+        return f"{head}.{part.attr}"
+    return ""
+
+
+def _named(dotted: str, module: str) -> set[str]:
+    """The node that a dotted name means inside a module; one that is re-exported is followed."""
+    head, _, rest = dotted.partition(".")
+    for _ in range(5):
+        if f"{module}.{head}" in nodes():
+            return {f"{module}.{head}"}
+        full = _imported(module).get(head, "")
+        if not full.startswith("kyora"):
+            return set()
+        if full in sources():  # a module: the next part is one of its names
+            module, (head, _, rest) = full, rest.partition(".")
+            if not head:
+                return {module}
+            if f"{module}.{head}" in sources():  # or a module below it
+                module, (head, _, rest) = f"{module}.{head}", rest.partition(".")
+                if not head:
+                    return {module}
+        else:
+            module, _, head = full.rpartition(".")
+    return set()
+
+
+def _module(node: str) -> str:
+    return node if node in sources() else node.rpartition(".")[0]
+
+
+@cache
+def reach(*starts: str) -> frozenset[str]:
+    """Every node that can be reached from these, themselves included."""
+    found: set[str] = set()
+    todo = list(starts)
+    while todo:
+        node = todo.pop()
+        if node not in found and node in nodes():
+            found.add(node)
+            todo += _edges(node)
+    return frozenset(found)
+
+
+def of(function: str) -> frozenset[str]:
+    """Every node that functions/<function>/app.py can reach."""
+    module = f"functions.{function}"
+    return reach(*(name for name in nodes() if f"{name}.".startswith(f"{module}.")))
+
+
+def calls(found: frozenset[str], *names: str) -> Iterator[ast.Call]:
+    """Every call inside these nodes of something that ends with one of `names`."""
+    for node in sorted(found):
+        for statement in nodes()[node]:
+            for part in ast.walk(statement):
+                if isinstance(part, ast.Call) and _dotted(part.func).split(".")[-1] in names:
+                    yield part
+
+
+def texts(call: ast.Call) -> list[str]:
+    """The texts that stand as arguments of a call."""
+    values = [part.value for part in call.args if isinstance(part, ast.Constant)]
+    return [value for value in values if isinstance(value, str)]
