@@ -79,7 +79,7 @@ def application(front: Front) -> web.Application:
     storage.mount(app, front.stack)
     app.router.add_route("*", "/webhooks/{name:.*}", _webhook)
     # Everything else is the gateway's, so that an unknown address answers as it does on AWS.
-    app.router.add_route("*", "/{path:.*}", _api)
+    app.router.add_route("*", r"/{path:[\s\S]*}", _api)
     return app
 
 

@@ -789,7 +789,7 @@ _PARAMETERS: dict[str, Json] = {
         "in": "path",
         "required": True,
         "description": "The plan's `id`.",
-        "schema": {"type": "string", "maxLength": 100},
+        "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,99}$"},
         "example": "professional",
     },
     "preview": {
