@@ -70,7 +70,7 @@ def call(method: str, path: str, *, idempotency_key: str | None = None, **params
     pace.wait()
     began = time.monotonic()
     try:
-        found = _client().raw_request(method, f"/v1/{path}", **params, **options)
+        found = _ask(method, f"/v1/{path}", params | options)
     except stripe.StripeError as error:
         raise _translate(error, path) from None
     taken = math.ceil(time.monotonic() - began)
@@ -99,6 +99,18 @@ def pages_of(path: str, **params: Any) -> Iterator[Answer]:
         after = {"starting_after": str(page.object["data"][-1]["id"])}
 
 
+def _ask(method: str, path: str, options: dict[str, Any]) -> Any:
+    """Ask with the key in force; when Stripe refuses it, once more with one that replaced it."""
+    used = config.settings("billing").stripe_api_key
+    try:
+        return _client().raw_request(method, path, **options)
+    except (stripe.AuthenticationError, stripe.PermissionError):
+        config.forget()
+        if config.settings("billing").stripe_api_key == used:
+            raise
+    return _client().raw_request(method, path, **options)
+
+
 def _client() -> stripe.StripeClient:
     found = config.settings("billing")
     if not found.stripe_api_key:
@@ -125,8 +137,6 @@ def _translate(error: stripe.StripeError, path: str) -> KyoraError:  # noqa: PLR
         decline = str(getattr(error.error, "decline_code", None) or code)
         return Declined("The card was declined.", declineCode=decline)
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        config.forget()  # the key may have been rotated
-        _clients.clear()
         return ConfigError(["BILLING_STRIPE_API_KEY is not accepted by Stripe"])
     if isinstance(error, stripe.RateLimitError) or status == 429:
         asked = str((error.headers or {}).get("Retry-After", ""))

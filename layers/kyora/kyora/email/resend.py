@@ -16,12 +16,14 @@ import json
 import math
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from kyora import __version__
+from kyora import __version__, config
 from kyora.config import Settings
 from kyora.email import Message, Refusal, Sent, check, payload
+from kyora.errors import KyoraError
 
 if TYPE_CHECKING:
     import http.client
@@ -41,9 +43,8 @@ class Resend:
     name = "resend"
 
     def __init__(self, settings: Settings) -> None:
-        self._url = f"{settings.email_base_url}/emails"
+        self._url, self._key = f"{settings.email_base_url}/emails", settings.email_api_key
         self._headers = {
-            "Authorization": f"Bearer {settings.email_api_key}",
             "Content-Type": "application/json",
             "User-Agent": f"kyora/{__version__}",  # Resend answers 403 to a request without one
         }
@@ -52,8 +53,10 @@ class Resend:
         """Post the message; every answer but an id is a Refusal."""
         check(message, idempotency_key)
         time.sleep(max(0.0, _paused_until.get(self._url, 0.0) - time.monotonic()))
-        headers = self._headers | {"Idempotency-Key": idempotency_key}
-        status, answer, got = self._post(payload(message), headers)
+        headers, body = self._headers | {"Idempotency-Key": idempotency_key}, payload(message)
+        status, answer, got = self._post(body, headers)
+        if status in (401, 403) and self._renewed():
+            status, answer, got = self._post(body, headers)
         retry_after = _seconds(got.get("retry-after", ""))
         self._pace(status, got, retry_after)
         found = _object(answer)
@@ -69,6 +72,15 @@ class Resend:
             retry_after=retry_after,
         )
 
+    def _renewed(self) -> bool:
+        """Read the settings anew; True when the key that was refused has been rotated."""
+        config.forget()
+        with suppress(KyoraError):  # what is refused waits, and comes again
+            if (key := config.settings("database", "email").email_api_key) != self._key:
+                self._key = key
+                return True
+        return False
+
     def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
         """Post over the kept connection, or a new one where that has gone stale."""
         import http.client  # it brings `ssl`: an error before the first send pays for neither
@@ -83,7 +95,9 @@ class Resend:
                 connection.connect()
                 assert connection.sock  # noqa: S101  # for mypy, whose stub knows no `connect`
                 connection.sock.settimeout(_READ)
-            connection.request("POST", parts.path, body, headers)
+            connection.request(
+                "POST", parts.path, body, headers | {"Authorization": f"Bearer {self._key}"}
+            )
             response = connection.getresponse()
             answer = response.read(_LONGEST_ANSWER)
             if response.length:  # cut off, or larger than any answer of Resend's
