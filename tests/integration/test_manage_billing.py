@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from kyora import postgres
+from kyora.billing.normalise import TERMINAL
 from tests.integration.support import api
 from tests.integration.support.crew import Crew
 from tests.integration.support.shops import GIB, Shop
@@ -730,7 +731,6 @@ def test_a_repeated_key_gets_the_first_answer_and_makes_no_call(payer: Shop) -> 
     [
         "kyora.billing.stripe_api:call",
         "kyora.billing.apply:adopt",
-        "kyora.billing.subscriptions:refresh",
         "kyora.billing.apply:resync",
     ],
 )
@@ -744,6 +744,27 @@ def test_a_process_that_dies_on_the_way_leaves_nothing_to_be_done_twice(
     assert len(shop.all("customer")) == 1
     assert len(shop.all("subscription")) == 1
     assert rows("SELECT * FROM billing_operation") == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "kyora.billing.subscriptions:refresh",
+        "kyora.billing.stripe_api:call",
+        "kyora.billing.apply:resync",
+    ],
+)
+def test_a_process_that_dies_in_a_second_beginning_leaves_nothing_to_be_done_twice(
+    step: str, when: str, payer: Shop, crew: Crew
+) -> None:
+    cancel("now")
+    crew.crash(step, when, f"POST {SUBSCRIPTION}", body={"planId": "enterprise"})
+    rows("UPDATE billing_operation SET until = now() RETURNING token")
+    found = choose("enterprise")
+    assert (found.status, found.body["plan"]["id"]) == (200, "enterprise")
+    live = [sub for sub in payer.all("subscription") if sub["status"] not in TERMINAL]
+    assert len(live) == 1
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

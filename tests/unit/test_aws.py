@@ -54,11 +54,14 @@ CREDENTIALS = st.builds(
 
 @pytest.fixture(autouse=True)
 def fresh(environment: pytest.MonkeyPatch) -> Iterator[None]:
-    aws._connections.clear()
+    hang_up()
     yield
-    for connection in aws._connections.values():
-        connection.close()
-    aws._connections.clear()
+    hang_up()
+
+
+def hang_up() -> None:
+    while aws._connections:
+        aws._connections.popitem()[1].close()
 
 
 def botocore_credentials(found: Credentials) -> botocore.credentials.Credentials:

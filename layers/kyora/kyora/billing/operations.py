@@ -30,11 +30,20 @@ class Turn(NamedTuple):
     """A workspace's turn. `left_behind` says that nobody knows what came of the one before."""
 
     workspace_id: str
+    token: str
     attempt: str
     left_behind: bool
 
     def key(self, *parts: str) -> str:
         """Return Stripe's idempotency key of a write in this turn."""
+        return ":".join((*parts, self.workspace_id, self.token))
+
+    def shared_key(self, *parts: str) -> str:
+        """Return the key that a turn which was left behind used for the same write.
+
+        For what must not be done twice while the first request may still be under way. Stripe's
+        answer may then be the first one's: it tells what was, not what is.
+        """
         return ":".join((*parts, self.workspace_id, self.attempt))
 
 
@@ -102,7 +111,7 @@ def _take(tx: Transaction, workspace_id: str, token: str, asked: str) -> Turn:
             code="billing.in_progress",
             retry_after=2,
         )
-    return Turn(workspace_id, str(row["attempt"]), bool(row["left_behind"]))
+    return Turn(workspace_id, token, str(row["attempt"]), bool(row["left_behind"]))
 
 
 def _give_back(workspace_id: str, token: str, *, settled: bool) -> None:

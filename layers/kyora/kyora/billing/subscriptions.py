@@ -4,7 +4,7 @@ What is decided here is decided in the workspace's turn (`operations`), asked of
 mirrored before it is answered: the answer is what the webhooks will say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -237,10 +237,15 @@ def end(live: Live) -> None:
 
 
 def _current(turn: Turn) -> Live | None:
-    """Return the subscription that counts, as Stripe has it when ours may be old."""
-    if turn.left_behind and (customer := customers.find(turn.workspace_id)):
+    """Return the subscription that counts, as Stripe has it when ours may be old.
+
+    That is after a turn whose outcome nobody knows, and where we know none: a page of Stripe's may
+    have been paid a second ago.
+    """
+    live = None if turn.left_behind else find(turn.workspace_id)
+    if live is None and (customer := customers.find(turn.workspace_id)):
         refresh(customer)
-    live = find(turn.workspace_id)
+        live = find(turn.workspace_id)
     if live and live.status == "incomplete":  # somebody may be paying right now
         apply.resync(live.customer_id, live.id)
         live = find(turn.workspace_id)
@@ -251,9 +256,6 @@ def _choose(turn: Turn, plan: Plan) -> None:
     live = _current(turn)
     if live is None and not plan.amount:
         return  # what it is on already
-    if live is None:
-        refresh(customers.ensure(turn.workspace_id))
-        live = _current(turn)
     if live and live.plan_id == plan.id:
         _stay(turn, live)
         return
@@ -287,13 +289,23 @@ def _move(turn: Turn, live: Live, plan: Plan) -> None:
 
 def _begin(turn: Turn, customer: str, plan: Plan) -> None:
     """Subscribe a customer, who pays with what was saved, or else is asked to."""
+    made = _create(turn.shared_key, turn, customer, plan)
+    if find(turn.workspace_id) is None and made["status"] not in normalise.TERMINAL:
+        # Stripe repeated what it answered the turn before: that subscription is over by now.
+        made = _create(turn.key, turn, customer, plan)
+    if made["status"] == "incomplete":
+        raise _payment_required(made)
+
+
+def _create(key: Callable[..., str], turn: Turn, customer: str, plan: Plan) -> dict[str, Any]:
+    """Create the subscription, mirror it, and return what Stripe answered."""
     from kyora.billing import stripe_api
 
     def create(behavior: str, method: str | None) -> dict[str, Any]:
         return stripe_api.call(
             "post",
             "subscriptions",
-            idempotency_key=turn.key("sub", str(plan.stripe_price_id), behavior, method or ""),
+            idempotency_key=key("sub", str(plan.stripe_price_id), behavior, method or ""),
             customer=customer,
             items=[{"price": plan.stripe_price_id}],
             payment_behavior=behavior,
@@ -315,8 +327,7 @@ def _begin(turn: Turn, customer: str, plan: Plan) -> None:
             method = None
     made = made or create("default_incomplete", method)
     apply.resync(customer, str(made["id"]))
-    if made["status"] == "incomplete":
-        raise _payment_required(made)
+    return made
 
 
 def _change(turn: Turn, live: Live, plan: Plan) -> None:
