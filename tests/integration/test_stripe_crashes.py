@@ -239,7 +239,9 @@ def of_kind(kind: str, account: Account) -> tuple[list[Event], Event]:
         attached = [e for e in events if e["type"] == "payment_method.attached"][-1]
         told = [json.loads(json.dumps(attached)) | {"id": "evt_card", "type": kind}]
         told[0]["data"]["object"]["card"]["exp_year"] += 3
-    return [event for event in events if event["id"] != told[-1]["id"]], told[-1]
+    # Any event of the catalogue reads all of it: an earlier one would leave nothing to do.
+    before = [e for e in events if not e["type"].startswith(apply.CATALOGUE)]
+    return [event for event in before if event["id"] != told[-1]["id"]], told[-1]
 
 
 _STATE = {
