@@ -1,24 +1,32 @@
 """A webhook that dies at any statement and any request, and is delivered again."""
 
 import itertools
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from kyora import config
-from kyora.billing import sweep
+from kyora import config, postgres
+from kyora.billing import apply, reconcile, sweep
+from local.stripe import checkout
 from tests.integration.support import billing
+from tests.integration.support import stripe_lives as lives
 from tests.integration.support.crash import Crash, crash_at
 from tests.integration.support.stripe_standin import books
 from tests.unit.test_stripe_engine import Account
 
 DAY = 86_400
 
+type Event = dict[str, Any]
+
 
 @pytest.fixture(autouse=True)
 def configured(database: str, environment: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in lives.ENVIRONMENT.items():
+        environment.setenv(name, value)
     config.forget()
     yield
     config.forget()
@@ -102,3 +110,223 @@ def test_what_a_crash_left_behind_is_done_by_one_more_delivery_or_by_the_sweep(
         billing.run("UPDATE stripe_event SET received_at = now() - interval '3 minutes'")
         sweep.sweep(lambda: 60.0)
         whole(account, seed)
+
+
+# ---- each kind of event by itself
+
+GOLD = {"kyora_plan": "gold"} | {
+    f"limit_{name}": "7"
+    for name in ("maxBusinesses", "maxTeamMembers", "maxOrdersPerMonth", "maxStorageBytes")
+}
+
+
+def _unpaid(account: Account) -> str:
+    sub = account.subscribe()["id"]
+    account.use("pm_card_chargeCustomerFail")
+    account.engine.advance(32 * DAY)
+    return str(account.invoices(sub)[-1]["id"])
+
+
+def _paused(account: Account) -> str:
+    method = account.sub(account.subscribe()["id"])["default_payment_method"]
+    account.post(
+        f"/v1/customers/{account.customer}", invoice_settings={"default_payment_method": ""}
+    )
+    assert method is None
+    chosen = {"end_behavior": {"missing_payment_method": "pause"}}
+    sub = account.subscribe(trial_period_days=7, trial_settings=chosen)["id"]
+    account.engine.advance(7 * DAY + 3600)
+    return str(sub)
+
+
+def _resumed(account: Account) -> None:
+    sub = _paused(account)
+    account.use("pm_card_visa")
+    account.post(f"/v1/subscriptions/{sub}/resume")
+
+
+def _paid_page(account: Account) -> None:
+    """A page of a customer that is nobody's until the page says whose."""
+    stranger = account.post("/v1/customers")["id"]
+    page = account.post(
+        "/v1/checkout/sessions",
+        mode="subscription",
+        line_items=[{"price": account.basic, "quantity": 1}],
+        success_url="https://kyora.test/done",
+        cancel_url="https://kyora.test/back",
+        customer=stranger,
+        client_reference_id="ws_other",
+    )["id"]
+    card = {"number": "4242424242424242", "exp_month": "12", "exp_year": "34", "cvc": "123"}
+    checkout.pay_session(account.engine, page, card, {"email": "a@example.com"})
+
+
+def _plan(account: Account) -> str:
+    product = account.post("/v1/products", name="Gold", metadata=GOLD)["id"]
+    price = {"currency": "usd", "unit_amount": 9, "recurring": {"interval": "month"}}
+    account.post("/v1/prices", product=product, **price)
+    return str(product)
+
+
+def _renamed(account: Account) -> None:
+    account.post(f"/v1/products/{_plan(account)}", name="More gold")
+
+
+def _withdrawn(account: Account) -> None:
+    _plan(account)
+    product = account.post("/v1/products", name="Silver", metadata=GOLD | {"kyora_plan": "silver"})
+    account.call("DELETE", f"/v1/products/{product['id']}")
+
+
+def _archived(account: Account) -> None:
+    _plan(account)
+    price = account.engine.all("price")[0]["id"]
+    account.post(f"/v1/prices/{price}", active=False)
+
+
+# What happens at Stripe; the event of the kind is the last one of its type.
+KINDS: dict[str, Callable[[Account], object]] = {
+    "customer.subscription.created": lambda a: a.subscribe(),
+    "customer.subscription.updated": lambda a: a.switch(a.subscribe()["id"], a.pro),
+    "customer.subscription.deleted": lambda a: a.call(
+        "DELETE", f"/v1/subscriptions/{a.subscribe()['id']}"
+    ),
+    "customer.subscription.paused": _paused,
+    "customer.subscription.resumed": _resumed,
+    "customer.subscription.trial_will_end": lambda a: (
+        a.subscribe(trial_period_days=7),
+        a.engine.advance(5 * DAY),
+    ),
+    "invoice.paid": lambda a: a.subscribe(),
+    "invoice.payment_succeeded": lambda a: a.subscribe(),
+    "invoice.payment_failed": _unpaid,
+    "invoice.finalized": lambda a: a.subscribe(),
+    "invoice.voided": lambda a: a.post(f"/v1/invoices/{_unpaid(a)}/void"),
+    "invoice.marked_uncollectible": lambda a: a.post(
+        f"/v1/invoices/{_unpaid(a)}/mark_uncollectible"
+    ),
+    "customer.updated": lambda a: a.use("pm_card_mastercard"),
+    "customer.deleted": lambda a: (
+        a.subscribe(),
+        a.call("DELETE", f"/v1/customers/{a.customer}"),
+    ),
+    "payment_method.attached": lambda a: a.use("pm_card_mastercard"),
+    "payment_method.updated": lambda a: a.use("pm_card_mastercard"),
+    "payment_method.automatically_updated": lambda a: a.use("pm_card_mastercard"),
+    "payment_method.detached": lambda a: a.post(
+        f"/v1/payment_methods/{a.use('pm_card_mastercard')}/detach"
+    ),
+    "checkout.session.completed": _paid_page,
+    "product.created": _plan,
+    "product.updated": _renamed,
+    "product.deleted": _withdrawn,
+    "price.created": _plan,
+    "price.updated": _archived,
+}
+
+
+def test_each_kind_that_is_handled_is_crashed_in() -> None:
+    assert set(reconcile.TYPES) <= set(KINDS)
+    assert all(apply.wanted(kind) for kind in KINDS)
+
+
+def of_kind(kind: str, account: Account) -> tuple[list[Event], Event]:
+    """What came before, and the event itself."""
+    KINDS[kind](account)
+    events = [e for e in account.engine.events if apply.wanted(e["type"])]
+    told = [event for event in events if event["type"] == kind]
+    if not told:  # the stand-in has no such event: as attached, with a newer expiry
+        attached = [e for e in events if e["type"] == "payment_method.attached"][-1]
+        told = [json.loads(json.dumps(attached)) | {"id": "evt_card", "type": kind}]
+        told[0]["data"]["object"]["card"]["exp_year"] += 3
+    # Any event of the catalogue reads all of it: an earlier one would leave nothing to do.
+    before = [e for e in events if not e["type"].startswith(apply.CATALOGUE)]
+    return [event for event in before if event["id"] != told[-1]["id"]], told[-1]
+
+
+_STATE = {
+    "subscription": "SELECT to_jsonb(t) AS row FROM subscription t",
+    "invoice": "SELECT to_jsonb(t) AS row FROM invoice t",
+    "card": "SELECT to_jsonb(t) AS row FROM payment_method t",
+    "customer": "SELECT to_jsonb(t) - 'version' - 'created_at' - 'deleted_at'"
+    " || jsonb_build_object('gone', deleted_at IS NOT NULL) AS row FROM billing_customer t",
+    "workspace": "SELECT to_jsonb(t) - 'updated_at' AS row FROM workspace_billing t",
+    "plan": "SELECT to_jsonb(t) - 'updated_at' AS row FROM plan t",
+    "price": "SELECT to_jsonb(t) AS row FROM plan_price t",
+    "event": "SELECT jsonb_build_object('id', id, 'status', status) AS row FROM stripe_event",
+    "fact": "SELECT to_jsonb(key) AS row FROM billing_fact",
+    "told": "SELECT jsonb_build_object('name', detail_type, 'data', detail -> 'data') AS row"
+    " FROM outbox",
+}
+
+
+def state() -> dict[str, list[str]]:
+    """Everything that billing knows and has told, but times of ours."""
+    return {
+        name: sorted(json.dumps(row["row"], sort_keys=True) for row in billing.query(sql))
+        for name, sql in _STATE.items()
+    }
+
+
+_TABLES = (*billing.TABLES, "billing_run")
+
+
+def save() -> None:
+    for table in _TABLES:
+        billing.run(f"CREATE TABLE saved_{table} AS TABLE {table}")
+
+
+def restore() -> None:
+    with postgres.transaction() as tx:
+        for table in _TABLES:
+            tx.run(f"DELETE FROM {table}")
+            tx.run(f"INSERT INTO {table} TABLE saved_{table}")
+
+
+def swept() -> None:
+    billing.run("UPDATE stripe_event SET received_at = now() - interval '3 minutes'")
+    sweep.sweep(lambda: 60.0)
+
+
+@pytest.mark.parametrize("then", ["delivered again", "swept"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_crash_right_after_any_step_ends_as_if_there_had_been_none(
+    kind: str, then: str, environment: pytest.MonkeyPatch
+) -> None:
+    account = billing.account()
+    before, event = of_kind(kind, account)
+    body = json.dumps(event)
+    with books(account.engine, environment):
+        billing.deliver(before)
+        save()
+        untouched = state()
+        assert lives.deliver(body) == 200
+        swept()  # what was nobody's is done again, and what is doubtful is read
+        wanted = state()
+        assert wanted != untouched
+        died = True
+        for step in itertools.count():
+            restore()
+            with environment.context() as broken:
+                crash_at(step, broken, after=True)
+                try:
+                    lives.deliver(body)
+                except Crash:
+                    died = True
+                else:
+                    died = False
+            kept = billing.query("SELECT 1 FROM stripe_event WHERE id = :id", id=event["id"])
+            # Without a row Stripe has had no answer, and comes again whatever we do.
+            if then == "delivered again" or not kept:
+                assert lives.deliver(body) == 200
+                [row] = billing.query(
+                    "SELECT status FROM stripe_event WHERE id = :id", id=event["id"]
+                )
+                assert row["status"] in ("processed", "orphan"), step
+            swept()
+            assert state() == wanted, step
+            if not died:
+                break
+            assert lives.deliver(body) == 200  # once more, as Stripe may
+            assert state() == wanted, step
+        assert step > 3

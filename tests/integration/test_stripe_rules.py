@@ -1,10 +1,13 @@
 """What the rules say about the odd cases: late, unknown, nobody's, parked, and Stripe away."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from kyora import config
 from kyora.billing import apply, inbox, plans, sweep
@@ -17,6 +20,7 @@ from tests.integration.support.stripe_standin import Books, books
 from tests.scripted import Answer
 from tests.unit.functions import CONTEXT, captured_log, function
 from tests.unit.test_stripe_engine import Account
+from tests.unit.test_stripe_normalise import JSON, KEYS
 
 DAY = 86_400
 
@@ -257,6 +261,53 @@ def test_what_a_dependency_is_to_blame_for_is_never_parked(
     assert statuses() == {"received"}
     assert lives.deliver(json.dumps(event)) == 200
     assert statuses() == {"processed"}
+
+
+_numbers = itertools.count()
+_STRANGE = ("\0", "\ud800", "a\0b", "c" * 9000)
+_TEXTS = st.text() | st.sampled_from(_STRANGE)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    kind=st.sampled_from(("customer.created", "customer.updated", "customer.subscription.updated"))
+    | st.sampled_from(("invoice.paid", "payment_method.attached", "checkout.session.completed")),
+    created=st.integers() | st.integers(1_700_000_000, 1_800_000_000),
+    version=_TEXTS,
+    about=_TEXTS,
+    more=st.dictionaries(KEYS, JSON),
+)
+@example(kind="invoice.paid", created=10**30, version="", about="in_1", more={})
+@example(kind="invoice.paid", created=10**15, version="", about="in_1", more={})
+@example(kind="customer.created", created=1_790_000_000, version="\0", about="cus_1", more={})
+@example(kind="customer.created", created=1_790_000_000, version="", about="\ud800", more={})
+@example(
+    kind="customer.subscription.updated",
+    created=1_790_000_000,
+    version="",
+    about="sub_\0",
+    more={"customer": "cus_1"},
+)
+def test_whatever_stripe_signs_is_answered_for_good_by_the_fifth_delivery(
+    kind: str, created: int, version: str, about: str, more: dict[str, Any], stripe: Books
+) -> None:
+    """An endpoint that only fails is closed by Stripe."""
+    name = kind.split(".")[-2].replace("session", "checkout.session")
+    event = {
+        "id": f"evt_{next(_numbers)}",
+        "object": "event",
+        "type": kind,
+        "created": created,
+        "livemode": False,
+        "api_version": version,
+        "data": {"object": {"id": about, "object": name} | more},
+    }
+    answers = [lives.deliver(json.dumps(event)) for _ in range(inbox.PATIENCE)]
+    assert answers[-1] in (200, 400), answers
 
 
 # ---- the other way in

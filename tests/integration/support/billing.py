@@ -12,7 +12,7 @@ from kyora.billing import intake, normalise, reconcile
 from tests.unit.test_stripe_engine import Account
 
 PLANS = ("basic", "pro", "yearly", "free")
-_TABLES = (
+TABLES = (
     *("stripe_event", "billing_customer", "payment_method", "subscription", "invoice", "plan"),
     *("plan_price", "workspace_billing", "billing_fact", "outbox"),
 )
@@ -55,7 +55,7 @@ def run(sql: str, **params: object) -> int:
 
 def empty() -> None:
     """Forget everything about billing."""
-    run(f"TRUNCATE {', '.join(_TABLES)}")
+    run(f"TRUNCATE {', '.join(TABLES)}")
     run("UPDATE billing_run SET state = '{}', result = '{}', started_at = NULL, finished_at = NULL")
 
 
@@ -64,12 +64,17 @@ def account(card: str = "pm_card_visa", **rules: Any) -> Account:
     found = Account(card, **rules)
     found.engine.advance_to(int(time.time()))
     found.engine.events.clear()
+    know(found)
+    return found
+
+
+def know(found: Account) -> None:
+    """Write an account's customer and plans into our books."""
     run(
         "INSERT INTO billing_customer (id, workspace_id) VALUES (:id, 'ws_demo')", id=found.customer
     )
     for name in PLANS:
         add_plan(name, getattr(found, name))
-    return found
 
 
 def add_plan(name: str, price: str) -> None:

@@ -243,7 +243,7 @@ def _open(tx: Transaction, event: Event) -> Row | None:
         " (SELECT plan_id FROM plan_price WHERE price_id = :price) AS priced"
         " FROM stripe_event e LEFT JOIN subscription s ON s.id = :object WHERE e.id = :id",
         id=event.id,
-        object=str(event.object.get("id", "")),
+        object=normalise.object_of(event),
         price=normalise.price(event.object) if event.type in SUBSCRIPTION else None,
     )
     return row if row and row["event_status"] == "received" else None

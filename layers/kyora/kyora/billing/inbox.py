@@ -41,7 +41,7 @@ def keep(event: Event, body: str, source: Source, *, wanted: bool) -> str:
             type=event.type,
             version=event.api_version or None,
             created=event.created,
-            object=_text(event.object.get("id")),
+            object=normalise.object_of(event),
             customer=normalise.customer_of(event),
             source=source,
             body=body if wanted else None,
@@ -113,7 +113,3 @@ def reopen(tx: Transaction, customer_id: str) -> int:
         " WHERE customer_id = :customer AND status = 'orphan'",
         customer=customer_id,
     )
-
-
-def _text(value: object) -> str | None:
-    return value[:255] if isinstance(value, str) else None

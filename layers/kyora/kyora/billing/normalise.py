@@ -126,7 +126,7 @@ def event(payload: object) -> Event | None:
     data = _object(payload.get("data"))
     created = payload.get("created")
     identity, kind = _sane(payload.get("id")), _sane(payload.get("type"))
-    if not identity or not kind or type(created) is not int:
+    if not identity or not kind or type(created) is not int or moment(created) is None:
         return None
     if not isinstance(data.get("object"), dict):
         return None
@@ -134,7 +134,7 @@ def event(payload: object) -> Event | None:
         identity,
         kind,
         created,
-        str(payload.get("api_version") or ""),
+        _sane(payload.get("api_version")),
         payload.get("livemode") is True,
         data["object"],
         _object(data.get("previous_attributes")),
@@ -226,6 +226,11 @@ def customer(found: Json) -> Customer:
         default_payment_method=_id(settings.get("default_payment_method")),
         deleted=found.get("deleted") is True,
     )
+
+
+def object_of(event: Event) -> str | None:
+    """Return the id of what an event is about; an upcoming invoice has none."""
+    return _id(event.object)
 
 
 def customer_of(event: Event) -> str | None:

@@ -145,7 +145,7 @@ def _apply(tx: Transaction, event: Event | None, asked: _Asked, *, check: bool) 
     _spread(tx)
     if changed:
         cache.drop_after_commit(tx, "plans")  # the list that offers shows
-        told = {"created": report.created, "updated": report.updated, "archived": archived}
+        told = {"created": report.created, "updated": report.updated, "archived": report.archived}
         facts.tell(tx, "PlansSynced", told, None)
     tx.run(
         "UPDATE billing_run SET state = CAST(:state AS jsonb), result = CAST(:result AS jsonb),"
