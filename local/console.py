@@ -7,6 +7,7 @@ from typing import Any
 
 import pg8000.exceptions
 
+from kyora.money import to_text
 from local import bus, emulator, postgres
 from local.settings import Settings
 
@@ -27,6 +28,32 @@ select b.workspace_id, coalesce(p.name, b.plan_id), b.access, b.status, b.subscr
 from workspace_billing b left join plan p on p.id = b.plan_id
 order by b.updated_at desc limit 20
 """
+_STRIPE = """
+select id, type, object_id, source, status, attempts, last_error,
+       to_char(received_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+from stripe_event order by received_at desc, id desc limit 12
+"""
+# Revenue as text: a day may bring more than a JSON number holds.
+_DAYS = """
+select business_id, day::text, coalesce(sum(count) filter (where kind = 'order'), 0)::bigint,
+       json_object_agg(label, amount::text) filter (where kind = 'order'),
+       json_object_agg(label, count) filter (where kind = 'customer')
+from analytics_day group by business_id, day order by day desc, business_id limit 20
+"""
+_FEES = """
+select business_id, order_id, method, amount::text, currency,
+       to_char(paid_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+from transaction_fee order by recorded_at desc, order_id limit 20
+"""
+# What is shown: its statement, and a name for each column.
+_PARTS = {
+    "uploads": (_UPLOADS, "id workspace filename type size status reason at"),
+    "billing": (_SUBSCRIPTIONS, "workspace plan access status subscription until"),
+    "stripeEvents": (_STRIPE, "id type object source status attempts error at"),
+    "events": (_EVENTS, "id type workspace data attempts error at published"),
+    "days": (_DAYS, "business date orders revenue customers"),
+    "fees": (_FEES, "business order method amount currency at"),
+}
 # Nothing that opens a door is shown, wherever it stands in a log line.
 _SECRET = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=[?&])X-Amz-[\w-]+=[^&\s\"]+")
 
@@ -39,16 +66,10 @@ _DULL = {
 
 def state(stack: Settings, functions: dict[str, str], ready: bool) -> dict[str, Any]:
     """Return everything the page needs; a part that cannot be read is empty."""
-    uploads, events, billing, database = [], [], [], "down"
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in _PARTS}
+    database = "down"
     try:
-        names: tuple[str, ...]
-        names = ("id", "workspace", "filename", "type", "size", "status", "reason", "at")
-        uploads = [dict(zip(names, row, strict=True)) for row in _rows(stack, _UPLOADS)]
-        names = ("id", "type", "workspace", "data", "attempts", "error", "at", "published")
-        events = [dict(zip(names, row, strict=True)) for row in _rows(stack, _EVENTS)]
-        events = [event | {"data": bus.mask(event["data"])} for event in events]
-        names = ("workspace", "plan", "access", "status", "subscription", "until")
-        billing = [dict(zip(names, row, strict=True)) for row in _rows(stack, _SUBSCRIPTIONS)]
+        found = {name: _rows(stack, sql, names) for name, (sql, names) in _PARTS.items()}
         database = "up"
     except (OSError, pg8000.exceptions.Error):
         pass
@@ -59,15 +80,25 @@ def state(stack: Settings, functions: dict[str, str], ready: bool) -> dict[str, 
         "aws": emulator.endpoint(stack.gateway_port),
         "functions": sorted(functions),
         "stripe": stack.stripe_url if stack.own_stripe else "",
-        "uploads": uploads,
-        "billing": billing,
-        "events": events,
+        **found,
+        "events": [event | {"data": bus.mask(event["data"])} for event in found["events"]],
+        "days": [day | {"revenue": _revenue(day["revenue"])} for day in found["days"]],
+        "fees": [fee | {"amount": _money(fee["amount"], fee["currency"])} for fee in found["fees"]],
         "logs": log_lines(stack, functions, since=time.time() - 600)[-60:] if ready else [],
     }
 
 
-def _rows(stack: Settings, sql: str) -> list[list[Any]]:
-    return postgres.query(stack.database_url, sql)
+def _rows(stack: Settings, sql: str, names: str) -> list[dict[str, Any]]:
+    rows = postgres.query(stack.database_url, sql)
+    return [dict(zip(names.split(), row, strict=True)) for row in rows]
+
+
+def _revenue(by_currency: dict[str, str] | None) -> dict[str, str]:
+    return {code: _money(minor, code) for code, minor in sorted((by_currency or {}).items())}
+
+
+def _money(minor: str, currency: str) -> str:
+    return to_text(int(minor), currency)
 
 
 def log_lines(stack: Settings, functions: dict[str, str], since: float) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ async def build(log: Path) -> bool:
 
 async def deploy(settings: Settings, parameters: Mapping[str, str], log: Path) -> None:
     """Run `sam deploy` of what was built, against the emulator."""
-    overrides = [f'{key}="{_quoted(value)}"' for key, value in sorted(parameters.items()) if value]
+    overrides = [f'{key}="{_quoted(value)}"' for key, value in sorted(parameters.items())]
     try:
         await _sam_deploy(overrides, settings, log)
     except Trouble as failure:
@@ -120,10 +120,11 @@ def _first_failure(settings: Settings) -> str:
 
 
 def parameters(settings: Settings) -> dict[str, str]:
-    """Return the template parameters of this stack.
+    """Return every template parameter of this stack.
 
     A configuration key has one name as a parameter (StorageProvider) and one as a variable
     (STORAGE_PROVIDER). A variable that is set wins; a secret goes through Secrets Manager.
+    One that is left out would keep what an earlier run gave it: `sam deploy` asks for that.
     """
     defaults = {
         "Stage": "local",
@@ -137,7 +138,8 @@ def parameters(settings: Settings) -> dict[str, str]:
         "CorsOrigins": f"{settings.url},http://localhost:{settings.port}",
     }
     names = template.read()["Parameters"]
-    chosen = {name: value for name, value in defaults.items() if name in names}
+    chosen = {name: str(known.get("Default", "")) for name, known in names.items()}
+    chosen |= {name: value for name, value in defaults.items() if name in names}
     for name in names:
         variable = variable_name(name)
         if value := settings.environ.get(variable):

@@ -4,72 +4,23 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from kyora import config
 from kyora.email import Message
 from kyora.email.mock import Mock
 from kyora.email.render import render
 from local.email_samples import MESSAGE_ID, SETTINGS, sample
-from local.front import Front, application
-from local.settings import Settings
 from tests.browser import chromium
+from tests.browser.conftest import Served
 
 HOSTILE = (
     "<!doctype html><html><head></head><body><script>parent.document.title='owned'</script>"
     "<img src=x onerror=\"top.location='https://evil.example'\"><form action='/v1'></form>"
     "<meta http-equiv=refresh content='0;url=https://evil.example'>words</body></html>"
 )
-
-
-@dataclass
-class Served:
-    """The front of a stack whose only running part is its database."""
-
-    url: str = ""
-    lists: int = 0  # how often the list was asked for
-
-
-@pytest.fixture
-def served(database: str, tmp_path: Path) -> Iterator[Served]:
-    found, loop = Served(), asyncio.new_event_loop()
-    stack = Settings(
-        home=tmp_path,
-        port=0,
-        gateway_port=1,
-        postgres_port=0,
-        stripe_port=0,
-        secrets={"AUTH_JWT_SECRET": "s" * 32},
-        environ={"DATABASE_URL": database},
-    )
-    app = application(Front(stack))
-
-    async def count(request: web.Request, _: web.StreamResponse) -> None:
-        found.lists += request.path == "/_local/mails"
-
-    app.on_response_prepare.append(count)
-    runner = web.AppRunner(app, access_log=None)
-
-    async def start() -> None:
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(start(), loop).result(10)
-    yield found
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 def deliver(template: str, locale: str, key: str, *, html: str = "") -> str:

@@ -8,11 +8,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
+from stripe import WebhookSignature
 
-from tests.e2e.conftest import UP, Stack, free_port, request, wait
+from tests.e2e.conftest import UP, Answer, Stack, free_port, request, wait
+from tests.e2e.test_bus import run
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc"
@@ -189,6 +194,8 @@ def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stac
     kept = stack.upload(PNG)
     token = stack.env["KYORA_TOKEN"]
     for number, code in ((signal.SIGINT, 0), (signal.SIGKILL, -9)):
+        customer = _at_stripe(stack, "POST", "customers", email="kept@demo.example").json["id"]
+        wait(lambda name=customer: name in (stack.home / "stripe.json").read_text(), 10)
         assert stack.stop(number) == code
         wait(lambda: not stack.leftovers(), 5)
         assert stack.leftovers() == []
@@ -199,6 +206,91 @@ def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stac
         asset = stack.call("GET", f"/v1/assets/{kept['assetId']}", token=token)  # still good
         assert asset.json["status"] == "ready"
         assert request("GET", asset.json["downloadUrl"]).body == PNG
+        found = _at_stripe(stack, "GET", f"customers/{customer}")
+        assert found.json["email"] == "kept@demo.example"
+
+
+def _at_stripe(
+    stack: Stack, method: str, path: str, *, at: str = "", key: str = "", **form: str
+) -> Answer:
+    """Ask Stripe's API: of the stack's own stand-in unless told otherwise."""
+    sent = {
+        "Authorization": f"Bearer {key or stack.env['BILLING_STRIPE_API_KEY']}",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    body = urlencode(form).encode() if form else None
+    return request(method, f"{at or stack.env['STRIPE_URL']}/v1/{path}", body, sent)
+
+
+@contextmanager
+def _somebodys_account(stack: Stack, key: str) -> Iterator[str]:
+    """An account at Stripe: a stand-in that this stack does not know to be one."""
+    output = stack.checkout / "account.txt"
+    with output.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "local.stripe", "--key", key],
+            cwd=stack.checkout,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+        )
+    try:
+        wait(lambda: b"http" in output.read_bytes() or process.poll() is not None, 30)
+        yield output.read_text().split()[-1]
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def _hear(stack: Stack, secret: str) -> Answer:
+    """Send an event to the webhook, signed with this secret."""
+    event = {
+        "id": f"evt_{time.time_ns()}",
+        "object": "event",
+        "type": "topup.created",
+        "created": int(time.time()),
+        "livemode": False,
+        "data": {"object": {"id": "tu_1", "object": "topup"}},
+    }
+    body = json.dumps(event)
+    headers = {"Stripe-Signature": WebhookSignature.generate_signature_header(body, secret)}
+    return request("POST", f"{stack.env['KYORA_URL']}/webhooks/stripe", body.encode(), headers)
+
+
+def test_a_key_of_stripe_s_makes_the_stand_in_step_aside_while_it_is_given(stack: Stack) -> None:
+    own, before = stack.env, stack.variables
+    key, secret = "sk_test_theirs", "whsec_that-their-tool-prints"
+    assert _hear(stack, own["BILLING_STRIPE_WEBHOOK_SECRET"]).status == 200
+    with _somebodys_account(stack, key) as account:
+        assert stack.stop() == 0
+        stack.variables = {
+            **before,
+            "STRIPE_API_KEY": key,  # the name that Stripe's own tools use
+            "BILLING_STRIPE_BASE_URL": account,
+            "BILLING_STRIPE_WEBHOOK_SECRET": secret,
+            "BILLING_AUTO_SYNC_PLANS": "false",
+        }
+        try:
+            stack.start()
+            assert stack.children("local.stripe") == []
+            assert stack.env["STRIPE_URL"] == ""
+            assert "Try billing" not in stack.said()
+            pushed = run(stack, "push-plans", "plans.toml")
+            assert "created" in pushed.stdout, pushed.stdout + pushed.stderr
+            theirs = _at_stripe(stack, "GET", "products", at=account, key=key).json["data"]
+            assert len(theirs) == 3
+            assert _hear(stack, secret).status == 200
+            assert _hear(stack, own["BILLING_STRIPE_WEBHOOK_SECRET"]).status == 400
+        finally:
+            stack.stop()
+            stack.variables = before
+            stack.start()
+    # What was given for one run is not remembered.
+    functions = json.loads((stack.home / "sam-env.json").read_text())
+    given = functions["SyncPlansFunction"]
+    assert given["BILLING_STRIPE_BASE_URL"] == stack.env["STRIPE_URL"] != ""
+    assert given["BILLING_AUTO_SYNC_PLANS"] == "true"
+    assert _hear(stack, own["BILLING_STRIPE_WEBHOOK_SECRET"]).status == 200
+    assert run(stack, "sync-plans", "--check").returncode == 0
 
 
 def test_an_upload_whose_client_never_came_back_becomes_ready(stack: Stack) -> None:
@@ -211,13 +303,19 @@ def test_an_upload_whose_client_never_came_back_becomes_ready(stack: Stack) -> N
     assert status() == "ready"
 
 
-def test_a_dead_child_ends_the_stack_with_one_sentence(stack: Stack) -> None:
-    [emulator] = stack.children("ministack")
-    emulator.kill()
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [("ministack", "the AWS emulator"), ("local.stripe", "the Stripe stand-in")],
+)
+def test_a_dead_child_ends_the_stack_with_one_sentence(
+    program: str, name: str, stack: Stack
+) -> None:
+    [child] = stack.children(program)
+    child.kill()
     assert stack.process is not None
     assert stack.process.wait(15) == 1
     last = stack.said().splitlines()[-1]
-    assert last.startswith("kyora: the AWS emulator ended by itself")
+    assert last.startswith(f"kyora: {name} ended by itself")
     assert "Traceback" not in stack.said()
     wait(lambda: not stack.leftovers(), 5)
     assert stack.leftovers() == []

@@ -1,0 +1,57 @@
+"""The one address of a local stack without the rest of it, for a browser to look at."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from local.front import Front, application
+from local.settings import Settings
+
+
+@dataclass
+class Served:
+    """The front of a stack whose only running part is its database."""
+
+    url: str = ""
+    lists: int = 0  # how often the list was asked for
+
+
+@pytest.fixture
+def served(database: str, tmp_path: Path) -> Iterator[Served]:
+    found, loop = Served(), asyncio.new_event_loop()
+    stack = Settings(
+        home=tmp_path,
+        port=0,
+        gateway_port=1,
+        postgres_port=0,
+        stripe_port=0,
+        secrets={"AUTH_JWT_SECRET": "s" * 32},
+        environ={"DATABASE_URL": database},
+    )
+    app = application(Front(stack))
+
+    async def count(request: web.Request, _: web.StreamResponse) -> None:
+        found.lists += request.path == "/_local/mails"
+
+    app.on_response_prepare.append(count)
+    runner = web.AppRunner(app, access_log=None)
+
+    async def start() -> None:
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    yield found
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
