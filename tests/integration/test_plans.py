@@ -540,3 +540,55 @@ def test_nothing_happens_by_itself_when_it_is_turned_off(
 def test_a_faulty_catalogue_is_told_to_who_pushes_it(stripe: StripeServer) -> None:
     answer = function("sync_plans").handler({"push": {"plans": {"a": {}}}}, CONTEXT)
     assert answer["refused"]["code"] == "request.validation_failed"
+
+
+class Cut(Exception):
+    """The push ends here, as a function's time limit ends it."""
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_push_that_stops_anywhere_is_finished_by_the_next(
+    stripe: StripeServer, monkeypatch: pytest.MonkeyPatch, *, answered: bool
+) -> None:
+    whole = stripe_api.call
+    calls = 0
+
+    def cut(method: str, path: str, **params: Any) -> stripe_api.Answer:
+        nonlocal calls
+        calls += method == "post"
+        last = method == "post" and calls == at
+        if last and not answered:
+            raise Cut
+        answer = whole(method, path, **params)
+        if last:
+            raise Cut
+        return answer
+
+    for at in range(1, 20):
+        stripe.reset()
+        publish.push(sample())
+        calls = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(stripe_api, "call", cut)
+            try:
+                publish.push(dearer())
+            except Cut:
+                stopped = True
+            else:
+                stopped = False
+        publish.push(dearer())
+        active = [p for p in stripe_api.pages("prices") if p["active"]]
+        assert sorted(p["unit_amount"] for p in active) == [0, 6499, 15599, 64900]
+        assert publish.push(dearer()) == publish.Pushed([], [], [])
+        if not stopped:
+            assert calls == at - 1
+            return
+    raise AssertionError("a push has no end")
+
+
+def dearer() -> dict[str, Any]:
+    found = sample(6499)
+    professional = found["plans"]["professional"]
+    professional["name"] = "Pro"
+    professional["prices"].append({"amount": 64900, "currency": "aed", "interval": "year"})
+    return found

@@ -1,8 +1,9 @@
 """A catalogue of ours into a Stripe account: `make push-plans`.
 
 A product is found by its metadata `kyora_plan`, a price by its lookup key. An amount of Stripe's
-never changes, so a changed price is a new one that takes the key over, and the old one is
-archived. What the catalogue does not name is left alone.
+never changes, so a changed price is a new one that takes the key over and names the one that it
+replaces, which is archived: by the next push, if this one stops before. What the catalogue does
+not name is left alone.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ _PlanId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$"
 # A key of Stripe's metadata has forty letters at most, `feature_` among them.
 _Feature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")]
 _Limit = Annotated[int, Field(ge=limits.UNLIMITED, le=2**53 - 1, strict=True)]
+
+
+_REPLACES = "kyora_replaces"  # a price's metadata
 
 
 class _Strict(BaseModel):
@@ -63,6 +67,7 @@ def push(catalogue: Mapping[str, Any]) -> Pushed:
     wanted = _read(catalogue)
     done = Pushed([], [], [])
     products = list(stripe_api.pages("products"))
+    kept: set[str] = set()
     for plan_id, plan in wanted.items():
         alike = [p for p in products if (p.get("metadata") or {}).get("kyora_plan") == plan_id]
         alike = [p for p in alike if p["active"]] or alike
@@ -72,7 +77,13 @@ def push(catalogue: Mapping[str, Any]) -> Pushed:
                 code="billing.catalogue_ambiguous",
                 products=[product["id"] for product in alike],
             )
-        _push(plan_id, plan, alike[0] if alike else None, done)
+        kept |= _push(plan_id, plan, alike[0] if alike else None, done)
+    prices = list(stripe_api.pages("prices"))
+    replaced = {(price.get("metadata") or {}).get(_REPLACES) for price in prices} - kept
+    for price in prices:
+        if price["active"] and price["id"] in replaced:
+            stripe_api.call("post", f"prices/{price['id']}", active=False)
+            done.archived.append(str(price["id"]))
     return done
 
 
@@ -95,7 +106,8 @@ def _read(catalogue: Mapping[str, Any]) -> dict[str, PlanWanted]:
     return found
 
 
-def _push(plan_id: str, plan: PlanWanted, product: dict[str, Any] | None, done: Pushed) -> None:
+def _push(plan_id: str, plan: PlanWanted, product: dict[str, Any] | None, done: Pushed) -> set[str]:
+    """Have the account hold a plan, and return the ids of its prices."""
     said: dict[str, Any] = {"name": plan.name, "active": True}
     if plan.description or (product or {}).get("description"):
         said["description"] = plan.description
@@ -110,19 +122,13 @@ def _push(plan_id: str, plan: PlanWanted, product: dict[str, Any] | None, done: 
     elif change := _change(product, said, metadata):
         stripe_api.call("post", f"products/{product['id']}", **change)
         done.updated.append(product["id"])
-    ids, replaced = [], []
-    for price in plan.prices:
-        price_id, old = _price(plan_id, product["id"], price, done)
-        ids.append(price_id)
-        replaced += [old] if old else []
+    ids = [_price(plan_id, product["id"], price, done) for price in plan.prices]
     # Stripe archives no price that is a product's default.
     if product.get("default_price") != ids[0]:
         stripe_api.call("post", f"products/{product['id']}", default_price=ids[0])
         if product["id"] not in (*done.created, *done.updated):
             done.updated.append(product["id"])
-    for old in replaced:
-        stripe_api.call("post", f"prices/{old}", active=False)
-        done.archived.append(old)
+    return set(ids)
 
 
 def _change(
@@ -137,10 +143,8 @@ def _change(
     return {**change, "metadata": changed} if changed else change
 
 
-def _price(
-    plan_id: str, product_id: str, price: PriceWanted, done: Pushed
-) -> tuple[str, str | None]:
-    """Return the price that is right, and the one that it has replaced."""
+def _price(plan_id: str, product_id: str, price: PriceWanted, done: Pushed) -> str:
+    """Return the price that is right, made if need be."""
     key = f"kyora_{plan_id}_{price.interval}_{price.currency}"
     found = stripe_api.call("get", "prices", lookup_keys=[key]).object["data"]
     old = found[0] if found else None
@@ -148,7 +152,7 @@ def _price(
         if not old["active"]:
             stripe_api.call("post", f"prices/{old['id']}", active=True)
             done.updated.append(old["id"])
-        return str(old["id"]), None
+        return str(old["id"])
     made: dict[str, Any] = {
         "product": product_id,
         "unit_amount": price.amount,
@@ -160,11 +164,10 @@ def _price(
         answer = stripe_api.call("post", "prices", **made)
     else:
         once = f"push:{old['id']}:{product_id}:{price.amount}"
-        answer = stripe_api.call(
-            "post", "prices", idempotency_key=once, transfer_lookup_key=True, **made
-        )
+        made |= {"transfer_lookup_key": True, "metadata": {_REPLACES: old["id"]}}
+        answer = stripe_api.call("post", "prices", idempotency_key=once, **made)
     done.created.append(answer.object["id"])
-    return str(answer.object["id"]), str(old["id"]) if old and old["active"] else None
+    return str(answer.object["id"])
 
 
 def _same(old: Mapping[str, Any], product_id: str, price: PriceWanted) -> bool:
