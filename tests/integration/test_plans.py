@@ -4,15 +4,18 @@ import json
 import random
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyora import config, postgres
+from kyora import config, limits, postgres
 from kyora.billing import catalogue, intake, normalise, offers, plans, publish, stripe_api
 from kyora.errors import Conflict, Invalid, NotFound, Unavailable
+from kyora.postgres.connection import connect
 from local.settings import ROOT
 from tests.integration.support.crew import Crew
 from tests.integration.support.plan_server import (
@@ -286,6 +289,51 @@ def test_new_limits_reach_the_workspaces_of_the_plan_and_of_the_free_one(
     assert rows("SELECT plan_id, doubtful FROM subscription") == [
         {"plan_id": "professional", "doubtful": True}
     ]
+
+
+def test_new_limits_reach_a_workspace_that_is_settled_at_the_same_moment(
+    stripe: StripeServer, database: str
+) -> None:
+    """Its worker has locked the row and read the plan, and has not written yet."""
+    publish.push(SAMPLE)
+    plans.sync()
+    with postgres.transaction() as tx:
+        limits.lock(tx, "ws_demo")
+    raised = tomllib.loads((ROOT / "plans.toml").read_text())
+    raised["plans"]["professional"]["limits"]["maxBusinesses"] = 77
+    publish.push(raised)
+    other = connect(database, development=True)
+    other.run("BEGIN")
+    other.run("SELECT 1 FROM workspace_billing WHERE workspace_id = 'ws_demo' FOR UPDATE")
+    [[before]] = other.run("SELECT limits::text FROM plan WHERE id = 'professional'")
+    with ThreadPoolExecutor(1) as second:
+        done = second.submit(plans.sync)
+        with suppress(TimeoutError):
+            done.result(1)
+        other.run(
+            "UPDATE workspace_billing SET plan_id = 'professional', access = 'full',"
+            " limits = CAST(:before AS jsonb) WHERE workspace_id = 'ws_demo'",
+            before=before,
+        )
+        other.run("COMMIT")
+        done.result(10)
+    other.close()
+    [row] = rows("SELECT limits FROM workspace_billing WHERE workspace_id = 'ws_demo'")
+    assert row["limits"]["maxBusinesses"] == 77
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_the_built_in_free_plan_is_offered_while_no_catalogue_has_one(
+    stripe: StripeServer, *, archived: bool
+) -> None:
+    if archived:
+        its = product(stripe, "free")
+        default(stripe, its, price(stripe, its, 900))
+        plans.sync()
+        stripe.post(f"products/{its}", active=False)
+        plans.sync()
+    assert [(plan.id, plan.amount) for plan in offers.listed().items] == [("free", 0)]
+    assert offers.offered("free").stripe_price_id is None
 
 
 @pytest.mark.parametrize("seed", range(4))

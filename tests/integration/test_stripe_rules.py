@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from kyora import config
 from kyora.billing import apply, inbox, plans, sweep
 from kyora.cache import memory
 from kyora.errors import Unavailable
+from kyora.postgres.connection import connect
 from tests.cloud import batch
 from tests.integration.support import billing
 from tests.integration.support import stripe_lives as lives
@@ -175,6 +177,24 @@ def test_a_customer_is_never_given_to_a_workspace_that_has_one(
     assert billing.query("SELECT workspace_id FROM billing_customer WHERE id = 'cus_x'") == [
         {"workspace_id": None}
     ]
+
+
+def test_of_two_customers_given_to_one_workspace_at_once_one_gets_it(database: str) -> None:
+    """The other one's worker has bound its own, and has not committed yet."""
+    billing.run("INSERT INTO billing_customer (id) VALUES ('cus_one'), ('cus_two')")
+    other = connect(database, development=True)
+    other.run("BEGIN")
+    other.run("SELECT 1 FROM workspace WHERE id = 'ws_demo' FOR NO KEY UPDATE")
+    other.run("UPDATE billing_customer SET workspace_id = 'ws_demo' WHERE id = 'cus_one'")
+    with ThreadPoolExecutor(1) as second:
+        done = second.submit(apply.adopt, "cus_two", "ws_demo")
+        with pytest.raises(TimeoutError):
+            done.result(0.3)
+        other.run("COMMIT")
+        done.result(10)
+    other.close()
+    found = billing.query("SELECT id, workspace_id FROM billing_customer ORDER BY id")
+    assert [row["workspace_id"] for row in found] == ["ws_demo", None]
 
 
 # ---- what fails

@@ -12,14 +12,15 @@ from kyora.postgres import transaction
 LISTED = "plans"  # the cache's key
 _ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
-# The free plan is among them also while no catalogue has one.
+# The free plan is among them also while no catalogue has one, or an archived one of its name.
 _PLANS = """
 SELECT id, name, description, product_id, price_id, amount, currency, interval, interval_count,
     features, limits, active FROM plan
+WHERE active OR id <> (SELECT id FROM free_plan)
 UNION ALL
 SELECT f.id, f.name, '', NULL, NULL, 0, NULL, NULL, 1, jsonb_build_object(), f.limits, true
 FROM free_plan f
-WHERE NOT EXISTS (SELECT 1 FROM plan WHERE id = f.id)
+WHERE NOT EXISTS (SELECT 1 FROM plan WHERE id = f.id AND active)
 """
 _ALL = f"SELECT * FROM ({_PLANS}) AS known WHERE active ORDER BY amount, id"
 _FREE = f"SELECT * FROM ({_PLANS}) AS known WHERE id = (SELECT id FROM free_plan)"

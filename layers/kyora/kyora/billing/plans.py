@@ -195,8 +195,8 @@ def _write(tx: Transaction, plans: list[Plan], prices: Mapping[str, Place]) -> N
 def _spread(tx: Transaction) -> None:
     """Let what the plans say by now reach who is on one.
 
-    Every workspace is compared, not only those of a changed plan: one that was settled while this
-    ran may have read the limits of before. Subscriptions come first, as in every other writer.
+    Every workspace is compared, not only those of a changed plan. Subscriptions come first, as in
+    every other writer.
     """
     # A price that has only now become known, or is another plan's now: to be read from Stripe,
     # which settles and announces.
@@ -205,6 +205,9 @@ def _spread(tx: Transaction) -> None:
         " WHERE p.price_id = s.price_id AND s.plan_id IS DISTINCT FROM p.plan_id"
         " AND (s.plan_id IS NULL OR s.status NOT IN ('canceled', 'incomplete_expired'))"
     )
+    # Who is being settled right now may have read the limits of before: what it writes is waited
+    # for, and nobody begins to until what is written here is to be seen. Reading goes on.
+    tx.run("LOCK TABLE workspace_billing IN EXCLUSIVE MODE")
     tx.run(
         "UPDATE workspace_billing b SET limits = p.limits, updated_at = now() FROM plan p"
         " WHERE p.id = b.plan_id AND b.access <> 'free' AND b.limits <> p.limits"
