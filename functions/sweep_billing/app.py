@@ -6,7 +6,7 @@ oldest event that waits and how many are parked.
 
 from typing import Any
 
-from kyora import config
+from kyora import config, status
 from kyora.billing import sweep
 from kyora.observability import begin, count, gauge, logger
 
@@ -21,6 +21,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     if "replay" in event:
         return sweep.replay(event["replay"], remaining)
     swept = sweep.sweep(remaining)
+    status.beat("sweep_billing")
     found = sweep.backlog()
     gauge(stage, "StripeOldestSeconds", found.oldest)  # the alarms are in template.yaml
     count(stage, "StripeParked", found.parked)

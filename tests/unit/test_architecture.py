@@ -57,6 +57,7 @@ CACHED = {("kyora.observability", "logger"): "one logger per process"}
 EVERY_TENANT = {
     ("kyora.assets", "sweep"): "expires and cleans uploads of all workspaces; nobody asks for it",
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",
+    ("kyora.status", "read"): "how many uploads are late, of whoever: only a number",
     ("kyora.billing.plans", "_spread"): "a plan's limits are those of every workspace on it",
 }
 FILES_AS_SQL = {"kyora.postgres.migrate": "runs migration files"}
@@ -294,7 +295,7 @@ def crosses_tenants(module: Module) -> Iterator[str]:
 
 def session_state(module: Module) -> Iterator[str]:
     """RDS Proxy pins a connection to whoever leaves something in its session."""
-    pattern = r"^\s*(SET|PREPARE|LISTEN|DECLARE|DISCARD|CREATE TEMP|LOCK)\b|pg_(try_)?advisory_lock"
+    pattern = r"^\s*(SET|PREPARE|LISTEN|DECLARE|DISCARD|CREATE TEMP)\b|pg_(try_)?advisory_lock"
     for where, expression, _ in statements(module):
         if found := re.search(pattern, _written(expression, module)):
             yield f"{where}: {found.group().strip()}"

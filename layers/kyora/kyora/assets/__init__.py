@@ -18,12 +18,12 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from kyora import storage
+from kyora import config, storage
 from kyora.assets.models import Asset
 from kyora.bus import outbox
 from kyora.errors import Conflict, Gone, Invalid, KyoraError, NotFound, Unavailable
 from kyora.ids import new_id
-from kyora.observability import logger
+from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
 from kyora.storage import Changed, Storage
 
@@ -245,6 +245,11 @@ def _end(row: Mapping[str, Any], facts: _Facts | None, reason: str | None) -> As
             storage.provider().delete([_attempt(row, row["lease_token"])])
         with transaction() as tx:
             return _standing(tx, row["workspace_id"], row["id"])
+    stage = config.settings("database").stage
+    if facts:
+        count(stage, "UploadsReady")
+    else:
+        count(stage, "UploadsRejected", Reason=reason or "")
     with suppress(Unavailable):  # the verdict stands; the sweep does the rest
         _clean([ended])
     return _outcome(ended)

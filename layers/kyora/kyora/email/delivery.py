@@ -29,7 +29,7 @@ from kyora.email.answers import Do
 from kyora.email.catalogue import TEMPLATES
 from kyora.email.plan import TEMPLATE_OF, plan
 from kyora.errors import KyoraError
-from kyora.observability import logger
+from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
 
 LEASE = 60  # seconds; an attempt takes at most 21
@@ -77,6 +77,8 @@ def deliver(event: Event[Any]) -> None:
     with logger().append_context_keys(message_id=row["id"], template=template):
         if verdict is SEND:
             verdict = _attempt(provider, row, lease, settings)
+        if verdict.status:
+            count(settings.stage, "Mails", Status=verdict.status)
         _report(verdict, row)
 
 

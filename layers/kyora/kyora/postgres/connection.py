@@ -17,7 +17,7 @@ from pg8000.native import Connection, to_statement
 
 from kyora import config
 from kyora.errors import Unavailable
-from kyora.observability import logger
+from kyora.observability import count, logger
 
 # Seconds for a connect or one answer. A dead connection and a new one that does not answer are
 # two of these, and API Gateway gives its authorizer ten.
@@ -249,4 +249,5 @@ def _unavailable(cause: BaseException) -> Unavailable:
     """Log what happened, without the server's own words: they may hold values of a row."""
     state = _state(cause) if isinstance(cause, DatabaseError) else ""
     logger().warning("database unavailable", extra={"cause": type(cause).__name__, "state": state})
+    count(config.settings("database").stage, "DatabaseUnavailable")  # its alarm is in template.yaml
     return Unavailable("The database cannot be reached.", code="database.unavailable")

@@ -1,0 +1,67 @@
+"""What waits, what is stuck and what ran last: the figures behind `make status`.
+
+It looks at every domain's tables and belongs to none. What a figure means is said where it is
+shown, in local/status.py.
+"""
+
+from typing import Any
+
+from kyora.postgres import transaction
+
+# Ages are in seconds; each row is one line of the screen.
+_OUTBOX = """
+SELECT count(*) AS waiting, extract(epoch FROM now() - min(created_at))::float8 AS oldest,
+    max(last_error) AS error
+FROM outbox WHERE published_at IS NULL
+"""
+_STRIPE = """
+SELECT count(*) FILTER (WHERE status = 'received') AS waiting,
+    extract(epoch FROM now() - min(received_at) FILTER (WHERE status = 'received'))::float8
+        AS oldest,
+    count(*) FILTER (WHERE status = 'failed') AS parked,
+    max(last_error) AS error,
+    (SELECT count(*) FROM stripe_event WHERE status = 'orphan') AS orphans,
+    (SELECT count(*) FROM subscription WHERE doubtful) AS doubtful
+FROM stripe_event WHERE status = 'received' OR status = 'failed'
+"""
+# What the provider did not take at the first attempt; `unknown` is what a person has to look at.
+_MAIL = """
+SELECT count(*) AS waiting, extract(epoch FROM now() - min(created_at))::float8 AS oldest,
+    max(reason) AS reason,
+    (SELECT count(*) FROM email_message WHERE status IN ('accepted_unknown', 'dead')
+        AND ended_at BETWEEN now() - interval '1 day' AND now() - interval '15 minutes') AS lost,
+    (SELECT extract(epoch FROM max(open_until) - now())::float8 FROM email_provider_state
+        WHERE open_until > now()) AS held
+FROM email_message WHERE ended_at IS NULL AND status = 'queued' AND attempts > 0
+"""
+_UPLOADS = """
+SELECT count(*) AS late FROM asset
+WHERE status IN ('pending', 'verifying') AND confirm_deadline < now() - interval '10 minutes'
+"""
+_RUNS = """
+SELECT name, extract(epoch FROM now() - finished_at)::float8 AS age, result FROM billing_run
+"""
+_BEATS = "SELECT name, extract(epoch FROM now() - at)::float8 AS age FROM heartbeat"
+
+
+def read() -> dict[str, Any]:
+    """Return the figures, by what they are of. Raises Unavailable."""
+    with transaction() as tx:
+        return {
+            "outbox": tx.row(_OUTBOX),
+            "stripe": tx.row(_STRIPE),
+            "mail": tx.row(_MAIL),
+            "uploads": tx.row(_UPLOADS),
+            "runs": {row["name"]: row for row in tx.rows(_RUNS)},
+            "beats": {row["name"]: row["age"] for row in tx.rows(_BEATS)},
+        }
+
+
+def beat(name: str) -> None:
+    """Note that a scheduled function has just done its work."""
+    with transaction() as tx:
+        tx.run(
+            "INSERT INTO heartbeat (name, at) VALUES (:name, now())"
+            " ON CONFLICT (name) DO UPDATE SET at = excluded.at",
+            name=name,
+        )

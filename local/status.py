@@ -1,0 +1,219 @@
+"""`make status`: one screen that tells whether the four integrations work, and what to do if not.
+
+The figures come from relay_outbox (what waits in Postgres), from sync_plans (whether Stripe
+answers, and what differs there) and from SQS; what they mean is decided here.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from local.bus import Place
+from local.progress import Trouble, say
+from local.remote import Ask
+
+_MINUTE, _HOUR = 60, 3600
+_APART = 2.0  # seconds between two looks at the queues: what is there twice is not just passing
+
+type Json = Mapping[str, Any]
+
+
+class Line(NamedTuple):
+    """A line of the screen; `todo` says what to do when it is not `good`."""
+
+    good: bool
+    title: str
+    text: str
+    todo: str = ""
+
+
+class Queue(NamedTuple):
+    """A queue: how many wait, for how many seconds if that is known, how many were given up."""
+
+    name: str
+    waiting: int
+    oldest: float | None
+    dead: int
+
+
+def show(where: Place, relay: Ask, plans: Ask) -> bool:
+    """Print the screen; tell whether everything is well."""
+    lines = [*_figures(where, relay), *_stripe(plans), *judge_queues(read_queues(where))]
+    say(f"{where.bus}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    for line in lines:
+        say(f"  {'✓' if line.good else '✗'} {line.title:<15} {line.text}")
+        if not line.good and line.todo:
+            say(f"    {'':<15} → {line.todo}")
+    bad = sum(not line.good for line in lines)
+    say(f"{bad} of {len(lines)} need somebody." if bad else "Everything works.")
+    return not bad
+
+
+def _figures(where: Place, relay: Ask) -> Iterable[Line]:
+    try:
+        found = relay({"status": True})
+    except Trouble as trouble:
+        return [Line(False, "database", str(trouble), "read the log of relay_outbox")]
+    # A schedule of AWS is as exact as a minute; the local one is exact.
+    return judge(found, patience=75 if where.local else 150)
+
+
+def judge(found: Json, *, patience: float) -> Iterable[Line]:
+    """Say what relay_outbox's figures mean; a minute's work is late after `patience` seconds."""
+    outbox, mail, stripe = found["outbox"], found["mail"], found["stripe"]
+    yield Line(
+        _young(outbox["oldest"], 30),
+        "events",
+        _waiting(outbox, outbox["error"]),
+        "see whether EventBridge answers; nothing is lost, the relay goes on by itself",
+    )
+    for name, what in (("relay_outbox", "event relay"), ("sweep_billing", "billing sweep")):
+        yield _ran(what, found["beats"].get(name), patience, f"read the log of {name}")
+    yield Line(
+        not mail["lost"] and not mail["held"] and _young(mail["oldest"], 20),
+        "e-mail",
+        "; ".join(
+            [
+                _waiting(mail, mail["reason"]),
+                *([f"held for {_age(mail['held'])}"] if mail["held"] else []),
+                *([f"{mail['lost']} of today not known to be sent"] if mail["lost"] else []),
+            ]
+        ),
+        "see whether Resend answers and takes our key; what waits goes out by itself",
+    )
+    yield Line(
+        not stripe["parked"] and not stripe["doubtful"] and _young(stripe["oldest"], 30),
+        "Stripe's events",
+        "; ".join(
+            [
+                _waiting(stripe, stripe["error"]),
+                *([f"{stripe['parked']} parked"] if stripe["parked"] else []),
+                *([f"{stripe['orphans']} of nobody's customer"] if stripe["orphans"] else []),
+                *([f"{stripe['doubtful']} to be read again"] if stripe["doubtful"] else []),
+            ]
+        ),
+        "mend what the log of sweep_billing says, then `make replay FAILED=1`",
+    )
+    late = found["uploads"]["late"]
+    yield Line(
+        not late,
+        "uploads",
+        f"{late} were not given up in time" if late else "none is stuck",
+        "see whether the store answers; verify_upload's log says",
+    )
+    yield from _runs(found["runs"])
+
+
+def _runs(runs: Json) -> Iterable[Line]:
+    plans, reconcile = runs["plans"], runs["reconcile"]
+    faults = plans["result"].get("faults") or []
+    yield _run(
+        "plan sync", plans, 2 * _HOUR, faults, f"{len(faults)} faults", "`make sync-plans CHECK=1`"
+    )
+    failed = reconcile["result"].get("failed")
+    yield _run(
+        "reconcile", reconcile, 26 * _HOUR, failed, f"{failed} failed", "`make reconcile`, its log"
+    )
+
+
+def _run(  # a line of the screen, from left to right
+    title: str, run: Json, patience: float, bad: object, told: str, todo: str
+) -> Line:
+    if run["age"] is None:
+        return Line(True, title, "has not run yet")
+    text = f"{_age(run['age'])} ago" + (f"; {told}" if bad else "")
+    return Line(run["age"] < patience and not bad, title, text, todo)
+
+
+def _ran(title: str, age: float | None, patience: float, todo: str) -> Line:
+    if age is None:
+        return Line(False, title, "has never run", todo)
+    return Line(age < patience, title, f"ran {_age(age)} ago", todo)
+
+
+def _stripe(plans: Ask) -> Iterable[Line]:
+    try:
+        found = plans({"check": True})
+    except Trouble as trouble:
+        todo = "is the key right, is Stripe up? Webhooks are kept, and done when it answers"
+        return [Line(False, "Stripe", f"does not answer: {trouble}", todo)]
+    drift = len(found["drift"])
+    text = "answers; " + (f"{drift} plans differ" if drift else "our plans are what it has")
+    return [Line(not found["faults"], "Stripe", text, "`make sync-plans CHECK=1` says what")]
+
+
+def read_queues(where: Place) -> list[Queue]:
+    """Return every queue of the stack; what waits is what two looks agree on."""
+    first = _look(where)
+    if any(waiting for waiting, _ in first.values()):
+        time.sleep(_APART)
+        second = _look(where)
+        first = {k: (min(v[0], second.get(k, v)[0]), v[1]) for k, v in first.items()}
+    ages = {} if where.local else _ages(where, first)
+    return [Queue(name, *first[name][:1], ages.get(name), first[name][1]) for name in sorted(first)]
+
+
+def _look(where: Place) -> dict[str, tuple[int, int]]:
+    """Return how many wait in each queue and in its dead-letter queue."""
+    client, prefix = where.client("sqs"), f"kyora-{where.stage}-"
+    found: dict[str, int] = {}
+    for page in client.get_paginator("list_queues").paginate(QueueNamePrefix=prefix):
+        for url in page.get("QueueUrls", []):
+            name = url.rpartition("/")[2].removeprefix(prefix)
+            names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+            got = client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+            found[name] = sum(int(got[key]) for key in names)
+    bases = {n.removesuffix("-dead") for n in found if n.endswith("-dead")}
+    return {base: (found.get(base, 0), found[f"{base}-dead"]) for base in bases}
+
+
+def _ages(where: Place, names: Iterable[str]) -> dict[str, float]:
+    client, now = where.client("cloudwatch"), datetime.now(UTC)
+    found = {}
+    for name in names:
+        points = client.get_metric_statistics(
+            Namespace="AWS/SQS",
+            MetricName="ApproximateAgeOfOldestMessage",
+            Dimensions=[{"Name": "QueueName", "Value": f"kyora-{where.stage}-{name}"}],
+            StartTime=now - timedelta(minutes=10),
+            EndTime=now,
+            Period=_MINUTE,
+            Statistics=["Maximum"],
+        )["Datapoints"]
+        if points:
+            found[name] = max(points, key=lambda point: point["Timestamp"])["Maximum"]
+    return found
+
+
+def judge_queues(queues: Iterable[Queue]) -> Iterable[Line]:
+    """Say what the queues' figures mean."""
+    for queue in queues:
+        slow = queue.waiting > 0 if queue.oldest is None else queue.oldest > 2 * _MINUTE
+        text = f"{queue.waiting} wait" if queue.waiting else "nothing waits"
+        if queue.oldest:
+            text += f", the oldest for {_age(queue.oldest)}"
+        if queue.dead:
+            text += f"; {queue.dead} given up"
+        todo = "the consumer's log says why"
+        if queue.dead and queue.name != "jobs":
+            todo += f"; mend it, then `make redrive QUEUE={queue.name}`"
+        yield Line(not queue.dead and not slow, f"queue {queue.name}", text, todo)
+
+
+def _young(age: float | None, most: float) -> bool:
+    return age is None or age < most
+
+
+def _waiting(found: Json, why: str | None) -> str:
+    if not found["waiting"]:
+        return "nothing waits"
+    reason = f": {why}" if why else ""
+    return f"{found['waiting']} wait, the oldest for {_age(found['oldest'])}{reason}"
+
+
+def _age(seconds: float) -> str:
+    for length, name in ((86_400, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {name}"
+    return f"{seconds:.0f} s"
