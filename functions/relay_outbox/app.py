@@ -2,14 +2,15 @@
 
 Emits whatever waits in the outbox, forgets events of a week ago, mail and what consumers have
 done of three months ago and what the cache keeps no more, and reports the age of the oldest event
-still waiting. By hand: `{"status": true}` only tells what waits anywhere, for `make status`.
+still waiting and how much of a day's mail bounced. By hand: `{"status": true}` only tells what
+waits anywhere, for `make status`.
 """
 
 from typing import Any
 
 from kyora import cache, config, status
 from kyora.bus import inbox, outbox
-from kyora.email import retention
+from kyora.email import reputation, retention
 from kyora.observability import begin, gauge, logger
 
 
@@ -31,5 +32,6 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     status.beat("relay_outbox")
     age = outbox.oldest_age()
     gauge(settings.stage, "OutboxOldestSeconds", age)  # OutboxAgeAlarm in template.yaml
+    reputation.measure(settings.stage)
     logger().info("outbox relayed", tried=tried, oldest_seconds=round(age, 1))
     return {"tried": tried, "oldestSeconds": age}

@@ -25,11 +25,9 @@ def begin(correlation: str) -> None:
     logger().set_correlation_id(correlation)
 
 
-def gauge(stage: str, name: str, seconds: float) -> None:
-    """Record a number of seconds in `Kyora/<stage>`: a line of the log, whatever its level."""
-    with single_metric(
-        name=name, unit=MetricUnit.Seconds, value=seconds, namespace=f"Kyora/{stage}"
-    ):
+def gauge(stage: str, name: str, value: float, unit: MetricUnit = MetricUnit.Seconds) -> None:
+    """Record a figure as it is now in `Kyora/<stage>`: a line of the log, whatever its level."""
+    with single_metric(name=name, unit=unit, value=value, namespace=f"Kyora/{stage}"):
         pass
 
 

@@ -16,10 +16,10 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kyora import aws
+from kyora import aws, config
 from kyora.aws import AwsError
 from kyora.errors import Unavailable
-from kyora.observability import begin, logger, where
+from kyora.observability import begin, count, logger, where
 
 if TYPE_CHECKING:
     from kyora.bus.events import Event
@@ -107,6 +107,7 @@ def _done(record: Record, read: Callable[[dict[str, Any]], None]) -> bool:
     except Exception as error:
         # Not the exception's text: it may quote the message.
         logger().error("message failed", error=type(error).__name__, at=where(error))
+        count(config.settings().stage, "ConsumerErrors")  # its alarm is in template.yaml
         return _put_off(record, Again(_backoff(record)))
     return True
 

@@ -15,7 +15,7 @@ from kyora import config
 from kyora.email import suppressions
 from kyora.email.address import key
 from kyora.errors import BadPayload, BadSignature, NotFound
-from kyora.observability import count, logger
+from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 
 _TOLERANCE = 300  # seconds between Resend's clock and ours
@@ -33,7 +33,6 @@ _STATUS = {
     "email.complained": "complained",
 }
 _ORDER = list(_STATUS.values())
-_COUNTED = {"email.bounced": "MailsBounced", "email.complained": "MailsComplained"}
 _FOR_GOOD = {"email.suppressed": "suppressed", "email.complained": "complained"}
 
 
@@ -43,16 +42,13 @@ def receive(headers: Mapping[str, str], body: bytes) -> None:
     `headers` have lower-case names. Raises NotFound while no secret is configured, BadSignature
     and BadPayload.
     """
-    found = config.settings("database", "email_webhook")
-    keys = found.email_webhook_keys
+    keys = config.settings("database", "email_webhook").email_webhook_keys
     if not keys:
         raise NotFound("There is nothing at this address.")
     verify(keys, headers, body, time.time())
     text, event = _read(body)
     with transaction() as tx:
         fresh = _record(tx, headers["svix-id"], event, text)
-    if fresh and event["type"] in _COUNTED:
-        count(found.stage, _COUNTED[event["type"]])  # EmailBounceRateAlarm in template.yaml
     logger().info("webhook received", type=event["type"][:60], repeated=not fresh)
 
 

@@ -1,0 +1,82 @@
+"""What alarms and the dashboard look at is what the code says, and all of it."""
+
+import json
+import re
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from local import template
+from tests.infra.rules import of
+
+OURS = "Kyora/"
+_COUNTED = re.compile(r"\b(?:count|gauge)\(\s*[\w.()\"]+,\s*\"(\w+)\"")
+
+
+@pytest.fixture
+def widgets(stack: dict[str, Any]) -> list[dict[str, Any]]:
+    """The dashboard's widgets, with every reference replaced by the name of what it refers to."""
+    [dashboard] = of(stack, "AWS::CloudWatch::Dashboard").values()
+    text = dashboard["DashboardBody"]["Fn::Sub"]
+    known = {*stack["Resources"], *stack["Parameters"], "AWS::Region"}
+    for name in re.findall(r"\$\{([^!}]+)\}", text):
+        assert name.removesuffix(".Arn").removesuffix(".QueueName") in known
+    filled = re.sub(r"\$\{([^!}]+)\}", lambda found: found[1], text).replace("${!", "${")
+    found: list[dict[str, Any]] = json.loads(filled)["widgets"]
+    return found
+
+
+@pytest.fixture
+def emitted(stack: dict[str, Any]) -> set[str]:
+    """The names of the figures that we make."""
+    root = template.ROOT
+    files = [*root.glob("layers/kyora/kyora/**/*.py"), *root.glob("functions/*/app.py")]
+    code = {name for file in files for name in _COUNTED.findall(file.read_text())}
+    filters = of(stack, "AWS::Logs::MetricFilter").values()
+    return code | {t["MetricName"] for f in filters for t in f["MetricTransformations"]}
+
+
+def alarmed(stack: dict[str, Any]) -> set[str]:
+    found = of(stack, "AWS::CloudWatch::Alarm").values()
+    return {alarm["MetricName"] for alarm in found if OURS in str(alarm["Namespace"])}
+
+
+def shown(widgets: list[dict[str, Any]]) -> set[str]:
+    text = json.dumps([w["properties"].get("metrics") for w in widgets])
+    searched = re.findall(r"\{Kyora/Stage,\w+\} MetricName=\\*\"(\w+)", text)
+    return {*searched, *re.findall(r"\[\"Kyora/Stage\", \"(\w+)\"", text)}
+
+
+def test_an_alarm_watches_what_the_code_counts(stack: dict[str, Any], emitted: set[str]) -> None:
+    assert alarmed(stack) - emitted == set()
+
+
+def test_the_dashboard_shows_what_the_code_counts_and_all_of_it(
+    widgets: list[dict[str, Any]], emitted: set[str]
+) -> None:
+    assert shown(widgets) == emitted
+
+
+def test_the_dashboard_shows_every_alarm(
+    stack: dict[str, Any], widgets: list[dict[str, Any]]
+) -> None:
+    [alarms] = [w["properties"]["alarms"] for w in widgets if w["type"] == "alarm"]
+    assert sorted(alarms) == sorted(f"{name}.Arn" for name in of(stack, "AWS::CloudWatch::Alarm"))
+
+
+def test_the_dashboard_shows_every_dead_letter_queue(
+    stack: dict[str, Any], widgets: list[dict[str, Any]]
+) -> None:
+    text = json.dumps(widgets)
+    dead = [name for name in of(stack, "AWS::SQS::Queue") if name.endswith("DeadLetters")]
+    assert dead
+    assert [name for name in dead if f"{name}.QueueName" not in text] == []
+
+
+def test_no_two_widgets_cover_each_other(widgets: list[dict[str, Any]]) -> None:
+    for one, other in combinations(widgets, 2):
+        beside = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+        below = one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
+        assert beside or below
+    assert all(w["x"] + w["width"] <= 24 for w in widgets)
