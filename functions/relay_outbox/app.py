@@ -8,10 +8,12 @@ waits anywhere, for `make status`.
 
 from typing import Any
 
-from kyora import cache, config, status
+from kyora import cache, config, idempotency, purge, status
 from kyora.bus import inbox, outbox
 from kyora.email import reputation, retention
 from kyora.observability import begin, gauge, logger
+
+_FORGETS = (outbox.forget, inbox.forget, retention.forget, cache.forget, idempotency.forget)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -25,13 +27,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         tried += count
         if not count:
             break
-    outbox.forget()
-    inbox.forget()
-    retention.forget()
-    cache.forget()
+    forgotten = purge.purge(_FORGETS, lambda: context.get_remaining_time_in_millis() / 1000)
     status.beat("relay_outbox")
     age = outbox.oldest_age()
     gauge(settings.stage, "OutboxOldestSeconds", age)  # OutboxAgeAlarm in template.yaml
     reputation.measure(settings.stage)
-    logger().info("outbox relayed", tried=tried, oldest_seconds=round(age, 1))
+    logger().info("outbox relayed", tried=tried, forgotten=forgotten, oldest_seconds=round(age, 1))
     return {"tried": tried, "oldestSeconds": age}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kyora import purge
 from kyora.billing import inbox, intake, normalise, standing, sweep
 from kyora.errors import Invalid
 from tests.integration.support import billing
@@ -276,8 +277,8 @@ def test_a_body_is_kept_for_35_days_and_an_event_for_400(
         status=status,
         days=days,
     )
-    sweep.forget()
-    sweep.forget()
+    purge.purge(sweep.FORGETS, lambda: 60.0)
+    purge.purge(sweep.FORGETS, lambda: 60.0)
     rows = query("SELECT status, body FROM stripe_event")
     found = [f"{row['status']}{' with body' if row['body'] else ''}" for row in rows]
     assert (found or ["gone"]) == [kept]
@@ -296,7 +297,7 @@ def test_a_fact_that_can_be_learned_again_is_never_forgotten(database: str) -> N
     for key in FACTS:
         run("INSERT INTO billing_fact VALUES (:key, now() - interval '401 days')", key=key)
         run("INSERT INTO billing_fact VALUES (:key, now() - interval '399 days')", key=f"{key}:new")
-    sweep.forget()
+    purge.purge(sweep.FORGETS, lambda: 60.0)
     left = {row["key"] for row in query("SELECT key FROM billing_fact")}
     assert left == {f"{key}:new" for key in FACTS} | {key for key, kept in FACTS.items() if kept}
 
@@ -310,7 +311,7 @@ def test_an_old_subscription_is_not_announced_again_after_years(
     run("UPDATE billing_fact SET created_at = now() - interval '5 years'")
     run("UPDATE stripe_event SET received_at = now() - interval '5 years'")
     for _ in range(3):
-        sweep.forget()
+        purge.purge(sweep.FORGETS, lambda: 60.0)
     run("UPDATE subscription SET doubtful = true")
     sweep.sweep(enough)
     billing.reconciled()
@@ -330,7 +331,7 @@ def test_a_row_that_somebody_holds_is_left(database: str) -> None:
     other = connection.connect(config.settings("database").database_url, development=True)
     other.run("BEGIN")
     other.run("SELECT 1 FROM stripe_event WHERE id = 'evt_1' FOR UPDATE")
-    assert sweep.forget() == 1
+    assert sweep.forget_bodies() == 1
     other.close()
 
 

@@ -282,12 +282,17 @@ def test_relay_outbox_reports_the_age_that_the_alarm_reads(start: Start, databas
     assert answer["tried"] == 0
     alarm = template.read()["Resources"]["OutboxAgeAlarm"]["Properties"]
     lines = [json.loads(line) for line in running.log() if line.startswith("{")]
-    [line] = [line for line in lines if "_aws" in line]
+    [line] = [line for line in lines if "_aws" in line and alarm["MetricName"] in line]
     [metric] = line["_aws"]["CloudWatchMetrics"]
     assert alarm["Namespace"] == {"Fn::Sub": metric["Namespace"].replace("test", "${Stage}")}
     assert line[alarm["MetricName"]] == [0.0]
     assert metric["Dimensions"] == [[]]
     assert "Dimensions" not in alarm
+
+
+def test_relay_outbox_tells_what_waits_when_asked(start: Start, database: str) -> None:
+    answer = start("relay_outbox").invoke(sample("relay_outbox.status"))
+    assert answer["outbox"]["waiting"] == 0
 
 
 def test_sweep_billing_reports_what_its_alarms_read(start: Start, database: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kyora.errors import Conflict, Invalid
-from kyora.postgres import Transaction
+from kyora.postgres import Transaction, transaction
 
 _KEPT = "24 hours"
 
@@ -91,6 +91,16 @@ def keep(
             response=json.dumps(response),
         )
     return response
+
+
+def forget() -> int:
+    """Delete up to a thousand answers that are not repeated any more; return how many."""
+    with transaction() as tx:
+        return tx.run(
+            "DELETE FROM idempotency_key WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency_key"
+            f" WHERE created_at < now() - interval '{_KEPT}' ORDER BY created_at LIMIT 1000"
+            " FOR UPDATE SKIP LOCKED))"
+        )
 
 
 def in_progress() -> Conflict:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from kyora import config
+from kyora import config, purge
 from kyora.billing import apply, inbox, intake, standing
 from kyora.errors import ConfigError, Invalid, Unavailable
 from kyora.observability import logger, where
@@ -34,7 +34,7 @@ def sweep(remaining: Callable[[], float]) -> dict[str, int]:
         "graces": _graces(remaining),
         "events": _events(remaining),
         "doubtful": _doubtful(remaining),
-        "forgotten": forget(),
+        "forgotten": purge.purge(FORGETS, remaining),
     }
 
 
@@ -145,35 +145,45 @@ def _graces(remaining: Callable[[], float]) -> int:
 _FORGET_BODIES = """
 UPDATE stripe_event SET body = NULL,
     status = CASE WHEN status = 'orphan' THEN 'processed' ELSE status END
-WHERE id IN (SELECT id FROM stripe_event WHERE body IS NOT NULL
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM stripe_event WHERE body IS NOT NULL
     AND received_at < now() - interval '35 days' AND status IN ('processed', 'orphan')
-    ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED))
 """
 _FORGET_EVENTS = """
-DELETE FROM stripe_event WHERE id IN (SELECT id FROM stripe_event WHERE body IS NULL
+DELETE FROM stripe_event WHERE ctid = ANY(ARRAY(SELECT ctid FROM stripe_event WHERE body IS NULL
     AND received_at < now() - interval '400 days'
-    ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED))
 """
 # Facts that only an event tells, and Stripe lists events for 30 days. That a subscription began
 # or ended and that an invoice was paid can be learned from the objects at any time: whoever
 # forgot that it was told would tell it again.
 _FORGET_FACTS = r"""
-DELETE FROM billing_fact WHERE key IN (SELECT key FROM billing_fact
+DELETE FROM billing_fact WHERE ctid = ANY(ARRAY(SELECT ctid FROM billing_fact
     WHERE (key LIKE 'dunning:%' OR key LIKE 'trial%')
     AND created_at < now() - interval '400 days'
-    ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED))
 """
 
 
-def forget() -> int:
-    """Forget up to a thousand of each thing that is of no use any more; return how many."""
+def forget_bodies() -> int:
+    """Forget the bodies of up to a thousand events of 35 days ago; return how many."""
     with transaction() as tx:
-        bodies = tx.run(_FORGET_BODIES, limit=_MANY)
+        return tx.run(_FORGET_BODIES, limit=_MANY)
+
+
+def forget_events() -> int:
+    """Forget up to a thousand events of 400 days ago; return how many."""
     with transaction() as tx:
-        events = tx.run(_FORGET_EVENTS, limit=_MANY)
+        return tx.run(_FORGET_EVENTS, limit=_MANY)
+
+
+def forget_facts() -> int:
+    """Forget up to a thousand facts of 400 days ago that only an event tells; return how many."""
     with transaction() as tx:
-        facts = tx.run(_FORGET_FACTS, limit=_MANY)
-    return bodies + events + facts
+        return tx.run(_FORGET_FACTS, limit=_MANY)
+
+
+FORGETS = (forget_bodies, forget_events, forget_facts)
 
 
 def backlog() -> Backlog:

@@ -26,7 +26,7 @@ def forget() -> int:
     """
     with transaction() as tx:
         return tx.run(
-            "DELETE FROM inbox WHERE (consumer, event_id) IN (SELECT consumer, event_id FROM inbox"
+            "DELETE FROM inbox WHERE ctid = ANY(ARRAY(SELECT ctid FROM inbox"
             " WHERE received_at < now() - interval '90 days' ORDER BY received_at LIMIT 1000"
-            " FOR UPDATE SKIP LOCKED)"
+            " FOR UPDATE SKIP LOCKED))"
         )

@@ -116,9 +116,9 @@ def forget() -> int:
     """
     with transaction() as tx:
         return tx.run(
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox"
+            "DELETE FROM outbox WHERE ctid = ANY(ARRAY(SELECT ctid FROM outbox"
             " WHERE published_at < now() - interval '7 days' ORDER BY published_at LIMIT 1000"
-            " FOR UPDATE SKIP LOCKED)"
+            " FOR UPDATE SKIP LOCKED))"
         )
 
 

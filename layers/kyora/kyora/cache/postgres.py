@@ -45,8 +45,8 @@ def forget() -> int:
     """Delete up to a thousand rows past their time; return how many. Raises Unavailable."""
     with transaction() as tx:
         return tx.run(
-            "DELETE FROM cache_entry WHERE key IN (SELECT key FROM cache_entry"
-            " WHERE expires_at < now() ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+            "DELETE FROM cache_entry WHERE ctid = ANY(ARRAY(SELECT ctid FROM cache_entry"
+            " WHERE expires_at < now() ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED))"
         )
 
 

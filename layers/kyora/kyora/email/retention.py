@@ -13,11 +13,11 @@ def forget() -> int:
     """
     with transaction() as tx:
         messages = tx.run(
-            "DELETE FROM email_message WHERE id IN (SELECT id FROM email_message"
-            f" WHERE ended_at < now() - {AGE} ORDER BY ended_at LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+            "DELETE FROM email_message WHERE ctid = ANY(ARRAY(SELECT ctid FROM email_message"
+            f" WHERE ended_at < now() - {AGE} ORDER BY ended_at LIMIT 1000 FOR UPDATE SKIP LOCKED))"
         )
         events = tx.run(
-            "DELETE FROM email_event WHERE id IN (SELECT id FROM email_event WHERE"
-            f" received_at < now() - {AGE} ORDER BY received_at LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+            "DELETE FROM email_event WHERE ctid = ANY(ARRAY(SELECT ctid FROM email_event WHERE"
+            f" received_at < now() - {AGE} ORDER BY received_at LIMIT 1000 FOR UPDATE SKIP LOCKED))"
         )
     return messages + events
