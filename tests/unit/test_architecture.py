@@ -57,6 +57,7 @@ CACHED = {("kyora.observability", "logger"): "one logger per process"}
 EVERY_TENANT = {
     ("kyora.assets", "sweep"): "expires and cleans uploads of all workspaces; nobody asks for it",
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",
+    ("kyora.idempotency", "forget"): "what is past its time, of whoever",
     ("kyora.status", "read"): "how many uploads are late, of whoever: only a number",
     ("kyora.billing.plans", "_spread"): "a plan's limits are those of every workspace on it",
 }
