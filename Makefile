@@ -38,10 +38,14 @@ deploy: setup ## sam build and sam deploy to AWS: ENV=dev, staging or prod
 invoke: build ## run a built function under the real Lambda runtime: F=confirm_upload [E=events/….json]
 	@$(PYTHON) -m local.invoke $(or $(F),$(error which function? F=confirm_upload)) $(E)
 
-bench: build ## cold and warm times of every function next to a bare one, mail and webhooks at work (PEER=1: dj-stripe)
+bench: build ## measure functions, mail and webhooks (PEER=1: dj-stripe, too); PURGE=1: only purging
+ifdef PURGE
+	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.purge
+else
 	@$(PYTHON) -m bench
 	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.email
 	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.stripe $(if $(PEER),--peer)
+endif
 
 migrate: setup ## apply the database migrations (ENV=… on a deployed stack)
 	@$(PYTHON) -m local migrate $(if $(ENV),--env $(ENV))

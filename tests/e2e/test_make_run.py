@@ -197,7 +197,7 @@ def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stac
         customer = _at_stripe(stack, "POST", "customers", email="kept@demo.example").json["id"]
         wait(lambda name=customer: name in (stack.home / "stripe.json").read_text(), 10)
         assert stack.stop(number) == code
-        wait(lambda: not stack.leftovers(), 5)
+        wait(lambda: not stack.leftovers(), 20)
         assert stack.leftovers() == []
         assert "Traceback" not in stack.said()
         began = time.monotonic()

@@ -1,58 +1,12 @@
 """What is past its time goes in batches found by an index; no table grows unnoticed."""
 
-from collections.abc import Callable
-
 import pytest
 
-from kyora import cache, idempotency, postgres
+from kyora import postgres
 from kyora.billing import sweep
-from kyora.bus import inbox, outbox
-from kyora.email import retention
+from tests.integration.support.old_rows import PURGES, fill
 from tests.unit.functions import function
 
-# How to fill a table: n counts up to ROWS, and `age` is between now and a time long past.
-ROWS = 30_000
-AGE = f"now() - n * interval '500 days' / {ROWS}"
-PURGES: dict[str, tuple[Callable[[], int], str, str]] = {
-    "outbox": (
-        outbox.forget,
-        "(id, source, detail_type, detail, created_at, published_at)",
-        f"'evt_' || n, 's', 't', '{{}}', {AGE}, {AGE}",
-    ),
-    "inbox": (inbox.forget, "(consumer, event_id, received_at)", f"'c', 'evt_' || n, {AGE}"),
-    "email_message": (
-        retention.forget,
-        """(id, event_id, event, template, recipient, recipient_norm, correlation_id, locale,
-        status, expires_at, ended_at)""",
-        f"'e' || n, 'e' || n, 'e', 't', 'r', 'r', 'c', 'en', 'sent', {AGE}, {AGE}",
-    ),
-    "email_event": (
-        retention.forget,
-        "(id, type, payload, received_at)",
-        f"'m' || n, 'email.sent', '{{}}', {AGE}",
-    ),
-    "idempotency_key": (
-        idempotency.forget,
-        "(workspace_id, operation, key, request_hash, response, created_at)",
-        f"'ws_demo', 'o', n::text, 'h', '{{}}', {AGE}",
-    ),
-    "cache_entry": (
-        cache.forget,
-        "(key, value, expires_at)",
-        f"decode(lpad(to_hex(n), 8, '0'), 'hex'), ''::bytea, {AGE} + interval '250 days'",
-    ),
-    "stripe_event": (
-        sweep.forget_events,
-        "(id, type, created, source, status, received_at)",
-        f"'evt_' || n, 't', 1, 'webhook', 'processed', {AGE}",
-    ),
-    "stripe_event with its body": (
-        sweep.forget_bodies,
-        "(id, type, created, source, body, status, received_at)",
-        f"'evt_' || n, 't', 1, 'webhook', '{{}}', 'processed', {AGE}",
-    ),
-    "billing_fact": (sweep.forget_facts, "(key, created_at)", f"'dunning:' || n, {AGE}"),
-}
 KEPT = {
     "workspace": "accounts",
     "app_user": "accounts",
@@ -96,16 +50,9 @@ def test_every_purge_is_somebodys_work() -> None:
 
 @pytest.mark.parametrize("name", PURGES)
 def test_a_batch_is_small_and_found_by_an_index(name: str, database: str) -> None:
-    forget, columns, values = PURGES[name]
-    table = name.split(maxsplit=1)[0]
-    with postgres.transaction() as tx:
-        tx.run(
-            f"INSERT INTO {table} {columns} SELECT {values} FROM generate_series(1, {ROWS}) AS n"
-        )
-    with postgres.transaction() as tx:
-        tx.run(f"ANALYZE {table}")
+    table = fill(name, 30_000)
     before = scans(table)
-    assert forget() == 1000
+    assert PURGES[name][0]() == 1000
     assert scans(table) == before
 
 

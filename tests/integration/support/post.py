@@ -195,13 +195,14 @@ class Worker(socketserver.StreamRequestHandler):
                 os.environ.update(job["environ"])
                 config.forget()
                 postgres.close()
-            _crash(job.get("crash", ""))
-            answer = function("send_email").handler({"Records": job["records"]}, CONTEXT)
+            with _crash(job.get("crash", "")):
+                answer = function("send_email").handler({"Records": job["records"]}, CONTEXT)
             self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 
-def _crash(where: str) -> None:
-    """Die before or after the next send."""
+@contextmanager
+def _crash(where: str) -> Iterator[None]:
+    """Die before or after the next send; a job that sends nothing leaves the worker as it was."""
     from kyora.email import resend
 
     real = resend.Resend.send
@@ -212,8 +213,12 @@ def _crash(where: str) -> None:
         real(self, *given)
         os._exit(70)
 
-    if where:
-        setattr(resend.Resend, "send", dying)  # noqa: B010
+    try:
+        if where:
+            setattr(resend.Resend, "send", dying)  # noqa: B010
+        yield
+    finally:
+        setattr(resend.Resend, "send", real)  # noqa: B010
 
 
 class Workers:

@@ -7,7 +7,9 @@ AGE = "interval '90 days'"
 
 
 def forget() -> int:
-    """Delete up to a thousand messages and webhook events past their time; return how many.
+    """Delete up to a thousand messages, and as many webhook events, past their time.
+
+    Returns how many.
 
     Suppressions stay: they are what keeps mail from people who do not want it.
     """
@@ -16,6 +18,7 @@ def forget() -> int:
             "DELETE FROM email_message WHERE ctid = ANY(ARRAY(SELECT ctid FROM email_message"
             f" WHERE ended_at < now() - {AGE} ORDER BY ended_at LIMIT 1000 FOR UPDATE SKIP LOCKED))"
         )
+    with transaction() as tx:
         events = tx.run(
             "DELETE FROM email_event WHERE ctid = ANY(ARRAY(SELECT ctid FROM email_event WHERE"
             f" received_at < now() - {AGE} ORDER BY received_at LIMIT 1000 FOR UPDATE SKIP LOCKED))"
