@@ -157,6 +157,8 @@ def variable_name(parameter: str) -> str:
 def _secret(settings: Settings, name: str) -> str:
     if name == "DATABASE_URL":
         return settings.database_url
+    if name == "DATABASE_OWNER_URL":
+        return settings.database_owner_url
     return settings.environ.get(name) or settings.secrets.get(name, "")
 
 

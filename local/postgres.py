@@ -160,9 +160,14 @@ def _run(argv: Sequence[str | Path], user: tuple[int, int] | None) -> None:
 
 
 def _ensure_database(port: int, password: str) -> None:
-    admin = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
-    if not query(admin, "select 1 from pg_roles where rolname = 'kyora'"):
-        quoted = password.replace("'", "''")
-        query(admin, f"create role kyora login password '{quoted}'")
+    """Make the database, the owner that migrates it and the role of the functions."""
+    server = f"postgresql://postgres:{password}@127.0.0.1:{port}"
+    admin = f"{server}/postgres"
+    quoted = password.replace("'", "''")
+    for role in ("kyora_owner", "kyora"):
+        if not query(admin, "select 1 from pg_roles where rolname = :role", role=role):
+            query(admin, f"create role {role} login password '{quoted}'")
     if not query(admin, "select 1 from pg_database where datname = 'kyora'"):
-        query(admin, "create database kyora owner kyora")
+        query(admin, "create database kyora owner kyora_owner")
+    # A folder from the time when one role did both.
+    query(f"{server}/kyora", "reassign owned by kyora to kyora_owner")

@@ -73,6 +73,14 @@ class Settings:
         return f"postgresql://kyora:{password}@{HOST}:{self.postgres_port}/kyora"
 
     @property
+    def database_owner_url(self) -> str:
+        """The same database for the migrations; empty when one role of yours does both."""
+        if not self.own_postgres:
+            return self.environ.get("DATABASE_OWNER_URL", "")
+        password = self.secrets["POSTGRES_PASSWORD"]
+        return f"postgresql://kyora_owner:{password}@{HOST}:{self.postgres_port}/kyora"
+
+    @property
     def logs(self) -> Path:
         """Where children write what they say."""
         return self.home / "logs"

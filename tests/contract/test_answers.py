@@ -97,6 +97,11 @@ class Request:
         config.forget()
 
 
+def as_owner(sql: str) -> None:
+    with postgres.transaction(owner=True) as tx:
+        tx.run(sql)
+
+
 def run(sql: str) -> None:
     with postgres.transaction() as tx:
         tx.run(sql)
@@ -213,11 +218,11 @@ def forgotten(r: Request) -> None:
 
 def others_write(r: Request) -> None:
     """Whenever Stripe was asked, somebody has written about the customer meanwhile."""
-    run(
+    as_owner(
         "CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS"
         " 'BEGIN NEW.version = NEW.version + 1; RETURN NEW; END'"
     )
-    run(
+    as_owner(
         "CREATE TRIGGER meanwhile BEFORE UPDATE ON billing_customer"
         " FOR EACH ROW EXECUTE FUNCTION meanwhile()"
     )

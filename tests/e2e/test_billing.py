@@ -71,7 +71,7 @@ def mails(stack: Stack) -> list[str]:
 
 def test_a_workspace_subscribes_fails_to_pay_pays_leaves_and_is_reconciled(stack: Stack) -> None:
     url = stack.env["KYORA_URL"]
-    query(stack, "TRUNCATE mock_mailbox")
+    query(stack, "DELETE FROM mock_mailbox")
     assert subscription(stack)["access"] == "free"
     # Everything that Stripe tells comes twice, and in any order.
     control(stack, "pump", duplicate=1, copies=2, shuffle=True)

@@ -61,6 +61,7 @@ def second(checkout: Path, database: Database) -> Iterator[Stack]:
         "STORAGE_PROVIDER": "local",
         "STORAGE_LOCAL_PATH": "files",
         "DATABASE_URL": database.url,
+        "DATABASE_OWNER_URL": database.url.replace("//kyora:", "//kyora_owner:"),
         "LOG_LEVEL": "DEBUG",
     }
     running = Stack(checkout, checkout / ".local" / "second", free_port(), variables)

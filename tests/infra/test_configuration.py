@@ -72,9 +72,11 @@ SITUATIONS: dict[str, dict[str, str]] = {
         "EmailFromEmail": "",
         "EmailSupportEmail": "",
     },
+    "one_role": {"Stage": "dev", "DatabaseOwnerUrlArn": ""},
     "no_billing": {"BillingStripeApiKeyArn": "", "BillingStripeWebhookSecretArn": ""},
 }
-VALUES = {"database": "postgresql://db/kyora", "resend-webhook": f"whsec_{'a' * 32}"}
+VALUES = {"database": "postgresql://db/kyora", "owner": "postgresql://owner@db/kyora"}
+VALUES |= {"resend-webhook": f"whsec_{'a' * 32}"}
 VALUES |= {"stripe-key": "sk_test_1234", "stripe-webhook": f"whsec_{'b' * 32}"}
 FUNCTIONS = sorted(path.parent.name for path in (template.ROOT / "functions").glob("*/app.py"))
 
@@ -82,6 +84,7 @@ FUNCTIONS = sorted(path.parent.name for path in (template.ROOT / "functions").gl
 def situation(source: dict[str, Any], name: str) -> dict[str, Any]:
     common = {
         "DatabaseUrlArn": secret("database"),
+        "DatabaseOwnerUrlArn": secret("owner"),
         "AuthJwtSecretArn": secret("jwt"),
         "EmailResendApiKeyArn": secret("resend-key"),
         "EmailResendWebhookSecretArn": secret("resend-webhook"),

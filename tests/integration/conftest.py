@@ -13,7 +13,7 @@ from kyora import aws, config
 from kyora.email import resend as sender
 from kyora.observability import logger
 from kyora.storage import s3
-from tests.conftest import SECRET
+from tests.conftest import OWNER, SECRET, address, use
 from tests.fake_resend import FakeResend, fake_resend
 from tests.integration.support import books, ledger, post, shops, stores
 from tests.integration.support.crew import Crew
@@ -61,15 +61,14 @@ def running_stores() -> Iterator[Callable[[str], Store]]:
 @pytest.fixture(scope="session")
 def uploads_database(server: PostgresServer, template: str) -> str:
     """One database for all tests of uploads: emptying it is ten times faster than making one."""
-    server.psql(f"CREATE DATABASE uploads TEMPLATE {template}")
-    return str(server.get_uri("uploads"))
+    server.psql(f"CREATE DATABASE uploads TEMPLATE {template} OWNER {OWNER}")
+    return address(server, "uploads")
 
 
 @pytest.fixture
 def uploads(environment: pytest.MonkeyPatch, uploads_database: str) -> str:
     """A database with two workspaces and no upload."""
-    environment.setenv("DATABASE_URL", uploads_database)
-    config.forget()
+    use(environment, uploads_database)
     books.begin()
     return uploads_database
 
@@ -139,15 +138,14 @@ def crew(worker_log: Path) -> Iterator[Crew]:
 @pytest.fixture(scope="session")
 def _ledger_database(server: PostgresServer, template: str) -> str:
     """One database for all tests of fees and analytics, as for those of uploads."""
-    server.psql(f"CREATE DATABASE ledger TEMPLATE {template}")
-    return str(server.get_uri("ledger"))
+    server.psql(f"CREATE DATABASE ledger TEMPLATE {template} OWNER {OWNER}")
+    return address(server, "ledger")
 
 
 @pytest.fixture
 def ledger_database(environment: pytest.MonkeyPatch, _ledger_database: str) -> str:
     """A database with three businesses that nothing has happened to."""
-    environment.setenv("DATABASE_URL", _ledger_database)
-    config.forget()
+    use(environment, _ledger_database)
     ledger.begin()
     return _ledger_database
 

@@ -491,7 +491,7 @@ def test_a_schema_without_the_table_is_a_miss(
 ) -> None:
     environment.setenv("CACHE_PROVIDER", "postgres")
     config.forget()
-    with postgres.transaction() as tx:
+    with postgres.transaction(owner=True) as tx:
         tx.run("DROP TABLE cache_entry")
     assert cache.remember("plans", 60, lambda: b"made") == b"made"
 

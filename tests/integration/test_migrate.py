@@ -1,6 +1,7 @@
 """Migrations: applied once each, by one runner at a time, whole or not at all."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from importlib import import_module
@@ -14,6 +15,7 @@ from kyora import config, postgres
 from kyora.errors import Unavailable
 from kyora.postgres.connection import StatementFailed, connect
 from kyora.postgres.migrate import ChangedMigration, migrate
+from tests.conftest import OWNER, address, use
 from tests.scripted import Answer, in_turn, scripted
 from tests.unit.functions import CONTEXT, function
 
@@ -27,11 +29,8 @@ def empty(
 ) -> Iterator[str]:
     """The URL of a database with nothing in it."""
     server.psql("DROP DATABASE IF EXISTS empty WITH (FORCE)")
-    server.psql("CREATE DATABASE empty")
-    url = server.get_uri("empty")
-    environment.setenv("DATABASE_URL", url)
-    config.forget()
-    yield url
+    server.psql(f"CREATE DATABASE empty OWNER {OWNER}")
+    yield use(environment, address(server, "empty"))
     postgres.close()
     server.psql("DROP DATABASE empty WITH (FORCE)")
 
@@ -116,7 +115,7 @@ def test_a_migration_may_take_longer_than_a_request(
 
 def test_a_second_runner_waits_and_then_finds_nothing_to_do(empty: str, folder: Path) -> None:
     """The other runner holds the lock in a session of its own until it has committed."""
-    other = connect(empty, development=True)
+    other = connect(os.environ["DATABASE_OWNER_URL"], development=True)
     other.run("BEGIN")
     other.run("SELECT pg_advisory_xact_lock(:key)", key=module._LOCK)
     found: list[Any] = []
@@ -139,7 +138,7 @@ def test_a_second_runner_waits_and_then_finds_nothing_to_do(empty: str, folder: 
 def test_without_a_database_nothing_is_half_done(
     environment: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    environment.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/nowhere")
+    environment.setenv("DATABASE_URL", "postgresql://u@127.0.0.1:9/nowhere")
     config.forget()
     with pytest.raises(Unavailable):
         migrate(folder)

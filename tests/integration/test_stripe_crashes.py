@@ -12,6 +12,7 @@ import pytest
 from kyora import config, postgres
 from kyora.billing import apply, reconcile, sweep
 from local.stripe import checkout
+from tests.conftest import FUNCTIONS
 from tests.integration.support import billing
 from tests.integration.support import stripe_lives as lives
 from tests.integration.support.crash import Crash, crash_at
@@ -273,7 +274,8 @@ _TABLES = (*billing.TABLES, "billing_run")
 
 def save() -> None:
     for table in _TABLES:
-        billing.run(f"CREATE TABLE saved_{table} AS TABLE {table}")
+        billing.as_owner(f"CREATE TABLE saved_{table} AS TABLE {table}")
+        billing.as_owner(f"GRANT SELECT ON saved_{table} TO {FUNCTIONS}")
 
 
 def restore() -> None:

@@ -139,6 +139,34 @@ def test_a_deployed_stage_refuses(change: dict[str, str], fault: str, stage: str
     assert found.startswith(fault)
 
 
+OWNER = {"DATABASE_OWNER_URL": "postgresql://owner:p@db.example/kyora"}
+
+
+def test_the_owner_of_the_tables_is_asked_for_in_prod_only() -> None:
+    assert faults(GOOD, "database_owner") == [
+        "DATABASE_OWNER_URL (or DATABASE_OWNER_URL_ARN) is not set"
+    ]
+    assert load(GOOD | OWNER, "database_owner").database_owner_url == OWNER["DATABASE_OWNER_URL"]
+    small = load(GOOD | {"STAGE": "dev"}, "database_owner")
+    assert small.database_owner_url == small.database_url == GOOD["DATABASE_URL"]
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        (GOOD["DATABASE_URL"], "must name another role than DATABASE_URL"),
+        ("postgresql://%75:other@elsewhere/kyora", "must name another role than DATABASE_URL"),
+        ("mysql://owner@db/x", "must be postgresql://user:password@host:port/name"),
+        ("postgresql://[db/x", "must be postgresql://user:password@host:port/name"),
+        ("postgresql://owner@db/x?sslmode=disable", "must not weaken TLS outside local and test"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["dev", "staging", "prod"])
+def test_an_address_of_the_owner_is_refused(url: str, fault: str, stage: str) -> None:
+    environ = GOOD | {"STAGE": stage, "DATABASE_OWNER_URL": url}
+    assert faults(environ, "database_owner") == [f"DATABASE_OWNER_URL {fault}"]
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -374,7 +402,7 @@ def test_the_template_sets_the_variables_the_code_reads() -> None:
         if not name.startswith("AWS_")
     } | {"STAGE"}
     secrets = {
-        *("DATABASE_URL", "AUTH_JWT_SECRET", "STORAGE_S3_SECRET_ACCESS_KEY"),
+        *("DATABASE_URL", "DATABASE_OWNER_URL", "AUTH_JWT_SECRET", "STORAGE_S3_SECRET_ACCESS_KEY"),
         *("EMAIL_RESEND_API_KEY", "EMAIL_RESEND_WEBHOOK_SECRET"),
         *("BILLING_STRIPE_API_KEY", "BILLING_STRIPE_WEBHOOK_SECRET"),
     }

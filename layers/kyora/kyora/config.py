@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from kyora import aws
 from kyora.aws import AwsError
@@ -34,6 +34,7 @@ class Settings(NamedTuple):
     log_level: str
     app_base_url: str = ""
     database_url: str = ""
+    database_owner_url: str = ""
     jwt_secrets: tuple[str, ...] = ()
     jwks_url: str = ""
     jwt_issuer: str = ""
@@ -70,6 +71,11 @@ class Settings(NamedTuple):
     def development(self) -> bool:
         """True where development providers and plain connections are accepted."""
         return self.stage in _DEVELOPMENT
+
+    @property
+    def database_role(self) -> str:
+        """The role that the functions log in as."""
+        return _role(self.database_url)
 
 
 class _Reader:
@@ -171,6 +177,31 @@ def load(
 
 def _database(read: _Reader, development: bool) -> dict[str, object]:
     url = read.secret_text("DATABASE_URL", required=True)
+    _check_database(read, "DATABASE_URL", url, development)
+    return {"database_url": url}
+
+
+def _database_owner(read: _Reader, development: bool) -> dict[str, object]:
+    """Read who may change the schema. Outside prod one role may do both."""
+    found = _database(read, development)
+    url = read.secret_text("DATABASE_OWNER_URL", required=read.text("STAGE") == "prod")
+    good = _check_database(read, "DATABASE_OWNER_URL", url, development)
+    role = _role(str(found["database_url"]))
+    if url and good and _role(url) == role:
+        read.faults.append("DATABASE_OWNER_URL must name another role than DATABASE_URL")
+    return found | {"database_owner_url": url or found["database_url"]}
+
+
+def _role(url: str) -> str:
+    """Return the role that an address logs in as; empty when it makes no sense."""
+    try:
+        return unquote(urlsplit(url).username or "postgres")
+    except ValueError:
+        return ""
+
+
+def _check_database(read: _Reader, name: str, url: str, development: bool) -> bool:
+    """Note what is wrong with an address; tell whether it makes sense at all."""
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("postgresql", "postgres") and parts.port != 0
@@ -178,10 +209,10 @@ def _database(read: _Reader, development: bool) -> dict[str, object]:
     except ValueError:  # brackets or a port that make no sense
         good, modes = False, set()
     if url and not good:
-        read.faults.append("DATABASE_URL must be postgresql://user:password@host:port/name")
+        read.faults.append(f"{name} must be postgresql://user:password@host:port/name")
     if not development and modes & {"disable", "allow", "prefer"}:
-        read.faults.append("DATABASE_URL must not weaken TLS outside local and test")
-    return {"database_url": url}
+        read.faults.append(f"{name} must not weaken TLS outside local and test")
+    return good
 
 
 def _auth(read: _Reader, development: bool) -> dict[str, object]:
@@ -350,6 +381,7 @@ def _server(text: str) -> tuple[str, int] | None:
 
 _SECTIONS: dict[Section, Callable[[_Reader, bool], dict[str, object]]] = {
     "database": _database,
+    "database_owner": _database_owner,
     "auth": _auth,
     "storage": _storage,
     "app": _app,

@@ -53,9 +53,15 @@ def run(sql: str, **params: object) -> int:
         return tx.run(sql, **params)
 
 
+def as_owner(sql: str) -> None:
+    """Do what the functions may not."""
+    with postgres.transaction(owner=True) as tx:
+        tx.run(sql)
+
+
 def empty() -> None:
     """Forget everything about billing."""
-    run(f"TRUNCATE {', '.join(TABLES)}")
+    as_owner(f"TRUNCATE {', '.join(TABLES)}")
     run("UPDATE billing_run SET state = '{}', result = '{}', started_at = NULL, finished_at = NULL")
 
 

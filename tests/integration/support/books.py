@@ -33,7 +33,7 @@ def run(sql: str, **params: Any) -> int:
 
 def begin() -> None:
     """Forget every upload of the test before."""
-    with postgres.transaction() as tx:
+    with postgres.transaction(owner=True) as tx:
         tx.run("SET LOCAL lock_timeout = '10s'")  # a worker that was killed may still let go
         tx.run("TRUNCATE asset, storage_usage, workspace_billing, idempotency_key, outbox, inbox")
         tx.run(

@@ -58,7 +58,7 @@ def customer(customer_id: str, source: str | None = None, **envelope: Any) -> Ev
 
 def begin() -> None:
     """Forget the test before; two workspaces, the first one with two businesses."""
-    with postgres.transaction() as tx:
+    with postgres.transaction(owner=True) as tx:
         tx.run(
             "TRUNCATE workspace, business, payment_method_fee, order_payment, transaction_fee,"
             " analytics_event, analytics_count, inbox CASCADE"

@@ -61,6 +61,6 @@ def fill(name: str, rows: int) -> str:
             " FROM generate_series(1, CAST(:rows AS integer)) AS n",
             rows=rows,
         )
-    with postgres.transaction() as tx:
+    with postgres.transaction(owner=True) as tx:
         tx.run(f"ANALYZE {table}")
     return table

@@ -118,19 +118,21 @@ _running: list[Transaction] = []
 
 
 @contextmanager
-def transaction(*, timeout: float | None = None) -> Iterator[Transaction]:
+def transaction(*, timeout: float | None = None, owner: bool = False) -> Iterator[Transaction]:
     """Open a transaction that commits at the end of the block and rolls back on an exception.
 
     With a `timeout` in seconds each statement may take that long, on a connection of its own;
-    otherwise four. A connection found dead at the start is replaced once. Raises Unavailable when
-    the database cannot be reached, or is lost on the way: then nothing of the block was
-    committed, unless the answer to COMMIT itself was lost.
+    otherwise four. As `owner` it may change the schema, also on a connection of its own.
+    A connection found dead at the start is replaced once. Raises Unavailable when the database
+    cannot be reached, or is lost on the way: then nothing of the block was committed, unless the
+    answer to COMMIT itself was lost.
     """
     if _running:  # its COMMIT would commit half of the outer one
         raise RuntimeError("a transaction is running already")
-    if timeout is not None:
+    alone = owner or timeout is not None
+    if alone:
         close()
-    connection = _begin(timeout or _TIMEOUT)
+    connection = _begin(timeout or _TIMEOUT, owner=owner)
     tx = Transaction(connection)
     _running.append(tx)
     try:
@@ -144,7 +146,7 @@ def transaction(*, timeout: float | None = None) -> Iterator[Transaction]:
         raise
     finally:
         _running.clear()
-        if timeout is not None:
+        if alone:
             close()
     for callback, items in tx.committed.items():
         callback(items)
@@ -191,7 +193,7 @@ def connect(url: str, *, development: bool, timeout: float | None = None) -> Con
     )
 
 
-def _begin(timeout: float) -> Connection:
+def _begin(timeout: float, *, owner: bool) -> Connection:
     """Start a transaction on the kept connection, or on a new one when that is dead."""
     if _kept:
         try:
@@ -200,7 +202,7 @@ def _begin(timeout: float) -> Connection:
         except (*_LOST, DatabaseError):  # gone, or ended by an administrator
             close()
     try:
-        _kept.append(_open(timeout))
+        _kept.append(_open(timeout, owner=owner))
         _kept[0].run("BEGIN")
     except (*_LOST, DatabaseError) as error:
         close()
@@ -208,17 +210,21 @@ def _begin(timeout: float) -> Connection:
     return _kept[0]
 
 
-def _open(timeout: float) -> Connection:
+def _open(timeout: float, *, owner: bool) -> Connection:
     """Connect; when the password is refused, read the settings anew once: it may have rotated."""
-    found = config.settings("database")
     try:
-        return connect(found.database_url, development=found.development, timeout=timeout)
+        return _connect(timeout, owner=owner)
     except DatabaseError as error:
         if _state(error) not in _AUTH_FAILED:
             raise
     config.forget()
-    found = config.settings("database")
-    return connect(found.database_url, development=found.development, timeout=timeout)
+    return _connect(timeout, owner=owner)
+
+
+def _connect(timeout: float, *, owner: bool) -> Connection:
+    found = config.settings("database_owner" if owner else "database")
+    url = found.database_owner_url if owner else found.database_url
+    return connect(url, development=found.development, timeout=timeout)
 
 
 def _translate(error: Exception) -> Exception:
