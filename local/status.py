@@ -102,28 +102,46 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
         f"{late} were not given up in time" if late else "none is stuck",
         "see whether the store answers; verify_upload's log says",
     )
-    yield from _runs(found["runs"])
+    yield from _runs(found["runs"], found["beats"])
 
 
-def _runs(runs: Json) -> Iterable[Line]:
+def _runs(runs: Json, beats: Json) -> Iterable[Line]:
     plans, reconcile = runs["plans"], runs["reconcile"]
-    faults = plans["result"].get("faults") or []
+    told = plans["result"]
     yield _run(
-        "plan sync", plans, 2 * _HOUR, faults, f"{len(faults)} faults", "`make sync-plans CHECK=1`"
+        "plan sync",
+        plans,
+        {"differed": len(told.get("drift") or []), "faults": len(told.get("faults") or [])},
+        # A product's event counts as a sync, too, and the hourly one may be off on purpose.
+        late=_late(beats.get("sync_plans"), 2 * _HOUR),
+        todo="`make sync-plans CHECK=1`, the log of sync_plans",
     )
-    failed = reconcile["result"].get("failed")
+    told, age = reconcile["result"], reconcile["age"]
     yield _run(
-        "reconcile", reconcile, 26 * _HOUR, failed, f"{failed} failed", "`make reconcile`, its log"
+        "reconcile",
+        reconcile,
+        {"differed": told.get("differences"), "failed": told.get("failed")},
+        # One that is at it has not finished; it needs minutes.
+        late=_late(age, 26 * _HOUR) if age is not None else _late(reconcile["begun"], 2 * _HOUR),
+        todo="`make reconcile`, the log of reconcile_billing",
     )
 
 
-def _run(  # a line of the screen, from left to right
-    title: str, run: Json, patience: float, bad: object, told: str, todo: str
-) -> Line:
-    if run["age"] is None:
-        return Line(True, title, "has not run yet")
-    text = f"{_age(run['age'])} ago" + (f"; {told}" if bad else "")
-    return Line(run["age"] < patience and not bad, title, text, todo)
+def _run(title: str, run: Json, found: Mapping[str, Any], *, late: str, todo: str) -> Line:
+    """Say when something ran and what it found; what differed has been mended by it."""
+    when = "has not run yet" if run["begun"] is None else f"began {_age(run['begun'])} ago"
+    text = "; ".join(
+        [
+            when if run["age"] is None else f"{_age(run['age'])} ago",
+            *(f"{number} {what}" for what, number in found.items() if number),
+            *([late] if late else []),
+        ]
+    )
+    return Line(not (late or found.get("faults") or found.get("failed")), title, text, todo)
+
+
+def _late(age: float | None, most: float) -> str:
+    return f"late by {_age(age - most)}" if age is not None and age > most else ""
 
 
 def _ran(title: str, age: float | None, patience: float, todo: str) -> Line:

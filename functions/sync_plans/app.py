@@ -7,7 +7,7 @@ then. Emits PlansSynced.
 
 from typing import Any
 
-from kyora import cloudformation, config
+from kyora import cloudformation, config, status
 from kyora.billing import plans
 from kyora.errors import Conflict, Invalid, Unavailable
 from kyora.observability import begin, logger
@@ -27,6 +27,7 @@ def by_itself(*, deploy: bool) -> dict[str, Any]:
     found = config.settings("database", "bus", "billing", "cache")
     if not (found.auto_sync_plans and found.stripe_api_key):
         logger().info("plans are not synced", auto=found.auto_sync_plans)
+        status.beat("sync_plans")
         return {}
     try:
         report = plans.sync()
@@ -35,6 +36,7 @@ def by_itself(*, deploy: bool) -> dict[str, Any]:
             raise
         logger().warning("plans left to the schedule", reason=error.code)
         return {}
+    status.beat("sync_plans")
     logger().info("plans synced", extra={"drift": len(report.drift), "faults": len(report.faults)})
     return {"created": report.created, "updated": report.updated, "archived": report.archived}
 

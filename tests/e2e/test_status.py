@@ -1,8 +1,13 @@
 """`make status` on the running stack: what works, and what somebody broke a moment ago."""
 
+from collections.abc import Iterator
+
+import pytest
+
+from local import postgres
 from tests.e2e.conftest import Stack, wait
 from tests.e2e.test_billing import control
-from tests.e2e.test_bus import run
+from tests.e2e.test_bus import client, run
 
 
 def test_status_shows_that_stripe_is_down_and_that_it_is_back(stack: Stack) -> None:
@@ -14,3 +19,42 @@ def test_status_shows_that_stripe_is_down_and_that_it_is_back(stack: Stack) -> N
     assert "need somebody." in broken.stdout.splitlines()[-1]
     wait(lambda: "✓ Stripe          answers" in run(stack, "status").stdout, 60)
     assert "✓ Stripe          answers" in run(stack, "status").stdout
+
+
+def test_status_shows_what_a_consumer_gave_up(stack: Stack) -> None:
+    sqs = client(stack, "sqs")
+    live, dead = (
+        sqs.get_queue_url(QueueName=f"kyora-local-fees{end}")["QueueUrl"] for end in ("", "-dead")
+    )
+    sqs.send_message(QueueUrl=live, MessageBody="not json")
+    wait(lambda: "✗ queue fees" in run(stack, "status").stdout, 30)
+    said = run(stack, "status").stdout
+    sqs.purge_queue(QueueUrl=dead)
+    assert "✗ queue fees      nothing waits; 1 given up" in said
+    assert "mend it, then `make redrive QUEUE=fees`" in said
+    assert "✓ queue fees" in run(stack, "status").stdout
+
+
+@pytest.fixture
+def relay_off(stack: Stack) -> Iterator[None]:
+    """The relay's schedule is off, and it last ran two minutes ago."""
+    scheduler = client(stack, "scheduler")
+    found = scheduler.get_schedule(Name="kyora-local-relay-outbox")
+    names = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+    kept = {name: found[name] for name in names}
+    scheduler.update_schedule(**kept, State="DISABLED")
+    postgres.query(
+        stack.env["DATABASE_URL"],
+        "UPDATE heartbeat SET at = now() - interval '2 minutes' WHERE name = 'relay_outbox'"
+        " RETURNING name",
+    )
+    yield
+    scheduler.update_schedule(**kept, State="ENABLED")
+
+
+@pytest.mark.usefixtures("relay_off")
+def test_status_shows_that_the_relay_does_not_run(stack: Stack) -> None:
+    broken = run(stack, "status")
+    assert broken.returncode == 1
+    assert "✗ event relay     ran 2 min ago" in broken.stdout
+    assert "→ read the log of relay_outbox" in broken.stdout

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from local import template
-from tests.infra.rules import of
+from tests.infra.rules import function_of, named, of
 
 OURS = "Kyora/"
 _COUNTED = re.compile(r"\b(?:count|gauge)\(\s*[\w.()\"]+,\s*\"(\w+)\"")
@@ -50,6 +50,17 @@ def shown(widgets: list[dict[str, Any]]) -> set[str]:
 
 def test_an_alarm_watches_what_the_code_counts(stack: dict[str, Any], emitted: set[str]) -> None:
     assert alarmed(stack) - emitted == set()
+
+
+def test_every_consumer_that_ends_without_an_answer_has_an_alarm(stack: dict[str, Any]) -> None:
+    mappings = of(stack, "AWS::Lambda::EventSourceMapping").values()
+    watched = {
+        named(dimension["Value"])
+        for alarm in of(stack, "AWS::CloudWatch::Alarm").values()
+        for dimension in alarm.get("Dimensions", [])
+        if alarm["MetricName"] == "Errors"
+    }
+    assert watched == {function_of(stack, mapping["FunctionName"]) for mapping in mappings}
 
 
 def test_the_dashboard_shows_what_the_code_counts_and_all_of_it(

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -166,6 +167,21 @@ def test_a_check_says_what_differs_and_changes_nothing(stripe: StripeServer) -> 
     plans.sync()
     assert plans.sync(check=True).drift == []
     assert offered() == {"professional": month}
+
+
+def test_a_sync_counts_what_no_event_had_told_and_a_check_does_not(
+    stripe: StripeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pro = product(stripe, "professional")
+    price(stripe, pro)
+    plans.sync()
+    stripe.post(f"products/{pro}", metadata={"limit_maxBusinesses": "9"})
+    capsys.readouterr()
+    plans.sync(check=True)
+    assert "PlanDrift" not in capsys.readouterr().out
+    plans.sync()
+    plans.sync()
+    assert re.findall(r'"PlanDrift":\[(\S+?)\]', capsys.readouterr().out) == ["1.0", "0.0"]
 
 
 def test_an_archived_price_keeps_its_subscribers_and_is_not_offered(stripe: StripeServer) -> None:

@@ -64,7 +64,7 @@ def test_a_mail_that_nobody_tried_yet_does_not_wait(database: str) -> None:
     assert status.read()["mail"]["waiting"] == 0
 
 
-@pytest.mark.parametrize("name", ["relay_outbox", "sweep_billing"])
+@pytest.mark.parametrize("name", ["relay_outbox", "sweep_billing", "sync_plans"])
 def test_a_scheduled_function_leaves_a_heartbeat_and_keeps_it_fresh(
     name: str, database: str, environment: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +72,13 @@ def test_a_scheduled_function_leaves_a_heartbeat_and_keeps_it_fresh(
         function(name).handler({}, CONTEXT)
         run("UPDATE heartbeat SET at = at - interval '1 hour'")
     assert status.read()["beats"][name] == pytest.approx(3600, abs=60)
+
+
+def test_a_run_that_has_begun_and_not_ended_is_told(database: str) -> None:
+    run("UPDATE billing_run SET started_at = now() - interval '3 hours' WHERE name = 'reconcile'")
+    found = status.read()["runs"]["reconcile"]
+    assert found["age"] is None
+    assert found["begun"] == pytest.approx(3 * 3600, abs=60)
 
 
 def test_the_question_is_answered_by_the_relay_and_changes_nothing(database: str) -> None:

@@ -21,10 +21,10 @@ WELL: dict[str, Any] = {
     "mail": {"waiting": 0, "oldest": None, "reason": None, "lost": 0, "held": None},
     "uploads": {"late": 0},
     "runs": {
-        "plans": {"age": 60.0, "result": {"faults": []}},
-        "reconcile": {"age": None, "result": {}},
+        "plans": {"age": 60.0, "begun": 61.0, "result": {"faults": [], "drift": ["a", "b"]}},
+        "reconcile": {"age": None, "begun": None, "result": {}},
     },
-    "beats": {"relay_outbox": 20.0, "sweep_billing": 20.0},
+    "beats": {"relay_outbox": 20.0, "sweep_billing": 20.0, "sync_plans": 60.0},
 }
 
 
@@ -57,10 +57,11 @@ def test_a_stack_that_works_needs_nobody() -> None:
         ("stripe.parked", 1, "Stripe's events"),
         ("stripe.doubtful", 1, "Stripe's events"),
         ("uploads.late", 1, "uploads"),
-        ("runs.plans.age", 7300.0, "plan sync"),
+        ("beats.sync_plans", 7300.0, "plan sync"),
         ("runs.plans.result", {"faults": ["prod_1: …"]}, "plan sync"),
-        ("runs.reconcile", {"age": 27 * 3600.0, "result": {}}, "reconcile"),
-        ("runs.reconcile", {"age": 60.0, "result": {"failed": 2}}, "reconcile"),
+        ("runs.reconcile", {"age": 27 * 3600.0, "begun": 0.0, "result": {}}, "reconcile"),
+        ("runs.reconcile", {"age": None, "begun": 7300.0, "result": {}}, "reconcile"),
+        ("runs.reconcile", {"age": 60.0, "begun": 61.0, "result": {"failed": 2}}, "reconcile"),
     ],
 )
 def test_a_trouble_is_one_line(path: str, value: object, title: str) -> None:
@@ -74,6 +75,9 @@ def test_a_trouble_is_one_line(path: str, value: object, title: str) -> None:
         ("mail.waiting", 0),
         ("stripe.orphans", 3),  # somebody else's customer at Stripe is no fault of ours
         ("runs.plans.age", None),
+        ("runs.plans.age", 90_000.0),  # only the hourly run, beating above, has to be fresh
+        ("runs.reconcile", {"age": None, "begun": 60.0, "result": {}}),
+        ("runs.reconcile", {"age": 60.0, "begun": 61.0, "result": {"differences": 3}}),
     ],
 )
 def test_what_passes_by_itself_needs_nobody(path: str, value: object) -> None:
@@ -87,6 +91,14 @@ def test_a_line_says_what_waits_for_how_long_and_why() -> None:
     [line] = [line for line in status.judge(found, patience=75) if line.title == "e-mail"]
     assert line.text == "3 wait, the oldest for 5 min: 503 internal"
     assert "Resend" in line.todo
+
+
+def test_a_run_says_how_long_ago_it_was_and_what_it_found() -> None:
+    run = {"age": 7300.0, "begun": 7400.0, "result": {"differences": 3, "failed": 1}}
+    found = changed("runs.reconcile", run)
+    texts = {line.title: line.text for line in status.judge(found, patience=75)}
+    assert texts["plan sync"] == "60 s ago; 2 differed"
+    assert texts["reconcile"] == "2 h ago; 3 differed; 1 failed"
 
 
 @pytest.mark.parametrize(

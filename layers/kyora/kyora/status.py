@@ -39,7 +39,9 @@ SELECT count(*) AS late FROM asset
 WHERE status IN ('pending', 'verifying') AND confirm_deadline < now() - interval '10 minutes'
 """
 _RUNS = """
-SELECT name, extract(epoch FROM now() - finished_at)::float8 AS age, result FROM billing_run
+SELECT name, extract(epoch FROM now() - finished_at)::float8 AS age,
+    extract(epoch FROM now() - started_at)::float8 AS begun, result
+FROM billing_run
 """
 _BEATS = "SELECT name, extract(epoch FROM now() - at)::float8 AS age FROM heartbeat"
 

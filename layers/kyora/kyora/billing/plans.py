@@ -139,8 +139,11 @@ def _apply(tx: Transaction, event: Event | None, asked: _Asked, *, check: bool) 
         logger().warning("not applied", fault=fault)
     if check:
         return report
-    if report.faults and event is None:  # once for each run, not for each event of a burst
-        count(config.settings("database").stage, "PlanFaults", len(report.faults))
+    if event is None:  # once for each run, not for each event of a burst
+        stage = config.settings("database").stage
+        count(stage, "PlanDrift", len(report.drift))  # what no event of Stripe's had told
+        if report.faults:
+            count(stage, "PlanFaults", len(report.faults))
     _write(tx, changed, {k: p for k, p in wanted.prices.items() if mapped.get(k) != p})
     _spread(tx)
     if changed:

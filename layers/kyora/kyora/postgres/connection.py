@@ -255,5 +255,7 @@ def _unavailable(cause: BaseException) -> Unavailable:
     """Log what happened, without the server's own words: they may hold values of a row."""
     state = _state(cause) if isinstance(cause, DatabaseError) else ""
     logger().warning("database unavailable", extra={"cause": type(cause).__name__, "state": state})
-    count(config.settings("database").stage, "DatabaseUnavailable")  # its alarm is in template.yaml
+    if state not in _RETRYABLE:  # it answers well: two of ours were in each other's way
+        # Its alarm is in template.yaml.
+        count(config.settings("database").stage, "DatabaseUnavailable")
     return Unavailable("The database cannot be reached.", code="database.unavailable")
