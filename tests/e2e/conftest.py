@@ -87,7 +87,7 @@ class Stack:
 
     def start(self, seconds: float = 120) -> None:
         """Start it and wait until it says that it is up."""
-        self.output = self.checkout / f"output-{self.port}.txt"
+        self.output = self.home.with_name(f"output-{self.port}.txt")
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTEST_"))}
         clean.pop("DATABASE_URL", None)
         with self.output.open("wb") as output:
