@@ -146,6 +146,7 @@ def _prepare(stack: Stack) -> None:
     os.environ |= {name: stack.env[name] for name in ("DATABASE_URL", "AWS_ENDPOINT_URL")}
     os.environ |= emulator.KEYS
     os.environ |= {"AWS_REGION": emulator.REGION, "STAGE": "local", "BUS_NAME": "kyora-local"}
+    os.environ["LOG_LEVEL"] = "ERROR"  # what cannot be published at once waits for the relay
     config.forget()
 
 
