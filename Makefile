@@ -38,9 +38,9 @@ deploy: setup ## sam build and sam deploy to AWS: ENV=dev, staging or prod
 invoke: build ## run a built function under the real Lambda runtime: F=confirm_upload [E=events/….json]
 	@$(PYTHON) -m local.invoke $(or $(F),$(error which function? F=confirm_upload)) $(E)
 
-bench: build ## measure functions, mail and webhooks (PEER=1: dj-stripe, too); PURGE=1: only purging
-ifdef PURGE
-	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.purge
+bench: build ## times of every function, mail and webhooks at work (PEER=1: dj-stripe); PURGE=1 or LOAD=1 [SECONDS=60] alone
+ifneq ($(PURGE)$(LOAD),)
+	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.$(if $(LOAD),load $(if $(SECONDS),--seconds $(SECONDS)),purge)
 else
 	@$(PYTHON) -m bench
 	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.email
