@@ -14,7 +14,7 @@ def test_status_shows_that_stripe_is_down_and_that_it_is_back(stack: Stack) -> N
     waiting = "SELECT count(*) FROM stripe_event WHERE status = 'received'"
     wait(lambda: query(stack, waiting) == [[0]], 60)
     # A call is tried three times.
-    control(stack, "faults", kind="status", status=503, times=6, path="/v1/products")
+    control(stack, "faults", kind="status", status=503, times=6)
     broken = run(stack, "status")
     assert broken.returncode == 1, broken.stdout + broken.stderr
     assert "✗ Stripe          does not answer" in broken.stdout
