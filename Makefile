@@ -20,10 +20,11 @@ test: ## run every test (T="tests/unit -k name" for some)
 	@python3 local/bootstrap.py tests
 	@KYORA_SEEDS=$(or $(KYORA_SEEDS),10) $(BIN)/pytest -n 2 --dist loadgroup $(T)
 
-check: setup ## ruff, mypy, cfn-lint and the rules on the template
+check: ## ruff, mypy, cfn-lint, checkov and the rules on the template
+	@python3 local/bootstrap.py check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/sam validate --lint && $(BIN)/pytest -q tests/infra
+	@$(BIN)/sam validate --lint && $(PYTHON) -m local.checkov && $(BIN)/pytest -q tests/infra
 
 fmt: setup ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -239,7 +239,7 @@ def _clean() -> None:
     with lock:
         for path in home.iterdir():
             # The installed tools are no data; `rm -r .local .venv` removes those, too.
-            if path.name not in {"uv", "ministack"}:
+            if path.name not in {"uv", "ministack", "checkov"}:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in (".aws-sam", "tmp"):
             shutil.rmtree(settings.ROOT / name, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Install what the project needs, from nothing but python3 and pip. Standard library only.
 
 `bootstrap.py tests` adds what only tests need, where apt can: Chromium and Memcached.
+`bootstrap.py check` adds checkov, in an environment of its own as well: it pins a hundred packages.
 
 uv (from PATH, or from the package registry into .local/uv) makes two environments from uv.lock:
 .venv for us and .local/ministack for the AWS emulator, which pins its own botocore.
@@ -16,24 +17,46 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EMULATOR = Path(".local/ministack")
-STAMP = ROOT / EMULATOR / ".installed"
+CHECKOV = Path(".local/checkov")
 
 
 def main() -> None:
     """Bring both environments up to date; quick when they are."""
-    wanted = hashlib.sha256()
-    for name in ("uv.lock", "pyproject.toml", ".python-version"):
-        wanted.update((ROOT / name).read_bytes())
-    if STAMP.exists() and STAMP.read_text() == wanted.hexdigest() and (ROOT / ".venv/bin").exists():
+    if is_current(EMULATOR) and (ROOT / ".venv/bin").exists():
         return
-    sync = [find_uv(), "sync", "--quiet", "--frozen", *python_option()]
-    step("the project's Python packages", [*sync, "--group", "dev"])
-    step(
-        "the AWS emulator",
-        [*sync, "--only-group", "emulator"],
-        UV_PROJECT_ENVIRONMENT=str(EMULATOR),
-    )
-    STAMP.write_text(wanted.hexdigest())
+    step("the project's Python packages", [*sync(), "--group", "dev"])
+    install_apart("the AWS emulator", "emulator", EMULATOR)
+
+
+def install_for_checks() -> None:
+    """Bring checkov's environment up to date."""
+    if not is_current(CHECKOV):
+        install_apart("checkov", "checkov", CHECKOV)
+
+
+def install_apart(what: str, group: str, home: Path) -> None:
+    """Make an environment of one dependency group."""
+    step(what, [*sync(), "--only-group", group], UV_PROJECT_ENVIRONMENT=str(home))
+    (ROOT / home / ".installed").write_text(wanted())
+
+
+def is_current(home: Path) -> bool:
+    """Tell whether an environment was made from the lock file as it is."""
+    stamp = ROOT / home / ".installed"
+    return stamp.exists() and stamp.read_text() == wanted()
+
+
+def wanted() -> str:
+    """Return the digest of what decides which packages are installed."""
+    digest = hashlib.sha256()
+    for name in ("uv.lock", "pyproject.toml", ".python-version"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def sync() -> list[str]:
+    """Return the beginning of every installation."""
+    return [find_uv(), "sync", "--quiet", "--frozen", *python_option()]
 
 
 def install_for_tests() -> None:
@@ -106,3 +129,5 @@ if __name__ == "__main__":
     main()
     if sys.argv[1:] == ["tests"]:
         install_for_tests()
+    if sys.argv[1:] == ["check"]:
+        install_for_checks()

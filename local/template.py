@@ -38,6 +38,26 @@ def read(file: Path = FILE) -> dict[str, Any]:
     return found
 
 
+def translated() -> dict[str, Any]:
+    """Return the template as CloudFormation gets it, after SAM's transform, without AWS."""
+    import boto3  # with samtranslator a second
+    from samtranslator.parser.parser import Parser
+    from samtranslator.translator.translator import Translator
+
+    given = read()
+    for name, resource in given["Resources"].items():
+        for key in ("CodeUri", "ContentUri"):
+            if key in resource.get("Properties", {}):  # what `sam package` writes there
+                resource["Properties"][key] = f"s3://bucket/{name}"
+    managed = "AWSLambdaBasicExecutionRole"
+    policies = {managed: f"arn:aws:iam::aws:policy/{managed}"}
+    session = boto3.Session(region_name="eu-west-1")
+    found: dict[str, Any] = Translator(policies, Parser(), boto_session=session).translate(
+        given, {}
+    )
+    return found
+
+
 def logical_id(folder: str) -> str:
     """Turn confirm_upload into ConfirmUploadFunction."""
     return "".join(word.capitalize() for word in folder.split("_")) + "Function"

@@ -1,15 +1,15 @@
 """Hourly and at deploy: bring the plans up to date with Stripe's products and prices.
 
 By hand: `{"sync": true}` always does it, `{"check": true}` only tells what differs, `{"push": {…}}`
-puts a catalogue into Stripe. A deploy goes on when Stripe does not answer: the schedule does it
-then. Emits PlansSynced.
+puts a catalogue into Stripe. A deploy goes on when Stripe does not answer or refuses our
+key: the schedule does it then, or fails and is told of. Emits PlansSynced.
 """
 
 from typing import Any
 
 from kyora import cloudformation, config, status
 from kyora.billing import plans
-from kyora.errors import Conflict, Invalid, Unavailable
+from kyora.errors import Conflict, Invalid, KyoraError
 from kyora.observability import begin, logger
 
 
@@ -31,7 +31,7 @@ def by_itself(*, deploy: bool) -> dict[str, Any]:
         return {}
     try:
         report = plans.sync()
-    except Unavailable as error:
+    except KyoraError as error:
         if not deploy:
             raise
         logger().warning("plans left to the schedule", reason=error.code)

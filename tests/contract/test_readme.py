@@ -170,3 +170,14 @@ def test_the_stages_are_those_of_samconfig() -> None:
 def test_the_samples_named_beside_functions_exist() -> None:
     for name in FUNCTIONS:
         assert (ROOT / "events" / f"{name}.json").exists(), name
+
+
+def test_every_threat_names_tests_that_exist() -> None:
+    threats = rows("Security")[1:]
+    assert len(threats) > 10
+    for threat, _, shown in threats:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", shown)
+        assert named, threat
+        assert len(named) == len(shown.split()), threat
+        for file, name in named:
+            assert f"\ndef {name}(" in (ROOT / file).read_text(), (threat, name)

@@ -5,10 +5,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
 
 from local import deploy, template
 
@@ -20,20 +17,8 @@ def source() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def _translated(source: dict[str, Any]) -> dict[str, Any]:
-    given = copy.deepcopy(source)
-    for name, resource in given["Resources"].items():
-        for key in ("CodeUri", "ContentUri"):
-            if key in resource.get("Properties", {}):  # what `sam package` writes there
-                resource["Properties"][key] = f"s3://bucket/{name}"
-    policies = {
-        name: f"arn:aws:iam::aws:policy/{name}" for name in ("AWSLambdaBasicExecutionRole",)
-    }
-    session = boto3.Session(region_name="eu-west-1")
-    found: dict[str, Any] = Translator(policies, Parser(), boto_session=session).translate(
-        given, {}
-    )
-    return found
+def _translated() -> dict[str, Any]:
+    return template.translated()
 
 
 @pytest.fixture

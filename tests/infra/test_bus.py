@@ -1,12 +1,14 @@
 """The rules, queues and archive of the bus are what the catalogue and the code say."""
 
 import ast
+import inspect
 import json
 import re
 from typing import Any
 
 import pytest
 
+from kyora.bus import inbox
 from kyora.bus.names import DOMAINS, SENSITIVE
 from local import template
 from tests.infra.rules import function_of, functions, mentions, named, of, statements
@@ -162,3 +164,8 @@ def test_the_samples_of_a_consumer_are_events_of_its_rule(stack: dict[str, Any])
                 assert body["detail-type"] in rule["EventPattern"]["detail-type"]
                 assert body["source"] == f"kyora.{DOMAINS[body['detail-type']]}"
                 assert re.search(r"token", record["body"]) is None
+
+
+def test_no_event_can_be_replayed_that_its_consumers_have_forgotten(source: dict[str, Any]) -> None:
+    kept = re.findall(r"interval '(\d+) days'", inspect.getsource(inbox))
+    assert source["Parameters"]["EventArchiveDays"]["MaxValue"] < min(map(int, kept))

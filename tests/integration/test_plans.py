@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kyora import config, limits, postgres
 from kyora.billing import catalogue, intake, normalise, offers, plans, publish, stripe_api
-from kyora.errors import Conflict, Invalid, NotFound, Unavailable
+from kyora.errors import ConfigError, Conflict, Invalid, NotFound, Unavailable
 from kyora.postgres.connection import connect
 from local.settings import ROOT
 from tests.integration.support.crew import Crew
@@ -586,6 +586,16 @@ def test_a_deploy_goes_on_when_stripe_is_down_and_the_schedule_fails(
     config.forget()
     assert deploy(environment)["Status"] == "SUCCESS"
     with pytest.raises(Unavailable):
+        function("sync_plans").handler({"source": "aws.scheduler"}, CONTEXT)
+
+
+def test_a_deploy_goes_on_when_stripe_refuses_the_key_and_the_schedule_fails(
+    stripe: StripeServer, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("BILLING_STRIPE_API_KEY", "sk_test_refused")
+    config.forget()
+    assert deploy(environment)["Status"] == "SUCCESS"
+    with pytest.raises(ConfigError):
         function("sync_plans").handler({"source": "aws.scheduler"}, CONTEXT)
 
 

@@ -16,6 +16,7 @@ from kyora import auth, config, postgres
 from kyora.errors import Unavailable
 from kyora.postgres import connection as module
 from kyora.postgres.connection import StatementFailed, connect
+from tests.conftest import FUNCTIONS
 from tests.integration.support.cluster import PASSWORD, Authority, Cluster, tls_front
 from tests.unit.functions import ADMIN, call, captured_log, event
 
@@ -165,7 +166,7 @@ def test_a_missing_parameter_and_a_wrong_statement_are_bugs(database: str) -> No
 
 
 def test_a_deadlock_is_unavailable_for_one_and_nothing_for_the_other(database: str) -> None:
-    other = dial(database)
+    other = dial(database.replace(f"//{FUNCTIONS}:", "//postgres:"))  # who may set this:
     other.run("BEGIN")
     other.run("SET LOCAL deadlock_timeout = '10s'")  # so that it is the other one that gives up
     other.run("UPDATE workspace SET name = 'o' WHERE id = 'ws_other'")
