@@ -222,7 +222,7 @@ def test_a_card_number_goes_no_further_than_its_refusal(
 
 def everything() -> str:
     """Every row of every table, as text."""
-    with postgres.transaction() as tx:
+    with postgres.transaction(owner=True) as tx:
         tables = tx.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
         return "\n".join(
             str(row["whole"])
