@@ -38,9 +38,11 @@ deploy: setup ## sam build and sam deploy to AWS: ENV=dev, staging or prod
 invoke: build ## run a built function under the real Lambda runtime: F=confirm_upload [E=events/….json]
 	@$(PYTHON) -m local.invoke $(or $(F),$(error which function? F=confirm_upload)) $(E)
 
-bench: build ## measure functions, mail and webhooks (PEER=1: dj-stripe, too); PURGE=1: only purging
+bench: build ## measure functions, mail and webhooks (PEER=1: dj-stripe, too); PURGE=1 or LOAD=1: only that
 ifdef PURGE
 	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.purge
+else ifdef LOAD
+	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.load --seconds $(or $(SECONDS),60)
 else
 	@$(PYTHON) -m bench
 	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.email
