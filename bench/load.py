@@ -126,7 +126,7 @@ def measure(stack: Stack, seconds: float) -> int:
         "failures": (0, len(told.failures)),
     }
     for name, (expected, found) in counts.items():
-        say(f"{'✓' if expected == found else '✗'} {name:<46}{expected:>6}{found:>6}")
+        say(f"{'✓' if expected == found else '✗'} {name:<46}{expected:>9}{found:>9}")
     for failure in told.failures[:5]:
         say(failure)
     return int(any(expected != found for expected, found in counts.values()))
@@ -397,35 +397,9 @@ def _summary(stack: Stack) -> list[dict[str, Any]]:
 
 
 def _report(stack: Stack, told: Told, seconds: float) -> None:
-    for name, sql in (
-        (
-            "event: until its fee is there",
-            "inbox i ON i.event_id = o.id AND i.consumer LIKE '%fee%'",
-        ),
-        ("event: until it is counted", "inbox i ON i.event_id = o.id AND i.consumer LIKE '%anal%'"),
-    ):
-        rows = _query(
-            stack,
-            "SELECT extract(epoch FROM i.received_at - o.created_at)::float8"
-            f" FROM outbox o JOIN {sql}",
-        )
-        told.took[name] = [row[0] for row in rows]
-    told.took["event: until its mail is sent"] = [
-        row[0]
-        for row in _query(
-            stack,
-            "SELECT extract(epoch FROM m.sent_at - o.created_at)::float8 FROM outbox o"
-            " JOIN email_message m ON m.event_id = o.id WHERE m.sent_at IS NOT NULL",
-        )
-    ]
-    told.took["Stripe: from an event kept to done"] = [
-        row[0]
-        for row in _query(
-            stack,
-            "SELECT extract(epoch FROM processed_at - received_at)::float8 FROM stripe_event"
-            " WHERE processed_at IS NOT NULL",
-        )
-    ]
+    """Print how many of each kind there were, and how long they took."""
+    for kind, sql in _LAGS.items():
+        told.took[kind] = [row[0] for row in _query(stack, sql, begin=told.began)]
     say(f"\n{'':<40}{'count':>7}{'a second':>10}{'p50':>9}{'p99':>9}")
     for kind, took in sorted(told.took.items()):
         if len(took) > 1:

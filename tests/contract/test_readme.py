@@ -11,6 +11,7 @@ from kyora.bus.events import EVENTS
 from kyora.errors import KyoraError
 from local import openapi, template
 from local.settings import ROOT
+from tests.integration.support.old_rows import PURGES
 
 README = (ROOT / "README.md").read_text()
 TEMPLATE = template.read()
@@ -148,6 +149,11 @@ def test_every_alarm_says_what_to_do() -> None:
         name for name, one in TEMPLATE["Resources"].items() if one["Type"].endswith("::Alarm")
     }
     assert {code(row[0])[0] for row in rows("Operate")[1:]} == alarms
+
+
+def test_every_table_that_is_purged_is_told() -> None:
+    purged = {name.split(maxsplit=1)[0] for name in PURGES}
+    assert {code(row[0])[0] for row in rows("Retention")[1:]} == purged
 
 
 def test_every_dead_letter_queue_that_is_redriven_has_a_queue() -> None:
