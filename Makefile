@@ -18,7 +18,7 @@ run: setup ## start the cloud on this machine: http://127.0.0.1:8000 (PORT=)
 
 test: ## run every test (T="tests/unit -k name" for some)
 	@python3 local/bootstrap.py tests
-	@KYORA_SEEDS=$(or $(KYORA_SEEDS),10) $(BIN)/pytest -n 2 --dist loadgroup $(T)
+	@KYORA_SEEDS=$(or $(KYORA_SEEDS),4) $(BIN)/pytest -n 2 --dist loadgroup $(T)
 
 check: ## ruff, mypy, cfn-lint, checkov and the rules on the template
 	@python3 local/bootstrap.py check

@@ -1,6 +1,6 @@
 """Three hundred messages, many of them asked for twice, eight workers that die, and a bad network.
 
-Each message is sent once, under one key. `KYORA_SEEDS=10` (as `make test` sets it) plays ten
+Each message is sent once, under one key. `KYORA_SEEDS=4` (as `make test` sets it) plays four
 different days, without it two.
 """
 

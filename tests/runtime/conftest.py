@@ -14,7 +14,15 @@ type Start = Callable[..., Running]
 
 # What the shared fixture `environment` sets, and a function has to see.
 _VARIABLES = (
-    *("STAGE", "DATABASE_URL", "AWS_ENDPOINT_URL", "AUTH_JWT_SECRET", "APP_BASE_URL", "BUS_NAME"),
+    *(
+        "STAGE",
+        "DATABASE_URL",
+        "DATABASE_OWNER_URL",
+        "AWS_ENDPOINT_URL",
+        "AUTH_JWT_SECRET",
+        "APP_BASE_URL",
+        "BUS_NAME",
+    ),
     *("STORAGE_PROVIDER", "STORAGE_LOCAL_PATH"),
 )
 
