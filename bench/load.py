@@ -13,14 +13,12 @@ import itertools
 import json
 import os
 import statistics
-import struct
 import sys
 import tempfile
 import threading
 import time
 import traceback
 import urllib.request
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,13 +31,15 @@ from urllib.parse import urlencode
 from kyora import config
 from kyora import postgres as database
 from kyora.bus import outbox
-from local import emulator, postgres
+from local import emulator
 from local.progress import say
 from local.settings import ROOT
 from tests.e2e.conftest import Stack, free_port, request
+from tests.e2e.test_bus import client, query
+from tests.integration.support.samples import png
 
 UPLOADERS = 2
-_DRAIN = 300  # seconds
+_WARM, _DRAIN = 45, 300  # seconds
 _BUSINESS = "biz_load"
 _WAITING = """
 SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL)
@@ -108,9 +108,12 @@ def measure(stack: Stack, seconds: float) -> int:
     """Load a running stack for so long and count; return how many counts differ, at most 1."""
     _prepare(stack)
     told = Told()
-    say("  · one of each kind, so that no function starts during the load")
-    _work(stack, told, 0)
+    # A second environment of a function takes the emulator ten seconds, more under load: whatever
+    # gives up on one that starts is no loss, and not what is measured.
+    say(f"  · {_WARM} s until the functions have started as often as clients ask at once")
+    _work(stack, told, time.monotonic() + _WARM)
     told.took.clear()
+    told.failures.clear()
     told.began = datetime.now(UTC)
     say(f"  · load for {seconds:.0f} s")
     began = time.monotonic()
@@ -133,7 +136,7 @@ def measure(stack: Stack, seconds: float) -> int:
 
 
 def _prepare(stack: Stack) -> None:
-    _query(
+    query(
         stack,
         "WITH b AS (INSERT INTO business (id, workspace_id, name, currency)"
         " VALUES (:id, 'ws_demo', 'Load', 'USD') ON CONFLICT DO NOTHING)"
@@ -176,7 +179,7 @@ def _work(stack: Stack, told: Told, until: float) -> None:
 
 
 def _upload(stack: Stack, told: Told, name: str) -> None:
-    content = _png(name)
+    content = png(note=name.encode())
     digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
     body = {"filename": "a.png", "contentType": "image/png", "size": len(content), "sha256": digest}
     with told.timed("upload: ask"):
@@ -192,20 +195,6 @@ def _upload(stack: Stack, told: Told, name: str) -> None:
             confirmed = stack.call("POST", f"/v1/assets/{ticket['assetId']}/confirm")
     assert confirmed.status == 200, confirmed  # noqa: S101
     told.files[ticket["assetId"]] = digest
-
-
-def _png(name: str) -> bytes:
-    """Return a picture of one pixel that is like no other one: its name is in it."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
-    text = b"Comment\0" + name.encode()
-    pixel = zlib.compress(b"\0\xff\0\0")
-    parts = ((b"IHDR", header), (b"tEXt", text), (b"IDAT", pixel), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def _events(told: Told, name: str) -> None:
@@ -227,8 +216,8 @@ def _events(told: Told, name: str) -> None:
 def _life(stack: Stack, told: Told, name: str) -> None:
     """Sign up, pay, change the plan; every second one leaves again."""
     workspace, email = f"ws_{name}", f"owner-{name}@example.com"
-    _query(stack, _WORKSPACE, workspace=workspace, owner=f"usr_{name}", email=email)
-    prices = dict(_query(stack, "SELECT id, price_id FROM plan WHERE active"))
+    query(stack, _WORKSPACE, workspace=workspace, owner=f"usr_{name}", email=email)
+    prices = dict(query(stack, "SELECT id, price_id FROM plan WHERE active"))
     with told.timed("Stripe: a customer's life"):
         customer = _stripe(stack, "customers", email=email, metadata={"workspaceId": workspace})
         owner = customer["id"]
@@ -261,7 +250,7 @@ def _drain(stack: Stack) -> int:
     deadline = time.monotonic() + _DRAIN
     quiet = 0
     while True:
-        waiting = _query(stack, _WAITING)[0][0] + _control(stack, "state")["waiting"]
+        waiting = query(stack, _WAITING)[0][0] + _control(stack, "state")["waiting"]
         waiting += sum(_queues(stack, dead=False).values())
         # What leaves one place for the next may be seen in neither.
         quiet = quiet + 1 if not waiting else 0
@@ -271,7 +260,7 @@ def _drain(stack: Stack) -> int:
 
 
 def _queues(stack: Stack, *, dead: bool) -> dict[str, int]:
-    sqs = _client(stack, "sqs")
+    sqs = client(stack, "sqs")
     found = {}
     for url in sqs.list_queues(QueueNamePrefix="kyora-local-").get("QueueUrls", []):
         if url.endswith("-dead") == dead:
@@ -287,11 +276,11 @@ def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
     customers = told.events.get("CustomerCreated", [])
     mails = told.events.get("EmailVerificationRequested", [])
     box = Counter(
-        (r[0], r[1]) for r in _query(stack, "SELECT recipient, template FROM mock_mailbox")
+        (r[0], r[1]) for r in query(stack, "SELECT recipient, template FROM mock_mailbox")
     )
     theirs, ours = _at_stripe(stack), _mirrored(stack)
     days = _summary(stack)
-    fees = _query(
+    fees = query(
         stack,
         "SELECT order_id, amount FROM transaction_fee WHERE order_id = ANY(:orders)",
         orders=paid,
@@ -329,16 +318,16 @@ def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
         "dead letters, parked events": (
             0,
             sum(_queues(stack, dead=True).values())
-            + _query(stack, "SELECT count(*) FROM stripe_event WHERE status = 'failed'")[0][0],
+            + query(stack, "SELECT count(*) FROM stripe_event WHERE status = 'failed'")[0][0],
         ),
     }
 
 
 def _ready(stack: Stack, told: Told) -> int:
     """Count the confirmed files whose bytes are in the store as they were sent."""
-    s3 = _client(stack, "s3")
+    s3 = client(stack, "s3")
     [bucket] = [b["Name"] for b in s3.list_buckets()["Buckets"] if b["Name"].startswith("kyora-")]
-    rows = _query(
+    rows = query(
         stack,
         "SELECT id, workspace_id, final_attempt FROM asset"
         " WHERE status = 'ready' AND id = ANY(:ids)",
@@ -368,7 +357,7 @@ def _at_stripe(stack: Stack) -> dict[str, tuple[Any, ...]]:
 
 
 def _mirrored(stack: Stack) -> dict[str, tuple[Any, ...]]:
-    rows = _query(
+    rows = query(
         stack,
         "SELECT id, status, price_id, extract(epoch FROM period_end)::bigint FROM subscription",
     )
@@ -384,7 +373,7 @@ def _done(stack: Stack) -> tuple[int, int]:
     ]
     done = "SELECT count(*) FROM stripe_event WHERE id = ANY(:ids)"
     done += " AND status IN ('processed', 'ignored')"
-    return len(sent), _query(stack, done, ids=sent)[0][0]
+    return len(sent), query(stack, done, ids=sent)[0][0]
 
 
 def _summary(stack: Stack) -> list[dict[str, Any]]:
@@ -399,7 +388,7 @@ def _summary(stack: Stack) -> list[dict[str, Any]]:
 def _report(stack: Stack, told: Told, seconds: float) -> None:
     """Print how many of each kind there were, and how long they took."""
     for kind, sql in _LAGS.items():
-        told.took[kind] = [row[0] for row in _query(stack, sql, begin=told.began)]
+        told.took[kind] = [row[0] for row in query(stack, sql, begin=told.began)]
     say(f"\n{'':<40}{'count':>7}{'a second':>10}{'p50':>9}{'p99':>9}")
     for kind, took in sorted(told.took.items()):
         if len(took) > 1:
@@ -411,14 +400,6 @@ def _report(stack: Stack, told: Told, seconds: float) -> None:
 
 
 # ---- who is asked
-
-
-def _query(stack: Stack, sql: str, **values: Any) -> list[list[Any]]:
-    return postgres.query(stack.env["DATABASE_URL"], sql, **values)
-
-
-def _client(stack: Stack, service: str) -> Any:
-    return emulator.client(service, int(stack.env["AWS_ENDPOINT_URL"].rpartition(":")[2]))
 
 
 def _control(stack: Stack, path: str, **given: Any) -> Any:
