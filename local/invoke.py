@@ -22,7 +22,7 @@ import threading
 import time
 import venv
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,7 @@ class Running:
     port: int
     timeout: float
     lines: list[str] = field(default_factory=list)
+    invocations: int = 0
 
     def __enter__(self) -> Self:
         return self
@@ -81,6 +82,8 @@ class Running:
             return json.loads(body)
         except ValueError:  # "Task timed out after 3.00 seconds" is a bare text
             return {"errorMessage": body.decode(errors="replace").strip()}
+        finally:
+            self.invocations += 1
 
     def init_milliseconds(self) -> float:
         """Return how long the (last) init took; REPORT's own "Init Duration" is wrong here."""
@@ -96,7 +99,11 @@ class Running:
         return float(runtime.memory_info().rss) / 1e6
 
     def log(self) -> list[str]:
-        """Return what the function printed, and START, END and REPORT; not the emulator's notes."""
+        """Return what the function printed, and START, END and REPORT; not the emulator's notes.
+
+        The last line of an invocation is its REPORT.
+        """
+        _written(lambda: sum(x.startswith("REPORT") for x in self.lines) >= self.invocations)
         return [line for line in self.lines if "(rapid)" not in line]
 
     def stop(self) -> None:
@@ -116,13 +123,22 @@ class Running:
                 left.kill()
 
     def _figure(self, pattern: re.Pattern[str], since: int = 0) -> float:
-        # The line is written just after the answer.
-        for _ in range(100):
-            found = [m[1] for line in self.lines[since:] if (m := pattern.search(line))]
-            if found:
-                return float(found[-1])
-            time.sleep(0.01)
-        raise Trouble(f"the runtime told no {pattern.pattern}: {self.lines[-5:]}")
+        def found() -> list[str]:
+            return [m[1] for line in self.lines[since:] if (m := pattern.search(line))]
+
+        if not _written(lambda: bool(found())):
+            raise Trouble(f"the runtime told no {pattern.pattern}: {self.lines[-5:]}")
+        return float(found()[-1])
+
+
+def _written(told: Callable[[], bool]) -> bool:
+    """Wait for what the runtime writes just after its answer; False when it does not."""
+    deadline = time.monotonic() + 5
+    while not told():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def start(function: str, env: Mapping[str, str], *, timeout: float | None = None) -> Running:
