@@ -27,10 +27,11 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         tried += count
         if not count:
             break
-    forgotten = purge.purge(_FORGETS, lambda: context.get_remaining_time_in_millis() / 1000)
     status.beat("relay_outbox")
     age = outbox.oldest_age()
     gauge(settings.stage, "OutboxOldestSeconds", age)  # OutboxAgeAlarm in template.yaml
     reputation.measure(settings.stage)
+    # Last: a backlog may take all the time there is.
+    forgotten = purge.purge(_FORGETS, lambda: context.get_remaining_time_in_millis() / 1000)
     logger().info("outbox relayed", tried=tried, forgotten=forgotten, oldest_seconds=round(age, 1))
     return {"tried": tried, "oldestSeconds": age}
