@@ -199,13 +199,19 @@ def _queue(client: Any, where: Place, name: str) -> dict[str, str]:
     try:
         url = client.get_queue_url(QueueName=f"kyora-{where.stage}-{name}")["QueueUrl"]
     except client.exceptions.QueueDoesNotExist as error:
-        prefix = f"kyora-{where.stage}-"
-        urls = client.list_queues(QueueNamePrefix=prefix).get("QueueUrls", [])
-        names = {found.rpartition("/")[2].removeprefix(prefix) for found in urls}
+        names = queue_urls(client, where)
         known = sorted(n for n in names if f"{n}-dead" in names)
         raise Trouble(f"no queue {name!r} to redrive; there are {', '.join(known)}") from error
     found = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     return {**found, "url": url}
+
+
+def queue_urls(client: Any, where: Place) -> dict[str, str]:
+    """Return the address of every queue of the stack, by its name without `kyora-<stage>-`."""
+    prefix = f"kyora-{where.stage}-"
+    pages = client.get_paginator("list_queues").paginate(QueueNamePrefix=prefix)
+    urls = [url for page in pages for url in page.get("QueueUrls", [])]
+    return {url.rpartition("/")[2].removeprefix(prefix): url for url in urls}
 
 
 def _move(client: Any, dead: dict[str, str], live: dict[str, str]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from local.bus import Place
+from local.bus import Place, queue_urls
 from local.progress import Trouble, say
 from local.remote import Ask
 
@@ -73,25 +73,21 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
     yield Line(
         not mail["lost"] and not mail["held"] and _young(mail["oldest"], 20),
         "e-mail",
-        "; ".join(
-            [
-                _waiting(mail, mail["reason"]),
-                *([f"held for {_age(mail['held'])}"] if mail["held"] else []),
-                *([f"{mail['lost']} of today not known to be sent"] if mail["lost"] else []),
-            ]
+        _joined(
+            _waiting(mail, mail["reason"]),
+            f"held for {_age(mail['held'])}" if mail["held"] else "",
+            _some(mail["lost"], "of today not known to be sent"),
         ),
         "see whether Resend answers and takes our key; what waits goes out by itself",
     )
     yield Line(
         not stripe["parked"] and not stripe["doubtful"] and _young(stripe["oldest"], 30),
         "Stripe's events",
-        "; ".join(
-            [
-                _waiting(stripe, stripe["error"]),
-                *([f"{stripe['parked']} parked"] if stripe["parked"] else []),
-                *([f"{stripe['orphans']} of nobody's customer"] if stripe["orphans"] else []),
-                *([f"{stripe['doubtful']} to be read again"] if stripe["doubtful"] else []),
-            ]
+        _joined(
+            _waiting(stripe, stripe["error"]),
+            _some(stripe["parked"], "parked"),
+            _some(stripe["orphans"], "of nobody's customer"),
+            _some(stripe["doubtful"], "to be read again"),
         ),
         "mend what the log of sweep_billing says, then `make replay FAILED=1`",
     )
@@ -99,7 +95,7 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
     yield Line(
         not late,
         "uploads",
-        f"{late} were not given up in time" if late else "none is stuck",
+        _some(late, "were not given up in time") or "none is stuck",
         "see whether the store answers; verify_upload's log says",
     )
     yield from _runs(found["runs"], found["beats"])
@@ -130,12 +126,10 @@ def _runs(runs: Json, beats: Json) -> Iterable[Line]:
 def _run(title: str, run: Json, found: Mapping[str, Any], *, late: str, todo: str) -> Line:
     """Say when something ran and what it found; what differed has been mended by it."""
     when = "has not run yet" if run["begun"] is None else f"began {_age(run['begun'])} ago"
-    text = "; ".join(
-        [
-            when if run["age"] is None else f"{_age(run['age'])} ago",
-            *(f"{number} {what}" for what, number in found.items() if number),
-            *([late] if late else []),
-        ]
+    text = _joined(
+        when if run["age"] is None else f"{_age(run['age'])} ago",
+        *(_some(number, what) for what, number in found.items()),
+        late,
     )
     return Line(not (late or found.get("faults") or found.get("failed")), title, text, todo)
 
@@ -163,27 +157,26 @@ def _stripe(plans: Ask) -> Iterable[Line]:
 
 def read_queues(where: Place) -> list[Queue]:
     """Return every queue of the stack; what waits is what two looks agree on."""
-    first = _look(where)
-    if any(waiting for waiting, _ in first.values()):
+    found = _look(where)
+    names = sorted(n.removesuffix("-dead") for n in found if n.endswith("-dead"))
+    waiting = {name: found.get(name, 0) for name in names}
+    if any(waiting.values()):
         time.sleep(_APART)
-        second = _look(where)
-        first = {k: (min(v[0], second.get(k, v)[0]), v[1]) for k, v in first.items()}
-    ages = {} if where.local else _ages(where, first)
-    return [Queue(name, *first[name][:1], ages.get(name), first[name][1]) for name in sorted(first)]
+        again = _look(where)
+        waiting = {name: min(count, again.get(name, count)) for name, count in waiting.items()}
+    ages = {} if where.local else _ages(where, names)
+    return [Queue(name, waiting[name], ages.get(name), found[f"{name}-dead"]) for name in names]
 
 
-def _look(where: Place) -> dict[str, tuple[int, int]]:
-    """Return how many wait in each queue and in its dead-letter queue."""
-    client, prefix = where.client("sqs"), f"kyora-{where.stage}-"
-    found: dict[str, int] = {}
-    for page in client.get_paginator("list_queues").paginate(QueueNamePrefix=prefix):
-        for url in page.get("QueueUrls", []):
-            name = url.rpartition("/")[2].removeprefix(prefix)
-            names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-            got = client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-            found[name] = sum(int(got[key]) for key in names)
-    bases = {n.removesuffix("-dead") for n in found if n.endswith("-dead")}
-    return {base: (found.get(base, 0), found[f"{base}-dead"]) for base in bases}
+def _look(where: Place) -> dict[str, int]:
+    """Return how many messages are in each queue, the dead-letter queues among them."""
+    client = where.client("sqs")
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = {}
+    for name, url in queue_urls(client, where).items():
+        got = client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        found[name] = sum(int(got[key]) for key in names)
+    return found
 
 
 def _ages(where: Place, names: Iterable[str]) -> dict[str, float]:
@@ -211,12 +204,19 @@ def judge_queues(queues: Iterable[Queue]) -> Iterable[Line]:
         text = f"{queue.waiting} wait" if queue.waiting else "nothing waits"
         if queue.oldest:
             text += f", the oldest for {_age(queue.oldest)}"
-        if queue.dead:
-            text += f"; {queue.dead} given up"
+        text = _joined(text, _some(queue.dead, "given up"))
         todo = "the consumer's log says why"
         if queue.dead and queue.name != "jobs":
             todo += f"; mend it, then `make redrive QUEUE={queue.name}`"
         yield Line(not queue.dead and not slow, f"queue {queue.name}", text, todo)
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def _some(number: int | None, what: str) -> str:
+    return f"{number} {what}" if number else ""
 
 
 def _young(age: float | None, most: float) -> bool:

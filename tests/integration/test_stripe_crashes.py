@@ -17,7 +17,7 @@ from tests.integration.support import billing
 from tests.integration.support import stripe_lives as lives
 from tests.integration.support.crash import Crash, crash_at
 from tests.integration.support.stripe_standin import books
-from tests.unit.test_stripe_engine import Account
+from tests.unit.test_stripe_engine import Account, session
 
 DAY = 86_400
 
@@ -149,15 +149,7 @@ def _resumed(account: Account) -> None:
 def _paid_page(account: Account) -> None:
     """A page of a customer that is nobody's until the page says whose."""
     stranger = account.post("/v1/customers")["id"]
-    page = account.post(
-        "/v1/checkout/sessions",
-        mode="subscription",
-        line_items=[{"price": account.basic, "quantity": 1}],
-        success_url="https://kyora.test/done",
-        cancel_url="https://kyora.test/back",
-        customer=stranger,
-        client_reference_id="ws_other",
-    )["id"]
+    page = session(account, customer=stranger, client_reference_id="ws_other")
     card = {"number": "4242424242424242", "exp_month": "12", "exp_year": "34", "cvc": "123"}
     checkout.pay_session(account.engine, page, card, {"email": "a@example.com"})
 

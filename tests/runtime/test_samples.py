@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import struct
 import threading
 import time
-import zlib
 from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,6 +18,7 @@ from local import invoke, template
 from local.stripe.engine import Engine
 from tests.conftest import SECRET
 from tests.integration.support import shops
+from tests.integration.support.samples import png
 from tests.integration.support.stripe_standin import KEY, books
 from tests.runtime.conftest import Start
 from tests.unit.test_stripe_engine import Account
@@ -36,19 +35,6 @@ def sample(name: str) -> Any:
 
 def body(answer: dict[str, Any]) -> Any:
     return json.loads(answer["body"])
-
-
-def png() -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", 2, 3, 8, 2, 0, 0, 0)
-    rows = zlib.compress(b"".join(b"\0" + b"\x40\x80\xc0" * 2 for _ in range(3)))
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    )
 
 
 def add_asset(content: bytes, *, hours: int = 1) -> None:
@@ -72,7 +58,7 @@ def add_asset(content: bytes, *, hours: int = 1) -> None:
 @pytest.fixture
 def uploaded(database: str, tmp_path: Path) -> bytes:
     """The bytes of the samples' asset, as a client has just PUT them."""
-    content = png()
+    content = png(2, 3)
     add_asset(content)
     file = tmp_path / "store" / "incoming" / "ws_demo" / ASSET
     file.parent.mkdir(parents=True)

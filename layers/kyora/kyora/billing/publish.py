@@ -19,8 +19,6 @@ _PlanId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$"
 # A key of Stripe's metadata has forty letters at most, `feature_` among them.
 _Feature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")]
 _Limit = Annotated[int, Field(ge=limits.UNLIMITED, le=2**53 - 1, strict=True)]
-
-
 _REPLACES = "kyora_replaces"  # a price's metadata
 
 
