@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt build deploy invoke bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics sync-plans push-plans reconcile replay status openapi clean
+.PHONY: help setup run test check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics sync-plans push-plans reconcile replay status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -38,6 +38,9 @@ deploy: setup ## sam build and sam deploy to AWS: ENV=dev, staging or prod
 
 invoke: build ## run a built function under the real Lambda runtime: F=confirm_upload [E=events/….json]
 	@$(PYTHON) -m local.invoke $(or $(F),$(error which function? F=confirm_upload)) $(E)
+
+event: setup ## print a sample with its token and signature filled in: F=stripe_webhook [E=events/….json]
+	@$(PYTHON) -m local.invoke --show $(or $(F),$(error which function? F=stripe_webhook)) $(E)
 
 bench: build ## times of every function, mail and webhooks at work (PEER=1: dj-stripe); PURGE=1 or LOAD=1 [SECONDS=60] alone
 ifneq ($(PURGE)$(LOAD),)

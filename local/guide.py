@@ -4,7 +4,6 @@ import hashlib
 import json
 import shlex
 from base64 import b64encode
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,14 @@ _SAMPLE = bytes.fromhex(
 )
 
 
-def write_files(stack: Settings, functions: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Write `.local/env` and what `sam local` needs; return what the first one holds.
+def write_files(
+    stack: Settings,
+    functions: dict[str, dict[str, str]],
+    in_containers: dict[str, dict[str, str]],
+) -> dict[str, str]:
+    """Write `.local/env` and what `make invoke` and `sam local` need; return what the first holds.
 
-    `functions` is the environment of each deployed function by logical id.
+    Both tables are the variables of each function by logical id, here and in a container.
     """
     values = {
         "KYORA_URL": stack.url,
@@ -41,22 +44,30 @@ def write_files(stack: Settings, functions: dict[str, dict[str, str]]) -> dict[s
     }
     lines = [f"{name}={_value(value)}\n" for name, value in values.items()]
     _private(stack.home / "env", "".join(lines))
+    _private(stack.home / "functions.json", json.dumps(functions, indent=2) + "\n")
     # `sam local invoke --env-vars` wants every variable of every function that is to change.
-    endpoint = emulator.credentials(stack.gateway_port)
-    by_function = {name: {**given, **endpoint} for name, given in sorted(functions.items())}
-    _private(stack.home / "sam-env.json", json.dumps(by_function, indent=2) + "\n")
-    _private(stack.home / "sam-template.json", json.dumps(_for_sam_local(endpoint), indent=2))
+    _private(stack.home / "sam-env.json", json.dumps(in_containers, indent=2) + "\n")
+    built = json.dumps(_for_sam_local(in_containers), indent=2)
+    _private(stack.home / "sam-template.json", built + "\n")
     return values
 
 
-def _for_sam_local(names: Iterable[str]) -> dict[str, Any]:
-    """Return the built template as `sam local invoke` needs it here.
+def _for_sam_local(functions: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Return the built template as `sam local` needs it here.
 
     It passes on only those variables that a template declares, and the deployed one does not
-    declare where AWS is. Its images must be for this machine.
+    declare where AWS is. It takes an authorizer only by its ARN. Its images must be for this
+    machine.
     """
     built = template.read(deploy.BUILD / "template.yaml")
-    built["Globals"]["Function"]["Environment"]["Variables"] |= dict.fromkeys(names, "")
+    for logical, given in functions.items():
+        properties = built["Resources"][logical]["Properties"]
+        declared = properties.setdefault("Environment", {}).setdefault("Variables", {})
+        everywhere = built["Globals"]["Function"]["Environment"]["Variables"]
+        declared |= dict.fromkeys(given.keys() - declared.keys() - everywhere.keys(), "")
+    for authorizer in built["Resources"]["HttpApi"]["Properties"]["Auth"]["Authorizers"].values():
+        logical = authorizer["FunctionArn"]["Ref"].removesuffix(".Alias")
+        authorizer["FunctionArn"] = f"arn:aws:lambda:us-east-1:000000000000:function:{logical}"
     built["Parameters"]["Architecture"]["Default"] = settings.architecture()
     for resource in built["Resources"].values():
         for key in ("CodeUri", "ContentUri"):

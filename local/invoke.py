@@ -250,7 +250,7 @@ def environment(function: str) -> dict[str, str]:
     """Return what `make run` gives this function; without a stack, nothing."""
     try:
         home = ROOT / (os.environ.get("KYORA_LOCAL_DIR") or ".local")
-        by_function = json.loads((home / "sam-env.json").read_text())
+        by_function = json.loads((home / "functions.json").read_text())
     except OSError:
         return {}
     return dict(by_function.get(template.logical_id(function), {}))
@@ -298,10 +298,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.invoke", description=__doc__)
     parser.add_argument("function", help="folder under functions/, e.g. confirm_upload")
     parser.add_argument("event", nargs="?", type=Path, help="events/….json; its own by default")
+    parser.add_argument("--show", action="store_true", help="only print the event, for other tools")
     chosen = parser.parse_args()
     try:
         _known(chosen.function)
         event = sample(chosen.function, chosen.event)
+        if chosen.show:
+            say(json.dumps(event, indent=2, ensure_ascii=False))
+            return 0
         env = environment(chosen.function)
         if not env:
             complain("no stack has run here (`make run`): the function has the template's defaults")

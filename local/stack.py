@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from local import (
+    containers,
     deploy,
     emulator,
     gaps,
@@ -53,9 +54,13 @@ async def run(port: int) -> None:
                 functions = await _or_stopped(_start(stack, front, children), stopped, children)
                 if functions is None:
                     return
-                values = await asyncio.to_thread(_write_files, stack)
-                guide.show(stack, values, time.monotonic() - began)
-                await _or_stopped(watch.watch(stack, functions), stopped, children)
+                here = await asyncio.to_thread(_environments, stack)
+                name = await asyncio.to_thread(containers.address)
+                there = {f: containers.environment(stack, given, name) for f, given in here.items()}
+                values = await asyncio.to_thread(guide.write_files, stack, here, there)
+                async with containers.forwarding(name, there.values()):
+                    guide.show(stack, values, time.monotonic() - began)
+                    await _or_stopped(watch.watch(stack, functions), stopped, children)
         finally:
             if children:
                 say("\nStopping …")
@@ -243,16 +248,13 @@ def migrate(stack: Settings, functions: dict[str, str]) -> None:
         raise Trouble(f"migrate_database failed: {said.get('errorMessage', said)}")
 
 
-def _write_files(stack: Settings) -> dict[str, str]:
-    return guide.write_files(stack, _environments(stack))
-
-
 def _environments(stack: Settings) -> dict[str, dict[str, str]]:
-    """Return the variables of each deployed function by logical id."""
+    """Return the variables of each deployed function by logical id, and where AWS is."""
     client = emulator.client("lambda", stack.gateway_port)
     found = {}
-    for logical, name in (deploy.stack(stack) or {}).items():
+    for logical, name in sorted((deploy.stack(stack) or {}).items()):
         if logical.endswith("Function"):
             configuration = client.get_function_configuration(FunctionName=name)
-            found[logical] = configuration.get("Environment", {}).get("Variables", {})
+            given = configuration.get("Environment", {}).get("Variables", {})
+            found[logical] = {**given, **emulator.credentials(stack.gateway_port)}
     return found

@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def loopback_only() -> None:
     """A production service cannot be reached from a test."""
-    socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)
+    socket_allow_hosts(["127.0.0.1", "127.0.0.2", "localhost", "::1"], allow_unix_socket=True)
 
 
 @pytest.fixture(scope="session")

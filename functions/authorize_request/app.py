@@ -6,13 +6,13 @@ behind the route answers it as 401 with a code. Emits nothing.
 
 from typing import Any
 
-from kyora import auth, config
+from kyora import auth, config, http
 from kyora.observability import begin
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     begin(event["requestContext"]["requestId"])
     config.settings("auth", "database")
-    scheme, _, token = event["headers"].get("authorization", "").partition(" ")
+    scheme, _, token = http.header(event, "authorization").partition(" ")
     token = token.strip() if scheme.lower() == "bearer" else ""
     return {"isAuthorized": True, "context": auth.authorize(token)}

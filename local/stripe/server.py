@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -26,7 +27,7 @@ from local.stripe.params import parse
 from local.stripe.pump import Pump
 from local.stripe.views import Object
 
-HOST = "127.0.0.1"
+HOST, DESKTOP = "127.0.0.1", "host.docker.internal"  # here, and in a container of Docker Desktop
 
 
 @dataclass(frozen=True)
@@ -180,15 +181,24 @@ async def _ours_only(
 ) -> web.StreamResponse:
     """Keep other sites out, which a browser on this machine would let in.
 
-    A name that is not ours is a rebound one; a cross-site POST is somebody else's form.
+    A name that is not ours is a rebound one, an address cannot be; a cross-site POST is somebody
+    else's form.
     """
-    found = request.app[STANDIN]
-    name = urlsplit(f"//{request.host}").hostname
-    ours = {HOST, "localhost", "::1", urlsplit(found.options.url).hostname}
+    name = urlsplit(f"//{request.host}").hostname or ""
+    ours = {"localhost", DESKTOP, urlsplit(request.app[STANDIN].options.url).hostname}
+    foreign = name not in ours and not _is_address(name)
     site = request.headers.get("Sec-Fetch-Site", "none")
-    if name not in ours or (request.method == "POST" and site == "cross-site"):
+    if foreign or (request.method == "POST" and site == "cross-site"):
         return web.Response(status=403, text="This address is for this machine only.")
     return await handler(request)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 # ---- the API

@@ -61,7 +61,8 @@ def test_env_names_everything_other_tools_need(stack: Stack) -> None:
         assert env[name], name
     assert env["KYORA_URL"] == f"http://127.0.0.1:{stack.port}"
     assert (stack.home / "env").stat().st_mode & 0o077 == 0
-    assert (stack.home / "sam-env.json").stat().st_mode & 0o077 == 0
+    for name in ("functions.json", "sam-env.json", "sam-template.json"):
+        assert (stack.home / name).stat().st_mode & 0o077 == 0
 
 
 def test_env_can_be_read_by_a_shell(stack: Stack) -> None:
@@ -285,7 +286,7 @@ def test_a_key_of_stripe_s_makes_the_stand_in_step_aside_while_it_is_given(stack
             stack.variables = before
             stack.start()
     # What was given for one run is not remembered.
-    functions = json.loads((stack.home / "sam-env.json").read_text())
+    functions = json.loads((stack.home / "functions.json").read_text())
     given = functions["SyncPlansFunction"]
     assert given["BILLING_STRIPE_BASE_URL"] == stack.env["STRIPE_URL"] != ""
     assert given["BILLING_AUTO_SYNC_PLANS"] == "true"

@@ -85,7 +85,7 @@ def test_the_three_commands_end_with_a_file_that_can_be_seen(second: Stack) -> N
 
 
 def test_configuration_in_the_environment_reaches_the_functions(second: Stack) -> None:
-    functions = json.loads((second.home / "sam-env.json").read_text())
+    functions = json.loads((second.home / "functions.json").read_text())
     assert functions["RequestUploadFunction"]["LOG_LEVEL"] == "DEBUG"
     assert functions["RequestUploadFunction"]["STORAGE_PROVIDER"] == "local"
     assert second.env["DATABASE_URL"].endswith("/kyora")

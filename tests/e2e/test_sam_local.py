@@ -1,14 +1,16 @@
 """`sam local` on the running stack. It needs Docker; what it would give a function does not."""
 
 import json
-import shutil
 import subprocess
 import sys
 import warnings
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
+import docker
 import pytest
+import stripe
 from samcli.commands.local.lib.local_lambda import LocalLambdaRunner
 from samcli.lib.providers.sam_function_provider import SamFunctionProvider
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
@@ -46,7 +48,6 @@ def test_a_function_gets_the_variables_it_is_deployed_with(
     given = runner._make_env_vars(function).resolve()
     wanted = json.loads((stack.home / "sam-env.json").read_text())[name]
     assert {key: given.get(key) for key in wanted} == wanted
-    assert given["AWS_ENDPOINT_URL"] == stack.env["AWS_ENDPOINT_URL"]
     assert function.architectures == [settings.architecture()]
     for folder in (function.codeuri, *(layer.codeuri for layer in function.layers)):
         assert folder.startswith(str(stack.checkout / ".aws-sam" / "build"))
@@ -56,56 +57,88 @@ def test_a_function_gets_the_variables_it_is_deployed_with(
 
 
 @pytest.fixture
-def sam_local(shared: Stack) -> list[str]:
-    """What every command gets. Skips, with the reason, where no function could run."""
-    engine = shutil.which("docker")
-    if engine is None:
-        pytest.skip("no container engine is installed")
+def engine(stack: Stack) -> None:
+    """Skips, with the reason, where no function could run."""
+    functions = json.loads((stack.home / "sam-env.json").read_text())
+    if functions["CheckHealthFunction"]["AWS_ENDPOINT_URL"] == stack.env["AWS_ENDPOINT_URL"]:
+        pytest.skip("no container engine runs")
     image = f"public.ecr.aws/lambda/python:3.13-{settings.architecture()}"
-    found = subprocess.run([engine, "image", "inspect", image], capture_output=True, check=False)
-    if b"Cannot connect" in found.stderr:
-        pytest.skip("the container engine does not run")
-    if found.returncode:
-        pytest.skip(f"{image} is not here, and a test pulls nothing")
-    files = ("--template", f"{shared.home}/sam-template.json")
-    variables = ("--env-vars", f"{shared.home}/sam-env.json")
-    return [*files, *variables, "--docker-network", "host", "--skip-pull-image"]
+    with closing(docker.from_env()) as found:
+        try:
+            found.images.get(image)
+        except docker.errors.ImageNotFound:
+            pytest.skip(f"{image} is not here, and a test pulls nothing")
 
 
-def test_sam_local_invoke_runs_a_function(stack: Stack, sam_local: list[str]) -> None:
-    event = str(stack.checkout / "events" / "check_health.json")
+SAM = str(Path(sys.executable).with_name("sam"))
+
+
+# One that asks Postgres, one that signs for S3, one that asks Stripe, one that is signed for.
+@pytest.mark.parametrize("name", ["check_health", "request_upload", "sync_plans", "stripe_webhook"])
+@pytest.mark.usefixtures("engine")
+def test_sam_local_invoke_runs_a_sample(stack: Stack, name: str) -> None:
+    sample = sample_of(stack, name)
     done = subprocess.run(
-        [_sam(), "local", "invoke", "CheckHealthFunction", "-e", event, *sam_local],
+        [SAM, "local", "invoke", template.logical_id(name), "-e", "-", "--skip-pull-image"],
+        cwd=stack.checkout,
+        input=json.dumps(sample),
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["statusCode"] == 200
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer.get("statusCode", 200) == 200, answer
+    assert "errorMessage" not in answer
 
 
-def test_sam_local_start_api_serves_a_route(stack: Stack, sam_local: list[str]) -> None:
+@pytest.mark.usefixtures("engine")
+def test_sam_local_start_api_serves_a_route_and_asks_the_authorizer(stack: Stack) -> None:
     port = free_port()
     serving = subprocess.Popen(
-        [_sam(), "local", "start-api", "--port", str(port), *sam_local],
+        [SAM, "local", "start-api", "--port", str(port), "--skip-pull-image"],
+        cwd=stack.checkout,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    url = f"http://127.0.0.1:{port}/v1"
     try:
-        address = f"http://127.0.0.1:{port}/v1/health"
-        wait(lambda: _status(address) == 200, 120)
-        assert _status(address) == 200
+        wait(lambda: _answers(f"{url}/health"), 120)
+        token = {"Authorization": f"Bearer {stack.env['KYORA_TOKEN']}"}
+        admitted = request("GET", f"{url}/billing/subscription", headers=token)
+        assert (admitted.status, "plan" in admitted.json) == (200, True), admitted
+        nonsense = {"Authorization": "Bearer nonsense"}
+        refused = request("GET", f"{url}/billing/subscription", headers=nonsense)
+        assert (refused.status, refused.problem) == (401, "auth.token_invalid")
     finally:
         serving.terminate()
         serving.wait(30)
 
 
-def _status(address: str) -> int:
+def test_a_sample_is_shown_with_its_token_and_a_signature_of_now(stack: Stack) -> None:
+    header = sample_of(stack, "authorize_request")["headers"]["authorization"]
+    assert header == f"Bearer {stack.env['KYORA_TOKEN']}"
+    heard = sample_of(stack, "stripe_webhook")
+    secret = stack.env["BILLING_STRIPE_WEBHOOK_SECRET"]
+    signature = heard["headers"]["stripe-signature"]
+    assert stripe.WebhookSignature.verify_header(heard["body"], signature, secret, 60)
+
+
+def sample_of(stack: Stack, name: str) -> Any:
+    """What `make event F=name` prints."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "local.invoke", "--show", name],
+        cwd=stack.checkout,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return json.loads(shown.stdout)
+
+
+def _answers(address: str) -> bool:
     with suppress(OSError):
-        return request("GET", address).status
-    return 0
-
-
-def _sam() -> str:
-    return str(Path(sys.executable).with_name("sam"))
+        return request("GET", address).status == 200
+    return False

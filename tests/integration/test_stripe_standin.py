@@ -300,6 +300,11 @@ def test_another_site_cannot_steer_the_stand_in(running: Running, headers: Any) 
     assert running.standin.offset == before
 
 
+@pytest.mark.parametrize("host", ["10.88.0.1:20000", "host.docker.internal:20000", "[::1]:20000"])
+def test_a_container_may_ask_by_its_own_name_for_this_machine(running: Running, host: str) -> None:
+    assert ask(f"{running.standin.url}/_control/state", Host=host)[0] == 200
+
+
 # ---- faults
 
 

@@ -89,7 +89,7 @@ class Call(NamedTuple):
 
     def header(self, name: str) -> str:
         """Return a request header, or an empty text."""
-        return _header(self.event, name)
+        return header(self.event, name)
 
 
 class Answer[T: BaseModel](NamedTuple):
@@ -252,18 +252,22 @@ def _parse[T: BaseModel](model: type[T], raw: bytes) -> T:
     raise Invalid("Some fields are not valid.", errors=field_errors(faults))
 
 
+def header(event: Mapping[str, Any], name: str) -> str:
+    """Return a header of the request whatever the case of its name, empty when it has none.
+
+    An HTTP API sends lower-case names, `sam local start-api` those that the client sent.
+    """
+    headers = event.get("headers") or {}
+    return str(next((v for k, v in headers.items() if k.lower() == name.lower()), ""))
+
+
 def _instance(event: Mapping[str, Any]) -> str:
     route = str(event.get("routeKey", "")).partition(" ")[2]
     return re.sub(r"\{(\w+)\}", r":\1", route) or str(event.get("rawPath", ""))
 
 
 def _request_id(event: Mapping[str, Any]) -> str:
-    given = _header(event, "x-request-id")
+    given = header(event, "x-request-id")
     if _REQUEST_ID.fullmatch(given):
         return given
     return str((event.get("requestContext") or {}).get("requestId", ""))
-
-
-def _header(event: Mapping[str, Any], name: str) -> str:
-    headers = event.get("headers") or {}
-    return str(next((v for k, v in headers.items() if k.lower() == name.lower()), ""))
