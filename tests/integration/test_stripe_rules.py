@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from kyora import config
-from kyora.billing import apply, inbox, plans, sweep
+from kyora import cache, config
+from kyora.billing import apply, inbox, offers, plans, subscriptions, sweep
 from kyora.cache import memory
 from kyora.errors import Unavailable
 from kyora.postgres.connection import connect
@@ -424,11 +424,36 @@ def test_a_forged_repetition_is_refused_whatever_the_cache_says(
     assert function("stripe_webhook").handler(forged, CONTEXT)["statusCode"] == 400
 
 
+def test_the_plan_of_a_workspace_is_shown_from_the_cache_and_its_limits_are_not(
+    account: Account, cached: None
+) -> None:
+    account.subscribe()
+    for event in events(account):
+        lives.deliver(json.dumps(event))
+    before = subscriptions.read("ws_demo")
+    billing.run("UPDATE plan SET name = 'Renamed' WHERE id = :id", id=before.plan.id)
+    billing.run("UPDATE workspace_billing SET limits = jsonb_build_object('maxBusinesses', 7)")
+    after = subscriptions.read("ws_demo")
+    assert (after.plan, after.limits) == (before.plan, {"maxBusinesses": 7})
+    cache.drop(offers.LISTED)
+    assert subscriptions.read("ws_demo").plan.name == "Renamed"
+
+
+def test_a_plan_that_is_offered_no_more_is_shown_to_who_is_on_it(
+    account: Account, cached: None
+) -> None:
+    account.subscribe()
+    for event in events(account):
+        lives.deliver(json.dumps(event))
+    mine = subscriptions.read("ws_demo").plan
+    billing.run("UPDATE plan SET active = false")
+    cache.drop(offers.LISTED)
+    assert subscriptions.read("ws_demo").plan == mine.model_copy(update={"active": False})
+
+
 def test_the_list_of_plans_is_kept_and_dropped_when_they_change(
     account: Account, cached: None
 ) -> None:
-    from kyora.billing import offers
-
     before = [plan.id for plan in offers.listed().items]
     billing.run("UPDATE plan SET active = false WHERE id = 'pro'")
     assert [plan.id for plan in offers.listed().items] == before

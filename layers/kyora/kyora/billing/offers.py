@@ -53,10 +53,14 @@ def get(plan_id: str) -> Plan:
 
 
 def applying(plan_id: str) -> Plan:
-    """Return the plan that a workspace is on.
+    """Return the plan that a workspace is on: what it entitles to, shown as `listed` shows it.
 
-    A row may still name the built-in free plan when a catalogue has brought another one.
+    One that is not offered any more is looked up. A row may still name the built-in free plan when
+    a catalogue has brought another one.
     """
+    for plan in listed().items:
+        if plan.id == plan_id:
+            return plan
     with transaction() as tx:
         row = tx.row(_ONE, id=plan_id) or tx.row(_FREE)
     return _plan(row or {})
