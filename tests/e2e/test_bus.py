@@ -66,7 +66,7 @@ def mail(stack: Stack, event_id: str) -> list[Any]:
         "select b.subject, b.text, m.locale, m.correlation_id, m.recipient from email_message m"
         " join mock_mailbox b on b.idempotency_key = m.id where m.event_id = :event"
     )
-    wait(lambda: query(stack, sql, event=event_id), 30)
+    wait(lambda: query(stack, sql, event=event_id), 60)
     [found] = query(stack, sql, event=event_id)
     return found
 
@@ -132,12 +132,12 @@ def unreadable(stack: Stack, version: int) -> None:
 
 def test_an_unknown_version_is_dead_lettered_at_once_and_redriven(stack: Stack) -> None:
     unreadable(stack, version=2)
-    wait(lambda: dead(stack), 30)
+    wait(lambda: dead(stack), 60)
     assert dead(stack) == 1
     mail(stack, emit(stack, "UserWelcomed"))  # it stood in nobody's way
     done = run(stack, "redrive", "emails")
     assert "1 of 1 messages are back in kyora-local-emails" in done.stdout, done.stderr
-    wait(lambda: dead(stack), 30)  # it is still unreadable
+    wait(lambda: dead(stack), 60)  # it is still unreadable
     assert dead(stack) == 1
     sqs = client(stack, "sqs")
     sqs.purge_queue(QueueUrl=sqs.get_queue_url(QueueName="kyora-local-emails-dead")["QueueUrl"])
@@ -170,7 +170,7 @@ def tail(stack: Stack, tmp_path: Path) -> Iterator[Path]:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        wait(lambda: "Ctrl-C ends" in file.read_text(), 30)
+        wait(lambda: "Ctrl-C ends" in file.read_text(), 60)
         yield file
         process.terminate()
         assert process.wait(15) == 130
@@ -186,7 +186,7 @@ def tail(stack: Stack, tmp_path: Path) -> Iterator[Path]:
 
 def test_the_tail_shows_what_flows_and_no_secret_of_it(stack: Stack, tail: Path) -> None:
     ids = [emit(stack, name) for name in ("PasswordResetRequested", "PaymentFailed", "AssetReady")]
-    wait(lambda: all(event_id in tail.read_text() for event_id in ids), 30)
+    wait(lambda: all(event_id in tail.read_text() for event_id in ids), 60)
     shown = tail.read_text()
     assert all(event_id in shown for event_id in ids)
     assert not re.search(r"rst_sample|delivered@|https?:", shown), shown
@@ -221,7 +221,7 @@ def test_the_archive_keeps_what_holds_no_token_and_a_replay_sends_nothing(stack:
         EventEndTime=time.time() + 60,
         Destination={"Arn": archive["EventSourceArn"]},
     )
-    wait(lambda: events.list_replays()["Replays"][-1]["State"] in {"COMPLETED", "FAILED"}, 30)
+    wait(lambda: events.list_replays()["Replays"][-1]["State"] in {"COMPLETED", "FAILED"}, 60)
     # The replayed events are in the queue before this one is.
     mail(stack, emit(stack, "UserWelcomed"))
     time.sleep(1)

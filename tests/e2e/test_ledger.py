@@ -54,11 +54,11 @@ def test_a_paid_order_has_its_fee_and_a_later_event_corrects_it(
 ) -> None:
     order = unique("ord")
     emit(stack, "OrderPaymentSucceeded", file(tmp_path, orderId=order))
-    wait(lambda: query(stack, _FEE, order=order), 30)
+    wait(lambda: query(stack, _FEE, order=order), 60)
     assert [[int(a), c] for a, c in query(stack, _FEE, order=order)] == [[189, "USD"]]
     yen = file(tmp_path, orderId=order, total="5000", currency="JPY")
     emit(stack, "OrderPaymentSucceeded", yen)
-    wait(lambda: [[int(a), c] for a, c in query(stack, _FEE, order=order)] == [[145, "JPY"]], 30)
+    wait(lambda: [[int(a), c] for a, c in query(stack, _FEE, order=order)] == [[145, "JPY"]], 60)
 
 
 def test_orders_and_customers_are_counted_and_read_through_the_api(
@@ -74,7 +74,7 @@ def test_orders_and_customers_are_counted_and_read_through_the_api(
         status, found = days(stack, business)
         return status == 200 and found["days"][0].items() >= expected.items()
 
-    wait(counted, 30)
+    wait(counted, 60)
 
 
 def test_a_thousand_copies_of_an_event_count_once(stack: Stack, business: str) -> None:
@@ -121,7 +121,7 @@ def test_an_event_of_an_unknown_business_waits_for_a_person_who_redrives_it(
 ) -> None:
     business = unique("biz")
     emit(stack, name, file(tmp_path, businessId=business))
-    wait(lambda: waiting(stack, f"{queue}-dead") == 1, 30)
+    wait(lambda: waiting(stack, f"{queue}-dead") == 1, 60)
     query(
         stack,
         "with b as (insert into business (id, workspace_id, name, currency)"
@@ -132,14 +132,14 @@ def test_an_event_of_an_unknown_business_waits_for_a_person_who_redrives_it(
     )
     assert "1 of 1 messages are back" in run(stack, "redrive", queue).stdout
     found = f"select 1 from {table} where business_id = :id"
-    wait(lambda: query(stack, found, id=business) == [[1]], 30)
+    wait(lambda: query(stack, found, id=business) == [[1]], 60)
 
 
 def test_a_rebuild_by_command_mends_a_wrong_count(
     stack: Stack, business: str, tmp_path: Path
 ) -> None:
     emit(stack, "OrderCreated", file(tmp_path, businessId=business))
-    wait(lambda: days(stack, business)[1]["days"][0]["orders"] == 1, 30)
+    wait(lambda: days(stack, business)[1]["days"][0]["orders"] == 1, 60)
     query(stack, "update analytics_count set count = 5 where business_id = :id", id=business)
     assert days(stack, business)[1]["days"][0]["orders"] == 5
     done = run(stack, "rebuild-analytics", "--business", business)

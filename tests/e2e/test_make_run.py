@@ -223,7 +223,7 @@ def _somebodys_account(stack: Stack, key: str) -> Iterator[str]:
             stdout=said,
         )
     try:
-        wait(lambda: b"http" in output.read_bytes() or process.poll() is not None, 30)
+        wait(lambda: b"http" in output.read_bytes() or process.poll() is not None, 60)
         yield output.read_text().split()[-1]
     finally:
         process.terminate()

@@ -120,14 +120,14 @@ def test_without_its_database_the_service_says_503_and_comes_back_by_itself(
     for thread in threads:
         thread.start()
     try:
-        wait(lambda: everyone_got(200, 0), 30)
+        wait(lambda: everyone_got(200, 0), 60)
         database.kill()
         gone = len(answers)
-        wait(lambda: everyone_got(503, gone), 30)
+        wait(lambda: everyone_got(503, gone), 60)
         assert everyone_got(503, gone)
         database.start()
         back = len(answers)
-        wait(lambda: everyone_got(200, back), 30)
+        wait(lambda: everyone_got(200, back), 60)
         assert everyone_got(200, back)
     finally:
         stopping.set()

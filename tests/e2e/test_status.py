@@ -30,7 +30,7 @@ def test_status_shows_what_a_consumer_gave_up(stack: Stack) -> None:
         sqs.get_queue_url(QueueName=f"kyora-local-fees{end}")["QueueUrl"] for end in ("", "-dead")
     )
     sqs.send_message(QueueUrl=live, MessageBody="not json")
-    wait(lambda: "✗ queue fees" in run(stack, "status").stdout, 30)
+    wait(lambda: "✗ queue fees" in run(stack, "status").stdout, 60)
     said = run(stack, "status").stdout
     sqs.purge_queue(QueueUrl=dead)
     assert "✗ queue fees      nothing waits; 1 given up" in said

@@ -73,6 +73,8 @@ class Memcached:
         """From now on the kernel takes connections and bytes, and nobody answers."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
+        # The signal is taken when a thread of it next runs, which may be in the midst of an answer.
+        os.waitpid(self._process.pid, os.WUNTRACED)
 
     def go_on(self) -> None:
         assert self._process
