@@ -46,7 +46,7 @@ bench: build ## times of every function, mail and webhooks at work (PEER=1: dj-s
 ifneq ($(PURGE)$(LOAD),)
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.$(if $(LOAD),load $(if $(SECONDS),--seconds $(SECONDS)),purge)
 else
-	@$(PYTHON) -m bench
+	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench
 	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.email
 	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.stripe $(if $(PEER),--peer)
 endif
