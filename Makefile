@@ -47,8 +47,8 @@ ifneq ($(PURGE)$(LOAD),)
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.$(if $(LOAD),load $(if $(SECONDS),--seconds $(SECONDS)),purge)
 else
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench
-	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.email
-	@PYTHONPATH=layers/kyora $(PYTHON) -m bench.stripe $(if $(PEER),--peer)
+	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.email
+	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.stripe $(if $(PEER),--peer)
 endif
 
 migrate: setup ## apply the database migrations (ENV=… on a deployed stack)

@@ -8,6 +8,7 @@ PEER=1` measures dj-stripe with the same events in the same run; see bench/peer.
 """
 
 import argparse
+import io
 import json
 import os
 import random
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -137,7 +138,7 @@ def _statements(stripe: Stripe) -> dict[str, int]:
         return real(self, sql, params)
 
     fresh = lives.Life(stripe, "ws_0", random.Random(1))
-    with patch.object(Transaction, "_execute", counting):
+    with patch.object(Transaction, "_execute", counting), redirect_stdout(io.StringIO()):
         before = len(stripe.engine.events)
         stripe.engine.advance(40 * 86_400)
         fresh.step()
