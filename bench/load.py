@@ -183,13 +183,13 @@ def _work(stack: Stack, told: Told, until: float) -> None:
                 told.failures.append(traceback.format_exc(limit=-2))
             if time.monotonic() > until:
                 break
-        database.close()
 
     threads = [threading.Thread(target=loop, args=(job, n)) for n, job in enumerate(jobs)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    database.close()
 
 
 # ---- what clients do
