@@ -5,7 +5,7 @@ Answers the stack when CloudFormation asks; a failure fails the deploy. Emits no
 
 from typing import Any
 
-from kyora import cloudformation, config, postgres
+from kyora import cloudformation, config, postgres, status
 from kyora.observability import begin
 
 
@@ -22,7 +22,9 @@ def migrate() -> dict[str, Any]:
         "billing_webhook",
         "cache",
     )
-    return {"applied": postgres.migrate()}
+    applied = postgres.migrate()
+    status.beat("migrate_database")  # what is scheduled cannot have run since before
+    return {"applied": applied}
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -64,7 +64,9 @@ def test_a_mail_that_nobody_tried_yet_does_not_wait(database: str) -> None:
     assert status.read()["mail"]["waiting"] == 0
 
 
-@pytest.mark.parametrize("name", ["relay_outbox", "sweep_billing", "sync_plans"])
+@pytest.mark.parametrize(
+    "name", ["relay_outbox", "sweep_billing", "sync_plans", "migrate_database"]
+)
 def test_a_scheduled_function_leaves_a_heartbeat_and_keeps_it_fresh(
     name: str, database: str, environment: pytest.MonkeyPatch
 ) -> None:

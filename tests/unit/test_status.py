@@ -52,6 +52,7 @@ def test_a_stack_that_works_needs_nobody() -> None:
         ("outbox", {"waiting": 2, "oldest": 31.0, "error": "Timeout"}, "events"),
         ("beats.relay_outbox", 76.0, "event relay"),
         ("beats", {"relay_outbox": 1.0}, "billing sweep"),
+        ("beats", {"relay_outbox": 1.0, "migrate_database": 76.0}, "billing sweep"),
         ("mail.lost", 1, "e-mail"),
         ("mail.held", 200.0, "e-mail"),
         ("stripe.parked", 1, "Stripe's events"),
@@ -72,6 +73,8 @@ def test_a_trouble_is_one_line(path: str, value: object, title: str) -> None:
     ("path", "value"),
     [
         ("outbox", {"waiting": 2, "oldest": 3.0, "error": None}),
+        ("beats", {"migrate_database": 74.0}),
+        ("beats", {"relay_outbox": 9e4, "sweep_billing": 9e4, "migrate_database": 74.0}),
         ("mail.waiting", 0),
         ("stripe.orphans", 3),  # somebody else's customer at Stripe is no fault of ours
         ("runs.plans.age", None),
