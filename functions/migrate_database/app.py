@@ -12,6 +12,7 @@ from kyora.observability import begin
 def migrate() -> dict[str, Any]:
     # A wrong configuration fails the deploy here, not the first request.
     config.settings(
+        "database",
         "database_owner",
         "auth",
         "storage",
