@@ -32,6 +32,7 @@ from kyora import config
 from kyora import postgres as database
 from kyora.bus import outbox
 from local import emulator
+from local.bus import Place, queue_urls
 from local.progress import say
 from local.settings import ROOT
 from tests.e2e.conftest import Stack, free_port, request
@@ -263,7 +264,7 @@ def _life(stack: Stack, told: Told, name: str) -> None:
 
 
 def _drain(stack: Stack) -> dict[str, int]:
-    """Wait until nothing is on its way; return what is after five minutes, by where."""
+    """Wait until nothing is on its way; return what still is after `_DRAIN`, by where."""
     deadline = time.monotonic() + _DRAIN
     quiet = 0
     while True:
@@ -280,13 +281,11 @@ def _drain(stack: Stack) -> dict[str, int]:
 def _queues(stack: Stack, *, dead: bool) -> dict[str, int]:
     sqs = client(stack, "sqs")
     found = {}
-    for url in sqs.list_queues(QueueNamePrefix="kyora-local-").get("QueueUrls", []):
-        if url.endswith("-dead") == dead:
+    for queue, url in queue_urls(sqs, Place("local", stack.env)).items():
+        if queue.endswith("-dead") == dead:
             all_of = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
             names = ("", "NotVisible", "Delayed")
-            found[url.rpartition("/")[2]] = sum(
-                int(all_of[f"ApproximateNumberOfMessages{name}"]) for name in names
-            )
+            found[queue] = sum(int(all_of[f"ApproximateNumberOfMessages{name}"]) for name in names)
     return found
 
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from local.progress import say
 from local.settings import HOST, Settings
 
-_DESKTOP = "host.docker.internal"
+DESKTOP = "host.docker.internal"  # this machine, in a container of Docker Desktop
 _HERE = re.compile(r"\b(?:127\.0\.0\.1|localhost):(\d+)")
 _FREEBIND = 15  # ip(7): Podman's bridge has no address before its first container runs
 
@@ -26,14 +26,11 @@ def address() -> str:
     import docker  # type: ignore[import-untyped] # as SAM finds one; a third of a second
 
     try:
-        engine = docker.from_env(timeout=5)
-        try:
+        with closing(docker.from_env(timeout=5)) as engine:
             if sys.platform != "linux" or engine.info()["OperatingSystem"] == "Docker Desktop":
-                return _DESKTOP if engine.ping() else ""
+                return DESKTOP if engine.ping() else ""
             networks = engine.networks.get("bridge").attrs["IPAM"]["Config"]
             return next((str(n["Gateway"]) for n in networks if "." in n.get("Gateway", "")), "")
-        finally:
-            engine.close()
     except (docker.errors.DockerException, OSError):
         return ""
 
@@ -55,11 +52,11 @@ def environment(stack: Settings, given: Mapping[str, str], container: str) -> di
 @asynccontextmanager
 async def forwarding(container: str, given: Iterable[Mapping[str, str]]) -> AsyncIterator[None]:
     """Listen on the bridge for each port that these variables name there."""
-    texts = [text for found in given for text in found.values()]
-    named = re.compile(rf"\b{re.escape(container)}:(\d+)")
-    ports = {int(port) for text in texts for port in named.findall(text)}
-    if container in ("", _DESKTOP):
-        ports = set()
+    ports: set[int] = set()
+    if container not in ("", DESKTOP):
+        named = re.compile(rf"\b{re.escape(container)}:(\d+)")
+        texts = [text for found in given for text in found.values()]
+        ports = {int(port) for text in texts for port in named.findall(text)}
     with ExitStack() as stack:
         try:
             for port in sorted(ports):

@@ -60,10 +60,10 @@ def _for_sam_local(functions: dict[str, dict[str, str]]) -> dict[str, Any]:
     machine.
     """
     built = template.read(deploy.BUILD / "template.yaml")
+    everywhere = built["Globals"]["Function"]["Environment"]["Variables"]
     for logical, given in functions.items():
         properties = built["Resources"][logical]["Properties"]
         declared = properties.setdefault("Environment", {}).setdefault("Variables", {})
-        everywhere = built["Globals"]["Function"]["Environment"]["Variables"]
         declared |= dict.fromkeys(given.keys() - declared.keys() - everywhere.keys(), "")
     for authorizer in built["Resources"]["HttpApi"]["Properties"]["Auth"]["Authorizers"].values():
         logical = authorizer["FunctionArn"]["Ref"].removesuffix(".Alias")

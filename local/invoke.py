@@ -123,22 +123,20 @@ class Running:
                 left.kill()
 
     def _figure(self, pattern: re.Pattern[str], since: int = 0) -> float:
-        def found() -> list[str]:
-            return [m[1] for line in self.lines[since:] if (m := pattern.search(line))]
-
-        if not _written(lambda: bool(found())):
+        found = _written(
+            lambda: [m[1] for line in self.lines[since:] if (m := pattern.search(line))]
+        )
+        if not found:
             raise Trouble(f"the runtime told no {pattern.pattern}: {self.lines[-5:]}")
-        return float(found()[-1])
+        return float(found[-1])
 
 
-def _written(told: Callable[[], bool]) -> bool:
-    """Wait for what the runtime writes just after its answer; False when it does not."""
+def _written[T](read: Callable[[], T]) -> T:
+    """Read what the runtime writes just after its answer; what is empty is read for 5 seconds."""
     deadline = time.monotonic() + 5
-    while not told():
-        if time.monotonic() > deadline:
-            return False
+    while not (found := read()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return True
+    return found
 
 
 def start(function: str, env: Mapping[str, str], *, timeout: float | None = None) -> Running:

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
+from local.containers import DESKTOP
 from local.stripe import faults
 from local.stripe.engine import API_VERSION, Answer, Engine
 from local.stripe.errors import Refusal
@@ -27,7 +28,7 @@ from local.stripe.params import parse
 from local.stripe.pump import Pump
 from local.stripe.views import Object
 
-HOST, DESKTOP = "127.0.0.1", "host.docker.internal"  # here, and in a container of Docker Desktop
+HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kyora import cache, config
 from kyora.billing import apply, inbox, offers, plans, subscriptions, sweep
+from kyora.billing.models import Subscription
 from kyora.cache import memory
 from kyora.errors import Unavailable
 from kyora.postgres.connection import connect
@@ -424,13 +425,18 @@ def test_a_forged_repetition_is_refused_whatever_the_cache_says(
     assert function("stripe_webhook").handler(forged, CONTEXT)["statusCode"] == 400
 
 
-def test_the_plan_of_a_workspace_is_shown_from_the_cache_and_its_limits_are_not(
-    account: Account, cached: None
-) -> None:
+def subscribed(account: Account) -> Subscription:
+    """Subscribe and mirror it; return what the API shows."""
     account.subscribe()
     for event in events(account):
         lives.deliver(json.dumps(event))
-    before = subscriptions.read("ws_demo")
+    return subscriptions.read("ws_demo")
+
+
+def test_the_plan_of_a_workspace_is_shown_from_the_cache_and_its_limits_are_not(
+    account: Account, cached: None
+) -> None:
+    before = subscribed(account)
     billing.run("UPDATE plan SET name = 'Renamed' WHERE id = :id", id=before.plan.id)
     billing.run("UPDATE workspace_billing SET limits = jsonb_build_object('maxBusinesses', 7)")
     after = subscriptions.read("ws_demo")
@@ -442,10 +448,7 @@ def test_the_plan_of_a_workspace_is_shown_from_the_cache_and_its_limits_are_not(
 def test_a_plan_that_is_offered_no_more_is_shown_to_who_is_on_it(
     account: Account, cached: None
 ) -> None:
-    account.subscribe()
-    for event in events(account):
-        lives.deliver(json.dumps(event))
-    mine = subscriptions.read("ws_demo").plan
+    mine = subscribed(account).plan
     billing.run("UPDATE plan SET active = false")
     cache.drop(offers.LISTED)
     assert subscriptions.read("ws_demo").plan == mine.model_copy(update={"active": False})
