@@ -26,13 +26,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from string import Template
 from types import TracebackType
 from typing import IO, Any, Self
 
 import psutil
 
-from local import process, settings, template
+from local import process, samples, settings, template
 from local.deploy import BUILD
 from local.progress import Trouble, complain, say
 from local.settings import ROOT
@@ -255,20 +254,12 @@ def environment(function: str) -> dict[str, str]:
 
 
 def sample(function: str, file: Path | None = None) -> Any:
-    """Return a sample event; ${KYORA_TOKEN} and its like in it come from `.local/env`."""
-    file = file or ROOT / "events" / f"{function}.json"
-    try:
-        text = file.read_text()
-    except OSError as error:
-        raise Trouble(f"there is no event {file}") from error
+    """Return a sample event of today; ${KYORA_TOKEN} and its like come from `.local/env`."""
     try:
         known = settings.read_env()
     except Trouble:
         known = {}
-    try:
-        found = json.loads(Template(text).safe_substitute(known))
-    except ValueError as error:
-        raise Trouble(f"{file} is not JSON: {error}") from error
+    found = samples.read(file or samples.EVENTS / f"{function}.json", known)
     whose = "BILLING_STRIPE" if function == "stripe_webhook" else "EMAIL_RESEND"
     return sign(found, known.get(f"{whose}_WEBHOOK_SECRET", ""))
 

@@ -3,13 +3,14 @@
 import importlib.util
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kyora import http
-from local import template
+from local import samples, template
 from tests.infra import rules
 
 FOLDERS = sorted(path.parent.name for path in (template.ROOT / "functions").glob("*/app.py"))
@@ -79,3 +80,12 @@ def test_405_and_404_are_told_apart_by_the_routes_of_the_template(stack: dict[st
         ]
         assert known == [method]
     assert len(http._ROUTES) == len(routes)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
+def test_the_sample_is_written_around_the_one_moment_that_readers_move_to_now(
+    sample: Path,
+) -> None:
+    """A day elsewhere would be moved as well, and be as far from now as it was from there."""
+    for found in samples.moments(sample.read_text()):
+        assert abs(found - samples.WRITTEN) <= timedelta(days=31), found

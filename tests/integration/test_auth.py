@@ -20,8 +20,9 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from kyora import auth, config, postgres
 from kyora.auth import Claims, Principal
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
+from local import samples
 from tests.scripted import Answer, Server, scripted
-from tests.unit.functions import CONTEXT, ROOT, call, captured_log, event, function
+from tests.unit.functions import CONTEXT, call, captured_log, event, function
 
 SECRET = "a secret of at least thirty-two bytes"
 OLD = "an older secret, thirty-two bytes too"
@@ -570,13 +571,13 @@ def test_a_header_without_a_bearer_token_is_a_refusal_for_the_function_to_answer
     assert headers["Content-Type"] == "application/problem+json"
 
 
-SAMPLES = sorted((ROOT / "events").glob("authorize_request*.json"))
+SAMPLES = sorted(samples.EVENTS.glob("authorize_request*.json"))
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_the_samples_are_answered(path: Path, database: str) -> None:
-    text = path.read_text().replace("${KYORA_TOKEN}", token(userId="usr_demo_member"))
-    answer = function("authorize_request").handler(json.loads(text), CONTEXT)
+    event = samples.read(path, {"KYORA_TOKEN": token(userId="usr_demo_member")})
+    answer = function("authorize_request").handler(event, CONTEXT)
     assert answer["isAuthorized"] is True
     good = path.stem == "authorize_request"
     assert ("userId" in answer["context"]) is good
