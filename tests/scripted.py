@@ -1,12 +1,14 @@
 """A real HTTP server on loopback that answers from a script, and keeps what it was asked."""
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -36,7 +38,7 @@ type Script = Callable[[Request], Answer]
 class Server:
     """`answer` decides for each request; `requests` is what came, in order."""
 
-    def __init__(self, answer: Script) -> None:
+    def __init__(self, answer: Script, certificate: Path | None = None) -> None:
         self.answer = answer
         self.requests: list[Request] = []
         self.connections = 0
@@ -50,6 +52,10 @@ class Server:
             def setup(self) -> None:
                 owner.connections += 1
                 super().setup()
+
+            def handle(self) -> None:
+                with suppress(OSError):  # a client that trusts no certificate of ours hangs up
+                    super().handle()
 
             def _any(self) -> None:
                 length = int(self.headers.get("Content-Length", 0))
@@ -83,6 +89,13 @@ class Server:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+            self.url = f"https://localhost:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
@@ -93,8 +106,9 @@ class Server:
 
 
 @contextmanager
-def scripted(answer: Script) -> Iterator[Server]:
-    server = Server(answer)
+def scripted(answer: Script, certificate: Path | None = None) -> Iterator[Server]:
+    """Run a server; with the file of a key and its certificate it speaks TLS, as localhost."""
+    server = Server(answer, certificate)
     try:
         yield server
     finally:

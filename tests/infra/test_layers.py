@@ -53,6 +53,12 @@ def test_bytecode_is_of_the_source_beside_it_and_names_it_as_lambda_does(built: 
             )
 
 
+def test_the_layer_carries_rdss_authorities(built: Path) -> None:
+    ours = template.ROOT / "layers" / "kyora" / "kyora" / "rds-global-bundle.pem"
+    found = built / "KyoraLayer" / "python" / "kyora" / "rds-global-bundle.pem"
+    assert found.read_bytes() == ours.read_bytes()
+
+
 def test_no_bytecode_without_a_source(built: Path) -> None:
     for part in parts(built):
         for compiled in part.rglob("*.pyc"):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kyora import cache, config, postgres
+from kyora import tls as authorities
 from kyora.cache import circuit, entry, memcached, memory
 from tests.integration.support import memcached as support
 from tests.integration.support.cluster import Authority, Cluster, free_port
@@ -37,7 +38,7 @@ def _forget() -> None:
         client.close()
     for state in (memcached._clients, circuit._open_until, memory._entries):
         state.clear()
-    memcached._contexts.clear()
+    authorities.context.cache_clear()
 
 
 def use(environment: pytest.MonkeyPatch, *addresses: str, tls: bool = False) -> None:

@@ -49,11 +49,15 @@ STATE = {
     ("kyora.email.resend", "_connections"): "one connection to Resend",
     ("kyora.email.resend", "_paused_until"): "its rate limit, as the last answer told it",
     ("kyora.cache.memcached", "_clients"): "one connection per Memcached server",
-    ("kyora.cache.memcached", "_contexts"): "the authorities its certificates are verified against",
     ("kyora.cache.circuit", "_open_until"): "who failed a moment ago, to be left alone",
     ("kyora.cache.memory", "_entries"): "the provider `memory` itself, bounded",
 }
-CACHED = {("kyora.observability", "logger"): "one logger per process"}
+CACHED = {
+    ("kyora.observability", "logger"): "one logger per process",
+    ("kyora.aws", "_refreshing"): "the credentials object, which refreshes its keys",
+    ("kyora.tls", "context"): "a file of authorities is read once",
+    ("kyora.tls", "_rds_context"): "the same, for RDS",
+}
 EVERY_TENANT = {
     ("kyora.assets", "sweep"): "expires and cleans uploads of all workspaces; nobody asks for it",
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",

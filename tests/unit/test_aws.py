@@ -4,11 +4,12 @@ import io
 import json
 import logging
 import re
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -19,7 +20,7 @@ from botocore.awsrequest import AWSRequest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kyora import aws
+from kyora import aws, tls
 from kyora.aws import AwsError, Credentials
 from kyora.errors import Unavailable
 from tests.scripted import Answer, in_turn, scripted
@@ -60,6 +61,7 @@ def fresh(environment: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def hang_up() -> None:
+    aws._refreshing.cache_clear()
     while aws._connections:
         aws._connections.popitem()[1].close()
 
@@ -315,8 +317,69 @@ def test_credentials_without_keys_come_from_the_containers_address(
     with scripted(in_turn(Answer(body=body))) as server:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{server.url}/credentials")
         monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "word")
-        assert aws.credentials() == Credentials("AKIASNAP", "from the address", "session")
-    assert server.requests[0].headers["authorization"] == "word"
+        for _ in range(2):
+            assert aws.credentials() == Credentials("AKIASNAP", "from the address", "session")
+    # The address is asked once in a process, not at every signature.
+    assert [request.headers["authorization"] for request in server.requests] == ["word"]
+
+
+def test_keys_that_expire_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process restored from a snapshot may wake up after its keys have expired."""
+
+    def keys(name: str, expiry: str) -> Answer:
+        return Answer(
+            body=json.dumps(
+                {
+                    "AccessKeyId": name,
+                    "SecretAccessKey": "s",
+                    "Token": "t",
+                    "Expiration": expiry,
+                }
+            ).encode()
+        )
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    soon = (datetime.now(UTC) + timedelta(minutes=11)).isoformat()
+    answers = in_turn(keys("OLD", soon), keys("NEW", "2099-01-01T00:00:00Z"))
+    with scripted(answers) as server:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{server.url}/credentials")
+        found = [aws.credentials().access_key for _ in range(3)]
+    assert found == ["NEW"] * 3
+    assert len(server.requests) == 2
+
+
+def test_under_snapstart_the_snapshot_holds_what_reads_credentials() -> None:
+    """After the restore it would be a cold start's time, at the first signature."""
+    script = (
+        "import sys, kyora.http as h; h.webhook(print); print('botocore.session' in sys.modules)"
+    )
+    for kind, expected in (("snap-start", "True"), ("on-demand", "False")):
+        found = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={
+                "PYTHONPATH": str(Path(aws.__file__).parents[1]),
+                "AWS_LAMBDA_INITIALIZATION_TYPE": kind,
+            },
+        ).stdout
+        assert found.strip() == expected
+
+
+def test_the_authorities_are_read_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading takes 20 ms and more on a small function."""
+    read: list[object] = []
+    create = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda **k: (read.append(k), create(**k))[1])
+    tls.context.cache_clear()
+    for host in ("sqs.eu-west-1.amazonaws.com", "events.eu-west-1.amazonaws.com"):
+        aws._dial("https", host)
+        assert tls.database_context("db.example.com") is tls.context()
+    assert len(read) == 1
 
 
 def test_without_any_credentials_the_service_is_unavailable(

@@ -13,16 +13,26 @@ import random
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from kyora import tls
 from kyora.errors import Unavailable
 
 if TYPE_CHECKING:
     import http.client
 
+    import botocore.credentials
+
 _CONNECT_AND_READ = 3.0  # seconds; these calls answer in milliseconds
-_TARGETS = {"secretsmanager": "secretsmanager", "events": "AWSEvents", "sqs": "AmazonSQS"}
+# What every request to a service says of itself, as botocore says it: the protocol's version, and
+# the prefix of the operation's name.
+_SPOKEN: dict[str, tuple[str, str, dict[str, str]]] = {
+    "secretsmanager": ("1.1", "secretsmanager", {}),
+    "events": ("1.1", "AWSEvents", {}),
+    "sqs": ("1.0", "AmazonSQS", {"x-amzn-query-mode": "true"}),
+}
 
 _connections: dict[str, "http.client.HTTPConnection"] = {}
 
@@ -55,14 +65,28 @@ def credentials(environ: Mapping[str, str] = os.environ) -> Credentials:
             environ["AWS_SECRET_ACCESS_KEY"],
             environ.get("AWS_SESSION_TOKEN", ""),
         )
-    # SnapStart gives no keys in the environment but an address that botocore knows to refresh.
+    frozen = _refreshing().get_frozen_credentials()
+    return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
+
+
+@lru_cache(maxsize=1)
+def _refreshing() -> "botocore.credentials.Credentials":
+    """Return the process's one credentials object, which asks again before the keys expire.
+
+    SnapStart gives no keys in the environment but an address that botocore knows.
+    """
     import botocore.session
 
     found = botocore.session.get_session().get_credentials()
     if found is None:
         raise Unavailable("No AWS credentials.", code="service.unavailable")
-    frozen = found.get_frozen_credentials()
-    return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
+    return found
+
+
+def warm(environ: Mapping[str, str] = os.environ) -> None:
+    """Import what `credentials` needs under SnapStart while the snapshot is made, not after it."""
+    if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        import botocore.session  # noqa: F401
 
 
 def presign(
@@ -98,22 +122,34 @@ def presign(
 
 
 def sign(
-    method: str, url: str, body: bytes, *, service: str, region: str, credentials: Credentials
+    method: str,
+    url: str,
+    body: bytes,
+    *,
+    service: str,
+    region: str,
+    credentials: Credentials,
+    headers: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the headers that authenticate a request to `url`, which has no query."""
+    """Return `headers` with those that authenticate a request to `url`, which has no query.
+
+    Every one of them is signed: AWS asks for the host and each x-amz-* header that is sent
+    (IAM User Guide, "Create a signed AWS API request").
+    """
     parts = urlsplit(url)
     stamp = _stamp(None)
-    headers = {"host": parts.netloc, "x-amz-date": stamp}
+    signed = {"host": parts.netloc, "x-amz-date": stamp}
     if credentials.token:
-        headers["x-amz-security-token"] = credentials.token
+        signed["x-amz-security-token"] = credentials.token
+    signed |= {name.lower(): value for name, value in (headers or {}).items()}
     digest = hashlib.sha256(body).hexdigest()
     signature = _signature(
-        method, parts.path or "/", "", headers, digest, stamp, region, service, credentials
+        method, parts.path or "/", "", signed, digest, stamp, region, service, credentials
     )
-    return headers | {
+    return signed | {
         "authorization": (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/"
-            f"{_scope(stamp, region, service)}, SignedHeaders={';'.join(sorted(headers))}, "
+            f"{_scope(stamp, region, service)}, SignedHeaders={';'.join(sorted(signed))}, "
             f"Signature={signature}"
         )
     }
@@ -127,13 +163,23 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
     url = endpoint(service, region)
     body = json.dumps(payload).encode()
+    version, target, others = _SPOKEN[service]
+    said = {
+        "content-type": f"application/x-amz-json-{version}",
+        "x-amz-target": f"{target}.{operation}",
+    } | others
     for attempt in range(attempts):
         if attempt:
             time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311  # jitter, not a secret
-        headers = sign("POST", url, body, service=service, region=region, credentials=credentials())
-        version = "1.0" if service == "sqs" else "1.1"
-        headers["content-type"] = f"application/x-amz-json-{version}"
-        headers["x-amz-target"] = f"{_TARGETS[service]}.{operation}"
+        headers = sign(
+            "POST",
+            url,
+            body,
+            service=service,
+            region=region,
+            credentials=credentials(),
+            headers=said,
+        )
         try:
             status, answer = _post(url, body, headers)
         except _Dropped:
@@ -143,7 +189,7 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
             if found is not None:
                 return found
             continue  # a proxy's page: AWS itself did not answer
-        code = str((found or {}).get("__type", "Unknown")).rpartition("#")[2]
+        code = _code(found or {})
         if status < 500 and "Throttl" not in code:
             raise AwsError(status, code)
     raise Unavailable(f"{service} did not answer.", code="service.unavailable")
@@ -151,7 +197,12 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
 
 def endpoint(service: str, region: str) -> str:
     """Return the address of a service."""
-    return os.environ.get("AWS_ENDPOINT_URL") or f"https://{service}.{region}.amazonaws.com"
+    return os.environ.get("AWS_ENDPOINT_URL") or f"https://{service}.{region}.{suffix(region)}"
+
+
+def suffix(region: str) -> str:
+    """Return the domain of a region's services: China has one of its own."""
+    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
 
 
 def secret(arn: str) -> str:
@@ -168,8 +219,7 @@ def _post(endpoint: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, 
 
     kept = _connections.pop(endpoint, None)
     parts = urlsplit(endpoint)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kept or kind(parts.netloc, timeout=_CONNECT_AND_READ)
+    connection = kept or _dial(parts.scheme, parts.netloc)
     try:
         connection.request("POST", "/", body, dict(headers))
         response = connection.getresponse()
@@ -182,6 +232,19 @@ def _post(endpoint: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, 
         raise _Dropped from error
     _connections[endpoint] = connection
     return answer
+
+
+def _dial(scheme: str, host: str) -> "http.client.HTTPConnection":
+    import http.client
+
+    if scheme == "http":  # an emulator's
+        return http.client.HTTPConnection(host, timeout=_CONNECT_AND_READ)
+    return http.client.HTTPSConnection(host, timeout=_CONNECT_AND_READ, context=tls.context())
+
+
+def _code(answer: Mapping[str, object]) -> str:
+    """Return AWS's code of an error: the name without its namespace or what follows a colon."""
+    return str(answer.get("__type", "Unknown")).partition(":")[0].rpartition("#")[2]
 
 
 def _object(answer: bytes) -> dict[str, object] | None:

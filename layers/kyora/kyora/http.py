@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kyora import auth, config
+from kyora import auth, aws, config
 from kyora.auth import Principal
 from kyora.errors import (
     ConfigError,
@@ -144,6 +144,7 @@ def webhook(receive: Callable[[Mapping[str, str], bytes], None], *sections: str)
 
 def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, ...]) -> Handler:
     """Return a handler that turns whatever happens into an answer and a log line."""
+    aws.warm()
 
     def handler(event: Event, context: object) -> dict[str, Any]:
         started, request_id, code = time.perf_counter(), _request_id(event), ""

@@ -20,13 +20,13 @@ from typing import Any
 from kyora import config
 from kyora.cache import circuit
 from kyora.config import Settings
+from kyora.tls import context
 
 PATIENCE = 0.3  # seconds for one call, whatever it takes: name, connection, handshake, answer
 
 type Server = tuple[str, int]
 
 _clients: dict[Server, Any] = {}
-_contexts: list[ssl.SSLContext] = []
 
 
 class Bounded:
@@ -96,8 +96,8 @@ def _run(name: str, command: Callable[[Any], object]) -> object:
     peer = f"{server[0]}:{server[1]}"
     if circuit.is_open(peer):
         return None
-    if settings.cache_tls and not _contexts:  # reading the authorities takes its time: not ours
-        _contexts.append(ssl.create_default_context())
+    if settings.cache_tls:  # reading the authorities takes its time: not ours
+        context()
     ends = time.monotonic() + PATIENCE
     # Out of the table while in use: whoever is stopped half-way leaves no answer for the next.
     kept = _clients.pop(server, None)
@@ -147,7 +147,7 @@ def _connect(server: Server, ends: float, *, tls: bool) -> socket.socket:
             if not tls:
                 return connected
             connected.settimeout(_left(ends))
-            return _contexts[0].wrap_socket(connected, server_hostname=server[0])
+            return context().wrap_socket(connected, server_hostname=server[0])
         except OSError as error:
             connected.close()
             failure = error

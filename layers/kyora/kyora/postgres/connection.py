@@ -4,7 +4,6 @@ Nothing here leaves state in the session (no SET, no named statement, no session
 RDS Proxy can share its connections. This is the only module that knows the driver.
 """
 
-import ssl
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from pg8000.core import NULL_BYTE, SYNC_MSG, Context, make_params
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection, to_statement
 
-from kyora import config
+from kyora import config, tls
 from kyora.errors import Unavailable
 from kyora.observability import count, logger
 
@@ -167,7 +166,8 @@ def close() -> None:
 def connect(url: str, *, development: bool, timeout: float | None = None) -> Connection:
     """Open a connection to `url`.
 
-    TLS is verified against the system's authorities or the file `sslrootcert`, host name included.
+    TLS is verified, host name included, against the file `sslrootcert` of the address, or the
+    system's authorities and, for RDS and Aurora, Amazon's (`kyora.tls`).
     In development a server without TLS is accepted (`sslmode=disable`, the default there).
     `host=/path` in the query means a Unix socket's folder.
     """
@@ -176,7 +176,7 @@ def connect(url: str, *, development: bool, timeout: float | None = None) -> Con
     mode = options.get("sslmode", "disable" if development else "verify-full")
     context = None
     if mode != "disable":
-        context = ssl.create_default_context(cafile=options.get("sslrootcert"))
+        context = tls.database_context(parts.hostname or "", options.get("sslrootcert"))
     socket_folder = options.get("host", "")
     port = parts.port or 5432
     return _OneTrip(

@@ -144,7 +144,7 @@ def _base(settings: Settings) -> str:
         return f"{settings.s3_endpoint}/{settings.s3_bucket}"
     if settings.s3_endpoint:
         return settings.s3_endpoint.replace("://", f"://{settings.s3_bucket}.", 1)
-    host = f"s3.{settings.s3_region}.amazonaws.com"
+    host = f"s3.{settings.s3_region}.{aws.suffix(settings.s3_region)}"
     if settings.s3_addressing_style == "path":
         return f"https://{host}/{settings.s3_bucket}"
     return f"https://{settings.s3_bucket}.{host}"
