@@ -135,7 +135,7 @@ def parameters(settings: Settings) -> dict[str, str]:
         "StorageS3AddressingStyle": "path",
         "BillingStripeBaseUrl": settings.stripe_url if settings.own_stripe else "",
         "EventArchiveDays": "0",  # see gaps.py
-        "CorsOrigins": f"{settings.url},http://localhost:{settings.port}",
+        "CorsOrigins": ",".join(settings.cors_origins),
     }
     names = template.read()["Parameters"]
     chosen = {name: str(known.get("Default", "")) for name, known in names.items()}

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from yarl import URL
 
-from local import console, mailbox, storage
+from local import console, cors, mailbox, storage
 from local.settings import HOST, Settings
 
 _GATEWAY_LIMIT = 10 * 1024 * 1024  # what API Gateway takes before it answers 413 by itself
@@ -76,6 +76,7 @@ def application(front: Front) -> web.Application:
         app.router.add_get(path, _page(_STATIC / file))
     app.router.add_get("/_local/state", _state)
     mailbox.mount(app, front.stack)
+    cors.mount(app, front.stack.cors_origins)
     storage.mount(app, front.stack)
     app.router.add_route("*", "/webhooks/{name:.*}", _webhook)
     # Everything else is the gateway's, so that an unknown address answers as it does on AWS.

@@ -19,6 +19,22 @@ ROOT = Path(__file__).resolve().parent.parent
 STACK = "kyora-local"
 HOST = "127.0.0.1"
 
+# Where the development servers of front ends listen, each on two names.
+_PAGE_PORTS = (
+    1234,  # Parcel
+    3000,  # Next.js, Nuxt, Remix
+    3001,
+    4173,  # vite preview
+    4200,  # Angular
+    4321,  # Astro
+    5000,
+    5173,  # Vite, SvelteKit
+    5174,
+    5500,  # Live Server
+    8000,
+    8080,  # webpack, Vue CLI
+    8081,  # Expo
+)
 WORKSPACE, BUSINESS = "ws_demo", "biz_demo"
 ADMIN, MEMBER = "usr_demo_admin", "usr_demo_member"
 
@@ -58,6 +74,14 @@ class Settings:
     def own_stripe(self) -> bool:
         """False when a key of Stripe's test mode is given: then that is what is asked."""
         return not self.environ.get("BILLING_STRIPE_API_KEY")
+
+    @property
+    def cors_origins(self) -> list[str]:
+        """The pages that may call the API and upload: CORS_ORIGINS, or usual ports here."""
+        if given := self.environ.get("CORS_ORIGINS"):
+            return given.split(",")
+        ports = sorted({self.port, *_PAGE_PORTS})
+        return [f"http://{host}:{port}" for port in ports for host in (HOST, "localhost")]
 
     @property
     def stripe_url(self) -> str:

@@ -39,14 +39,14 @@ def mount(app: web.Application, stack: Settings) -> None:
 
         headers = {name.lower(): value for name, value in request.headers.items()}
         try:
-            await asyncio.to_thread(
+            tag = await asyncio.to_thread(
                 provider.receive, settings, request.match_info["key"], request.query, headers, read
             )
         except KyoraError as error:
             return _problem(request, error)
         except (ConnectionError, TimeoutError, web.RequestPayloadError):
             return web.Response(status=400)  # the client went away in the middle of its body
-        return web.Response(status=200)
+        return web.Response(status=200, headers={"ETag": tag})
 
     async def get(request: web.Request) -> web.StreamResponse:
         key = request.match_info["key"]

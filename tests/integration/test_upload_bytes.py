@@ -197,8 +197,8 @@ def test_a_content_encoding_is_not_served(store: Store) -> None:
         assert api.put(ticket, PNG.data).status == 200
     download = api.http_call("GET", api.confirm(ticket["assetId"]).body["downloadUrl"])
     assert download.body == PNG.data
-    if store.name != "ministack":  # its CopyObject keeps what REPLACE drops at AWS
-        assert "content-encoding" not in download.headers
+    # MiniStack's copy keeps what REPLACE drops at AWS; the signed address names another one.
+    assert download.headers.get("content-encoding", "identity") == "identity"
 
 
 @every_store

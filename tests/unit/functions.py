@@ -66,6 +66,7 @@ def event(
     if body is not None:
         encode = found["isBase64Encoded"]
         data = raw if isinstance(raw, bytes) else raw.encode()
+        found["headers"]["content-length"] = str(len(data))
         found["body"] = base64.b64encode(data).decode() if encode else raw
     return found
 

@@ -39,6 +39,18 @@ def test_a_clean_name_is_safe_and_cleaning_it_again_changes_nothing(name: str) -
 
 
 @given(
+    AWKWARD
+    | st.text(st.sampled_from("می\u200c\u200dक\u094d👩💻\ufe0f\u212a\u0301 .aA/é"), max_size=90)
+)
+def test_a_joiner_stands_between_two_letters_of_a_script_that_joins(name: str) -> None:
+    clean = f" {filename.clean(name)} "
+    for before, letter, after in zip(clean, clean[1:], clean[2:], strict=False):
+        if letter in "\u200c\u200d":
+            assert not (before + after).isascii()
+            assert not {before, after} & set(" .\u200c\u200d")
+
+
+@given(
     st.text(
         st.characters(categories=["L", "N"], codec="utf-8") | st.sampled_from(" ._-"),
         min_size=1,
@@ -59,7 +71,6 @@ def test_control_characters_and_half_characters_are_refused(
         filename.clean(before + bad + after)
 
 
-# research/uploads-email.md A4, 1 to 13
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -80,6 +91,15 @@ def test_control_characters_and_half_characters_are_refused(
         ("...", "file"),
         ("   ", "file"),
         ("\u200b\u200d", "file"),
+        ("می\u200cکنم.pdf", "می\u200cکنم.pdf"),
+        ("क्\u200dष.png", "क्\u200dष.png"),
+        ("👩\u200d💻.png", "👩\u200d💻.png"),
+        ("❤\ufe0f\u200d🔥.png", "❤\ufe0f\u200d🔥.png"),
+        ("in\u200cvoi\u200dce.pdf", "invoice.pdf"),
+        ("c\u200don.png", "_con.png"),
+        ("\u200cمی\u200c.pdf", "می.pdf"),
+        ("می\u200c\u200cخ.pdf", "میخ.pdf"),
+        ("a.p\u200dng", "a.png"),
         (". . .", "file"),
         ("  a   b .png ", "a b .png"),
         ("a\u00a0\u3000b.png", "a b.png"),

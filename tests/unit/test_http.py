@@ -280,6 +280,29 @@ def test_any_json_is_answered_and_never_with_500(body: object) -> None:
     assert post(json.dumps(body))[0] in (200, 400, 422)
 
 
+def as_the_gateway_decodes(sent: bytes) -> dict[str, Any]:
+    """Return the event of a body that says it is JSON: text, whatever its bytes are."""
+    request = event("POST /v1/notes", sent.decode("utf-8", "replace"))
+    request["headers"]["content-length"] = str(len(sent))
+    return request
+
+
+@pytest.mark.parametrize("encoding", ["cp1256", "cp1252", "utf-8"])
+def test_a_body_that_is_not_utf_8_is_400(encoding: str) -> None:
+    sent = json.dumps({"text": "é"}, ensure_ascii=False).encode(encoding)
+    answer = handle(as_the_gateway_decodes(sent), CONTEXT)
+    if encoding == "utf-8":
+        assert answer["statusCode"] == 200
+        return
+    assert answer["statusCode"] == 400
+    assert json.loads(answer["body"])["code"] == "request.invalid_json"
+
+
+def test_a_replacement_character_that_the_client_sent_is_a_letter_like_any_other() -> None:
+    sent = '{"text": "a\ufffd"}'.encode()
+    assert handle(as_the_gateway_decodes(sent), CONTEXT)["statusCode"] == 200
+
+
 def test_broken_base64_is_400() -> None:
     for text in ("a", "é", "====a"):
         request = event("POST /v1/notes", "x") | {"body": text, "isBase64Encoded": True}

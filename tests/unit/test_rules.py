@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kyora.assets import content, rules
+from kyora.assets.media_types import _ALIASES as ALIASES
 from kyora.errors import KyoraError, TooLarge, UnsupportedType
 
 MIB = 1 << 20
+OFFICE = "application/vnd.openxmlformats-officedocument"
 # The contract, "File rules".
 CONTRACT = {
     "image": ("jpg jpeg png webp gif heic heif", 10),
@@ -55,8 +57,8 @@ def test_each_kind_is_accepted_up_to_its_limit_and_no_further(
 def test_a_name_and_a_type_that_disagree_are_refused(
     last: str, content_type: str, limit: int
 ) -> None:
-    for other in {"text/html", "image/svg+xml", "application/octet-stream", *TYPE.values()}:
-        if other not in rules.TYPES[last]:
+    for other in {"text/html", "image/svg+xml", "application/x-msdownload", *TYPE.values()}:
+        if other not in {*rules.TYPES[last], *ALIASES.get(last, ())}:
             with pytest.raises(UnsupportedType):
                 rules.accept(f"a.{last}", other, 1)
 
@@ -74,9 +76,10 @@ def test_a_name_and_a_type_that_disagree_are_refused(
         ("png", "image/png"),
         (".png", "image/png"),
         ("a.", "image/png"),
-        ("a.png", ""),
         ("a.png", "image"),
-        ("a.png", "image/png; charset=x"),
+        ("a.png", "text/html;image/png"),
+        ("a.png", "image/png;\x00"),
+        ("a.png", "image/pñg"),
         ("a.png", "image/png, text/html"),
         ("a.png", "image/png\r\nX: y"),
         ("a.png", "image/" + "p" * 200),
@@ -96,14 +99,76 @@ def test_a_types_case_does_not_matter_and_is_stored_in_one_way(content_type: str
     assert rules.accept("a.png", content_type, 1).content_type == "image/png"
 
 
-def test_browsers_own_names_of_a_type_become_one() -> None:
-    assert rules.accept("a.zip", "application/x-zip-compressed", 1).content_type == (
-        "application/zip"
-    )
-    assert rules.accept("a.wav", "audio/x-wav", 1).content_type == "audio/wav"
+# What browsers and devices send for a file of this extension, and what it becomes.
+ANNOUNCED = [
+    ("jpg", "image/jpg", "image/jpeg"),
+    ("jpeg", "image/pjpeg", "image/jpeg"),
+    ("png", "image/x-png", "image/png"),
+    ("heic", "image/heif", "image/heic"),
+    ("heic", "", "image/heic"),  # Chrome on Windows
+    ("heif", "image/heic", "image/heif"),
+    ("heic", "image/heic-sequence", "image/heic"),
+    ("csv", "application/vnd.ms-excel", "text/csv"),  # Windows with Excel
+    ("csv", "text/comma-separated-values", "text/csv"),  # Android
+    ("csv", "text/csv;charset=utf-8", "text/csv"),
+    ("csv", "text/plain", "text/csv"),
+    ("txt", 'text/plain; charset="windows-1256"', "text/plain"),
+    ("zip", "application/x-zip-compressed", "application/zip"),  # Windows
+    ("wav", "audio/x-wav", "audio/wav"),  # Firefox
+    ("mp3", "audio/mp3", "audio/mpeg"),
+    ("m4a", "audio/x-m4a", "audio/mp4"),  # Chrome, Safari
+    ("m4a", "audio/mpeg", "audio/mp4"),  # Android
+    ("aac", "audio/vnd.dlna.adts", "audio/aac"),  # Windows
+    ("ogg", "video/ogg", "audio/ogg"),  # Firefox
+    ("ogg", "application/ogg", "audio/ogg"),
+    ("ogg", "audio/ogg;codecs=opus", "audio/ogg"),  # MediaRecorder in Firefox
+    ("webm", "video/webm;codecs=vp8,opus", "video/webm"),  # MediaRecorder in Chrome
+    ("mov", "video/quicktime", "video/quicktime"),
+    ("mp4", "video/mp4;codecs=avc1.42E01E", "video/mp4"),
+    ("docx", "application/wps-office.docx", f"{OFFICE}.wordprocessingml.document"),
+    ("xlsx", "application/octet-stream", f"{OFFICE}.spreadsheetml.sheet"),
+    ("pdf", "application/x-pdf", "application/pdf"),
+    ("pdf", "application/force-download", "application/pdf"),
+    ("png", "", "image/png"),
+    ("png", None, "image/png"),
+    ("png", "APPLICATION/Octet-Stream", "image/png"),
+]
 
 
-def accepts(name: str, content_type: str, size: int, **tables: object) -> bool:
+@pytest.mark.parametrize(("last", "announced", "stored"), ANNOUNCED)
+def test_the_extension_chooses_the_type_whatever_a_browser_calls_it(
+    last: str, announced: str | None, stored: str
+) -> None:
+    assert rules.accept(f"a.{last}", announced, 1).content_type == stored
+
+
+def test_an_alias_belongs_to_a_known_extension_and_is_no_type_of_its_own() -> None:
+    for last, aliases in ALIASES.items():
+        assert not set(aliases) & set(rules.TYPES.get(last, ())), last
+        assert len(set(aliases)) == len(aliases), last
+        assert all(alias == alias.lower() and alias.count("/") == 1 for alias in aliases)
+
+
+def test_an_extension_of_two_categories_belongs_to_the_one_its_type_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(rules.TYPES, "webm", ("video/webm", "audio/webm"))
+    both = {"video": ("webm",), "audio": ("webm",)}
+    sizes = {"video": 100, "audio": 10}
+    for announced, stored, limit in (
+        ("video/webm", "video/webm", 100),
+        ("", "video/webm", 100),
+        ("audio/webm;codecs=opus", "audio/webm", 10),
+    ):
+        found = rules.accept("a.webm", announced, limit, allowed=both, max_bytes=sizes)
+        assert found.content_type == stored
+        assert not accepts("a.webm", announced, limit + 1, allowed=both, max_bytes=sizes)
+    only_audio = {"audio": ("webm",)}
+    assert rules.accept("a.webm", "", 1, allowed=only_audio).content_type == "audio/webm"
+    assert not accepts("a.webm", "video/webm", 1, allowed=only_audio)
+
+
+def accepts(name: str, content_type: str | None, size: int, **tables: object) -> bool:
     try:
         rules.accept(name, content_type, size, **tables)  # type: ignore[arg-type]
     except KyoraError:

@@ -205,6 +205,8 @@ def _dispatch(routes: Routes, event: Event, *, public: bool) -> dict[str, Any]:
     function = routes[event["routeKey"]]
     who = None if public else _principal(event)
     raw = _body(event)
+    if not _kept(event, raw):
+        raise BadJson("The body is not UTF-8.")
     call = Call(event, event.get("pathParameters") or {}, who)
     models = [t for name, t in function.__annotations__.items() if name not in ("call", "return")]
     result = function(call, *(_parse(model, raw) for model in models))
@@ -237,6 +239,18 @@ def _body(event: Event) -> bytes:
     if len(raw) > MAX_BODY:
         raise TooLarge("A request body has at most 1 MiB.")
     return raw
+
+
+def _kept(event: Event, raw: bytes) -> bool:
+    """Tell whether these are the bytes that were sent.
+
+    An API decodes a body that calls itself text and puts U+FFFD where it is not UTF-8; the text
+    is then longer than the body was. A client may send a real U+FFFD (Chrome does for a file
+    whose name has a broken encoding).
+    """
+    if event.get("isBase64Encoded") or b"\xef\xbf\xbd" not in raw:
+        return True
+    return header(event, "content-length") == str(len(raw))
 
 
 def _parse[T: BaseModel](model: type[T], raw: bytes) -> T:

@@ -155,6 +155,7 @@ def event(
     if who is not None:
         found["requestContext"]["authorizer"] = {"lambda": dict(who)}
     if text is not None:
+        found["headers"]["content-length"] = str(len(text.encode(errors="surrogatepass")))
         found["body"] = text
     return found
 

@@ -5,7 +5,9 @@ import unicodedata
 
 _MAX_BYTES = 255
 # Marks that reorder or hide text: `gpj.exe` must not be shown as `exe.jpg`.
-_INVISIBLE = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad\u180e]")
+_INVISIBLE = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad\u180e]")
+# Words of Persian, Urdu and Indic scripts, and most emoji of people, are spelt with a joiner.
+_JOINERS = "\u200c\u200d"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
@@ -18,6 +20,7 @@ def clean(name: str) -> str:
     if _CONTROL.search(name):
         raise ValueError("must not contain control characters")
     name = unicodedata.normalize("NFC", _INVISIBLE.sub("", name))
+    name = unicodedata.normalize("NFC", _without_idle_joiners(name))
     name = " ".join(re.split(r"[/\\]", name)[-1].split())
     name = name.lstrip(". ").rstrip(". ")
     if _DEVICES.match(name):
@@ -31,6 +34,20 @@ def extension(name: str) -> str:
     return last.lower() if dot and stem else ""
 
 
+def _without_idle_joiners(name: str) -> str:
+    """Remove the joiners that join nothing: between two ASCII letters they only hide."""
+    padded = f" {name} "
+    return "".join(
+        letter
+        for before, letter, after in zip(padded, name, padded[2:], strict=False)
+        if letter not in _JOINERS or (_joinable(before) and _joinable(after))
+    )
+
+
+def _joinable(letter: str) -> bool:
+    return not letter.isascii() and unicodedata.category(letter)[0] in "LMNS"
+
+
 def _cut(name: str) -> str:
     """Cut the stem at a character's border so that name and extension fit."""
     if len(name.encode()) <= _MAX_BYTES:
@@ -39,4 +56,4 @@ def _cut(name: str) -> str:
     suffix = f".{last}" if 0 < len(last.encode()) <= 16 else ""
     stem = name.removesuffix(name[len(name) - len(suffix) :]) if suffix else name
     room = _MAX_BYTES - len(suffix.encode())
-    return stem.encode()[:room].decode(errors="ignore").rstrip(". ") + suffix
+    return stem.encode()[:room].decode(errors="ignore").rstrip(f". {_JOINERS}") + suffix

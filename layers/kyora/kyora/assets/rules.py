@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from kyora.assets import filename
+from kyora.assets import filename, media_types
 from kyora.errors import TooLarge, UnsupportedType
 
 _MIB = 1 << 20
@@ -24,7 +24,8 @@ MAX_BYTES: dict[str, int] = {
     "archive": 50 * _MIB,
 }
 _OFFICE = "application/vnd.openxmlformats-officedocument"
-# The first type of each line is how the file is stored and served.
+# How a file is stored and served: the first type of each line, unless another one of the line is
+# announced. What else browsers call these files is in media_types.py.
 TYPES: dict[str, tuple[str, ...]] = {
     "jpg": ("image/jpeg",),
     "jpeg": ("image/jpeg",),
@@ -36,11 +37,11 @@ TYPES: dict[str, tuple[str, ...]] = {
     "mp4": ("video/mp4",),
     "mov": ("video/quicktime",),
     "webm": ("video/webm",),
-    "mp3": ("audio/mpeg", "audio/mp3"),
-    "wav": ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"),
+    "mp3": ("audio/mpeg",),
+    "wav": ("audio/wav",),
     "ogg": ("audio/ogg",),
-    "m4a": ("audio/mp4", "audio/x-m4a", "audio/m4a"),
-    "aac": ("audio/aac", "audio/x-aac"),
+    "m4a": ("audio/mp4",),
+    "aac": ("audio/aac",),
     "pdf": ("application/pdf",),
     "doc": ("application/msword",),
     "docx": (f"{_OFFICE}.wordprocessingml.document",),
@@ -48,7 +49,7 @@ TYPES: dict[str, tuple[str, ...]] = {
     "xlsx": (f"{_OFFICE}.spreadsheetml.sheet",),
     "csv": ("text/csv",),
     "txt": ("text/plain",),
-    "zip": ("application/zip", "application/x-zip-compressed"),
+    "zip": ("application/zip",),
 }
 
 
@@ -61,33 +62,36 @@ class Accepted(NamedTuple):
 
 def accept(
     name: str,
-    content_type: str,
+    content_type: str | None,
     size: int,
     *,
     allowed: Mapping[str, tuple[str, ...]] | None = None,
     max_bytes: Mapping[str, int] | None = None,
 ) -> Accepted:
-    """Check a file before its upload; `size` in bytes.
+    """Check a file before its upload; `size` in bytes. The extension chooses the type.
 
-    Raises UnsupportedType `asset.type_not_allowed` and TooLarge `asset.too_large`. Whatever has
-    no size in the table is refused, as is any extension without a known type.
+    An extension of two categories (.webm is video or audio) belongs to the one that the type
+    names. Raises UnsupportedType `asset.type_not_allowed` and TooLarge `asset.too_large`. A
+    category without a size is refused, as is any extension without a known type.
     """
     last = filename.extension(name)
     table = ALLOWED if allowed is None else allowed
-    category = next((c for c, extensions in table.items() if last in extensions), None)
-    limit = (MAX_BYTES if max_bytes is None else max_bytes).get(category or "")
-    if category is None or limit is None or last not in TYPES:
+    categories = [c for c, extensions in table.items() if last in extensions]
+    if not categories or last not in TYPES:
+        raise _not_accepted()
+    types = [t for t in TYPES[last] if t.partition("/")[0] in categories] or TYPES[last]
+    chosen = media_types.choose(last, content_type, types)
+    if chosen is None:
         raise UnsupportedType(
-            "Files of this kind are not accepted.",
+            f"A .{last} file has the content type {types[0]}.",
             code="asset.type_not_allowed",
-            errors=[{"field": "filename", "message": "this extension is not accepted"}],
+            errors=[{"field": "contentType", "message": f"must be {types[0]}"}],
         )
-    if content_type.strip().lower() not in TYPES[last]:
-        raise UnsupportedType(
-            f"A .{last} file has the content type {TYPES[last][0]}.",
-            code="asset.type_not_allowed",
-            errors=[{"field": "contentType", "message": f"must be {TYPES[last][0]}"}],
-        )
+    kind = chosen.partition("/")[0]
+    category = kind if kind in categories else categories[0]
+    limit = (MAX_BYTES if max_bytes is None else max_bytes).get(category)
+    if limit is None:
+        raise _not_accepted()
     if size > limit:
         raise TooLarge(
             f"A file of this kind has at most {limit} bytes.",
@@ -95,4 +99,12 @@ def accept(
             errors=[{"field": "size", "message": f"must be at most {limit}"}],
             maxBytes=limit,
         )
-    return Accepted(name, TYPES[last][0])
+    return Accepted(name, chosen)
+
+
+def _not_accepted() -> UnsupportedType:
+    return UnsupportedType(
+        "Files of this kind are not accepted.",
+        code="asset.type_not_allowed",
+        errors=[{"field": "filename", "message": "this extension is not accepted"}],
+    )

@@ -47,8 +47,12 @@ class UploadRequest(_Request):
     filename: Annotated[
         str, StringConstraints(min_length=1, max_length=1024), AfterValidator(clean)
     ] = Field(description="Display name with its extension.", examples=["mug.png"])
-    content_type: Annotated[str, StringConstraints(min_length=1, max_length=255)] = Field(
-        examples=["image/png"]
+    content_type: Annotated[str, StringConstraints(max_length=255)] | None = Field(
+        default=None,
+        description="As the browser says it (`File.type`): parameters, other names of the type, "
+        "an empty text and application/octet-stream are accepted, the extension decides. The "
+        "ticket's `headers` say which type was chosen.",
+        examples=["image/png"],
     )
     size: Annotated[StrictInt, Field(gt=0, le=2**53)] = Field(description="In bytes.")
     sha256: Annotated[str, AfterValidator(_digest)] | None = Field(
@@ -68,7 +72,10 @@ class UploadsRequest(_Request):
 
 
 class UploadTicket(_Answer):
-    """Where to PUT the file. Every header must be sent exactly as given."""
+    """Where to PUT the file. Every header must be sent exactly as given.
+
+    `Content-Type` among them is the type that was chosen.
+    """
 
     asset_id: str
     upload_url: str

@@ -103,8 +103,8 @@ def receive(
     query: Mapping[str, str],
     headers: Mapping[str, str],
     read: Callable[[int], bytes],
-) -> None:
-    """Take a PUT to a URL of `Local.presign_put`.
+) -> str:
+    """Take a PUT to a URL of `Local.presign_put`; return its ETag, as S3 answers with one.
 
     `read(n)` returns up to n bytes of the body, b"" at its end; `headers` has lower-case names.
     Raises Forbidden for whatever does not match the signature, PreconditionFailed for a second
@@ -116,8 +116,10 @@ def receive(
         raise Forbidden("A signed header is missing.", code="storage.signature_invalid")
     expected = int(length)
 
+    digest = hashlib.sha256()
+
     def chunks() -> Iterator[bytes]:
-        digest, left = hashlib.sha256(), expected
+        left = expected
         while left and (chunk := read(min(left, _CHUNK))):
             digest.update(chunk)
             left -= len(chunk)
@@ -128,6 +130,7 @@ def receive(
             raise Invalid("The bytes do not match the checksum.", code="storage.bad_digest")
 
     _write(_path(settings, key), chunks(), replace=False)
+    return f'"{digest.hexdigest()}"'
 
 
 def serve(
