@@ -50,6 +50,13 @@ def update(state: State, params: Params, name: str) -> Object:
         state.change(sub, metadata=merged(sub["metadata"], params))
         return sub
     # Everything that can be refused is, before anything is changed.
+    if sub["schedule"] and {"cancel_at", "cancel_at_period_end"} & set(params):
+        raise Refusal(
+            400,
+            f"The subscription is managed by the subscription schedule `{sub['schedule']}`, and "
+            "updating any cancelation behavior directly is not allowed. Please update the "
+            "schedule instead.",
+        )
     work = dict(sub)
     _read_fields(state, work, params)
     switch = _switch(state, work, params)
@@ -132,7 +139,7 @@ def _switch(state: State, sub: Object, params: Params, at: int | None = None) ->
     behavior = behavior or "create_prorations"
     at = at or integer(params.get("proration_date"), "proration_date") or state.now
     old = sub["items"]["data"]
-    items = _changed_items(state, sub, params)
+    items = changed_items(state, sub, params)
     subscriptions.agree([state.get(item["price"]) for item in items])
     if sub["status"] == "trialing":
         for item in items:
@@ -141,7 +148,7 @@ def _switch(state: State, sub: Object, params: Params, at: int | None = None) ->
                 "current_period_end": sub["trial_end"],
             }
         return Switch(items, [], sub["billing_cycle_anchor"], now=False)
-    reset = reset or _restarts(state, old, items)
+    reset = reset or restarts(state, old, items)
     anchor = state.now if reset else sub["billing_cycle_anchor"]
     for item in items:
         if reset or not item["current_period_end"]:
@@ -152,13 +159,14 @@ def _switch(state: State, sub: Object, params: Params, at: int | None = None) ->
                 if reset
                 else old[0]["current_period_end"]
             )
-    lines = [] if behavior == "none" else _prorations(state, old, items, at, charge=not reset)
+    lines = [] if behavior == "none" else prorations(state, old, items, at, charge=not reset)
     if reset:
         lines += subscriptions.cycle_lines(state, sub | {"items": {"data": items}})
     return Switch(items, lines, anchor, now=bool(reset or behavior == "always_invoice"))
 
 
-def _changed_items(state: State, sub: Object, params: Params) -> list[Object]:
+def changed_items(state: State, sub: Object, params: Params) -> list[Object]:
+    """Return a subscription's items after the changes that `items` asks for."""
     items = {item["id"]: dict(item) for item in sub["items"]["data"]}
     for number, change in enumerate(listing(params.get("items"), "items") or []):
         param = f"items[{number}]"
@@ -186,7 +194,7 @@ def _change_item(state: State, item: Object, given: Params, param: str) -> None:
     item["metadata"] = merged(item["metadata"], given)
 
 
-def _restarts(state: State, old: list[Object], items: list[Object]) -> bool:
+def restarts(state: State, old: list[Object], items: list[Object]) -> bool:
     """Tell whether a change starts a new cycle: another interval, or free becoming paid."""
 
     def every(found: list[Object]) -> set[tuple[str, int]]:
@@ -200,7 +208,7 @@ def _restarts(state: State, old: list[Object], items: list[Object]) -> bool:
     return every(old) != every(items) or (total(old) == 0 and total(items) > 0)
 
 
-def _prorations(
+def prorations(
     state: State, old: list[Object], items: list[Object], at: int, *, charge: bool
 ) -> list[Object]:
     """Return credits for what goes and, unless a new cycle bills it whole, charges for the rest."""
@@ -347,7 +355,7 @@ def cancel(state: State, params: Params, name: str) -> Object:
     details = mapping(params.get("cancellation_details"), "cancellation_details") or {}
     bill = boolean(params.get("invoice_now"), "invoice_now")
     if boolean(params.get("prorate"), "prorate"):
-        sub["_lines"] = sub["_lines"] + _prorations(
+        sub["_lines"] = sub["_lines"] + prorations(
             state, sub["items"]["data"], [], state.now, charge=True
         )
     if bill and sub["_lines"]:
@@ -360,37 +368,4 @@ def cancel(state: State, params: Params, name: str) -> Object:
         return sub
     said = {key: text(details.get(key), key) for key in ("comment", "feedback")}
     collection.end(state, sub, "cancellation_requested", **said)
-    return sub
-
-
-def resume(state: State, params: Params, name: str) -> Object:
-    """POST /v1/subscriptions/{id}/resume: only a paused one."""
-    sub = state.find("subscription", name)
-    if sub["status"] != "paused":
-        raise Refusal(
-            400, f"Only paused subscriptions can be resumed. This subscription is {sub['status']}."
-        )
-    customer = state.get(sub["customer"])
-    if customers.default_method(state, customer, sub) is None:
-        raise collection.no_method()
-    before = state.show(sub)
-    fresh = [
-        item
-        | {
-            "current_period_start": state.now,
-            "current_period_end": subscriptions.period_end(state, item, state.now, state.now),
-        }
-        for item in sub["items"]["data"]
-    ]
-    sub["items"] = sub["items"] | {"data": fresh}
-    sub |= {"status": "active", "billing_cycle_anchor": state.now, "status_details": None}
-    invoice = subscriptions.draft(
-        state, sub, subscriptions.cycle_lines(state, sub), "subscription_cycle"
-    )
-    sub["latest_invoice"] = invoice["id"]
-    subscriptions.tell(state, sub, before)
-    state.emit("customer.subscription.resumed", sub)
-    invoices.finalize(state, invoice)
-    collection.collect(state, invoice)
-    reschedule(state, sub)
     return sub

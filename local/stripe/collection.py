@@ -221,12 +221,26 @@ def paid(state: State, invoice: Object) -> None:
     if sub["status"] in ("incomplete", "past_due", "unpaid"):
         fields["status"] = "active"
     if sub["pending_update"] and invoice["id"] == sub["_pending"]["invoice"]:
-        fields |= sub["_pending"]["fields"] | {"pending_update": None}
+        # Voiding its invoice takes a pending update back.
+        fields |= sub["_pending"]["fields"] if invoice["status"] == "paid" else {}
+        fields["pending_update"] = None
+    resuming = sub.get("_resuming")
+    resumes = bool(resuming and resuming["invoice"] == invoice["id"])
+    if resuming and resumes:
+        sub["_resuming"] = sub["_resuming_until"] = None
+        if invoice["status"] == "paid":
+            fields |= resuming["fields"]
+        else:  # voided: it stays paused, and what was credited waits on
+            resumes = False
+            credits_ = [line for line in invoice["lines"]["data"] if line["amount"] < 0]
+            fields["_lines"] = credits_
     intent = state.objects.get(invoice["_intent"] or "")
     saving = (sub["payment_settings"] or {}).get("save_default_payment_method")
     if intent and saving == "on_subscription" and sub["default_payment_method"] is None:
         fields["default_payment_method"] = intent["payment_method"]
     state.change(sub, **fields)
+    if resumes:
+        state.emit("customer.subscription.resumed", sub)
     reschedule(state, sub)
 
 
@@ -242,6 +256,11 @@ def end(state: State, sub: Object, reason: str, **details: str | None) -> None:
         "pending_update": None,
     }
     state.wake(sub, None)
+    schedule = state.objects.get(sub["schedule"] or "")
+    if schedule is not None and schedule["status"] == "active":
+        sub["_planned"] = None
+        schedule |= {"canceled_at": state.now, "current_phase": None, "status": "canceled"}
+        state.emit("subscription_schedule.canceled", schedule)
     state.emit("customer.subscription.deleted", sub)
     for invoice in state.all("invoice"):
         if invoices.subscription_of(invoice) == sub["id"] and invoice["status"] in (
@@ -274,7 +293,8 @@ def due(state: State, sub: Object) -> int | None:
     """Return when a subscription next does something by itself; None is never."""
     if sub["status"] in ("canceled", "incomplete_expired"):
         return None
-    moments = [sub["cancel_at"], sub.get("_pending_until")]
+    moments = [sub["cancel_at"], sub.get("_pending_until"), sub.get("_resuming_until")]
+    moments += _planned(state, sub)
     if sub["status"] == "incomplete":
         moments = [sub["created"] + PATIENCE]
     elif sub["status"] == "trialing":
@@ -286,6 +306,18 @@ def due(state: State, sub: Object) -> int | None:
         moments += [sub["pause_collection"]["resumes_at"]]
     known = [moment for moment in moments if moment is not None]
     return min(known) if known else None
+
+
+def _planned(state: State, sub: Object) -> list[int | None]:
+    """Return when a subscription's schedule does something: a phase ends, a pause or a resume."""
+    schedule = state.objects.get(sub["schedule"] or "")
+    moments: list[int | None] = []
+    if schedule and schedule["current_phase"] and sub["status"] != "paused":
+        moments.append(schedule["current_phase"]["end_date"])
+    if plan := sub.get("_planned"):
+        moments.append(None if plan["paused"] else plan["pause_at"])
+        moments.append(plan["resume_at"] if plan["paused"] and not plan["resumed"] else None)
+    return moments
 
 
 # ---- the API

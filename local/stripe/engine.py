@@ -16,6 +16,8 @@ from local.stripe import (
     customers,
     cycle,
     invoices,
+    pausing,
+    schedules,
     subscriptions,
 )
 from local.stripe import webhooks as hooks
@@ -159,9 +161,16 @@ ROUTES = (
     ),
     _post(
         "/v1/subscriptions/{}/resume",
-        changes.resume,
-        *("billing_cycle_anchor", "proration_behavior", "proration_date"),
+        pausing.resume,
+        *pausing.RESUME,
     ),
+    _post("/v1/subscriptions/{}/pause", pausing.pause, *pausing.PAUSE),
+    _post("/v1/subscription_schedules", schedules.create, *schedules.CREATE),
+    _list("/v1/subscription_schedules", schedules.list_schedules, "customer", "scheduled"),
+    _get("/v1/subscription_schedules/{}", _one("subscription_schedule")),
+    _post("/v1/subscription_schedules/{}", schedules.update, *schedules.UPDATE),
+    _post("/v1/subscription_schedules/{}/release", schedules.release, "preserve_cancel_date"),
+    _post("/v1/subscription_schedules/{}/cancel", schedules.cancel, "invoice_now", "prorate"),
     _list("/v1/subscription_items", subscriptions.list_items, "subscription"),
     _post("/v1/invoices/create_preview", changes.preview, *_PREVIEW),
     _list(
@@ -310,7 +319,7 @@ class Engine(State):
 
 
 _WAKE: dict[str, Callable[[State, Object], None]] = {
-    "subscription": cycle.wake,
+    "subscription": schedules.wake,
     "invoice": cycle.wake_invoice,
     "checkout.session": checkout.expire,
 }

@@ -400,6 +400,10 @@ def close(state: State, invoice: Object, status: str) -> None:
         cancel_intent(state, invoice)
     state.wake(invoice, None)
     state.change(invoice, **fields)
+    used = (invoice["ending_balance"] or 0) - invoice["starting_balance"]
+    if status == "void" and used:  # what it used of the customer's balance is given back
+        customer = state.get(invoice["customer"])
+        state.change(customer, balance=customer["balance"] - used)
     state.emit("invoice.voided" if status == "void" else "invoice.marked_uncollectible", invoice)
 
 

@@ -19,7 +19,7 @@ INCLUDABLE = {
 _EXPANDABLE = {
     *("customer", "subscription", "latest_invoice", "invoice", "default_payment_method", "payment"),
     *("payment_method", "payment_intent", "product", "default_price", "price", "latest_charge"),
-    *("pending_setup_intent", "configuration", "source", "latest_revision", "charge"),
+    *("pending_setup_intent", "configuration", "schedule", "source", "latest_revision", "charge"),
 }
 _DEEPEST = 4
 

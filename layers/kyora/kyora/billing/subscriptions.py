@@ -390,7 +390,8 @@ def _go_on(turn: Turn, live: Live) -> None:
         "post",
         f"subscriptions/{live.id}/resume",
         idempotency_key=turn.key("resume", live.id),
-        billing_cycle_anchor="unchanged",
+        billing_cycle_anchor={"type": "now"},
+        payment_behavior="resume_on_payment_success",
     )
     apply.resync(live.customer_id, live.id)
 
