@@ -154,7 +154,7 @@ PROBLEMS: dict[str, Problem] = {
     "request.validation_failed": Problem(
         errors.Invalid,
         "Fields are missing, wrong or unknown; `errors` names each.",
-        {"errors": [{"field": "size", "message": "Input should be greater than 0"}]},
+        {"errors": [{"field": "size", "message": "Input should be greater than or equal to 0"}]},
     ),
     "idempotency.key_reused": Problem(
         errors.Invalid,
@@ -164,7 +164,7 @@ PROBLEMS: dict[str, Problem] = {
         errors.Invalid,
         "The bytes are not what was announced; `reason` says what differs. The asset stays "
         "rejected.",
-        {"reason": "type_mismatch"},
+        {"reason": "type_mismatch", "detectedType": "image/avif"},
     ),
     "asset.too_many_pending": Problem(
         errors.TooMany,
@@ -1045,7 +1045,14 @@ _PROBLEM: Json = {
         "reason": {
             "type": "string",
             "description": "With `asset.rejected`.",
-            "enum": ["size_mismatch", "checksum_mismatch", "type_mismatch", "bad_content"],
+            "enum": [
+                *("size_mismatch", "checksum_mismatch", "type_mismatch", "bad_content"),
+                *("too_many_pixels", "macros", "encrypted", "infected"),
+            ],
+        },
+        "detectedType": {
+            "type": "string",
+            "description": "With `asset.rejected`: the type that the bytes have, if known.",
         },
     },
     "required": ["type", "title", "status", "detail", "code"],

@@ -138,7 +138,7 @@ FIELDS: dict[str, tuple[str, Any, int]] = {
     "16 size 2^63": ("size", 2**63, 422),
     "16 size of 400 digits": ("size", 10**400, 422),
     "16 size null": ("size", None, 422),
-    "16 one byte more than an image may have": ("size", (10 << 20) + 1, 413),
+    "16 one byte more than an image may have": ("size", (20 << 20) + 1, 413),
     "17 checksum in hexadecimal": ("sha256", "ab" * 32, 422),
     "17 checksum too short": ("sha256", base64.b64encode(b"a" * 31).decode(), 422),
     "17 checksum too long": ("sha256", base64.b64encode(b"a" * 33).decode(), 422),

@@ -88,6 +88,8 @@ DEFAULTS = {
     "jwt_issuer": "",
     "jwt_audience": "",
     "s3_endpoint": "",
+    "macros_allowed": False,
+    "passwords_allowed": True,
 }
 
 
@@ -125,6 +127,8 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ({"STORAGE_S3_ADDRESSING_STYLE": "auto"}, "STORAGE_S3_ADDRESSING_STYLE must be one of"),
         ({"STORAGE_S3_ACCESS_KEY_ID": "k"}, "STORAGE_S3_SECRET_ACCESS_KEY (or STORAGE_S3_SECRET_"),
         ({"STORAGE_MAX_BYTES": '{"image": "10"}'}, "STORAGE_MAX_BYTES must be a JSON object"),
+        ({"UPLOADS_MACROS": "yes"}, "UPLOADS_MACROS must be one of allow, refuse"),
+        ({"UPLOADS_PASSWORDS": "true"}, "UPLOADS_PASSWORDS must be one of allow, refuse"),
         ({"STORAGE_MAX_BYTES": '{"image": 0}'}, "STORAGE_MAX_BYTES must be a JSON object"),
         ({"STORAGE_MAX_BYTES": "[1]"}, "STORAGE_MAX_BYTES must be a JSON object"),
         ({"STORAGE_MAX_BYTES": '{"image": true}'}, "STORAGE_MAX_BYTES must be a JSON object"),
@@ -216,6 +220,12 @@ def test_the_tables_for_uploads_are_read() -> None:
     )
     assert found.max_bytes == {"image": 5}
     assert found.allowed == {"image": ("png", "jpg")}
+
+
+@pytest.mark.parametrize("policy", ["allow", "refuse"])
+def test_the_policies_for_macros_and_passwords_are_read(policy: str) -> None:
+    found = load(GOOD | {"UPLOADS_MACROS": policy, "UPLOADS_PASSWORDS": policy})
+    assert (found.macros_allowed, found.passwords_allowed) == (policy == "allow",) * 2
 
 
 # ---- secrets

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kyora.assets import content, rules
-from kyora.assets.content import Dimensions, Refused
+from kyora.assets.content import Facts, Refused
 from tests.integration.support import samples
 
 TYPES = sorted(content._CHECKS)
@@ -20,7 +20,7 @@ WHOLE = samples.ALL
 MIB = 1 << 20
 
 
-def inspect(data: bytes, content_type: str) -> Dimensions | None:
+def inspect(data: bytes, content_type: str) -> Facts:
     return content.inspect(io.BytesIO(data), content_type)
 
 
@@ -44,7 +44,7 @@ def test_there_is_a_sample_of_every_extension() -> None:
 def test_a_whole_file_is_accepted_with_its_dimensions(last: str) -> None:
     sample = WHOLE[last]
     found = inspect(sample.data, rules.TYPES[last][0])
-    assert found == (Dimensions(sample.width, sample.height or 0) if sample.width else None)
+    assert found == Facts(sample.width, sample.height)
 
 
 @pytest.mark.parametrize("last", WHOLE)
@@ -63,36 +63,36 @@ VARIANTS = {
     "a lossy WebP": (
         webp(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 640, 480) + b"\0" * 4),
         "image/webp",
-        Dimensions(640, 480),
+        Facts(640, 480),
     ),
     "a WebP with extras": (
         webp(b"VP8X", b"\0" * 4 + (639).to_bytes(3, "little") + (479).to_bytes(3, "little")),
         "image/webp",
-        Dimensions(640, 480),
+        Facts(640, 480),
     ),
     "a JPEG with fill bytes and a tail": (
         samples.jpeg().replace(b"\xff\xdb", b"\xff\xff\xff\xdb", 1) + b"a camera's preview",
         "image/jpeg",
-        Dimensions(5, 4),
+        Facts(5, 4),
     ),
-    "an empty ZIP": (b"PK\x05\x06" + b"\0" * 18, "application/zip", None),
+    "an empty ZIP": (b"PK\x05\x06" + b"\0" * 18, "application/zip", Facts()),
     "a QuickTime film from before ftyp": (
         samples.box(b"moov", b"x") + samples.box(b"mdat", b"y"),
         "video/quicktime",
-        None,
+        Facts(),
     ),
     "an MP4 whose last box has no length": (
         samples.iso(b"isom", samples.box(b"moov")) + struct.pack(">I4s", 0, b"mdat") + b"z" * 99,
         "video/mp4",
-        None,
+        Facts(),
     ),
     "an MP4 with a long box": (
         samples.iso(b"isom", samples.box(b"moov")) + struct.pack(">I4sQ", 1, b"mdat", 20) + b"zzzz",
         "video/mp4",
-        None,
+        Facts(),
     ),
-    "an MP3 without a tag": (b"\xff\xfb\x90\x00" + b"\0" * 413, "audio/mpeg", None),
-    "an AAC with its own header": (b"ADIF" + b"\0" * 40, "audio/aac", None),
+    "an MP3 without a tag": (b"\xff\xfb\x90\x00" + b"\0" * 413, "audio/mpeg", Facts()),
+    "an AAC with its own header": (b"ADIF" + b"\0" * 40, "audio/aac", Facts()),
 }
 
 
@@ -104,7 +104,10 @@ def test_other_honest_shapes_of_a_type_are_accepted(name: str) -> None:
 
 # What is honestly both: a ZIP is the container of Office files, and any UTF-8 is a text.
 BOTH = {("docx", "zip"), ("xlsx", "zip"), ("mp4", "m4a"), ("csv", "txt"), ("txt", "csv")}
-BOTH |= {("pdf", "txt"), ("pdf", "csv"), ("jpg", "jpeg"), ("jpeg", "jpg")}
+BOTH |= {("pdf", "txt"), ("pdf", "csv"), ("pptx", "zip")}
+BOTH |= {(a, b) for a in ("jpg", "jpeg", "jfif") for b in ("jpg", "jpeg", "jfif") if a != b}
+BOTH |= {(a, b) for a in ("ogg", "oga", "opus") for b in ("ogg", "oga", "opus") if a != b}
+BOTH |= {("mp4", "m4v"), ("m4v", "mp4"), ("m4v", "m4a")}
 BOTH |= {("heic", "heif"), ("heif", "heic")}
 
 

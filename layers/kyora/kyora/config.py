@@ -20,6 +20,7 @@ from kyora.errors import ConfigError, Unavailable
 
 STAGES = ("local", "test", "dev", "staging", "prod")
 _DEVELOPMENT = ("local", "test")
+_POLICIES = ("allow", "refuse")
 _MAX_AGE = 300.0  # seconds a value is kept, so that a rotated secret arrives without a deploy
 # Our own addresses; what may stand in a customer's is in kyora.email.address.
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+")
@@ -50,6 +51,8 @@ class Settings(NamedTuple):
     s3_secret_access_key: str = ""
     max_bytes: Mapping[str, int] | None = None
     allowed: Mapping[str, tuple[str, ...]] | None = None
+    macros_allowed: bool = False
+    passwords_allowed: bool = True
     bus_name: str = ""
     email_provider: str = "mock"
     email_api_key: str = ""
@@ -238,6 +241,8 @@ def _storage(read: _Reader, development: bool) -> dict[str, object]:
         "app_base_url": read.url("APP_BASE_URL", plain=development, required=provider == "local"),
         "max_bytes": read.table("STORAGE_MAX_BYTES", _positive),
         "allowed": read.table("UPLOADS_ALLOWED", _extensions),
+        "macros_allowed": read.choice("UPLOADS_MACROS", "refuse", _POLICIES) == "allow",
+        "passwords_allowed": read.choice("UPLOADS_PASSWORDS", "allow", _POLICIES) == "allow",
     }
     if provider == "local":
         if not development:

@@ -81,10 +81,10 @@ def iso(brand: bytes, *boxes: bytes) -> bytes:
     return box(b"ftyp", brand + b"\0\0\0\0" + brand) + b"".join(boxes)
 
 
-def heic(width: int = 9, height: int = 8) -> bytes:
+def heic(width: int = 9, height: int = 8, brand: bytes = b"heic") -> bytes:
     size = box(b"ispe", struct.pack(">III", 0, width, height))
     meta = box(b"meta", b"\0\0\0\0" + box(b"iprp", box(b"ipco", size)))
-    return iso(b"heic", meta, box(b"mdat", b"pixels"))
+    return iso(brand, meta, box(b"mdat", b"pixels"))
 
 
 def movie(brand: bytes) -> bytes:
@@ -136,12 +136,17 @@ ALL = {
     "gif": Sample("spin.gif", "image/gif", gif(), 2, 2),
     "heic": Sample("phone.heic", "image/heic", heic(), 9, 8),
     "heif": Sample("phone.heif", "image/heif", heic(12, 13), 12, 13),
+    "jfif": Sample("photo.jfif", "image/jpeg", jpeg(13, 12), 13, 12),
+    "avif": Sample("phone.avif", "image/avif", heic(14, 15, b"avif"), 14, 15),
+    "m4v": Sample("clip.m4v", "video/mp4", movie(b"M4V ")),
     "mp4": Sample("clip.mp4", "video/mp4", movie(b"isom")),
     "mov": Sample("clip.mov", "video/quicktime", movie(b"qt  ")),
     "webm": Sample("clip.webm", "video/webm", webm()),
     "mp3": Sample("song.mp3", "audio/mpeg", MP3),
     "wav": Sample("ring.wav", "audio/wav", wav()),
     "ogg": Sample("song.ogg", "audio/ogg", OGG),
+    "oga": Sample("song.oga", "audio/ogg", OGG),
+    "opus": Sample("note.opus", "audio/ogg", OGG),
     "m4a": Sample("note.m4a", "audio/mp4", movie(b"M4A ")),
     "aac": Sample("note.aac", "audio/aac", AAC),
     "pdf": Sample("bill.pdf", "application/pdf", PDF),
@@ -149,6 +154,7 @@ ALL = {
     "docx": Sample("letter.docx", WORD, office("word/document.xml")),
     "xls": Sample("prices.xls", "application/vnd.ms-excel", ole("Workbook")),
     "xlsx": Sample("prices.xlsx", EXCEL, office("xl/workbook.xml")),
+    "pptx": Sample("talk.pptx", rules.TYPES["pptx"][0], office("ppt/presentation.xml")),
     "csv": Sample("prices.csv", "text/csv", CSV),
     "txt": Sample("notes.txt", "text/plain", "قهوة, coffee\n".encode()),
     "zip": Sample("all.zip", "application/zip", archive("a.txt", "b/c.txt")),

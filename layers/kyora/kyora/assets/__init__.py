@@ -45,15 +45,15 @@ class _Facts(NamedTuple):
     """What was read from the bytes themselves."""
 
     sha256: str
-    dimensions: "content.Dimensions | None"
+    shown: "content.Facts"
 
 
 class _Rejected(Exception):
-    """The bytes are not what was promised."""
+    """The bytes are not what was promised. `detected` is the type they have, where it is known."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, detected: str | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.detected = reason, detected
 
 
 def confirm(workspace_id: str, asset_id: str) -> Asset:
@@ -176,7 +176,7 @@ def _verify(row: Mapping[str, Any]) -> Asset:
         store.copy(incoming_key(row), target, found.etag, row["content_type"])
         facts = _inspect(store, target, row)
     except _Rejected as rejection:
-        return _end(row, None, rejection.reason)
+        return _end(row, rejection)
     except Changed:
         _release(row)
         raise Conflict(
@@ -185,7 +185,7 @@ def _verify(row: Mapping[str, Any]) -> Asset:
     except Unavailable:
         _release(row)
         raise
-    return _end(row, facts, None)
+    return _end(row, facts)
 
 
 def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
@@ -208,31 +208,37 @@ def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
         if row["declared_sha256"] not in (None, sha256):
             raise _Rejected("checksum_mismatch")
         try:
-            dimensions = content.inspect(file, row["content_type"])  # type: ignore[arg-type]  # IO
+            found = config.settings("storage")
+            policy = content.Policy(macros=found.macros_allowed, passwords=found.passwords_allowed)
+            shown = content.inspect(file, row["content_type"], policy)  # type: ignore[arg-type]  # IO
         except content.Refused as refusal:
-            raise _Rejected(refusal.reason) from refusal
-    return _Facts(sha256, dimensions)
+            raise _Rejected(refusal.reason, refusal.detected) from refusal
+    return _Facts(sha256, shown)
 
 
-def _end(row: Mapping[str, Any], facts: _Facts | None, reason: str | None) -> Asset:
+def _end(row: Mapping[str, Any], verdict: _Facts | _Rejected) -> Asset:
     """Commit the verdict with its event, then delete what is not needed any more.
 
     A worker whose lease was taken over commits nothing and answers with what stands.
     """
-    size = facts.dimensions if facts else None
+    facts = verdict if isinstance(verdict, _Facts) else None
+    refusal = verdict if isinstance(verdict, _Rejected) else None
     with transaction() as tx:
         ended = tx.row(
-            "UPDATE asset SET status = :status, reject_reason = :reason, sha256 = :sha256,"
-            " width = :width, height = :height, final_attempt = :final,"
+            "UPDATE asset SET status = :status, reject_reason = :reason,"
+            " detected_type = :detected, sha256 = :sha256, width = :width, height = :height,"
+            " duration_ms = :duration, final_attempt = :final,"
             " ready_at = CASE WHEN :status = 'ready' THEN now() END, ended_at = now(),"
             " lease_token = NULL, lease_until = NULL"
             " WHERE id = :id AND workspace_id = :workspace_id AND lease_token = :token"
             " RETURNING *",
             status="ready" if facts else "rejected",
-            reason=reason,
+            reason=refusal.reason if refusal else None,
+            detected=refusal.detected if refusal else None,
             sha256=facts.sha256 if facts else None,
-            width=size.width if size else None,
-            height=size.height if size else None,
+            width=facts.shown.width if facts else None,
+            height=facts.shown.height if facts else None,
+            duration=facts.shown.duration_ms if facts else None,
             final=row["lease_token"] if facts else None,
             id=row["id"],
             workspace_id=row["workspace_id"],
@@ -249,7 +255,7 @@ def _end(row: Mapping[str, Any], facts: _Facts | None, reason: str | None) -> As
     if facts:
         count(stage, "UploadsReady")
     else:
-        count(stage, "UploadsRejected", Reason=reason or "")
+        count(stage, "UploadsRejected", Reason=refusal.reason if refusal else "")
     with suppress(Unavailable):  # the verdict stands; the sweep does the rest
         _clean([ended])
     return _outcome(ended)
@@ -268,7 +274,7 @@ def _settle(tx: Transaction, row: Mapping[str, Any]) -> None:
         )
         outbox.add(tx, "assets", "AssetReady", data, row["workspace_id"])
     else:
-        rejected = data | {"reason": row["reject_reason"]}
+        rejected = data | {"reason": row["reject_reason"]} | _detected(row)
         outbox.add(tx, "assets", "AssetRejected", rejected, row["workspace_id"])
 
 
@@ -306,12 +312,17 @@ def _outcome(row: Mapping[str, Any]) -> Asset:
             "The file is not what was announced.",
             code="asset.rejected",
             reason=row["reject_reason"],
+            **_detected(row),
         )
     if row["status"] == "expired" or (row["status"] == "pending" and _past_deadline(row)):
         raise Gone("The upload was not confirmed in time.", code="asset.expired")
     if row["status"] == "pending":  # released by the worker that held it, a moment ago
         raise Conflict("The file has not been uploaded.", code="asset.not_uploaded", retry_after=1)
     return _view(row)
+
+
+def _detected(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"detectedType": row["detected_type"]} if row["detected_type"] else {}
 
 
 def _find(tx: Transaction, workspace_id: str, asset_id: str) -> dict[str, object]:
@@ -337,6 +348,7 @@ def _view(row: Mapping[str, Any]) -> Asset:
         sha256=row["sha256"] or row["declared_sha256"],
         width=row["width"],
         height=row["height"],
+        duration_ms=row["duration_ms"],
         created_at=row["created_at"],
         download_url=_download_url(row) if row["status"] == "ready" else None,
     )

@@ -37,11 +37,28 @@ _BROKEN = (
 
 
 class Refused(Exception):
-    """The bytes are not what the type says. `reason` is `type_mismatch` or `bad_content`."""
+    """The bytes are not what the type says; `detected` is the type they have, if known."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, detected: str | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.detected = reason, detected
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a file may contain."""
+
+    macros: bool = False
+    passwords: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file shows: size in pixels as it is shown, duration in milliseconds."""
+
+    width: int | None = None
+    height: int | None = None
+    duration_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +69,8 @@ class Dimensions:
     height: int
 
 
-def inspect(file: BinaryIO, content_type: str) -> Dimensions | None:
-    """Check that `file` is a whole file of `content_type`; return an image's dimensions.
+def inspect(file: BinaryIO, content_type: str, policy: Policy = Policy()) -> Facts:
+    """Check that `file` is a whole file of `content_type`; return what it shows.
 
     Raises Refused.
     """
@@ -64,13 +81,13 @@ def inspect(file: BinaryIO, content_type: str) -> Dimensions | None:
     except _BROKEN as error:
         raise Refused("bad_content") from error
     if found is None:
-        return None
+        return Facts()
     width, height = found.width, found.height
     if not 0 < width * height <= MAX_PIXELS:
         raise Refused("bad_content")
     if max(width, height) > _MAX_SIDE_RATIO * min(width, height):
         raise Refused("bad_content")
-    return found
+    return Facts(width, height)
 
 
 def _match(condition: bool) -> None:
@@ -240,8 +257,8 @@ _VIDEO = {b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1"
 _AUDIO = {b"M4A ", b"M4B ", *_VIDEO}
 
 
-def _heif(file: BinaryIO) -> Dimensions:
-    names = _boxes(file, lambda brands: bool(brands & _HEIF))
+def _heif(file: BinaryIO, accepted: frozenset[bytes] = frozenset(_HEIF)) -> Dimensions:
+    names = _boxes(file, lambda brands: bool(brands & accepted))
     _whole(b"meta" in names)
     # Dimensions stand in `ispe` properties, one per image and tile: the largest is the picture.
     head = _head(file, 1 << 20)
@@ -252,6 +269,10 @@ def _heif(file: BinaryIO) -> Dimensions:
             found = Dimensions(width, height)
         position = head.find(b"ispe", position + 4)
     return found
+
+
+def _avif(file: BinaryIO) -> Dimensions:
+    return _heif(file, frozenset({b"avif", b"avis"}))
 
 
 def _mp4(file: BinaryIO) -> None:
@@ -372,9 +393,11 @@ _CHECKS: dict[str, Callable[[BinaryIO], Dimensions | None]] = {
     "image/webp": _webp,
     "image/heic": _heif,
     "image/heif": _heif,
+    "image/avif": _avif,
     "video/mp4": _mp4,
     "video/quicktime": _mov,
     "video/webm": _webm,
+    "audio/webm": _webm,
     "audio/mpeg": _mp3,
     "audio/wav": _wav,
     "audio/ogg": _ogg,
@@ -387,6 +410,9 @@ _CHECKS: dict[str, Callable[[BinaryIO], Dimensions | None]] = {
         "word/document.xml"
     ),
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": _office("xl/workbook.xml"),
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": _office(
+        "ppt/presentation.xml"
+    ),
     "text/csv": _text,
     "text/plain": _text,
     "application/zip": _zip,

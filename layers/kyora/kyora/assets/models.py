@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 Status = Literal["pending", "verifying", "ready", "rejected", "expired"]
@@ -20,7 +20,10 @@ class Asset(BaseModel):
     content_type: str
     size: int
     sha256: str | None = None
-    width: int | None = None
+    width: int | None = Field(
+        default=None, description="Of an image or a video, in pixels, as it is shown."
+    )
     height: int | None = None
+    duration_ms: int | None = Field(default=None, description="Of a video or a sound.")
     created_at: datetime
     download_url: str | None = None

@@ -4,20 +4,20 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from kyora.assets import filename, media_types
-from kyora.errors import TooLarge, UnsupportedType
+from kyora.errors import Invalid, TooLarge, UnsupportedType
 
 _MIB = 1 << 20
 
 # The contract's table. `uploads.allowed` and `storage.max_bytes` replace these as a whole.
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "image": ("jpg", "jpeg", "png", "webp", "gif", "heic", "heif"),
-    "video": ("mp4", "mov", "webm"),
-    "audio": ("mp3", "wav", "ogg", "m4a", "aac"),
-    "document": ("pdf", "doc", "docx", "xls", "xlsx", "csv", "txt"),
+    "image": ("jpg", "jpeg", "jfif", "png", "webp", "gif", "heic", "heif", "avif"),
+    "video": ("mp4", "m4v", "mov", "webm"),
+    "audio": ("mp3", "wav", "ogg", "oga", "opus", "m4a", "aac", "webm"),
+    "document": ("pdf", "doc", "docx", "xls", "xlsx", "pptx", "csv", "txt"),
     "archive": ("zip",),
 }
 MAX_BYTES: dict[str, int] = {
-    "image": 10 * _MIB,
+    "image": 20 * _MIB,
     "video": 100 * _MIB,
     "audio": 20 * _MIB,
     "document": 10 * _MIB,
@@ -29,17 +29,22 @@ _OFFICE = "application/vnd.openxmlformats-officedocument"
 TYPES: dict[str, tuple[str, ...]] = {
     "jpg": ("image/jpeg",),
     "jpeg": ("image/jpeg",),
+    "jfif": ("image/jpeg",),
     "png": ("image/png",),
     "webp": ("image/webp",),
     "gif": ("image/gif",),
     "heic": ("image/heic",),
     "heif": ("image/heif",),
+    "avif": ("image/avif",),
     "mp4": ("video/mp4",),
+    "m4v": ("video/mp4",),
     "mov": ("video/quicktime",),
-    "webm": ("video/webm",),
+    "webm": ("video/webm", "audio/webm"),
     "mp3": ("audio/mpeg",),
     "wav": ("audio/wav",),
     "ogg": ("audio/ogg",),
+    "oga": ("audio/ogg",),
+    "opus": ("audio/ogg",),
     "m4a": ("audio/mp4",),
     "aac": ("audio/aac",),
     "pdf": ("application/pdf",),
@@ -47,10 +52,12 @@ TYPES: dict[str, tuple[str, ...]] = {
     "docx": (f"{_OFFICE}.wordprocessingml.document",),
     "xls": ("application/vnd.ms-excel",),
     "xlsx": (f"{_OFFICE}.spreadsheetml.sheet",),
+    "pptx": (f"{_OFFICE}.presentationml.presentation",),
     "csv": ("text/csv",),
     "txt": ("text/plain",),
     "zip": ("application/zip",),
 }
+_MAY_BE_EMPTY = ("csv", "txt")
 
 
 class Accepted(NamedTuple):
@@ -71,8 +78,9 @@ def accept(
     """Check a file before its upload; `size` in bytes. The extension chooses the type.
 
     An extension of two categories (.webm is video or audio) belongs to the one that the type
-    names. Raises UnsupportedType `asset.type_not_allowed` and TooLarge `asset.too_large`. A
-    category without a size is refused, as is any extension without a known type.
+    names. Raises UnsupportedType `asset.type_not_allowed`, TooLarge `asset.too_large` and, for
+    an empty file that is no text, Invalid. A category without a size is refused, as is any
+    extension without a known type.
     """
     last = filename.extension(name)
     table = ALLOWED if allowed is None else allowed
@@ -92,6 +100,10 @@ def accept(
     limit = (MAX_BYTES if max_bytes is None else max_bytes).get(category)
     if limit is None:
         raise _not_accepted()
+    if size == 0 and last not in _MAY_BE_EMPTY:
+        raise Invalid(
+            "Only a text may be empty.", errors=[{"field": "size", "message": "must be at least 1"}]
+        )
     if size > limit:
         raise TooLarge(
             f"A file of this kind has at most {limit} bytes.",

@@ -54,7 +54,9 @@ class UploadRequest(_Request):
         "ticket's `headers` say which type was chosen.",
         examples=["image/png"],
     )
-    size: Annotated[StrictInt, Field(gt=0, le=2**53)] = Field(description="In bytes.")
+    size: Annotated[StrictInt, Field(ge=0, le=2**53)] = Field(
+        description="In bytes; only a csv or txt may have none."
+    )
     sha256: Annotated[str, AfterValidator(_digest)] | None = Field(
         default=None, description="SHA-256 of the file in base64; bound to the upload when given."
     )

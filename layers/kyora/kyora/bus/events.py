@@ -166,6 +166,7 @@ class AssetRejected(Data):
     content_type: Text | None = None
     size: int | None = Field(default=None, description="In bytes.")
     reason: Text | None = None
+    detected_type: Text | None = Field(default=None, description="What the bytes are, if known.")
 
 
 class AssetDeleted(Data):
