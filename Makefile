@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics sync-plans push-plans reconcile replay status openapi clean
+.PHONY: help setup run test test-later check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics sync-plans push-plans reconcile replay status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
@@ -19,6 +19,10 @@ run: setup ## start the cloud on this machine: http://127.0.0.1:8000 (PORT=)
 test: ## run every test (T="tests/unit -k name" for some)
 	@python3 local/bootstrap.py tests
 	@KYORA_SEEDS=$(or $(KYORA_SEEDS),4) $(BIN)/pytest -n 2 --dist loadgroup $(T)
+
+test-later: ## run what faketime can reach with the clock ahead: DAYS="1 40 400"
+	@python3 local/bootstrap.py tests
+	@$(PYTHON) -m local.later $(or $(DAYS),1 40 400)
 
 check: ## ruff, mypy, cfn-lint, checkov and the rules on the template
 	@python3 local/bootstrap.py check

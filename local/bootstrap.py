@@ -63,6 +63,8 @@ def install_for_tests() -> None:
     """Install Debian's programs; without root or apt the tests that need them say why they skip."""
     if not any(map(shutil.which, ("chromium", "chromium-browser"))):
         install_package("chromium", "Chromium for the tests that look at pages")
+    if not shutil.which("faketime"):
+        install_package("faketime", "faketime for the tests of another day")
     if not shutil.which("memcached"):
         install_package("memcached", "Memcached for the tests of the cache")
         if systemctl := shutil.which("systemctl"):  # the package starts a server

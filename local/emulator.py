@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from local.process import Child, start, until
+from local.process import Child, shifted_clock, start, until
 
 NAME = "the AWS emulator"
 REGION = "us-east-1"
@@ -58,6 +58,7 @@ async def run(python: Path, home: Path, port: int, log: Path) -> Child:
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "AWS_EC2_METADATA_DISABLED": "true",
+        **shifted_clock(),
     }
     child = await start(
         NAME,

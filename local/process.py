@@ -21,6 +21,12 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
+def shifted_clock() -> dict[str, str]:
+    """Return the variables of a faketime above us, for a child with an environment of its own."""
+    names = ("LD_PRELOAD", "FAKETIME", "FAKETIME_SHARED")
+    return {name: os.environ[name] for name in names if "FAKETIME" in os.environ}
+
+
 @dataclass
 class Child:
     """A running process and the signal that ends it politely."""

