@@ -3,7 +3,10 @@
 .PHONY: help setup run test test-later check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics sync-plans push-plans reconcile replay status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
+# What runs here needs some region; a deployed stage's is in samconfig.toml.
+ifeq ($(ENV),)
 export AWS_DEFAULT_REGION ?= us-east-1
+endif
 BIN := .venv/bin
 PYTHON := $(BIN)/python
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kyora.bus.names import DOMAINS
 from local import template
 from tests import reach
 from tests.infra.rules import Stack, function_of, named, of
@@ -28,7 +29,8 @@ def allowed(stack: Stack, function: str) -> set[Permission]:
     found = set()
     for policy in role.get("Policies", []):
         for statement in policy["PolicyDocument"]["Statement"]:
-            assert statement["Effect"] == "Allow"
+            if statement["Effect"] == "Deny":
+                continue
             actions, resources = statement["Action"], statement["Resource"]
             for action in actions if isinstance(actions, list) else [actions]:
                 for resource in resources if isinstance(resources, list) else [resources]:
@@ -94,6 +96,29 @@ def test_a_function_may_do_what_its_code_can_ask_for_and_nothing_more(
     function: str, stack: Stack
 ) -> None:
     assert allowed(stack, function) == needed(stack, function)
+
+
+def sources(function: str) -> set[str]:
+    """Whose events a function publishes: its own, and the relay those of every domain."""
+    found = reach.of(function)
+    if ("events", "PutEvents") not in operations(found):
+        return set()
+    if function == "relay_outbox":
+        return {f"kyora.{domain}" for domain in DOMAINS.values()}
+    added = [reach.texts(call) for call in reach.calls(found, "add")]
+    return {f"kyora.{texts[0]}" for texts in added if texts and texts[0] in DOMAINS.values()}
+
+
+@pytest.mark.parametrize("function", reach.FUNCTIONS)
+def test_a_function_publishes_as_the_domains_it_can_speak_for(function: str, stack: Stack) -> None:
+    role = of(stack, "AWS::IAM::Role")[f"{template.logical_id(function)}Role"]
+    given: set[str] = set()
+    for policy in role["Policies"]:
+        for found in policy["PolicyDocument"]["Statement"]:
+            if "events:PutEvents" in found["Action"]:
+                source = found["Condition"]["StringEquals"]["events:source"]
+                given |= {source} if isinstance(source, str) else set(source)
+    assert given == sources(function)
 
 
 @pytest.mark.parametrize("function", reach.FUNCTIONS)

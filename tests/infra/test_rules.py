@@ -71,6 +71,45 @@ DAMAGES: list[tuple[Rule, Damage]] = [
             {"Ref": "StorageS3Endpoint"}
         ),
     ),
+    (
+        rules.a_property_that_no_version_counts_comes_with_one_that_does,
+        lambda s: function(s).update(Tags=[{"Key": "team", "Value": "files"}]),
+    ),
+    (
+        rules.a_property_that_no_version_counts_comes_with_one_that_does,
+        lambda s: function(s).update(SomethingNew="x"),
+    ),
+    (
+        rules.no_function_may_make_a_log_group,
+        lambda s: of(s, "AWS::IAM::Role")["RejectUnroutedFunctionRole"].pop("Policies"),
+    ),
+    (
+        rules.every_role_that_reads_a_secret_may_use_the_secrets_key,
+        lambda s: of_one(s, "AWS::IAM::Policy")["Roles"].pop(),
+    ),
+    (
+        rules.every_role_that_reads_a_secret_may_use_the_secrets_key,
+        lambda s: s["Resources"]["DatabaseMigration"]["Properties"]["Configuration"].clear(),
+    ),
+    (rules.every_publisher_is_held_to_its_sources, lambda s: statement(s).pop("Condition")),
+    (
+        rules.no_alarm_is_there_before_what_it_waits_for,
+        lambda s: s["Resources"]["OutboxAgeAlarm"].pop("DependsOn"),
+    ),
+    (
+        rules.only_a_source_that_can_bring_something_is_polled,
+        lambda s: s["Resources"]["StripeSource"].pop("Condition"),
+    ),
+    (
+        rules.who_copies_a_message_to_its_own_queue_may_loop,
+        lambda s: function(s, "SendEmailFunction").pop("RecursiveLoop"),
+    ),
+    (
+        rules.the_access_log_holds_nothing_that_a_client_writes,
+        lambda s: of_one(s, "AWS::ApiGatewayV2::Stage")["AccessLogSettings"].update(
+            Format='{"path":"$context.path"}'
+        ),
+    ),
     (rules.no_policy_has_a_wildcard, lambda s: statement(s).update(Resource="*")),
     (rules.no_policy_has_a_wildcard, lambda s: statement(s).update(Action="events:*")),
     (
