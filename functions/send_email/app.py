@@ -10,6 +10,11 @@ from kyora import bus, config
 from kyora.email import delivery
 
 
-def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     config.settings("database", "email")
-    return bus.consume(event, delivery.deliver)
+
+    def enough() -> bool:
+        left: int = context.get_remaining_time_in_millis()
+        return left / 1000 > delivery.LONGEST_ATTEMPT
+
+    return bus.consume(event, delivery.deliver, enough)

@@ -10,6 +10,8 @@ import pytest
 
 from kyora.bus import inbox
 from kyora.bus.names import DOMAINS, SENSITIVE
+from kyora.email import delivery, resend
+from kyora.email.catalogue import TEMPLATES
 from local import template
 from tests.infra.rules import function_of, functions, mentions, named, of, statements
 
@@ -133,6 +135,25 @@ def test_a_bounded_number_of_workers_sends(stack: dict[str, Any]) -> None:
     queue = of(stack, "AWS::SQS::Queue")["EmailQueue"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] == 8
     assert queue["VisibilityTimeout"] == 6 * functions(stack)["SendEmailFunction"]["Timeout"]
+
+
+def test_an_attempt_ends_before_the_function_and_a_killed_workers_mail_goes_out_in_time(
+    stack: dict[str, Any],
+) -> None:
+    timeout = functions(stack)["SendEmailFunction"]["Timeout"]
+    attempt = resend.LONGEST_PAUSE + resend.DEADLINE
+    assert attempt < delivery.LONGEST_ATTEMPT < timeout, "no attempt is cut off"
+    assert delivery.LONGEST_ATTEMPT < delivery.LEASE, "nor overtaken by another worker"
+    waits = of(stack, "AWS::SQS::Queue")["EmailQueue"]["VisibilityTimeout"]
+    shortest = min(template.lifetime for template in TEMPLATES.values()).total_seconds()
+    assert waits > delivery.LEASE
+    assert 3 * (timeout + waits) < shortest, "even when three workers in turn are killed"
+
+
+def test_only_what_sends_mail_has_the_resend_sdk(stack: dict[str, Any]) -> None:
+    [layer] = [name for name in of(stack, "AWS::Lambda::LayerVersion") if "Resend" in name]
+    having = {name for name, f in functions(stack).items() if mentions(f["Layers"], layer)}
+    assert having == {"SendEmailFunction"}
 
 
 def test_the_provider_alarm_counts_a_line_that_send_email_writes(stack: dict[str, Any]) -> None:

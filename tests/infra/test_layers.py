@@ -105,7 +105,12 @@ def test_our_package_is_whole(built: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "chosen"), [("vendor", ["--no-dev"]), ("stripe", ["--only-group", "stripe"])]
+    ("layer", "chosen"),
+    [
+        ("vendor", ["--no-dev"]),
+        ("stripe", ["--only-group", "stripe"]),
+        ("resend", ["--only-group", "resend"]),
+    ],
 )
 def test_a_layer_is_what_the_lock_says(layer: str, chosen: list[str]) -> None:
     """`make -C layers/<layer> lock` writes the file anew."""
@@ -122,7 +127,7 @@ def test_a_layer_is_what_the_lock_says(layer: str, chosen: list[str]) -> None:
     assert (template.ROOT / f"layers/{layer}/requirements.txt").read_text() == exported.stdout
 
 
-@pytest.mark.parametrize("layer", ["vendor", "stripe"])
+@pytest.mark.parametrize("layer", ["vendor", "stripe", "resend"])
 def test_every_requirement_is_pinned_by_hash(layer: str) -> None:
     text = (template.ROOT / f"layers/{layer}/requirements.txt").read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip()]

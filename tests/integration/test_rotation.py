@@ -11,7 +11,7 @@ import pytest
 
 from kyora import aws, config
 from kyora.billing import stripe_api
-from kyora.email import Message, Refusal, resend
+from kyora.email import Message, Refusal, resend, resend_http
 from kyora.errors import ConfigError
 from tests.integration.support import post
 from tests.scripted import Answer, Request, Server, scripted
@@ -79,8 +79,8 @@ def api(vault: Vault, environment: pytest.MonkeyPatch) -> Iterator[Api]:
         for client in stripe_api._clients.values():
             client._requestor._client.close()
         stripe_api._clients.clear()
-        while resend._connections:
-            resend._connections.popitem()[1].close()
+        while resend_http._connections:
+            resend_http._connections.popitem()[1].close()
 
 
 def send() -> str:

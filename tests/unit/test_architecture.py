@@ -34,7 +34,8 @@ CLIENTS = {
     "kyora.aws": {"botocore", "http.client"},
     "kyora.auth": {"urllib.request", "http.client"},  # the JWKS
     "kyora.cloudformation": {"urllib.request"},  # its answer to the stack
-    "kyora.email.resend": {"http.client"},  # the one module that speaks to Resend
+    # The one module that speaks to Resend, and the clock on its socket.
+    "kyora.email.resend_http": {"resend", "http.client", "socket"},
     "kyora.cache.memcached": {"pymemcache", "socket"},  # its protocol, and the clock on its socket
     "kyora.billing.stripe_api": {"stripe"},  # the one module that speaks to Stripe
 }
@@ -46,7 +47,7 @@ STATE = {
     ("kyora.postgres.connection", "_running"): "the transaction on it, to refuse a second",
     ("kyora.storage.s3", "_clients"): "one client per store",
     ("kyora.billing.stripe_api", "_clients"): "one client, for the key in force",
-    ("kyora.email.resend", "_connections"): "one connection to Resend",
+    ("kyora.email.resend_http", "_connections"): "one connection to Resend",
     ("kyora.email.resend", "_paused_until"): "its rate limit, as the last answer told it",
     ("kyora.cache.memcached", "_clients"): "one connection per Memcached server",
     ("kyora.cache.circuit", "_open_until"): "who failed a moment ago, to be left alone",

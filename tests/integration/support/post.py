@@ -4,6 +4,7 @@ The workers are processes forked from one that has everything imported. One that
 ends with `os._exit`, as an out-of-memory kill would end it: before the send or right after it.
 """
 
+import importlib
 import itertools
 import json
 import os
@@ -384,4 +385,5 @@ def _alone(sql: str) -> None:
 
 if __name__ == "__main__":
     function("send_email")
+    importlib.import_module("kyora.email.resend_http")  # else each worker that takes over pays
     Forked(sys.argv[1], Worker).serve_forever()

@@ -11,9 +11,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kyora import config
+
+if TYPE_CHECKING:
+    import resend as sdk
 
 _KEY = re.compile(r"[\x21-\x7e]{1,256}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -91,9 +94,9 @@ def check(message: Message, idempotency_key: str) -> None:
         raise Refusal(422, "validation_error", "A tag has letters, digits, underscore and dash.")
 
 
-def payload(message: Message) -> bytes:
-    """Return the body of Resend's `POST /emails`: what an idempotency key stands for."""
-    found: dict[str, object] = {
+def params(message: Message) -> "sdk.Emails.SendParams":
+    """Return the arguments of Resend's `POST /emails`, as its SDK names them."""
+    found: sdk.Emails.SendParams = {
         "from": message.sender,
         "to": [message.recipient],
         "subject": message.subject,
@@ -104,4 +107,9 @@ def payload(message: Message) -> bytes:
         found["reply_to"] = message.reply_to
     if message.tags:
         found["tags"] = [{"name": name, "value": value} for name, value in message.tags.items()]
-    return json.dumps(found).encode()
+    return found
+
+
+def payload(message: Message) -> bytes:
+    """Return the body of `POST /emails`: what an idempotency key stands for."""
+    return json.dumps(params(message)).encode()

@@ -32,7 +32,10 @@ from kyora.errors import KyoraError
 from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
 
-LEASE = 60  # seconds; an attempt takes at most 21
+# Seconds: the provider's pause and deadline, and as much again for the database. A function that
+# has less left begins no attempt, so that none is cut off by its time-out.
+LONGEST_ATTEMPT = 15
+LEASE = 30  # seconds
 _WINDOW = timedelta(hours=23)
 _PATIENCE = timedelta(minutes=15)
 _LONGEST_BACKOFF = 900.0  # seconds
