@@ -239,7 +239,7 @@ def test_a_grace_ends_in_the_free_plan_and_is_told_once(account: Account, stripe
     billing.deliver(billing.handled(account))
     assert billing.standing()["access"] == "grace"
     assert sweep.sweep(enough)["graces"] == 0
-    run("UPDATE invoice SET created_at = created_at - interval '60 days'")
+    run("UPDATE subscription SET grace_since = grace_since - interval '60 days'")
     run("UPDATE workspace_billing SET access_until = now() - interval '1 second'")
     run("DELETE FROM outbox")
     assert sweep.sweep(enough)["graces"] == 1

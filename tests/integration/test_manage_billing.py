@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from kyora import postgres
+from kyora.billing import standing, subscriptions
 from kyora.billing.normalise import TERMINAL
 from tests.integration.support import api
 from tests.integration.support.crew import Crew
@@ -535,6 +536,69 @@ def test_who_has_a_paid_subscription_gets_no_page_for_a_second(payer: Shop) -> N
     refused = checkout("enterprise")
     assert (refused.status, refused.code) == (409, "billing.already_subscribed")
     assert payer.all("checkout.session") == []
+
+
+def price_of(plan: str) -> str:
+    [row] = rows("SELECT price_id FROM plan WHERE id = :id", id=plan)
+    return str(row["price_id"])
+
+
+def subscribe_by_hand(shop: Shop, *prices: str) -> str:
+    """Subscribe the workspace's customer as somebody in the dashboard does."""
+    [row] = rows("SELECT id FROM billing_customer WHERE workspace_id = 'ws_demo'")
+    found = shop.request(
+        "POST",
+        "subscriptions",
+        customer=row["id"],
+        items=[{"price": price} for price in prices],
+    )
+    shop.deliver()
+    return str(found["id"])
+
+
+def add_on(shop: Shop) -> str:
+    product = shop.request("POST", "products", name="Support")["id"]
+    monthly = {"unit_amount": 700, "currency": "aed", "recurring": {"interval": "month"}}
+    return str(shop.request("POST", "prices", product=product, **monthly)["id"])
+
+
+def test_beside_a_free_subscription_no_second_paid_one_is_sold(payer: Shop) -> None:
+    """The free one ends later, and counts once the other one is not paid for any more."""
+    free = payer.request("POST", "products", name="Starter")["id"]
+    yearly = {"unit_amount": 0, "currency": "aed", "recurring": {"interval": "year"}}
+    price = payer.request("POST", "prices", product=free, **yearly)["id"]
+    rows(
+        "INSERT INTO plan SELECT 'starter-year', :product, :price, name, description, 0, currency,"
+        " 'year', 1, features, limits, true FROM plan WHERE id = 'starter' RETURNING id",
+        product=free,
+        price=price,
+    )
+    subscribe_by_hand(payer, str(price))
+    assert read()["plan"]["id"] == "professional"
+    assert checkout("enterprise").code == "billing.already_subscribed"
+    rows("UPDATE subscription SET status = 'unpaid' WHERE plan_id = 'professional' RETURNING id")
+    with postgres.transaction() as tx:
+        assert standing.settle(tx, "ws_demo").plan_id == "starter-year"
+    live = subscriptions.find("ws_demo")
+    assert live is not None
+    assert live.plan_id == "professional"
+    assert len([s for s in payer.all("subscription") if s["status"] == "active"]) == 2
+
+
+def test_a_change_leaves_the_add_on_alone(payer: Shop) -> None:
+    [old] = payer.all("subscription")
+    payer.request("DELETE", f"subscriptions/{old['id']}")
+    payer.save_card(old["customer"])
+    extra = add_on(payer)
+    sub = subscribe_by_hand(payer, extra, price_of("professional"))
+    assert (read()["access"], read()["plan"]["id"]) == ("full", "professional")
+    shown = choose("enterprise", preview="true")
+    assert shown.status == 200, shown
+    assert choose("enterprise").status == 200
+    found = payer.request("GET", f"subscriptions/{sub}")
+    prices = [item["price"]["id"] for item in found["items"]["data"]]
+    assert sorted(prices) == sorted([extra, price_of("enterprise")])
+    assert read()["plan"]["id"] == "enterprise"
 
 
 def test_a_page_ends_what_was_never_paid_or_costs_nothing(payer: Shop) -> None:

@@ -293,29 +293,32 @@ def invoiced() -> dict[str, tuple[Any, ...]]:
 def access(stripe: Stripe, now: datetime) -> dict[str, tuple[str, str]]:
     """What each workspace with a customer should be allowed: its access and plan."""
     plans = {price: plan for plan, price in stripe.prices.items()}
-    best: dict[str, list[tuple[Any, ...]]] = {}
+    best: dict[str, list[tuple[int, int, str, str]]] = {}
     for sub in [stripe.ask("GET", f"subscriptions/{s['id']}") for s in stripe.subscriptions()]:
         whose = owner(stripe, sub["customer"])
         found = best.setdefault(whose, [])
-        item = sub["items"]["data"][0]
-        plan, ends = plans[item["price"]["id"]], item["current_period_end"]
+        plan = plans[sub["items"]["data"][0]["price"]["id"]]
         if sub["status"] in ("active", "trialing"):
-            found.append((2, ends, sub["created"], sub["id"], "full", plan))
-        if sub["status"] == "past_due":
-            unpaid = [
-                i["created"]
-                for i in stripe.engine.objects.values()
-                if i["object"] == "invoice"
-                and i["parent"]["subscription_details"]["subscription"] == sub["id"]
-                and i["status"] == "open"
-                and i["attempt_count"] > 0
-            ]
-            since = _moment(min(unpaid, default=item["current_period_start"]))
-            if since and since + GRACE > now:
-                found.append((1, ends, sub["created"], sub["id"], "grace", plan))
+            found.append((AMOUNTS[plan], 2, "full", plan))
+        since = due_since(stripe, sub["id"])
+        if sub["status"] == "past_due" and since + GRACE > now:
+            found.append((AMOUNTS[plan], 1, "grace", plan))
     return {
         whose: max(found)[-2:] if found else ("free", "starter") for whose, found in best.items()
     }
+
+
+def due_since(stripe: Stripe, name: str) -> datetime:
+    """When the payment of a subscription failed for the last time after it had been paid for."""
+    told = [
+        event["created"]
+        for event in stripe.engine.events
+        if event["type"] == "customer.subscription.updated"
+        and event["data"]["object"]["id"] == name
+        and event["data"]["object"]["status"] == "past_due"
+        and event["data"]["previous_attributes"].get("status") in ("active", "trialing")
+    ]
+    return datetime.fromtimestamp(max(told, default=0), UTC)
 
 
 def facts(stripe: Stripe) -> Counter[tuple[str, str]]:

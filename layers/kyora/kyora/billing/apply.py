@@ -22,7 +22,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from kyora import config
-from kyora.billing import facts, inbox, normalise, standing
+from kyora.billing import facts, grace, inbox, normalise, plan_items, standing
+from kyora.billing.grace import Grace
 from kyora.billing.normalise import (
     TERMINAL,
     Event,
@@ -30,6 +31,7 @@ from kyora.billing.normalise import (
     PaymentMethod,
     Subscription,
 )
+from kyora.billing.plan_items import Placed
 from kyora.errors import Unavailable
 from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
@@ -123,7 +125,7 @@ def resync(customer_id: str, subscription_id: str) -> bool:
             row = tx.row("SELECT version FROM billing_customer WHERE id = :id", id=customer_id)
         version = int(str(row["version"])) if row else 0
         try:
-            answer = stripe_api.call("get", f"subscriptions/{subscription_id}")
+            answer = stripe_api.call("get", f"subscriptions/{subscription_id}", expand=_DUE)
         except stripe_api.Missing:
             return False
         try:
@@ -133,8 +135,7 @@ def resync(customer_id: str, subscription_id: str) -> bool:
                     raise _Ask(version, 0)
                 found = normalise.subscription(answer.object)
                 _bind(tx, customer, found.workspace)
-                row = _subscription(tx, found.id, found.price)
-                _mirror(tx, row, found, answer.as_of, doubtful=False)
+                _mirror(tx, _subscription(tx, found.id), found, Seen(answer.as_of))
                 _conclude(tx, customer, found.id, _moment(answer.as_of))
         except _Ask:
             continue
@@ -239,12 +240,10 @@ def _open(tx: Transaction, event: Event) -> Row | None:
     The customer's lock stands before this: a second delivery waits there and then sees `done`.
     """
     row = tx.row(
-        "SELECT e.status AS event_status, e.attempts, s.as_of, s.status, s.plan_id, s.entitled,"
-        " (SELECT plan_id FROM plan_price WHERE price_id = :price) AS priced"
+        f"SELECT e.status AS event_status, e.attempts, s.entitled, {_OURS}"
         " FROM stripe_event e LEFT JOIN subscription s ON s.id = :object WHERE e.id = :id",
         id=event.id,
         object=normalise.object_of(event),
-        price=normalise.price(event.object) if event.type in SUBSCRIPTION else None,
     )
     return row if row and row["event_status"] == "received" else None
 
@@ -254,8 +253,9 @@ def _read(event: Event, ask: _Ask) -> Read:
     from kyora.billing import stripe_api
 
     path, identity = _PATHS[str(event.object.get("object"))], str(event.object.get("id"))
+    more: dict[str, Any] = {"expand": _DUE} if path == "subscriptions" else {}
     try:
-        return Read(stripe_api.call("get", f"{path}/{identity}"), ask.version)
+        return Read(stripe_api.call("get", f"{path}/{identity}", **more), ask.version)
     except stripe_api.Missing:
         raise Missing(f"{path} of an event is not at Stripe") from None
     except Unavailable:
@@ -265,6 +265,7 @@ def _read(event: Event, ask: _Ask) -> Read:
         return Read(None, ask.version)
 
 
+_DUE = ["latest_invoice"]  # since when it is due
 _PATHS = {
     "subscription": "subscriptions",
     "customer": "customers",
@@ -297,7 +298,7 @@ def _bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
         "UPDATE billing_customer c SET workspace_id = :workspace_id WHERE id = :id"
         " AND EXISTS (SELECT 1 FROM workspace WHERE id = :workspace_id)"
         " AND (c.deleted_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM billing_customer"
-        "   WHERE workspace_id = :workspace_id AND deleted_at IS NULL))",
+        "   WHERE workspace_id = :workspace_id AND deleted_at IS NULL AND NOT beside))",
         id=customer["id"],
         workspace_id=workspace_id,
     )
@@ -310,48 +311,59 @@ def _bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
 # ---- subscriptions
 
 
+class Seen(NamedTuple):
+    """A state of a subscription, at a second of Stripe's clock; by an event or else a read."""
+
+    as_of: int
+    event: Event | None = None
+    doubtful: bool = False
+
+
 def _on_subscription(tx: Transaction, turn: Turn) -> None:
-    event = turn.event
+    event, row = turn.event, turn.row
     payload = normalise.subscription(event.object)
     _bind(tx, turn.customer, payload.workspace)
-    row = turn.row
     if turn.answer:
         found = normalise.subscription(turn.answer.object)
-        if found.price != payload.price:
-            row = _subscription(tx, found.id, found.price)
-        _mirror(tx, row, found, turn.answer.as_of, doubtful=False)
+        _mirror(tx, row, found, Seen(turn.answer.as_of, event))
     elif turn.judge(
         row["as_of"],
         over=row["status"] in TERMINAL,
         ends=payload.terminal,
         whole=payload.whole and standing.known(payload.status),
     ):
-        _mirror(tx, row, payload, event.created, doubtful=turn.read is not None)
-    if payload.entitled and not turn.row["entitled"]:  # also of a payload that is old news
+        _mirror(tx, row, payload, Seen(event.created, event, turn.read is not None))
+    else:
+        _date(tx, row, payload, event)
+    if payload.entitled and not row["entitled"]:  # also of a payload that is old news
         tx.run("UPDATE subscription SET entitled = true WHERE id = :id", id=payload.id)
     _conclude(tx, turn.customer, payload.id, turn.happened)
     if event.type == "customer.subscription.trial_will_end" and payload.trial_end:
         _tell_trial(tx, turn.customer, payload, turn.happened)
 
 
-def _subscription(tx: Transaction, subscription_id: str, price_id: str | None) -> Row:
-    """Return our row of a subscription, empty without one, and the plan of a price."""
+# What the next state of a subscription depends on.
+_OURS = "s.as_of, s.status, s.grace_since, s.grace_exact, s.paid_at, s.unplanned_since"
+
+
+def _subscription(tx: Transaction, subscription_id: str) -> Row:
+    """Return our row of a subscription, empty without one."""
     row = tx.row(
-        "SELECT s.as_of, s.status, s.plan_id, (SELECT plan_id FROM plan_price"
-        " WHERE price_id = :price) AS priced FROM (SELECT) AS one"
-        " LEFT JOIN subscription s ON s.id = :id",
+        f"SELECT {_OURS} FROM (SELECT) AS one LEFT JOIN subscription s ON s.id = :id",
         id=subscription_id,
-        price=price_id,
     )
     return row or {}
 
 
-def columns(found: Subscription) -> dict[str, object]:
+def columns(placed: Placed) -> dict[str, object]:
     """Return what our row of a subscription holds of Stripe's, by column."""
+    found = placed.found
     return {
         "customer_id": found.customer,
         "status": found.status,
         "price_id": found.price,
+        "prices": sorted({item.price for item in found.items if item.price}),
+        "products": sorted({item.product for item in found.items if item.product}),
         "item_id": found.item,
         "quantity": found.quantity,
         "period_start": found.period_start,
@@ -362,45 +374,85 @@ def columns(found: Subscription) -> dict[str, object]:
         "default_payment_method_id": found.default_payment_method,
         "latest_invoice_id": found.latest_invoice,
         "collection_paused": found.collection_paused,
+        "payment_failed": found.payment_failed,
         "began_at": found.began_at,
     }
 
 
-def _mirror(tx: Transaction, row: Row, found: Subscription, as_of: int, *, doubtful: bool) -> None:
+def _mirror(tx: Transaction, row: Row, found: Subscription, seen: Seen) -> None:
     """Write a subscription as it is; a status that we do not know leaves ours as it was."""
-    values = columns(found)
+    placed = plan_items.place(tx, found)
+    values = columns(placed)
     if not standing.known(found.status):
         count(config.settings("database").stage, "StripeUnknownStatus")
         values["status"] = str(row["status"] or found.status)
-    if found.price and not row["priced"]:
+    unplanned = None
+    if values["price_id"] and not placed.plan_id:
         count(config.settings("database").stage, "StripeUnknownPrice")
+        unplanned = row["unplanned_since"] or _moment(
+            seen.event.created if seen.event else seen.as_of
+        )
+    due = _grace(row)
+    moment = _moment(seen.as_of)
+    if seen.event:
+        payload = normalise.subscription(seen.event.object)
+        due = grace.learn(due, seen.event, payload)
+        if payload.failing:
+            moment = _moment(seen.event.created)
+    due = grace.judge(due, found, moment)
     tx.run(
-        "INSERT INTO subscription AS s (id, customer_id, status, price_id, plan_id, item_id,"
-        " quantity, period_start, period_end, trial_end, cancel_at, ended_at,"
-        " default_payment_method_id, latest_invoice_id, collection_paused, began_at, entitled,"
-        " as_of, doubtful)"
-        " VALUES (:id, :customer_id, :status, :price_id, :plan_id, :item_id, :quantity,"
+        "INSERT INTO subscription AS s (id, customer_id, status, price_id, prices, products,"
+        " plan_id, unplanned_since, item_id, quantity, period_start, period_end, trial_end,"
+        " cancel_at, ended_at, default_payment_method_id, latest_invoice_id, collection_paused,"
+        " payment_failed, grace_since, grace_exact, paid_at, began_at, entitled, as_of, doubtful)"
+        " VALUES (:id, :customer_id, :status, :price_id, CAST(:prices AS text[]),"
+        " CAST(:products AS text[]), :plan_id, :unplanned_since, :item_id, :quantity,"
         " :period_start, :period_end, :trial_end, :cancel_at, :ended_at,"
-        " :default_payment_method_id, :latest_invoice_id, :collection_paused, :began_at,"
-        " :entitled, :as_of, :doubtful)"
+        " :default_payment_method_id, :latest_invoice_id, :collection_paused, :payment_failed,"
+        " :grace_since, :grace_exact, :paid_at, :began_at, :entitled, :as_of, :doubtful)"
         " ON CONFLICT (id) DO UPDATE SET status = excluded.status, price_id = excluded.price_id,"
-        # a price of no plan of ours: the last plan that was known
-        " plan_id = coalesce(excluded.plan_id, s.plan_id), item_id = excluded.item_id,"
+        " prices = excluded.prices, products = excluded.products,"
+        # At a price of no plan: the last plan that was known, for as long as the grace period.
+        " plan_id = coalesce(excluded.plan_id, s.plan_id),"
+        " unplanned_since = excluded.unplanned_since, item_id = excluded.item_id,"
         " quantity = excluded.quantity, period_start = excluded.period_start,"
         " period_end = excluded.period_end, trial_end = excluded.trial_end,"
         " cancel_at = excluded.cancel_at, ended_at = excluded.ended_at,"
         " default_payment_method_id = excluded.default_payment_method_id,"
         " latest_invoice_id = excluded.latest_invoice_id,"
         " collection_paused = excluded.collection_paused,"
+        " payment_failed = excluded.payment_failed, grace_since = excluded.grace_since,"
+        " grace_exact = excluded.grace_exact, paid_at = excluded.paid_at,"
         " entitled = s.entitled OR excluded.entitled, as_of = excluded.as_of,"
         " doubtful = excluded.doubtful",
         id=found.id,
-        plan_id=row["priced"],
+        plan_id=placed.plan_id,
+        unplanned_since=unplanned,
+        grace_since=due.since,
+        grace_exact=due.exact,
+        paid_at=due.paid_at,
         entitled=found.entitled,
-        as_of=as_of,
-        doubtful=doubtful,
+        as_of=seen.as_of,
+        doubtful=seen.doubtful,
         **values,
     )
+
+
+def _grace(row: Row) -> Grace:
+    return Grace(row["grace_since"], row["grace_exact"] is True, row["paid_at"])
+
+
+def _date(tx: Transaction, row: Row, payload: Subscription, event: Event) -> None:
+    """Learn from old news since when the payment is due."""
+    kept = _grace(row)
+    known = grace.learn(kept, event, payload)
+    if row["as_of"] is not None and known != kept:
+        tx.run(
+            "UPDATE subscription SET grace_since = :since, grace_exact = :exact,"
+            " paid_at = :paid_at WHERE id = :id",
+            id=payload.id,
+            **known._asdict(),
+        )
 
 
 def _conclude(tx: Transaction, customer: Row, subscription_id: str, happened: datetime) -> None:
@@ -606,9 +658,11 @@ def _on_payment_method(tx: Transaction, turn: Turn) -> None:
 
 
 def _on_checkout(tx: Transaction, turn: Turn) -> None:
-    """Learn whose customer it is; the subscription itself has events of its own."""
-    if _bind(tx, turn.customer, normalise.workspace_of(turn.event.object)):
-        standing.settle(tx, turn.customer["workspace_id"])
+    """Nothing: the page was made for a customer of ours, and the subscription has its own events.
+
+    Whose workspace a page is for may be written into its address by whoever pays, so no page
+    gives a customer to a workspace.
+    """
 
 
 def _mirror_payment_method(

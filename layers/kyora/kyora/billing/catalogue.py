@@ -22,7 +22,8 @@ _PLAN = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _CURRENCY = re.compile(r"[a-z]{3}")
 _LIMIT = re.compile(r"-1|0|[1-9][0-9]{0,15}")
 _MOST = 2**53 - 1  # the largest whole number that every reader of JSON has
-_INTERVALS = ("day", "week", "month", "year")
+_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
+_INTERVALS = tuple(_DAYS)
 _SWITCH = {"true": True, "false": False}
 
 type Json = Mapping[str, Any]
@@ -150,6 +151,18 @@ def differences(
             had = mapped.get(price_id)
             lines.append(f"{price_id}: {_told(place)} ≠ {_told(had) if had else 'no plan'}")
     return sorted(lines)
+
+
+def worth(plan: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Order plans: the better one by its limits, then by what it costs in a day.
+
+    A row has `limits, amount, interval, interval_count`. Amounts of two currencies are compared as
+    numbers: what matters is that the same two plans are always ordered the same way.
+    """
+    allowed = plan["limits"] or {}
+    reach = [allowed.get(name, 0) for name in limits.NAMES]
+    days = _DAYS.get(plan["interval"], 30) * (plan["interval_count"] or 1)
+    return *(_MOST if one == limits.UNLIMITED else one for one in reach), plan["amount"] / days
 
 
 # ---- products

@@ -12,7 +12,7 @@ SELECT c.id, c.default_payment_method_id, w.name AS workspace, u.email, u.name,
         WHERE d.workspace_id = w.id AND d.deleted_at IS NOT NULL) AS deleted
 FROM workspace w
 LEFT JOIN app_user u ON u.id = w.owner_id AND u.workspace_id = w.id AND u.deleted_at IS NULL
-LEFT JOIN billing_customer c ON c.workspace_id = w.id AND c.deleted_at IS NULL
+LEFT JOIN billing_customer c ON c.workspace_id = w.id AND c.deleted_at IS NULL AND NOT c.beside
 WHERE w.id = :workspace_id
 """
 
@@ -30,7 +30,7 @@ def find(workspace_id: str) -> str | None:
     with transaction() as tx:
         row = tx.row(
             "SELECT id FROM billing_customer"
-            " WHERE workspace_id = :workspace_id AND deleted_at IS NULL",
+            " WHERE workspace_id = :workspace_id AND deleted_at IS NULL AND NOT beside",
             workspace_id=workspace_id,
         )
     return str(row["id"]) if row else None

@@ -34,14 +34,19 @@ def take(event: Event, text: str, source: inbox.Source) -> None:
     """Keep an event and, unless it is done or parked, do what it asks for.
 
     After five attempts that failed for a reason of its own the event is parked: no error then, an
-    endpoint that only fails is closed by Stripe. Raises Unavailable and whatever went wrong.
+    endpoint that only fails is closed by Stripe. An event of another account (Connect, or one of
+    the same organisation) is ignored: it names objects that are not ours, and its metadata is
+    somebody else's to write. Raises Unavailable and whatever went wrong.
     """
     # Imported here: a forged request never gets this far.
     from kyora.billing import apply
 
     if cache.seen(_done(event)):
         return
-    status = inbox.keep(event, text, source, wanted=apply.wanted(event.type))
+    if event.account:
+        count(config.settings("database").stage, "StripeForeignEvents")
+    wanted = apply.wanted(event.type) and not event.account
+    status = inbox.keep(event, text, source, wanted=wanted)
     logger().info("Stripe event", event_id=event.id, type=event.type[:60], status=status)
     done = attempt(event) if status == "received" else status != "failed"
     if done:  # a parked one is looked up each time: somebody may replay it

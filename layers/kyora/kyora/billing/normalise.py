@@ -19,6 +19,9 @@ TERMINAL = ("canceled", "incomplete_expired")
 ENTITLED = ("trialing", "active", "past_due", "unpaid")
 STATUSES = (*ENTITLED, "paused", "incomplete", *TERMINAL)
 
+# Stripe's words for a pause that a payment is to blame for.
+_FAILED_PAYMENT = ("first_payment_failure", "final_payment_failure")
+
 type Json = Mapping[str, Any]
 
 
@@ -32,6 +35,7 @@ class Event(NamedTuple):
     livemode: bool
     object: Json
     previous: Json
+    account: str = ""  # a connected account's, or one's of our organisation; empty: our own
 
     @property
     def pinned(self) -> bool:
@@ -39,12 +43,31 @@ class Event(NamedTuple):
         return self.api_version.rpartition(".")[2] == API_VERSION.rpartition(".")[2]
 
 
+class Item(NamedTuple):
+    """What a subscription is charged for, and how that price is billed."""
+
+    id: str | None
+    price: str | None
+    product: str | None
+    quantity: int | None
+    currency: str | None
+    interval: str | None
+    interval_count: int | None
+    period_start: datetime | None
+    period_end: datetime | None
+
+
 class Subscription(NamedTuple):
-    """A subscription; None where its payload does not say."""
+    """A subscription; None where its payload does not say.
+
+    `price`, `item` and `quantity` are those of the first of `items`, and the period is the last
+    one's, until `plan_items` has found the item that is the plan's.
+    """
 
     id: str
     customer: str
     status: str
+    items: tuple[Item, ...]
     price: str | None
     item: str | None
     quantity: int | None
@@ -55,7 +78,9 @@ class Subscription(NamedTuple):
     ended_at: datetime | None
     default_payment_method: str | None
     latest_invoice: str | None
+    unpaid_since: datetime | None  # as far as an expanded latest invoice says
     collection_paused: bool
+    payment_failed: bool  # Stripe paused it for that, and not because somebody asked
     began_at: datetime
     workspace: str
     whole: bool  # False: its list of items is cut off
@@ -64,6 +89,11 @@ class Subscription(NamedTuple):
     def terminal(self) -> bool:
         """Whether it is over for good: Stripe never revives a subscription's id."""
         return self.status in TERMINAL
+
+    @property
+    def failing(self) -> bool:
+        """Whether its payment is due and failed, so that the grace period counts."""
+        return failing(self.status, payment_failed=self.payment_failed)
 
     @property
     def entitled(self) -> bool:
@@ -138,25 +168,25 @@ def event(payload: object) -> Event | None:
         payload.get("livemode") is True,
         data["object"],
         _object(data.get("previous_attributes")),
+        _sane(payload.get("account")) or _sane(payload.get("context")),
     )
 
 
 def subscription(found: Json) -> Subscription:
     """Read a subscription. Raises Unreadable."""
-    items = _items(found)
-    first = items[0] if items else {}
-    starts = [moment(item.get("current_period_start")) for item in items]
-    ends = [moment(item.get("current_period_end")) for item in items]
-    period_end = _last(ends) or moment(found.get("current_period_end"))
+    items = tuple(_item(one, found) for one in _items(found))
+    first = items[0] if items else _item({}, found)
+    period_end = _last([item.period_end for item in items]) or first.period_end
     flagged = found.get("cancel_at_period_end") is True
     return Subscription(
         id=_text(found, "subscription", "id"),
         customer=_text(found, "subscription", "customer"),
         status=_text(found, "subscription", "status"),
-        price=price(found),
-        item=_id(first),
-        quantity=_whole(first.get("quantity", found.get("quantity"))),
-        period_start=_last(starts) or moment(found.get("current_period_start")),
+        items=items,
+        price=first.price,
+        item=first.id,
+        quantity=first.quantity,
+        period_start=_last([item.period_start for item in items]) or first.period_start,
         period_end=period_end,
         trial_end=moment(found.get("trial_end")),
         # The customer portal in flexible billing mode sets `cancel_at` and leaves the flag alone.
@@ -164,17 +194,53 @@ def subscription(found: Json) -> Subscription:
         ended_at=moment(found.get("ended_at")),
         default_payment_method=_id(found.get("default_payment_method")),
         latest_invoice=_id(found.get("latest_invoice")),
+        unpaid_since=_unpaid_since(found.get("latest_invoice")),
         collection_paused=isinstance(found.get("pause_collection"), dict),
+        payment_failed=_paused_for(found) in _FAILED_PAYMENT,
         began_at=_moment(found, "subscription", "created"),
         workspace=workspace_of(found),
         whole=_object(found.get("items")).get("has_more") is not True and bool(items),
     )
 
 
-def price(found: Json) -> str | None:
-    """Return the price that a subscription is at, wherever its shape keeps it."""
-    first = next(iter(_items(found)), {})
-    return _id(first.get("price")) or _id(first.get("plan")) or _id(found.get("plan"))
+def _item(found: Json, subscription: Json) -> Item:
+    """Read an item; before basil (2025-03-31) the subscription had the period and its only plan."""
+    plan = found.get("plan") or subscription.get("plan")
+    price = _object(found.get("price")) or _object(plan)
+    recurring = _object(price.get("recurring")) or price  # a plan has them beside its id
+    return Item(
+        id=_id(found),
+        price=_id(found.get("price")) or _id(plan),
+        product=_id(price.get("product")),
+        quantity=_whole(found.get("quantity", subscription.get("quantity"))),
+        currency=_str(price.get("currency")),
+        interval=_str(recurring.get("interval")),
+        interval_count=_whole(recurring.get("interval_count")),
+        period_start=moment(found.get("current_period_start"))
+        or moment(subscription.get("current_period_start")),
+        period_end=moment(found.get("current_period_end"))
+        or moment(subscription.get("current_period_end")),
+    )
+
+
+def failing(status: object, *, payment_failed: object) -> bool:
+    """Tell whether a status is one in which the grace period counts."""
+    return status == "past_due" or (status == "paused" and payment_failed is True)
+
+
+def _unpaid_since(invoice: object) -> datetime | None:
+    """Return when an open invoice was first due: it is charged once final, or on its due date."""
+    found = _object(invoice)
+    if found.get("status") != "open":
+        return None
+    final = moment(_object(found.get("status_transitions")).get("finalized_at"))
+    return _last([final, moment(found.get("due_date"))])
+
+
+def _paused_for(found: Json) -> str | None:
+    """Return Stripe's word for why it paused a subscription (`status_details`, since 2026)."""
+    paused = _object(_object(found.get("status_details")).get("paused"))
+    return _str(_object(paused.get("subscription")).get("type"))
 
 
 def _items(found: Json) -> list[Json]:
@@ -266,9 +332,13 @@ def price_of(line: Json) -> str | None:
 
 
 def workspace_of(found: Json) -> str:
-    """Return the workspace that we wrote on an object of ours, or an empty text."""
-    metadata = _object(found.get("metadata"))
-    return _str(metadata.get("workspaceId")) or _str(found.get("client_reference_id")) or ""
+    """Return the workspace that we wrote on an object of ours, or an empty text.
+
+    Only what a secret key writes is believed: a checkout's `client_reference_id` may be put into
+    the address of a payment link by the payer
+    (https://docs.stripe.com/payment-links/url-parameters).
+    """
+    return _str(_object(found.get("metadata")).get("workspaceId")) or ""
 
 
 def moment(seconds: object) -> datetime | None:

@@ -17,8 +17,9 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from kyora import config
-from kyora.billing import apply, intake, normalise, pace, standing
-from kyora.billing.normalise import TERMINAL, Invoice, Subscription, Unreadable
+from kyora.billing import apply, intake, normalise, pace, plan_items, standing
+from kyora.billing.normalise import TERMINAL, Invoice, Unreadable
+from kyora.billing.plan_items import Placed
 from kyora.errors import ConfigError, Unavailable
 from kyora.observability import count, logger, where
 from kyora.postgres import Transaction, transaction
@@ -223,14 +224,7 @@ def _subscriptions(work: Work) -> None:
     found = _readable(state, listed, normalise.subscription)
     with transaction() as tx:
         rows = _rows(tx, "subscription", _ids(listed))
-        plans = {
-            row["price_id"]: row["plan_id"]
-            for row in tx.rows(
-                "SELECT price_id, plan_id FROM plan_price"
-                " WHERE price_id = ANY(CAST(:prices AS text[]))",
-                prices=[one.price for one in found if one.price],
-            )
-        }
+        placed = plan_items.place_all(tx, found)
         lowest = listed[-1]["created"] if more else 0
         unlisted = tx.rows(
             "SELECT id, customer_id FROM subscription"
@@ -243,8 +237,9 @@ def _subscriptions(work: Work) -> None:
             seen=_ids(listed) + state.get("edge", []),
             asked=state.get("asked") or "",
         )
-    for one in found:
-        if drift := _compare_subscription(rows.get(one.id), one, plans.get(one.price)):
+    for place in placed:
+        one = place.found
+        if drift := _compare_subscription(rows.get(one.id), place):
             _resync(work, one.customer, one.id, drift)
     for row in unlisted:
         _resync(work, str(row["customer_id"]), str(row["id"]), {})
@@ -299,17 +294,20 @@ _PHASES: dict[str, Callable[[Work], None]] = {
 # ---- what differs
 
 
-def _compare_subscription(
-    row: Row | None, found: Subscription, plan_id: object
-) -> dict[str, tuple[object, object]]:
+def _compare_subscription(row: Row | None, placed: Placed) -> dict[str, tuple[object, object]]:
     """Return what differs, by field: ours and Stripe's."""
+    found = placed.found
     if row is None:
         return {"id": (None, found.id)}
-    wanted = apply.columns(found)
+    wanted = apply.columns(placed)
     if not standing.known(found.status):  # ours stays as it is until we know what that means
         del wanted["status"]
-    if plan_id:
-        wanted["plan_id"] = plan_id
+    if placed.plan_id:
+        wanted["plan_id"] = placed.plan_id
+    if (
+        found.price and not placed.plan_id and row["unplanned_since"] is None
+    ):  # its price was a plan's until now
+        wanted["unplanned_since"] = found.began_at
     if found.entitled:
         wanted["entitled"] = True
     # A row that is over is never changed again.

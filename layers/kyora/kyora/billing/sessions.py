@@ -31,16 +31,16 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
 
         customer = customers.ensure(turn.workspace_id)
         subscriptions.refresh(customer)
-        live = subscriptions.find(turn.workspace_id)
-        if live and live.costs and live.status != "incomplete":
+        live = subscriptions.every(turn.workspace_id)
+        if any(one.costs and one.status != "incomplete" for one in live):
             raise Conflict(
                 "The workspace has a subscription; change its plan instead.",
                 code="billing.already_subscribed",
             )
         with transaction() as tx:
             usage.require_fit(tx, turn.workspace_id, plan.limits)
-        if live:  # never paid for, or of a price of 0: it would stand beside the new one
-            subscriptions.end(live)
+        for one in live:  # never paid for, or of a price of 0: it would stand beside the new one
+            subscriptions.end(one)
         made = stripe_api.call(
             "post",
             "checkout/sessions",

@@ -1,12 +1,18 @@
 """What a workspace may do, as it follows from the mirrored subscriptions.
 
     trialing, active                              full
-    past_due                                      grace for `billing.grace_days`, then free
+    past_due, paused as a payment failed          grace for `billing.grace_days`, then free
     incomplete                                    what it was without it
     unpaid, paused, canceled, incomplete_expired  free
     anything else                                 what it was: an unknown status changes nothing
 
-Nothing here depends on which event came first: the same mirror gives the same answer.
+    at a price of no plan       the last plan, in grace from then on; without one nothing
+    of quantity 0               nothing: nothing is paid for
+    with `pause_collection`     as its status says: only the owner of the Stripe account, or the
+                                workspace through us, waives payments
+
+Of several subscriptions the best plan counts: its limits, then what it costs. Nothing here depends
+on which event came first: the same mirror gives the same answer.
 """
 
 import json
@@ -15,18 +21,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from kyora import config, limits
-from kyora.billing import facts
+from kyora.billing import catalogue, facts, normalise
 from kyora.billing.normalise import STATUSES
+from kyora.observability import logger
 from kyora.postgres import Transaction
 
 _RANKS = {"active": 3, "trialing": 3, "past_due": 2, "unpaid": 1, "paused": 1}
+_ACCESS = {"free": 0, "grace": 1, "full": 2}
 _FULL = ("active", "trialing")
 
 type Row = Mapping[str, Any]
 
 
 class Standing(NamedTuple):
-    """What applies to a workspace; the free plan's limits are the database's to say."""
+    """What applies to a workspace; the free plan's limits are the database's to say.
+
+    `rule` says in words which line of the table above decided.
+    """
 
     access: str
     status: str = "free"
@@ -34,13 +45,15 @@ class Standing(NamedTuple):
     subscription_id: str | None = None
     access_until: datetime | None = None
     limits: Mapping[str, int] | None = None
+    rule: str = "no subscription"
 
 
 def choose(subscriptions: Sequence[Row], now: datetime, grace_days: int) -> Standing:
     """Decide which of a workspace's subscriptions counts, and what it gives.
 
-    A row has `id, status, period_start, period_end, began_at, cancel_at, unpaid_since, plan_id`
-    and its plan's `limits`; those that are over are not among them.
+    A row has `id, status, payment_failed, quantity, began_at, cancel_at, grace_since,
+    unplanned_since, plan_id` and its plan's `limits, amount, interval, interval_count`; those that
+    are over are not among them.
     """
     judged = [(_judge(row, now, grace_days), row) for row in subscriptions]
     if not judged:
@@ -50,43 +63,46 @@ def choose(subscriptions: Sequence[Row], now: datetime, grace_days: int) -> Stan
 
 def _judge(row: Row, now: datetime, grace_days: int) -> Standing:
     status = str(row["status"])
-    shown = Standing("free", status, None, row["id"])
-    if row["limits"] is None:  # its price is none of our plans'
-        return shown
-    if status in _FULL:
-        return shown._replace(
-            access="full",
-            plan_id=row["plan_id"],
-            limits=row["limits"],
-            access_until=row["cancel_at"],
-        )
-    if status == "past_due":
-        # Stripe has begun the period that was not paid for: grace counts from the unpaid invoice.
-        since = row["unpaid_since"] or row["period_start"] or row["began_at"]
-        until = since + timedelta(days=grace_days)
-        if until > now:
-            return shown._replace(
-                access="grace", plan_id=row["plan_id"], limits=row["limits"], access_until=until
-            )
-    return shown
+    none = Standing("free", status, None, row["id"])
+    if row["limits"] is None:
+        return none._replace(rule="its price is no plan's")
+    if row["quantity"] == 0:
+        return none._replace(rule="its quantity is 0")
+    given = none._replace(
+        plan_id=row["plan_id"], limits=row["limits"], access_until=row["cancel_at"]
+    )
+    since = []
+    if normalise.failing(status, payment_failed=row["payment_failed"]):
+        since.append(("its payment failed", row["grace_since"] or row["began_at"]))
+    elif status not in _FULL:
+        return none._replace(rule=f"it is {status}")
+    if row["unplanned_since"]:
+        since.append(("its price is no plan's", row["unplanned_since"]))
+    if not since:
+        return given._replace(access="full", rule=f"it is {status}")
+    why, begun = min(since, key=lambda one: one[1])
+    until = begun + timedelta(days=grace_days)
+    if until <= now:
+        return none._replace(rule=f"{why} and the grace period is over")
+    return given._replace(access="grace", access_until=until, rule=f"{why}, in the grace period")
 
 
-def _weight(standing: Standing, row: Row) -> tuple[bool, int, float, float, str]:
-    ends = (row["period_end"] or row["began_at"]).timestamp()
-    rank = _RANKS.get(standing.status, 0)
+def _weight(standing: Standing, row: Row) -> tuple[Any, ...]:
+    """Order what subscriptions give; of those that give nothing, the one nearest to it is shown."""
     return (
         standing.access != "free",
-        rank,
-        ends,
-        row["began_at"].timestamp(),
+        catalogue.worth(row) if standing.limits else (),
+        _ACCESS[standing.access],
+        _RANKS.get(standing.status, 0),
+        catalogue.worth(row) if row["limits"] else (),
+        row["began_at"],
         str(row["id"]),
     )
 
 
 _SUBSCRIPTIONS = """
-SELECT s.id, s.status, s.period_start, s.period_end, s.began_at, s.cancel_at, s.plan_id,
-    p.limits, (SELECT min(i.created_at) FROM invoice i WHERE i.subscription_id = s.id
-        AND i.status = 'open' AND i.attempt_count > 0) AS unpaid_since
+SELECT s.id, s.status, s.payment_failed, s.quantity, s.began_at, s.cancel_at, s.grace_since,
+    s.unplanned_since, s.plan_id, p.limits, p.amount, p.interval, p.interval_count
 FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
 LEFT JOIN plan p ON p.id = s.plan_id
 WHERE c.workspace_id = :workspace_id AND s.status NOT IN ('canceled', 'incomplete_expired')
@@ -118,7 +134,7 @@ def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Standi
         old = tx.row(_LOCKED, workspace_id=workspace_id) or {}
     rows = tx.rows(_SUBSCRIPTIONS, workspace_id=workspace_id)
     standing = choose(rows, datetime.now(UTC), config.settings("billing").grace_days)
-    wanted = standing._asdict() | {
+    wanted = {name: getattr(standing, name) for name in _COLUMNS} | {
         "plan_id": standing.plan_id or old["free_id"],
         "limits": standing.limits or old["free_limits"],
     }
@@ -129,8 +145,17 @@ def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Standi
         workspace_id=workspace_id,
         **wanted | {"limits": json.dumps(wanted["limits"])},
     )
-    told = ("plan_id", "access", "status")
-    if not quiet and standing.subscription_id and any(wanted[name] != old[name] for name in told):
+    if all(wanted[name] == old[name] for name in ("plan_id", "access", "status")):
+        return standing
+    logger().info(
+        "access decided",
+        workspace_id=workspace_id,
+        old=f"{old['access']} {old['plan_id']}",
+        new=f"{standing.access} {wanted['plan_id']}",
+        subscription_id=standing.subscription_id,
+        rule=standing.rule,
+    )
+    if not quiet and standing.subscription_id:
         data = {
             "subscriptionId": standing.subscription_id,
             "planId": wanted["plan_id"],

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from kyora.auth import Principal
-from kyora.billing import apply, customers, normalise, offers, operations, usage
+from kyora.billing import apply, customers, normalise, offers, operations, plan_items, usage
 from kyora.billing.models import (
     PaymentMethod,
     Plan,
@@ -42,20 +42,25 @@ LEFT JOIN workspace_billing b ON b.workspace_id = :workspace_id
 LEFT JOIN subscription s ON s.id = b.subscription_id
     AND s.status NOT IN ('canceled', 'incomplete_expired')
 LEFT JOIN billing_customer c ON c.workspace_id = :workspace_id AND c.deleted_at IS NULL
+    AND NOT c.beside
 LEFT JOIN payment_method m ON NOT m.detached
     AND m.id = coalesce(s.default_payment_method_id, c.default_payment_method_id)
 """
 
+# What somebody pays for comes first, also while it gives no access: nothing is sold beside it.
 _LIVE = """
 SELECT s.id, s.customer_id, s.status, s.plan_id, s.cancel_at, p.amount
-FROM workspace_billing b JOIN subscription s ON s.id = b.subscription_id
+FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
+LEFT JOIN workspace_billing b ON b.workspace_id = c.workspace_id
 LEFT JOIN plan p ON p.id = s.plan_id
-WHERE b.workspace_id = :workspace_id AND s.status NOT IN ('canceled', 'incomplete_expired')
+WHERE c.workspace_id = :workspace_id AND s.status NOT IN ('canceled', 'incomplete_expired')
+ORDER BY s.status = 'incomplete', p.amount IS NOT DISTINCT FROM 0,
+    s.id IS NOT DISTINCT FROM b.subscription_id DESC, s.began_at DESC, s.id
 """
 
 
 class Live(NamedTuple):
-    """The subscription that counts for a workspace, as it is mirrored."""
+    """A subscription of a workspace that is not over, as it is mirrored."""
 
     id: str
     customer_id: str
@@ -136,7 +141,7 @@ def preview(who: Principal, wanted: PlanChoice) -> Subscription:
     item: dict[str, str] = {"price": plan.stripe_price_id}
     if live and live.status != "incomplete":
         found = stripe_api.call("get", f"subscriptions/{live.id}").object
-        item["id"] = str(normalise.subscription(found).item)
+        item["id"] = str(_at_its_plan(found).item)
         asked: dict[str, Any] = {"subscription": live.id}
         asked["subscription_details"] = {"items": [item], "proration_behavior": "create_prorations"}
     else:
@@ -192,11 +197,16 @@ def resume(who: Principal) -> Subscription:
     return Subscription.model_validate(answer)
 
 
-def find(workspace_id: str) -> Live | None:
-    """Return the subscription that counts for a workspace, unless it is over."""
+def every(workspace_id: str) -> list[Live]:
+    """Return a workspace's subscriptions that are not over: paid ones, then free, then unpaid."""
     with transaction() as tx:
-        row: Any = tx.row(_LIVE, workspace_id=workspace_id)
-    return Live(**row) if row else None
+        rows: Any = tx.rows(_LIVE, workspace_id=workspace_id)
+    return [Live(**row) for row in rows]
+
+
+def find(workspace_id: str) -> Live | None:
+    """Return the subscription that a workspace's changes are of, unless all are over."""
+    return next(iter(every(workspace_id)), None)
 
 
 def refresh(customer_id: str) -> None:
@@ -336,9 +346,9 @@ def _change(turn: Turn, live: Live, plan: Plan) -> None:
 
     price = str(plan.stripe_price_id)
     found = stripe_api.call("get", f"subscriptions/{live.id}", expand=_SECRET).object
-    if _waiting_price(found) == price:
+    now = _at_its_plan(found)
+    if now.price != price and price in _waiting_prices(found):
         raise _payment_required(found)
-    now = normalise.subscription(found)
     if now.price != price:
         # What has to be paid at once (another interval, or nothing before) is paid first.
         waits = now.status in _PAID_FOR
@@ -352,7 +362,7 @@ def _change(turn: Turn, live: Live, plan: Plan) -> None:
             expand=_SECRET,
         ).object
     apply.resync(live.customer_id, live.id)
-    if _waiting_price(found):
+    if _waiting_prices(found):
         raise _payment_required(found)
     if now.cancel_at is not None:
         _keep(turn, live)
@@ -414,11 +424,17 @@ def _payment_required(found: Mapping[str, Any]) -> PaymentRequired:
     )
 
 
-def _waiting_price(found: Mapping[str, Any]) -> str | None:
-    """Return the price that a subscription changes to once an invoice is paid."""
-    items = (found.get("pending_update") or {}).get("subscription_items") or [{}]
-    price = items[0].get("price") or {}
-    return str(price.get("id") if isinstance(price, dict) else price) if price else None
+def _at_its_plan(found: Mapping[str, Any]) -> normalise.Subscription:
+    """Return a subscription at the item that is its plan, whatever else it is charged for."""
+    with transaction() as tx:
+        return plan_items.place(tx, normalise.subscription(found)).found
+
+
+def _waiting_prices(found: Mapping[str, Any]) -> set[str]:
+    """Return the prices that a subscription changes to once an invoice is paid."""
+    items = (found.get("pending_update") or {}).get("subscription_items") or []
+    prices = [item.get("price") for item in items]
+    return {str(p.get("id") if isinstance(p, dict) else p) for p in prices if p}
 
 
 def _preview(plan: Plan, invoice: Mapping[str, Any]) -> Preview:
