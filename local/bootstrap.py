@@ -70,6 +70,11 @@ def install_for_tests() -> None:
         if systemctl := shutil.which("systemctl"):  # the package starts a server
             stop = [systemctl, "disable", "--quiet", "--now", "memcached"]
             subprocess.run(stop, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if not shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
+        install_package("pgbouncer", "pgbouncer for the tests behind a pooler")
+        if systemctl := shutil.which("systemctl"):  # as above
+            stop = [systemctl, "disable", "--quiet", "--now", "pgbouncer"]
+            subprocess.run(stop, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def install_package(package: str, what: str) -> None:

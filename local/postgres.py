@@ -16,10 +16,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import pg8000.native
 
+from kyora import database_url
 from local.process import Child, start, until
 from local.progress import Trouble
 
@@ -35,20 +35,21 @@ def _programs() -> Path:
 
 
 def connect(address: str) -> pg8000.native.Connection:
-    """Connect to a postgresql:// address (loopback, a socket's folder, a server that verifies)."""
-    parts = urlsplit(address)
-    port = parts.port or 5432
-    folder = parse_qs(parts.query).get("host", [""])[0]
-    socket = f"{folder}/.s.PGSQL.{port}" if folder.startswith("/") else None
+    """Connect to an address as the functions read it, with TLS for a server that is elsewhere."""
+    try:
+        found = database_url.parse(address)
+    except database_url.BadUrl as fault:
+        raise Trouble(f"DATABASE_URL {fault}") from None
+    folder = found.folder
     return pg8000.native.Connection(
-        unquote(parts.username or "postgres"),
-        host=parts.hostname or "127.0.0.1",
-        unix_sock=socket,
-        port=port,
-        database=unquote(parts.path.lstrip("/")) or None,
-        password=unquote(parts.password or ""),
+        found.user,
+        host=found.host,
+        unix_sock=f"{folder}/.s.PGSQL.{found.port}" if folder else None,
+        port=found.port,
+        database=found.database,
+        password=found.password,
         # A server elsewhere is reached over TLS; the one on this machine has none.
-        ssl_context=None if socket or parts.hostname in _LOOPBACK else True,
+        ssl_context=None if folder or found.host in _LOOPBACK else True,
         timeout=10,
     )
 

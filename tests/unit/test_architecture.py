@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "kyora.storage.s3": "AWS_ENDPOINT_URL, as the SDK reads it",
 }
 CLIENTS = {
-    "kyora.postgres.connection": {"pg8000"},
+    "kyora.postgres.connection": {"pg8000", "socket"},  # to close one without a goodbye
     "kyora.storage.s3": {"boto3", "botocore"},
     "kyora.aws": {"botocore", "http.client"},
     "kyora.auth": {"urllib.request", "http.client"},  # the JWKS

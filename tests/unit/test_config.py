@@ -117,8 +117,8 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ({"STORAGE_S3_ENDPOINT": "http://s3.example"}, "STORAGE_S3_ENDPOINT must be an https URL"),
         ({"DATABASE_URL": "mysql://db/x"}, "DATABASE_URL must be postgresql://"),
         ({"DATABASE_URL": "db.example"}, "DATABASE_URL must be postgresql://"),
-        ({"DATABASE_URL": "postgresql://db:port/x"}, "DATABASE_URL must be postgresql://"),
-        ({"DATABASE_URL": "postgresql://[db/x"}, "DATABASE_URL must be postgresql://"),
+        ({"DATABASE_URL": "postgresql://db:port/x"}, "DATABASE_URL has a port that is none"),
+        ({"DATABASE_URL": "postgresql://[db/x"}, "DATABASE_URL has a host that is none"),
         ({"AUTH_JWT_SECRET": "short"}, "AUTH_JWT_SECRET must have at least 32 bytes"),
         ({"AUTH_JWT_SECRET": f'["{"x" * 32}", "short"]'}, "AUTH_JWT_SECRET must have at least"),
         ({"AUTH_JWT_SECRET": "[]"}, "AUTH_JWT_SECRET (or AUTH_JWT_SECRET_ARN) or AUTH_JWKS_URL"),
@@ -161,7 +161,7 @@ def test_the_owner_of_the_tables_is_asked_for_in_prod_only() -> None:
         (GOOD["DATABASE_URL"], "must name another role than DATABASE_URL"),
         ("postgresql://%75:other@elsewhere/kyora", "must name another role than DATABASE_URL"),
         ("mysql://owner@db/x", "must be postgresql://user:password@host:port/name"),
-        ("postgresql://[db/x", "must be postgresql://user:password@host:port/name"),
+        ("postgresql://[db/x", "has a host that is none"),
         ("postgresql://owner@db/x?sslmode=disable", "must not weaken TLS outside local and test"),
     ],
 )
@@ -178,8 +178,6 @@ def test_an_address_of_the_owner_is_refused(url: str, fault: str, stage: str) ->
         "sslmode=allow",
         "sslmode=prefer",
         "sslmode=%64isable",
-        "sslmode=verify-full&sslmode=disable",
-        "sslmode=disable&sslmode=verify-full",
     ],
 )
 def test_weak_tls_is_for_development_only(query: str) -> None:
@@ -190,7 +188,17 @@ def test_weak_tls_is_for_development_only(query: str) -> None:
     load(GOOD | {"DATABASE_URL": url, "STAGE": "local"})
 
 
-@pytest.mark.parametrize("query", ["", "?sslmode=require", "?sslmode=verify-full&sslrootcert=/x"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "?sslmode=require",
+        f"?sslmode=verify-full&sslrootcert={__file__}",
+        "?sslmode=verify-full&sslrootcert=system",
+        "?sslmode=require&channel_binding=require",
+        "?options=endpoint%3Dep-1&connect_timeout=10&target_session_attrs=read-write",
+    ],
+)
 def test_what_hosts_hand_out_is_accepted_and_verified(query: str) -> None:
     load(GOOD | {"DATABASE_URL": f"postgres://u:p@db:5432/x{query}"})
 

@@ -12,9 +12,9 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
-from kyora import aws
+from kyora import aws, database_url
 from kyora.aws import AwsError
 from kyora.errors import ConfigError, Unavailable
 
@@ -198,24 +198,23 @@ def _database_owner(read: _Reader, development: bool) -> dict[str, object]:
 def _role(url: str) -> str:
     """Return the role that an address logs in as; empty when it makes no sense."""
     try:
-        return unquote(urlsplit(url).username or "postgres")
-    except ValueError:
+        return database_url.parse(url).user
+    except database_url.BadUrl:
         return ""
 
 
 def _check_database(read: _Reader, name: str, url: str, development: bool) -> bool:
     """Note what is wrong with an address; tell whether it makes sense at all."""
+    if not url:
+        return True
     try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("postgresql", "postgres") and parts.port != 0
-        modes = set(parse_qs(parts.query).get("sslmode", []))
-    except ValueError:  # brackets or a port that make no sense
-        good, modes = False, set()
-    if url and not good:
-        read.faults.append(f"{name} must be postgresql://user:password@host:port/name")
-    if not development and modes & {"disable", "allow", "prefer"}:
+        found = database_url.parse(url)
+    except database_url.BadUrl as fault:
+        read.faults.append(f"{name} {fault}")
+        return False
+    if not development and found.mode in database_url.WEAK:
         read.faults.append(f"{name} must not weaken TLS outside local and test")
-    return good
+    return True
 
 
 def _auth(read: _Reader, development: bool) -> dict[str, object]:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from kyora import __version__
-from kyora.postgres import transaction
+from kyora.postgres import require_writable
 
 
 class Health(BaseModel):
@@ -17,7 +17,6 @@ class Health(BaseModel):
 
 
 def check() -> Health:
-    """Ask the database. Raises Unavailable."""
-    with transaction() as tx:
-        tx.row("SELECT 1 AS one")
+    """Ask the database whether it can be written. Raises Unavailable."""
+    require_writable()
     return Health()

@@ -38,7 +38,8 @@ def free_port() -> int:
 class Cluster:
     """A server on a loopback port, with a password, that remembers its data over a restart."""
 
-    def __init__(self) -> None:
+    def __init__(self, programs: Path = PROGRAMS) -> None:
+        self._programs = programs
         self.folder = Path(tempfile.mkdtemp(prefix="pc"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,7 +52,7 @@ class Cluster:
         self._run("initdb", f"--pwfile={word}", "--auth=scram-sha-256", "--no-sync", "-D", data)
 
     def _run(self, program: str, *arguments: object) -> None:
-        command = [str(part) for part in (PROGRAMS / program, "-U", "postgres", *arguments)]
+        command = [str(part) for part in (self._programs / program, "-U", "postgres", *arguments)]
         subprocess.run(command, user=USER, check=True, capture_output=True, cwd="/")
 
     def start(self) -> None:
@@ -60,7 +61,7 @@ class Cluster:
         options = ("-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "ssl=off")
         self._process = subprocess.Popen(
             [
-                *(str(PROGRAMS / "postgres"), "-D", str(self.folder / "data")),
+                *(str(self._programs / "postgres"), "-D", str(self.folder / "data")),
                 *("-p", str(self.port), "-c", "unix_socket_directories=", *options),
             ],
             user=USER,
@@ -74,7 +75,7 @@ class Cluster:
         """Until it takes connections: the port opens a little before."""
         for _ in range(400):
             done = subprocess.run(
-                [str(PROGRAMS / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)],
+                [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)],
                 check=False,
             )
             if done.returncode == 0:

@@ -1,34 +1,57 @@
 """The one connection of this execution environment, and transactions on it.
 
 Nothing here leaves state in the session (no SET, no named statement, no session lock), so that
-RDS Proxy can share its connections. This is the only module that knows the driver.
+RDS Proxy and pgbouncer can share their connections. What our reading relies on is asked for in the
+startup message: client_encoding, DateStyle and TimeZone, the parameters that libpq itself may send
+and every pooler therefore passes on; whether they hold is checked against what the server reports.
+bytea is read in both of its formats, because bytea_output is one that pgbouncer refuses.
+
+One function, `_ask`, decides what becomes of the connection after an exception. This is the only
+module that knows the driver.
 """
 
+import socket
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import date, datetime
 from functools import lru_cache
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING, Any
 
-from pg8000.core import NULL_BYTE, SYNC_MSG, Context, make_params
+from pg8000.converters import BYTES, DATE, TIMESTAMP, TIMESTAMPTZ
+from pg8000.core import (
+    NULL_BYTE,
+    READY_FOR_QUERY,
+    SYNC_MSG,
+    Context,
+    _read,
+    ci_unpack,
+    make_params,
+)
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection, to_statement
 
-from kyora import config, tls
-from kyora.errors import Unavailable
+from kyora import config, database_url, tls
+from kyora.database_url import Address
+from kyora.errors import ConfigError, Unavailable
 from kyora.observability import count, logger
+from kyora.postgres.sqlstate import judge
+
+if TYPE_CHECKING:
+    import ssl
 
 # Seconds for a connect or one answer. A dead connection and a new one that does not answer are
 # two of these, and API Gateway gives its authorizer ten.
 _TIMEOUT = 4.0
 _LOST = (InterfaceError, OSError, struct.error)  # what pg8000 raises on a dead connection
 _AUTH_FAILED = ("28P01", "28000")
-# Classes of SQLSTATE that speak of the server, not of the statement: connection exceptions,
-# too many connections, shutting down, starting up, read-only after a fail-over.
-_SERVER_STATES = ("08", "53", "57P", "25006")
-_RETRYABLE = ("40001", "40P01", "55P03")  # serialisation failure, deadlock, lock not available
+# A server, database or role may have other values; these win, and poolers take them.
+_STARTUP = {"client_encoding": "UTF8", "datestyle": "ISO", "timezone": "UTC"}
+# As the server reports them, with the start of the only value that our reading understands.
+_REPORTED = {"client_encoding": "UTF8", "DateStyle": "ISO", "standard_conforming_strings": "on"}
 
-_kept: list[Connection] = []
+_kept: list["_OneTrip"] = []
 
 
 # pg8000 looks for `:name` letter by letter, 0.4 ms a statement; ours are constants.
@@ -43,6 +66,10 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
     socket: half the time of a statement; over a network two of three trips. The version of the
     driver is locked, and tests/integration/test_postgres.py goes through all of this.
     """
+
+    patience = _TIMEOUT  # seconds for one whole answer
+    _sock: Any
+    _usock: Any
 
     def run(self, sql: str, **params: object) -> list[list[object]] | None:
         """Run a statement; a value is bound, never written into it."""
@@ -70,6 +97,28 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
         self.handle_messages(context)
         return context
 
+    def handle_messages(self, context: Context) -> None:
+        """Read one whole answer within `patience`: the socket's own timeout is for each read."""
+        ends, code = time.monotonic() + self.patience, None
+        while code != READY_FOR_QUERY:
+            self._usock.settimeout(max(ends - time.monotonic(), 0.001))
+            code, length = ci_unpack(_read(self._sock, 5))
+            self.message_types[code](_read(self._sock, length - 4), context)
+        if context.error is not None:
+            raise context.error
+
+    def abandon(self) -> None:
+        """Close without a word: a goodbye would also send what is still in the buffer."""
+        stream, raw = self._sock, self._usock
+        self._sock = self._usock = None
+        if raw is None:
+            return
+        with suppress(OSError):  # the peer may have closed it
+            raw.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError, ValueError):  # what is left in its buffer goes nowhere
+            stream.close()
+        raw.close()
+
 
 class StatementFailed(Exception):
     """The server refused a statement: a bug of ours. Row values are not repeated here."""
@@ -82,7 +131,7 @@ class Transaction:
     StatementFailed when it refuses.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: _OneTrip) -> None:
         self._connection = connection
         self.committed: dict[Callable[[list[str]], None], list[str]] = {}
 
@@ -108,7 +157,7 @@ class Transaction:
 
     def _execute(self, sql: str, params: Mapping[str, object]) -> list[list[object]]:
         try:
-            return self._connection.run(sql, **params) or []
+            return _ask(self._connection, sql, params)
         except (*_LOST, DatabaseError) as error:
             raise _translate(error) from None
 
@@ -139,9 +188,9 @@ def transaction(*, timeout: float | None = None, owner: bool = False) -> Iterato
         tx.run("COMMIT")
     except BaseException:
         try:
-            connection.run("ROLLBACK")
-        except (*_LOST, DatabaseError):
-            close()
+            _ask(connection, "ROLLBACK")
+        except Exception:
+            _drop(connection)
         raise
     finally:
         _running.clear()
@@ -149,6 +198,18 @@ def transaction(*, timeout: float | None = None, owner: bool = False) -> Iterato
             close()
     for callback, items in tx.committed.items():
         callback(items)
+
+
+def require_writable() -> None:
+    """Raise Unavailable when the database answers and cannot be written: demoted, or a standby.
+
+    The connection is closed then, so that the next one finds the writer.
+    """
+    with transaction() as tx:
+        row = tx.row("SELECT current_setting('transaction_read_only') AS read_only")
+    if row != {"read_only": "off"}:
+        close()
+        raise _unavailable(DatabaseError({"C": "25006"}))
 
 
 def in_transaction() -> bool:
@@ -159,59 +220,149 @@ def in_transaction() -> bool:
 def close() -> None:
     """Close the kept connection, if there is one."""
     while _kept:
+        connection = _kept.pop()
         with suppress(*_LOST, DatabaseError):
-            _kept.pop().close()
+            connection.close()
 
 
-def connect(url: str, *, development: bool, timeout: float | None = None) -> Connection:
-    """Open a connection to `url`.
+def connect(url: str, *, development: bool, timeout: float | None = None) -> _OneTrip:
+    """Open a connection to `url`, which means what libpq takes it for (`kyora.database_url`).
 
     TLS is verified, host name included, against the file `sslrootcert` of the address, or the
     system's authorities and, for RDS and Aurora, Amazon's (`kyora.tls`).
     In development a server without TLS is accepted (`sslmode=disable`, the default there).
-    `host=/path` in the query means a Unix socket's folder.
+    Raises BadUrl, ConfigError for a server whose settings we cannot read by, and what the driver
+    raises.
     """
-    parts = urlsplit(url)
-    options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-    mode = options.get("sslmode", "disable" if development else "verify-full")
-    context = None
-    if mode != "disable":
-        context = tls.database_context(parts.hostname or "", options.get("sslrootcert"))
-    socket_folder = options.get("host", "")
-    port = parts.port or 5432
-    return _OneTrip(
-        unquote(parts.username or "postgres"),
-        host=parts.hostname or "localhost",
-        port=port,
-        unix_sock=f"{socket_folder}/.s.PGSQL.{port}" if socket_folder else None,
-        database=unquote(parts.path.lstrip("/")) or "postgres",
-        password=unquote(parts.password or ""),
-        # False, not None: with None pg8000 goes on in the clear when the server refuses TLS.
-        ssl_context=context or False,
-        timeout=timeout or _TIMEOUT,
-        application_name="kyora",
+    found = database_url.parse(url)
+    limit = timeout or _TIMEOUT
+    waits = min(limit, found.connect_timeout or limit)
+    connection = _OneTrip(
+        found.user,
+        host=found.host,
+        port=found.port,
+        unix_sock=f"{found.folder}/.s.PGSQL.{found.port}" if found.folder else None,
+        database=found.database,
+        password=found.password,
+        ssl_context=_tls(found, development=development),
+        timeout=waits,
+        application_name=found.application,
+        startup_params=_STARTUP | ({"options": found.options} if found.options else {}),
     )
+    connection.patience = limit
+    for oid, reader in _READERS.items():
+        connection.register_in_adapter(oid, reader)
+    try:
+        _check(connection, found)
+    except BaseException:
+        connection.abandon()
+        raise
+    return connection
 
 
-def _begin(timeout: float, *, owner: bool) -> Connection:
+def _tls(found: Address, *, development: bool) -> "ssl.SSLContext | bool | None":
+    """Return what pg8000 takes: a context, False for plain text, None for TLS where offered."""
+    mode = found.mode or ("disable" if development else "verify-full")
+    if found.folder or mode == "disable":
+        return False
+    if mode in database_url.WEAK:
+        return None  # config lets it pass in development only
+    if found.root == "system":
+        return tls.context()
+    return tls.database_context(found.host, found.root or None)
+
+
+def _check(connection: _OneTrip, found: Address) -> None:
+    """Refuse a server that we would misread, or that is not what the address asks for."""
+    for name, start in _REPORTED.items():
+        if not connection.parameter_statuses.get(name, start).startswith(start):
+            raise ConfigError([f"DATABASE_URL: the server's {name} is not {start}, and stays so"])
+    if found.bound and not _bound(connection):
+        raise InterfaceError("the server does not offer channel binding")
+    if found.writable and connection.run("SHOW transaction_read_only") != [["off"]]:
+        raise DatabaseError({"C": "25006"})
+
+
+def _bound(connection: _OneTrip) -> bool:
+    """Tell whether the login was bound to the TLS channel (SCRAM-SHA-256-PLUS)."""
+    login = getattr(connection, "auth", None)
+    return str(getattr(login, "mechanism_name", "")).endswith("-PLUS")
+
+
+def _bytes(text: str) -> bytes:
+    """Read a bytea in either format of bytea_output (PostgreSQL manual, 8.4)."""
+    if text.startswith("\\x"):
+        return bytes.fromhex(text[2:])
+    raw, found, place = text.encode(), bytearray(), 0
+    while place < len(raw):
+        if raw[place] != 0x5C:
+            found.append(raw[place])
+            place += 1
+        elif raw[place + 1 : place + 2] == b"\\":
+            found.append(0x5C)
+            place += 2
+        else:
+            found.append(int(raw[place + 1 : place + 4], 8))
+            place += 4
+    return bytes(found)
+
+
+# ISO and nothing else: pg8000 guesses at other styles, and takes 2 March for 3 February.
+_READERS: Mapping[int, Callable[[str], object]] = {
+    BYTES: _bytes,
+    DATE: date.fromisoformat,
+    TIMESTAMP: datetime.fromisoformat,
+    TIMESTAMPTZ: datetime.fromisoformat,
+}
+
+
+def _ask(
+    connection: _OneTrip, sql: str, params: Mapping[str, object] | None = None
+) -> list[list[object]]:
+    """Run a statement: the one place that decides what becomes of the connection.
+
+    A refusal by the server is a whole answer, so the connection goes on unless its state speaks
+    of the server. After anything else a part of the answer may be left behind, to be read by the
+    next statement: the connection is closed, whatever was raised.
+    """
+    try:
+        return connection.run(sql, **(params or {})) or []
+    except DatabaseError as error:
+        if judge(_state(error)).drop:
+            _drop(connection)
+        raise
+    except BaseException:
+        _drop(connection)
+        raise
+
+
+def _drop(connection: _OneTrip) -> None:
+    """Close a connection that is not to be used again."""
+    if connection in _kept:
+        _kept.remove(connection)
+    connection.abandon()
+
+
+def _begin(timeout: float, *, owner: bool) -> _OneTrip:
     """Start a transaction on the kept connection, or on a new one when that is dead."""
     if _kept:
         try:
-            _kept[0].run("BEGIN")
+            _ask(_kept[0], "BEGIN")
             return _kept[0]
         except (*_LOST, DatabaseError):  # gone, or ended by an administrator
             close()
     try:
-        _kept.append(_open(timeout, owner=owner))
-        _kept[0].run("BEGIN")
+        connection = _open(timeout, owner=owner)
+        _kept.append(connection)
+        _ask(connection, "BEGIN")
     except (*_LOST, DatabaseError) as error:
         close()
         raise _unavailable(error) from error
-    return _kept[0]
+    return connection
 
 
-def _open(timeout: float, *, owner: bool) -> Connection:
-    """Connect; when the password is refused, read the settings anew once: it may have rotated."""
+def _open(timeout: float, *, owner: bool) -> _OneTrip:
+    """Connect; when the password is refused, read the settings again once: it may have rotated."""
     try:
         return _connect(timeout, owner=owner)
     except DatabaseError as error:
@@ -221,7 +372,7 @@ def _open(timeout: float, *, owner: bool) -> Connection:
     return _connect(timeout, owner=owner)
 
 
-def _connect(timeout: float, *, owner: bool) -> Connection:
+def _connect(timeout: float, *, owner: bool) -> _OneTrip:
     found = config.settings("database_owner" if owner else "database")
     url = found.database_owner_url if owner else found.database_url
     return connect(url, development=found.development, timeout=timeout)
@@ -234,7 +385,7 @@ def _translate(error: Exception) -> Exception:
     """
     if isinstance(error, DatabaseError):
         state = _state(error)
-        if state.startswith(_SERVER_STATES) or state in _RETRYABLE:
+        if judge(state).retry:
             return _unavailable(error)
         detail = error.args[0] if error.args else {}
         # Class 22, data exceptions, quotes the value itself.
@@ -255,7 +406,7 @@ def _unavailable(cause: BaseException) -> Unavailable:
     """Log what happened, without the server's own words: they may hold values of a row."""
     state = _state(cause) if isinstance(cause, DatabaseError) else ""
     logger().warning("database unavailable", extra={"cause": type(cause).__name__, "state": state})
-    if state not in _RETRYABLE:  # it answers well: two of ours were in each other's way
+    if not (state and judge(state).contention):
         # Its alarm is in template.yaml.
         count(config.settings("database").stage, "DatabaseUnavailable")
     return Unavailable("The database cannot be reached.", code="database.unavailable")

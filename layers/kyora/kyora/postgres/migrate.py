@@ -48,6 +48,10 @@ class ChangedMigration(Exception):
     """A migration differs from what was applied under its name."""
 
 
+class WrongEncoding(Exception):
+    """The database cannot hold every text: people's names, in Arabic for one."""
+
+
 class PowerfulRole(Exception):
     """The role of the functions, though not the owner, could still change the schema."""
 
@@ -56,11 +60,12 @@ def migrate(folder: Path = _FOLDER) -> list[str]:
     """Apply what is missing in one transaction and return the names applied.
 
     In the same transaction the functions' role gets its rights, so no table is ever without them.
-    Raises ChangedMigration and PowerfulRole; then nothing was applied.
+    Raises WrongEncoding, ChangedMigration and PowerfulRole; then nothing was applied.
     """
     role = config.settings("database_owner").database_role
     files = {path.stem: path.read_bytes() for path in sorted(folder.glob("[0-9]*.sql"))}
     with transaction(timeout=_PATIENCE, owner=True) as tx:
+        _require_utf8(tx)
         tx.rows("SELECT pg_advisory_xact_lock(:key)", key=_LOCK)
         tx.run(
             "CREATE TABLE IF NOT EXISTS schema_migration ("
@@ -84,6 +89,15 @@ def migrate(folder: Path = _FOLDER) -> list[str]:
             )
         _grant(tx, role)
     return missing
+
+
+def _require_utf8(tx: Transaction) -> None:
+    row = tx.row("SELECT current_setting('server_encoding') AS name, current_database() AS base")
+    if row and row["name"] != "UTF8":
+        raise WrongEncoding(
+            f"the database {row['base']} has the encoding {row['name']}; Kyora needs UTF8:"
+            " CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 def _grant(tx: Transaction, role: str) -> None:
