@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-later check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics sync-plans push-plans reconcile replay status openapi clean
+.PHONY: help setup run test test-later check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics sync-plans push-plans reconcile replay stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
@@ -103,6 +103,12 @@ reconcile: setup ## hold our billing data against Stripe and repair it (ENV=…)
 replay: setup ## do Stripe's events again: EVENT=evt_…, FAILED=1 or SINCE=2026-11-25 (ENV=…)
 	@$(PYTHON) -m local replay $(if $(EVENT),--event $(EVENT)) $(if $(FAILED),--failed) \
 		$(if $(SINCE),--since $(SINCE)) $(if $(ENV),--env $(ENV))
+
+stripe-record: setup ## record again what we send to Stripe and read of its objects
+	@$(PYTHON) -m local.stripe.ours
+
+upgrade-check: setup ## say what another release of the Stripe SDK changes for us: VERSION=17.0.0
+	@$(PYTHON) -m local.stripe.upgrade $(or $(VERSION),$(error which release? VERSION=17.0.0))
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.openapi

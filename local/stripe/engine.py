@@ -21,6 +21,7 @@ from local.stripe import (
     subscriptions,
 )
 from local.stripe import webhooks as hooks
+from local.stripe.contract import check_params
 from local.stripe.errors import Refusal, missing
 from local.stripe.params import Params, only
 from local.stripe.state import API_VERSION, Rules, State
@@ -271,6 +272,7 @@ class Engine(State):
     def _run(self, method: str, path: str, params: Params) -> Object:
         for route in ROUTES:
             if route.method == method and (match := route.path.fullmatch(path)):
+                refuse(method, path, params)
                 only(params, set(route.params))
                 found = route.handler(self, params, *match.groups())
                 listed = route.lists
@@ -341,6 +343,12 @@ def _replay(known: Object, key: str, asked: str) -> Answer:
         kind="idempotency_error",
     )
     return Answer(400, refusal.body)
+
+
+def refuse(method: str, path: str, params: Params) -> None:
+    """Refuse what the SDK's types do not allow: unknown names, shapes and words, at any depth."""
+    for fault in check_params(method, path, params):
+        raise Refusal(400, fault.message, code=fault.code, param=fault.param)
 
 
 def invalid_url(method: str, path: str) -> Refusal:

@@ -19,9 +19,10 @@ from tests.integration.support import books, ledger, post, shops, stores
 from tests.integration.support.crew import Crew
 from tests.integration.support.shops import Shop
 from tests.integration.support.stores import Bucket, CannotStart, Store
+from tests.integration.support.stripe_recording import stripe_recording
 from tests.integration.support.stripe_standin import stripe_server
 
-__all__ = ["stripe_server"]  # a fixture of theirs that tests here can name
+__all__ = ["stripe_recording", "stripe_server"]  # fixtures of theirs that tests here can name
 
 
 @pytest.fixture(scope="session")

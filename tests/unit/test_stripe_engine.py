@@ -782,7 +782,7 @@ def test_a_request_refused_before_it_ran_may_be_tried_again_with_its_key() -> No
             *("GET", "/v1/customers", {"expand": ["a.b.c.d.e"]}, 400),
             *("property_expansion_max_depth", "expand"),
         ),
-        ("POST", "/v1/products", {"name": ""}, 400, "parameter_missing", "name"),
+        ("POST", "/v1/products", {"name": ""}, 400, "parameter_invalid_empty", "name"),
     ],
 )
 def test_a_request_that_cannot_be_is_refused_by_name(
