@@ -1,6 +1,14 @@
 """Checkout sessions, the customer portal and its configurations: what the hosted pages do."""
 
-from local.stripe import cards, changes, collection, customers, invoices, subscriptions
+from local.stripe import (
+    cards,
+    changes,
+    collection,
+    customers,
+    invoices,
+    portal_features,
+    subscriptions,
+)
 from local.stripe.errors import Refusal, invalid, missing, required
 from local.stripe.params import (
     Params,
@@ -106,7 +114,7 @@ def create_session(state: State, params: Params) -> Object:
         "subscription": None,
         "success_url": _address(need(params, "success_url"), "success_url"),
         "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
-        "ui_mode": "hosted",
+        "ui_mode": "hosted_page",
         "url": f"{state.url}/c/pay/{name}",
         "wallet_options": None,
         "_data": dict(data),
@@ -329,7 +337,9 @@ def create_configuration(state: State, params: Params) -> Object:
         or {"headline": None, "privacy_policy_url": None, "terms_of_service_url": None},
         "created": state.now,
         "default_return_url": text(params.get("default_return_url"), "default_return_url"),
-        "features": mapping(params.get("features"), "features") or {},
+        "features": portal_features.features(mapping(params.get("features"), "features") or {})
+        if "features" in params
+        else portal_features.default_features(),
         "is_default": not state.all("billing_portal.configuration"),
         "livemode": False,
         "login_page": {"enabled": False, "url": None},
@@ -346,9 +356,12 @@ def update_configuration(state: State, params: Params, name: str) -> Object:
     """POST /v1/billing_portal/configurations/{id}."""
     found = state.find("billing_portal.configuration", name)
     fields: Object = {"metadata": merged(found["metadata"], params)}
-    for field in ("features", "business_profile"):
-        if field in params:
-            fields[field] = found[field] | (mapping(params[field], field) or {})
+    if "business_profile" in params:
+        said = mapping(params["business_profile"], "business_profile") or {}
+        fields["business_profile"] = found["business_profile"] | said
+    if "features" in params:
+        change = mapping(params["features"], "features") or {}
+        fields["features"] = portal_features.features(change, found["features"])
     if "active" in params:
         fields["active"] = boolean(params["active"], "active")
     state.change(found, **fields)
@@ -382,7 +395,7 @@ def create_portal(state: State, params: Params) -> Object:
         "created": state.now,
         "customer": customer["id"],
         "customer_account": None,
-        "flow": mapping(params.get("flow_data"), "flow_data"),
+        "flow": _flow(state, customer, chosen, params),
         "livemode": False,
         "locale": text(params.get("locale"), "locale"),
         "on_behalf_of": None,
@@ -395,6 +408,29 @@ def create_portal(state: State, params: Params) -> Object:
     return state.add(made)
 
 
+def _flow(state: State, customer: Object, configuration: str, params: Params) -> Object | None:
+    """Read a deep link: its feature must be on, its subscription the customer's own."""
+    given = mapping(params.get("flow_data"), "flow_data")
+    kind = str((given or {}).get("type")).removesuffix("_confirm")
+    if given is not None:
+        feature = state.get(configuration)["features"].get(kind)
+        if feature is not None and not feature["enabled"]:
+            raise invalid(
+                f"This flow cannot be used because the {kind} feature in the portal configuration "
+                "is disabled.",
+                "flow_data[type]",
+            )
+        if kind.startswith("subscription_"):
+            inside = mapping(given.get(str(given["type"])), f"flow_data[{given['type']}]")
+            if inside is None:
+                raise required(f"flow_data[{given['type']}]")
+            param = f"flow_data[{given['type']}][subscription]"
+            sub = state.find("subscription", inside["subscription"], param)
+            if sub["customer"] != customer["id"]:
+                raise missing("subscription", sub["id"], param)
+    return portal_features.flow(given)
+
+
 def portal(state: State, secret: str) -> Object:
     """Return the session of a portal page; its link lives for a day."""
     for session in state.all("billing_portal.session"):
@@ -405,9 +441,7 @@ def portal(state: State, secret: str) -> Object:
 
 def allows(state: State, session: Object, feature: str) -> bool:
     """Tell whether the portal's configuration lets a customer do something."""
-    features = state.get(session["configuration"])["features"]
-    chosen = features.get(feature) or {}
-    return boolean(chosen.get("enabled", True), feature) is not False
+    return bool(state.get(session["configuration"])["features"][feature]["enabled"])
 
 
 def choices(state: State, session: Object, price: Object) -> list[Object]:
@@ -415,7 +449,7 @@ def choices(state: State, session: Object, price: Object) -> list[Object]:
     if not allows(state, session, "subscription_update"):
         return []
     features = state.get(session["configuration"])["features"]
-    products = (features.get("subscription_update") or {}).get("products")
+    products = features["subscription_update"]["products"]
     listed = {name for product in products or [] for name in product["prices"]}
     return [
         other

@@ -125,12 +125,24 @@ def _receipt(state: State, intent: Object, method: Object, refusal: Refusal | No
         "payment_intent": intent["id"],
         "payment_method": method["id"],
         "payment_method_details": {
-            "card": customers.summary(method)["card"],
+            "card": _charged_card(method),
             "type": "card",
         },
         "receipt_url": None,
         "refunded": False,
         "status": "failed" if refusal else "succeeded",
+    }
+
+
+def _charged_card(method: Object) -> Object:
+    """Return a card as a charge shows it: not all of what its payment method has."""
+    card: Object = customers.summary(method)["card"]
+    hidden = ("display_brand", "generated_from", "networks", "three_d_secure_usage")
+    return {name: value for name, value in card.items() if name not in hidden} | {
+        "installments": None,
+        "mandate": None,
+        "network": card["brand"],
+        "three_d_secure": None,
     }
 
 

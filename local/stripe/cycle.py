@@ -58,8 +58,9 @@ def _end_trial(state: State, sub: Object) -> None:
         collection.end(state, sub, "cancellation_requested")
         return
     if lacking and behavior == "pause":
-        cause = {"subscription": {"type": "trial_end_without_payment_method"}}
-        sub |= {"status_details": {"paused": cause | {"type": "subscription"}}}
+        cause: Object = {"subscription": {"type": "trial_end_without_payment_method"}}
+        cause |= {"transitioned_at": state.now, "type": "subscription"}
+        sub |= {"status_details": {"paused": cause}}
         state.change(sub, status="paused")
         state.emit("customer.subscription.paused", sub)
         return

@@ -21,7 +21,7 @@ from local.stripe import (
     subscriptions,
 )
 from local.stripe import webhooks as hooks
-from local.stripe.contract import check_params
+from local.stripe.contract import check_params, typed
 from local.stripe.errors import Refusal, missing
 from local.stripe.params import Params, only
 from local.stripe.state import API_VERSION, Rules, State
@@ -273,6 +273,7 @@ class Engine(State):
         for route in ROUTES:
             if route.method == method and (match := route.path.fullmatch(path)):
                 refuse(method, path, params)
+                params = typed(method, path, params)
                 only(params, set(route.params))
                 found = route.handler(self, params, *match.groups())
                 listed = route.lists

@@ -19,11 +19,6 @@ _SCALARS = {"str", "int", "float", "bool", "Decimal", "Any", "object"}
 _WRAPPERS = {"NotRequired", "Required", "Optional", "Union", "ClassVar", "ExpandableField"}
 _LISTS, _PAGES = {"List", "list"}, {"ListObject", "SearchResultObject"}
 _HASHES = {"Dict", "dict", "Mapping", "UntypedStripeObject"}
-# Top-level parameters that are the SDK's own and never reach Stripe.
-_OPTIONS = {
-    *("api_key", "idempotency_key", "stripe_version", "stripe_account", "stripe_context"),
-    *("max_network_retries", "content_type", "headers"),
-}
 
 
 class Ref(NamedTuple):
@@ -160,7 +155,7 @@ class Sdk:
                 name = node.target.id
                 if not name.startswith("_") and not _is_class_variable(node.annotation):
                     found[name] = self._member(node.annotation, ref)
-        return {name: member for name, member in found.items() if name not in _OPTIONS}
+        return found
 
     def _member(self, annotation: ast.expr, scope: Ref) -> Member:
         shape = self.shape(annotation, scope)

@@ -1,6 +1,7 @@
 """The stand-in's engine: what Stripe does, told by its events, with a clock that a test moves."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,10 +11,18 @@ from hypothesis import strategies as st
 from local.stripe import checkout, collection
 from local.stripe.engine import Engine, Rules
 from local.stripe.errors import Refusal
+from tests.unit.stripe_shapes import watched
 
 START = 1_764_000_000  # 24 Nov 2025, 16:00 UTC
 DAY, HOUR = 86400, 3600
 Object = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def answers_are_stripes() -> Iterator[None]:
+    """Nothing that the engine answers or tells may differ from the SDK's resources."""
+    with watched():
+        yield
 
 
 class Account:

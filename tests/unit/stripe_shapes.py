@@ -1,0 +1,40 @@
+"""Every answer and every event of the stand-in, held against the SDK's resources as it is given."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from local.stripe.contract import check_answer
+from local.stripe.engine import Answer, Engine
+from local.stripe.sdk import installed
+
+
+@contextmanager
+def watched() -> Iterator[set[str]]:
+    """Fail at the end when something was answered or told that Stripe's objects are not.
+
+    Yields the calls that were answered with 200: `GET /v1/prices/{}`.
+    """
+    faults: list[str] = []
+    answered: set[str] = set()
+    seen: dict[int, int] = {}
+    real = Engine.answer
+
+    def answer(engine: Engine, method: str, path: str, *args: Any, **kwargs: Any) -> Answer:
+        given = real(engine, method, path, *args, **kwargs)
+        route = installed().route(method, path)
+        if given.status == 200 and route is not None:
+            answered.add(f"{method} {route.path}")
+            faults.extend(check_answer(given.body, route.answer))
+        for event in engine.events[seen.get(id(engine), 0) :]:
+            faults.extend(check_answer(event))
+            faults.extend(check_answer(event["data"]["object"]))
+        seen[id(engine)] = len(engine.events)
+        return given
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "answer", answer)
+        yield answered
+    assert sorted(set(faults)) == []
