@@ -5,7 +5,6 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -129,22 +128,11 @@ def _migrate(env: str | None) -> None:
     from local import stack
 
     if env:
-        sam = Path(sys.executable).with_name("sam")
-        done = subprocess.run(
-            [
-                sam,
-                "remote",
-                "invoke",
-                "MigrateDatabaseFunction",
-                "--config-env",
-                env,
-                "--event",
-                "{}",
-            ],
-            check=False,
-        )
-        if done.returncode:
-            raise Trouble(f"migrate_database failed in {env}; what it said stands above")
+        from local import remote
+
+        with step(f"migrate_database of {env}") as line:
+            applied = remote.deployed(env, "migrate_database")({})["applied"]
+            line.append(", ".join(applied) or "nothing to apply")
         return
     with step("migrate_database"):
         stack.migrate(*_running())

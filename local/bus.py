@@ -9,7 +9,6 @@ import re
 import secrets
 import signal
 import time
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from local import emulator, postgres, settings
+from local import emulator, postgres, remote, settings
 from local.progress import Trouble, say
 from local.settings import ROOT
 
@@ -56,7 +55,7 @@ class Place:
             )
         import boto3  # a quarter of a second
 
-        named = _samconfig(self.stage)
+        named = remote.samconfig(self.stage)
         session = boto3.Session(region_name=named.get("region"), profile_name=named.get("profile"))
         return session.client(service)
 
@@ -64,22 +63,12 @@ class Place:
 def place(env: str | None) -> Place:
     """Return the deployed stack of a samconfig environment, or the running local one."""
     if env and env != "local":
-        _samconfig(env)
+        remote.samconfig(env)
         return Place(env, {})
     found = settings.read_env()
     if not emulator.healthy(int(found["AWS_ENDPOINT_URL"].rpartition(":")[2])):
         raise Trouble("the local stack is not running; start it with `make run`")
     return Place("local", found)
-
-
-def _samconfig(env: str) -> dict[str, str]:
-    known = tomllib.loads((ROOT / "samconfig.toml").read_text())
-    if env not in known:
-        raise Trouble(f"samconfig.toml has no environment {env!r}")
-    found: dict[str, str] = {}
-    for command in ("global", "deploy"):
-        found |= known[env].get(command, {}).get("parameters", {})
-    return found
 
 
 # ---- emit

@@ -1,15 +1,15 @@
 """Functions that a command asks something: those of the running local stack, or deployed ones."""
 
 import json
-import subprocess
-import sys
+import tomllib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from local import emulator, template
 from local.progress import Trouble
-from local.settings import Settings
+from local.settings import ROOT, Settings
+
+_LONGEST = 910  # seconds: Lambda's limit, and a little
 
 type Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -31,21 +31,48 @@ def local(stack: Settings, functions: dict[str, str], folder: str) -> Ask:
 def deployed(env: str, folder: str) -> Ask:
     """Return how to ask a function of a deployed stack, with the AWS credentials at hand.
 
-    The returned function raises Trouble when the asked one fails.
+    One attempt, for as long as a function may run: `sam remote invoke` gives up after a minute and
+    asks again, while the first call still works. The returned function raises Trouble when the
+    asked one fails.
     """
+    import boto3  # half a second, which no local command needs
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    place = samconfig(env)
+    session = boto3.Session(region_name=place.get("region"), profile_name=place.get("profile"))
+    patience = Config(
+        connect_timeout=10,
+        read_timeout=_LONGEST,
+        retries={"total_max_attempts": 1},
+        tcp_keepalive=True,  # a NAT forgets a connection on which nothing moves for minutes
+    )
 
     def ask(event: dict[str, Any]) -> dict[str, Any]:
-        command = [
-            str(Path(sys.executable).with_name("sam")),
-            *("remote", "invoke", template.logical_id(folder), "--config-env", env),
-            *("--event", json.dumps(event), "--output", "text"),
-        ]
-        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise Trouble(f"{folder} failed in {env}; what it said stands above")
-        return _object(folder, done.stdout)
+        try:
+            found = session.client("cloudformation").describe_stack_resource(
+                StackName=place["stack_name"], LogicalResourceId=template.logical_id(folder)
+            )
+            name = found["StackResourceDetail"]["PhysicalResourceId"]
+            answer = session.client("lambda", config=patience).invoke(
+                FunctionName=name, Payload=json.dumps(event).encode()
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise Trouble(f"{folder} of {env} could not be asked: {error}") from None
+        return _object(folder, answer["Payload"].read().decode())
 
     return ask
+
+
+def samconfig(env: str) -> dict[str, Any]:
+    """Return what samconfig.toml says about a stage: stack_name, region, profile and the rest."""
+    known = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    if env not in known:
+        raise Trouble(f"samconfig.toml has no environment {env!r}")
+    found: dict[str, Any] = {}
+    for command in ("global", "deploy"):
+        found |= known[env].get(command, {}).get("parameters", {})
+    return found
 
 
 def _object(folder: str, text: str) -> dict[str, Any]:

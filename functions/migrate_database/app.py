@@ -1,28 +1,33 @@
 """CloudFormation custom resource at deploy, or by hand: bring the schema up to date.
 
-Answers the stack when CloudFormation asks; a failure fails the deploy. Emits nothing.
+It also looks at the bucket. Answers the stack when CloudFormation asks; a failure fails the
+deploy. Emits nothing.
 """
 
 from typing import Any
 
-from kyora import cloudformation, config, postgres, status
+from kyora import cloudformation, config, postgres, status, storage
 from kyora.observability import begin
 
 
 def migrate() -> dict[str, Any]:
     # A wrong configuration fails the deploy here, not the first request.
-    config.settings(
-        "database",
-        "database_owner",
-        "auth",
-        "storage",
-        "bus",
-        "email",
-        "email_webhook",
-        "billing",
-        "billing_webhook",
-        "cache",
+    cloudformation.when_permitted(
+        lambda: config.settings(
+            "database",
+            "database_owner",
+            "auth",
+            "storage",
+            "cors",
+            "bus",
+            "email",
+            "email_webhook",
+            "billing",
+            "billing_webhook",
+            "cache",
+        )
     )
+    cloudformation.when_permitted(storage.check)
     applied = postgres.migrate()
     status.beat("migrate_database")  # what is scheduled cannot have run since before
     return {"applied": applied}

@@ -15,7 +15,7 @@ from local.deploy import variable_name
 
 # Not configuration of ours to give: a resource's name, the digest, and what Lambda itself sets.
 _NO_PARAMETER = {"BUS_NAME", "CONFIGURATION"}
-_OF_LAMBDA = {"AWS_REGION"}
+_OF_LAMBDA = {"AWS_REGION", "AWS_LAMBDA_FUNCTION_NAME", "AWS_ENDPOINT_URL"}
 # Text in config.py that names a variable: words in capitals joined by underscores, or STAGE.
 _VARIABLE = re.compile(r"STAGE|[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 _ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
@@ -125,7 +125,7 @@ def test_secrets_are_given_by_arn_only(source: dict[str, Any]) -> None:
     assert [
         n
         for n in given
-        if re.search(r"SECRET|PASSWORD|API_KEY|DATABASE_URL", n) and n[-4:] != "_ARN"
+        if re.search(r"SECRET|PASSWORD(?!S)|API_KEY|DATABASE_URL", n) and n[-4:] != "_ARN"
     ] == []
 
 

@@ -214,7 +214,7 @@ def test_at_deploy_the_stack_is_told_and_its_id_follows_the_properties(
     answers = [json.loads(request.body) for request in stack.requests]
     assert [request.method for request in stack.requests] == ["PUT"] * 4
     assert {answer["Status"] for answer in answers} == {"SUCCESS"}
-    assert json.loads(answers[0]["Data"]["applied"]) == [path.stem for path in SHIPPED]
+    assert answers[0]["Data"] == {"applied": str(len(SHIPPED))}
     ids = [answer["PhysicalResourceId"] for answer in answers]
     assert ids[0] == ids[1] != ids[2]
     assert ids[3] == "DatabaseMigration-old"

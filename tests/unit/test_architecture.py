@@ -31,6 +31,7 @@ ENVIRONMENT = {
 CLIENTS = {
     "kyora.postgres.connection": {"pg8000", "socket"},  # to close one without a goodbye
     "kyora.storage.s3": {"boto3", "botocore"},
+    "kyora.storage.bucket": {"botocore"},  # the errors of the client that it is given
     "kyora.aws": {"botocore", "http.client"},
     "kyora.auth": {"urllib.request", "http.client"},  # the JWKS
     "kyora.cloudformation": {"urllib.request"},  # its answer to the stack

@@ -1,16 +1,17 @@
 """`make reconcile` and `make replay`: what is asked, how often, and what a person is told."""
 
 import json
-import stat
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from local import __main__ as local
-from local import billing, remote
+from local import billing
 from local.progress import Trouble
+from tests.account import Account
+from tests.scripted import Answer, scripted
 
 REPORT: dict[str, Any] = {
     "finished": True,
@@ -78,35 +79,28 @@ def test_a_replay_that_fails_is_trouble(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.fixture
-def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A `sam` beside the interpreter that writes down its words and answers from a file."""
-    script = tmp_path / "sam"
-    script.write_text(
-        f"#!{sys.executable}\nimport json, pathlib, sys\nhere = pathlib.Path(__file__).parent\n"
-        "(here / 'words').write_text(json.dumps(sys.argv[1:]))\n"
-        "print((here / 'answer').read_text())\n"
-    )
-    script.chmod(script.stat().st_mode | stat.S_IEXEC)
-    monkeypatch.setattr(remote.sys, "executable", str(tmp_path / "python"))
-    return tmp_path
+def account(environment: pytest.MonkeyPatch) -> Iterator[Account]:
+    found = Account()
+    with scripted(found.answer) as server:
+        environment.setenv("AWS_ENDPOINT_URL", server.url)
+        yield found
 
 
-def test_a_deployed_stack_is_asked_through_sam_remote_invoke(
-    sam: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_deployed_stacks_function_is_asked(
+    account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (sam / "answer").write_text(json.dumps({"done": ["evt_1"], "failed": [], "left": 0, "gone": 0}))
+    body = json.dumps({"done": ["evt_1"], "failed": [], "left": 0, "gone": 0})
+    account.answers = [Answer(body=body.encode())]
     monkeypatch.setattr(sys, "argv", ["local", "replay", "--failed", "--env", "prod"])
     assert local.main() == 0
-    assert json.loads((sam / "words").read_text()) == [
-        *("remote", "invoke", "SweepBillingFunction", "--config-env", "prod"),
-        *("--event", '{"replay": {"failed": true}}', "--output", "text"),
-    ]
+    [request] = account.invoked
+    assert json.loads(request.body) == {"replay": {"failed": True}}
 
 
 def test_what_a_function_refuses_is_said_in_its_words(
-    sam: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (sam / "answer").write_text('{"errorMessage": "`since` is a date or a time"}')
+    account.answers = [Answer(body=b'{"errorMessage": "`since` is a date or a time"}')]
     monkeypatch.setattr(sys, "argv", ["local", "replay", "--since", "soon", "--env", "dev"])
     assert local.main() == 1
     assert "sweep_billing failed: `since` is a date or a time" in capsys.readouterr().err

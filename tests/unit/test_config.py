@@ -353,6 +353,17 @@ def test_secrets_manager_away_is_unavailable_at_first_and_harmless_later(
         assert config.settings("auth").jwt_secrets == ("o" * 32,)
 
 
+@pytest.mark.parametrize("stage", ["local", "test"])
+def test_a_stage_of_this_machine_refuses_to_run_on_aws(stage: str) -> None:
+    """Somebody deployed it: the database's connection would be in the clear."""
+    on_lambda = {"STAGE": stage, "AWS_LAMBDA_FUNCTION_NAME": "kyora-x", "BUS_NAME": "kyora-x"}
+    with pytest.raises(ConfigError, match=f"STAGE={stage} runs on this machine only"):
+        config.load(on_lambda, ("bus",), str)
+    emulated = on_lambda | {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}
+    assert config.load(emulated, ("bus",), str).stage == stage
+    assert config.load(on_lambda | {"STAGE": "dev"}, ("bus",), str).stage == "dev"
+
+
 # ---- nothing happens at import
 
 MODULES = [

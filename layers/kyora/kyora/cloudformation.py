@@ -8,11 +8,17 @@ Source: AWS CloudFormation User Guide, "Custom resource request and response ref
 
 import hashlib
 import json
+import time
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from kyora import tls
 from kyora.observability import logger
+
+_LONGEST = 4096  # bytes of an answer: CloudFormation takes no more
+_PERMISSIONS, _PAUSE = 30.0, 3.0  # seconds
+_ATTEMPTS = 4  # the stack waits for an hour for an answer that is lost
 
 
 def resource(event: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -28,21 +34,68 @@ def resource(event: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[
             data = work()
     except Exception as error:
         logger().exception("custom resource failed")
-        status, reason = "FAILED", f"{type(error).__name__}: {error}"[:500]
-    body = {
-        "Status": status,
-        "Reason": reason,
-        "PhysicalResourceId": _physical_id(event),
-        "StackId": event["StackId"],
-        "RequestId": event["RequestId"],
-        "LogicalResourceId": event["LogicalResourceId"],
-        "Data": {name: json.dumps(value) for name, value in data.items()},
-    }
-    request = urllib.request.Request(  # noqa: S310  # CloudFormation's own presigned URL
-        event["ResponseURL"], json.dumps(body).encode(), {"Content-Type": ""}, method="PUT"
+        status, reason = "FAILED", _reason(error)
+    _answer(
+        event["ResponseURL"],
+        {
+            "Status": status,
+            "Reason": reason,
+            "PhysicalResourceId": _physical_id(event),
+            "StackId": event["StackId"],
+            "RequestId": event["RequestId"],
+            "LogicalResourceId": event["LogicalResourceId"],
+            "Data": {name: _figure(value) for name, value in data.items()},
+        },
     )
-    urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
     return data
+
+
+def when_permitted[T](work: Callable[[], T]) -> T:
+    """Do `work` when the role's permissions have arrived: a role was made a moment ago.
+
+    Source: IAM User Guide, "Changes that I make are not always immediately visible".
+    """
+    ends = time.monotonic() + _PERMISSIONS
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            if "AccessDenied" not in str(error) or time.monotonic() >= ends:
+                raise
+            logger().warning("not permitted yet")
+        time.sleep(_PAUSE)
+
+
+def _figure(value: object) -> str:
+    """Return how much there is of something: the names of every migration would be too long."""
+    return str(len(value) if isinstance(value, list | tuple | dict) else value)[:100]
+
+
+def _reason(error: Exception) -> str:
+    """Say what failed and, in a word, why: a person reads it in the stack's events."""
+    cause = error.__cause__
+    detail = cause.args[0] if cause and cause.args else None
+    state = detail.get("C", "") if isinstance(detail, dict) else ""
+    why = f" ({type(cause).__name__}{state and f' {state}'})" if cause else ""
+    return f"{type(error).__name__}: {error}{why}"
+
+
+def _answer(url: str, answer: dict[str, Any]) -> None:
+    """Put the answer where CloudFormation looks for it, within its size."""
+    answer["Reason"] = answer["Reason"][:500]
+    if len(json.dumps(answer)) > _LONGEST:  # a letter that is not ASCII is six bytes
+        answer |= {"Reason": answer["Reason"][:200], "Data": {}}
+    request = urllib.request.Request(  # noqa: S310  # CloudFormation's own presigned URL
+        url, json.dumps(answer).encode(), {"Content-Type": ""}, method="PUT"
+    )
+    for attempt in range(_ATTEMPTS):
+        try:
+            urllib.request.urlopen(request, timeout=10, context=tls.context()).close()  # noqa: S310
+            return
+        except OSError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(2**attempt)
 
 
 def _physical_id(event: dict[str, Any]) -> str:

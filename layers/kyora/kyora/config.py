@@ -20,6 +20,7 @@ from kyora.errors import ConfigError, Unavailable
 
 STAGES = ("local", "test", "dev", "staging", "prod")
 _DEVELOPMENT = ("local", "test")
+_EMULATOR = "AWS_ENDPOINT_URL"  # AWS's own variable, which no function on AWS is given
 _POLICIES = ("allow", "refuse")
 _MAX_AGE = 300.0  # seconds a value is kept, so that a rotated secret arrives without a deploy
 # Our own addresses; what may stand in a customer's is in kyora.email.address.
@@ -49,6 +50,7 @@ class Settings(NamedTuple):
     s3_addressing_style: str = "virtual"
     s3_access_key_id: str = ""
     s3_secret_access_key: str = ""
+    cors_origins: tuple[str, ...] = ()
     max_bytes: Mapping[str, int] | None = None
     allowed: Mapping[str, tuple[str, ...]] | None = None
     macros_allowed: bool = False
@@ -166,6 +168,9 @@ def load(
     read = _Reader(environ, secret)
     stage = read.choice("STAGE", "local", STAGES)
     development = stage in _DEVELOPMENT
+    if development and environ.get("AWS_LAMBDA_FUNCTION_NAME") and not environ.get(_EMULATOR):
+        # Its plain connections and providers that only pretend are for one machine.
+        read.faults.append(f"STAGE={stage} runs on this machine only, never on AWS")
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
     found: dict[str, object] = {
         "stage": stage,
@@ -265,6 +270,10 @@ def _storage(read: _Reader, development: bool) -> dict[str, object]:
 
 def _app(read: _Reader, development: bool) -> dict[str, object]:
     return {"app_base_url": read.url("APP_BASE_URL", plain=development, required=True)}
+
+
+def _cors(read: _Reader, development: bool) -> dict[str, object]:
+    return {"cors_origins": tuple(o for o in read.text("CORS_ORIGINS").split(",") if o)}
 
 
 def _bus(read: _Reader, development: bool) -> dict[str, object]:
@@ -388,6 +397,7 @@ _SECTIONS: dict[Section, Callable[[_Reader, bool], dict[str, object]]] = {
     "database_owner": _database_owner,
     "auth": _auth,
     "storage": _storage,
+    "cors": _cors,
     "app": _app,
     "bus": _bus,
     "email": _email,

@@ -355,7 +355,10 @@ def _view(row: Mapping[str, Any]) -> Asset:
 
 
 def _download_url(row: Mapping[str, Any]) -> str:
-    """Sign at the start of a window, so that repeats give the same URL and caches can work."""
+    """Sign at the start of a window: the same keys give the same URL, and caches can work.
+
+    Each execution environment has keys of its own, so two of them give two URLs.
+    """
     age = (datetime.now(UTC) - row["ready_at"]).total_seconds()
     start = math.floor(age / _DOWNLOAD_WINDOW) * _DOWNLOAD_WINDOW
     return storage.provider().presign_get(

@@ -11,7 +11,11 @@ from typing import Protocol
 from kyora import config
 from kyora.storage.types import Changed, Stat, Upload
 
-__all__ = ["Changed", "Stat", "Storage", "Upload", "provider"]
+__all__ = ["BucketNotReady", "Changed", "Stat", "Storage", "Upload", "check", "provider"]
+
+
+class BucketNotReady(Exception):
+    """The bucket is not set up for uploads."""
 
 
 class Storage(Protocol):
@@ -50,3 +54,17 @@ def provider() -> Storage:
     from kyora.storage import s3
 
     return s3.S3(found)
+
+
+def check() -> None:
+    """Look at the bucket during a deploy. Raises BucketNotReady naming everything that it lacks.
+
+    Only at AWS: other stores have other ways to be set up.
+    """
+    found = config.settings("storage", "cors")
+    if found.storage_provider != "s3" or found.s3_endpoint:
+        return
+    from kyora.storage import bucket, s3
+
+    if lacks := bucket.faults(s3.connect(found), found):
+        raise BucketNotReady("; ".join(lacks))

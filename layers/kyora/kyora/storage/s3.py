@@ -15,15 +15,17 @@ from urllib.parse import quote
 from kyora import aws
 from kyora.config import Settings
 from kyora.errors import Unavailable
+from kyora.observability import logger
 from kyora.storage.types import Changed, Stat, Upload, put_headers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CHUNK = 1 << 20
-# S3 answers 403 for a missing key to a caller without ListBucket; 409 while two writes race.
-_GONE = ("404", "NoSuchKey", "NotFound")
-_MISSING = (*_GONE, "403", "Forbidden", "AccessDenied")
+# 403 is never a missing key: S3 answers so to a caller without ListBucket, which ours have, or to
+# one without the right it needs. 409 is what S3 answers while two writes race.
+_MISSING = ("404", "NoSuchKey", "NotFound")
+_REFUSED = ("403", "Forbidden", "AccessDenied")
 _CHANGED = (*_MISSING, "412", "409", "PreconditionFailed", "ConditionalRequestConflict")
 
 _clients: dict[tuple[str, ...], "S3Client"] = {}
@@ -92,7 +94,7 @@ class S3:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete one by one: they are few, and not every store has the batch call."""
         for key in keys:
-            with suppress(Changed), _answering(key, _GONE):
+            with suppress(Changed), _answering(key, _MISSING):
                 self._client().delete_object(Bucket=self._settings.s3_bucket, Key=key)
 
     def _presign(
@@ -132,7 +134,7 @@ class S3:
             found.s3_secret_access_key,
         )
         if name not in _clients:
-            _clients[name] = _connect(found)
+            _clients[name] = connect(found)
         return _clients[name]
 
 
@@ -159,7 +161,8 @@ def _base(settings: Settings) -> str:
     return f"https://{settings.s3_bucket}.{host}"
 
 
-def _connect(settings: Settings) -> "S3Client":
+def connect(settings: Settings) -> "S3Client":
+    """Return a client of the configured store that gives up in time."""
     import boto3
     from botocore.config import Config
 
@@ -196,8 +199,12 @@ def _answering(key: str, changed: tuple[str, ...]) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code", "") in changed:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in changed:
             raise Changed(key) from error
+        if code in _REFUSED:
+            # Not the key: it names a workspace. Its 503 is what ApiErrorsAlarm counts.
+            logger().error("the file store refuses us", operation=error.operation_name, code=code)
         raise _unavailable() from error
     except (BotoCoreError, HTTPClientError, OSError) as error:
         raise _unavailable() from error

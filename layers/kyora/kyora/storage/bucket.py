@@ -1,0 +1,77 @@
+"""What the bucket has to be set to, looked at during a deploy.
+
+A bucket of the stack's own is set by template.yaml, unless somebody changed it since. One that
+existed before (StorageS3Bucket) has nothing of it: without its events no upload is verified whose
+client has gone, and without CORS no browser can upload. docs/deploy.md has the commands.
+"""
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+from kyora.config import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# S3's words for "nothing is set".
+_UNSET = (
+    "NoSuchCORSConfiguration",
+    "NoSuchLifecycleConfiguration",
+    "NoSuchPublicAccessBlockConfiguration",
+)
+
+
+def faults(client: "S3Client", settings: Settings) -> list[str]:
+    """Return what the configured bucket lacks, in words a person can act on.
+
+    Raises botocore's ClientError when it may not be asked.
+    """
+    bucket = settings.s3_bucket
+    found = []
+    if not _asked(lambda: client.get_bucket_notification_configuration(Bucket=bucket)).keys() & {
+        "EventBridgeConfiguration"
+    }:
+        found.append("sends no events to EventBridge")
+    blocked = _asked(lambda: client.get_public_access_block(Bucket=bucket))
+    if not all(blocked.get("PublicAccessBlockConfiguration", {"": False}).values()):
+        found.append("does not block public access")
+    rules = _asked(lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket))
+    if not any(_forgets(rule) for rule in rules.get("Rules", [])):
+        found.append("keeps what was never confirmed: it has no lifecycle rule for incoming/")
+    cors = _asked(lambda: client.get_bucket_cors(Bucket=bucket)) if settings.cors_origins else {}
+    found += [
+        f"takes no upload from pages of {origin}: its CORS rules lack PUT from there"
+        for origin in settings.cors_origins
+        if not any(_lets(rule, origin) for rule in cors.get("CORSRules", []))
+    ]
+    return [f"bucket {bucket} {fault}" for fault in found]
+
+
+def _asked(ask: Callable[[], Any]) -> dict[str, Any]:
+    from botocore.exceptions import ClientError
+
+    try:
+        return dict(ask())
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code", "") in _UNSET:
+            return {}
+        raise
+
+
+def _forgets(rule: dict[str, Any]) -> bool:
+    prefix = rule.get("Filter", {}).get("Prefix", rule.get("Prefix"))
+    return (
+        rule.get("Status") == "Enabled"
+        and prefix == "incoming/"
+        and bool(rule.get("Expiration", {}).get("Days"))
+    )
+
+
+def _lets(rule: dict[str, Any], origin: str) -> bool:
+    origins: Collection[str] = rule.get("AllowedOrigins", [])
+    headers = {str(name).lower() for name in rule.get("AllowedHeaders", [])}
+    return (
+        bool({origin, "*"} & set(origins))
+        and "PUT" in rule.get("AllowedMethods", [])
+        and ("*" in headers or {"content-type", "if-none-match"} <= headers)
+    )

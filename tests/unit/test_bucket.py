@@ -1,0 +1,129 @@
+"""What a deploy says about a bucket that is not set up, with S3's own answers."""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+from botocore.exceptions import ClientError
+
+from kyora import config, storage
+from kyora.storage import bucket, s3
+from tests.scripted import Answer, Request, scripted
+
+XMLNS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+READY = {
+    "notification": f"<NotificationConfiguration {XMLNS}><EventBridgeConfiguration/>"
+    "</NotificationConfiguration>",
+    "publicAccessBlock": f"<PublicAccessBlockConfiguration {XMLNS}>"
+    + "".join(
+        f"<{n}>true</{n}>"
+        for n in (
+            "BlockPublicAcls",
+            "IgnorePublicAcls",
+            "BlockPublicPolicy",
+            "RestrictPublicBuckets",
+        )
+    )
+    + "</PublicAccessBlockConfiguration>",
+    "lifecycle": f"<LifecycleConfiguration {XMLNS}><Rule><ID>x</ID><Status>Enabled</Status>"
+    "<Filter><Prefix>incoming/</Prefix></Filter><Expiration><Days>1</Days></Expiration></Rule>"
+    "</LifecycleConfiguration>",
+    "cors": f"<CORSConfiguration {XMLNS}><CORSRule><AllowedOrigin>https://app.example.com"
+    "</AllowedOrigin><AllowedMethod>PUT</AllowedMethod><AllowedMethod>GET</AllowedMethod>"
+    "<AllowedHeader>Content-Type</AllowedHeader><AllowedHeader>if-none-match</AllowedHeader>"
+    "</CORSRule></CORSConfiguration>",
+}
+UNSET = {
+    "lifecycle": "NoSuchLifecycleConfiguration",
+    "cors": "NoSuchCORSConfiguration",
+    "publicAccessBlock": "NoSuchPublicAccessBlockConfiguration",
+}
+SAID = {
+    "notification": "sends no events to EventBridge",
+    "publicAccessBlock": "does not block public access",
+    "lifecycle": "no lifecycle rule for incoming/",
+    "cors": "takes no upload from pages of https://app.example.com",
+}
+
+type Looks = Callable[[dict[str, str | None]], list[str]]
+
+
+def answer(found: dict[str, str | None]) -> Callable[[Request], Answer]:
+    def answering(request: Request) -> Answer:
+        what = urlsplit(request.path).query.partition("=")[0]
+        body = found.get(what, READY[what])
+        if body is None:
+            code = UNSET[what]
+            return Answer(404, f"<Error><Code>{code}</Code></Error>".encode())
+        return Answer(403 if "AccessDenied" in body else 200, body.encode())
+
+    return answering
+
+
+@pytest.fixture
+def looks(environment: pytest.MonkeyPatch) -> Looks:
+    """Look at a bucket that differs from a ready one in these answers."""
+    environment.setenv("STORAGE_PROVIDER", "s3")
+    environment.setenv("STORAGE_S3_BUCKET", "files")
+    environment.setenv("STORAGE_S3_ADDRESSING_STYLE", "path")
+    environment.setenv("CORS_ORIGINS", "https://app.example.com")
+
+    def look(found: dict[str, str | None]) -> list[str]:
+        with scripted(answer(found)) as server:
+            environment.setenv("AWS_ENDPOINT_URL", server.url)
+            config.forget()
+            settings = config.settings("storage", "cors")
+            return bucket.faults(s3.connect(settings), settings)
+
+    return look
+
+
+def test_a_bucket_as_the_template_makes_it_is_ready(looks: Looks) -> None:
+    assert looks({}) == []
+
+
+@pytest.mark.parametrize("what", SAID)
+def test_a_bucket_that_nothing_was_set_on_is_told_about(what: str, looks: Looks) -> None:
+    empty = None if what in UNSET else f"<NotificationConfiguration {XMLNS}/>"
+    [fault] = looks({what: empty})
+    assert fault.startswith("bucket files ")
+    assert SAID[what] in fault
+
+
+@pytest.mark.parametrize(
+    ("what", "damage"),
+    [
+        ("lifecycle", ("Enabled", "Disabled")),
+        ("lifecycle", ("incoming/", "logs/")),
+        ("cors", ("https://app.example.com", "https://other.example.com")),
+        ("cors", ("<AllowedMethod>PUT</AllowedMethod>", "")),
+        ("cors", ("if-none-match", "x-other")),
+        ("publicAccessBlock", ("<BlockPublicPolicy>true", "<BlockPublicPolicy>false")),
+    ],
+)
+def test_half_of_it_is_not_ready(what: str, damage: tuple[str, str], looks: Looks) -> None:
+    [fault] = looks({what: READY[what].replace(*damage)})
+    assert SAID[what] in fault
+
+
+def test_a_bucket_that_may_not_be_looked_at_is_no_ready_one(looks: Looks) -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        looks({"cors": "<Error><Code>AccessDenied</Code></Error>"})
+
+
+def test_every_fault_is_told_at_once(environment: pytest.MonkeyPatch, looks: Looks) -> None:
+    looks({})
+    everything: dict[str, str | None] = dict.fromkeys(UNSET)
+    everything["notification"] = f"<NotificationConfiguration {XMLNS}/>"
+    with scripted(answer(everything)) as server:
+        environment.setenv("AWS_ENDPOINT_URL", server.url)
+        with pytest.raises(storage.BucketNotReady) as refused:
+            storage.check()
+    assert all(said in str(refused.value) for said in SAID.values())
+
+
+def test_another_store_is_not_looked_at(environment: pytest.MonkeyPatch, looks: Looks) -> None:
+    looks({})
+    environment.setenv("STORAGE_S3_ENDPOINT", "http://127.0.0.1:9")
+    config.forget()
+    storage.check()
