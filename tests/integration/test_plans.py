@@ -507,7 +507,7 @@ CATALOGUES = st.dictionaries(
 
 
 @given(drawn=CATALOGUES, order=st.randoms(use_true_random=False))
-def test_any_catalogue_offers_the_newest_active_price_of_each_kind(
+def test_any_catalogue_offers_the_oldest_active_price_of_each_kind(
     drawn: dict[str, list[tuple[tuple[str, str], bool]]], order: random.Random
 ) -> None:
     products = [
@@ -529,17 +529,192 @@ def test_any_catalogue_offers_the_newest_active_price_of_each_kind(
 
     offers = {(p.product_id, p.interval, p.currency): p for p in found.plans.values() if p.active}
     for name, listed in drawn.items():
-        newest = {kind: at for at, (kind, active) in enumerate(listed) if active}
-        for kind, at in newest.items():
+        oldest = {kind: at for at, (kind, active) in reversed([*enumerate(listed)]) if active}
+        for kind, at in oldest.items():
             plan = offers.pop((f"prod_{name}", *kind), None)
             clash = any("already" in fault for fault in found.faults)
             assert clash if plan is None else plan.price_id == f"price_{name}_{at}"
-        if newest:
+        if oldest:
             [base] = [p for p in found.plans.values() if p.id == name]
-            assert base.price_id == f"price_{name}_{max(newest.values())}"
+            assert base.price_id == f"price_{name}_{min(oldest.values())}"
+        if len(oldest) > 1:
+            assert any(f"prod_{name}: it has no default price" in it for it in found.faults)
     assert offers == {}
     again = catalogue.read(products, prices, found.plans, found.prices)
     assert catalogue.differences(again, found.plans, found.prices) == []
+
+
+@given(drawn=CATALOGUES, more=CATALOGUES, at=st.sampled_from(range(6)))
+def test_whatever_is_added_to_a_catalogue_no_id_changes_its_kind(
+    drawn: dict[str, list[tuple[tuple[str, str], bool]]],
+    more: dict[str, list[tuple[tuple[str, str], bool]]],
+    at: int,
+) -> None:
+    def given_(catalogue_: dict[str, Any], default: int = -1) -> tuple[list[Any], list[Any]]:
+        products = [
+            {"id": f"prod_{name}", "active": True, "created": 1, "name": name,
+             "default_price": f"price_{name}_{default}",
+             "metadata": {"kyora_plan": name, **LIMITS}}
+            for name in catalogue_
+        ]  # fmt: skip
+        prices = [
+            {"id": f"price_{name}_{at}", "product": f"prod_{name}", "active": active,
+             "created": at, "type": "recurring", "unit_amount": at, "currency": kind[1],
+             "recurring": {"interval": kind[0], "interval_count": 1}}
+            for name, listed in catalogue_.items()
+            for at, (kind, active) in enumerate(listed)
+        ]  # fmt: skip
+        return products, prices
+
+    before = catalogue.read(*given_(drawn), {}, {})
+    grown = {name: [*drawn.get(name, []), *more.get(name, [])] for name in {*drawn, *more}}
+    after = catalogue.read(*given_(grown, at), before.plans, before.prices)
+    for name, plan in before.plans.items():
+        now = after.plans[name]
+        assert (now.interval, now.currency) == (plan.interval, plan.currency)
+        if plan.active:  # and is still sold for what it was, unless the default price says so
+            assert now.price_id == plan.price_id or now.price_id.endswith(f"_{at}")
+
+
+def test_a_yearly_price_beside_a_monthly_one_leaves_the_plan_alone(stripe: StripeServer) -> None:
+    gold = product(stripe, "gold")
+    month = price(stripe, gold, 9900)
+    plans.sync()
+    year = price(stripe, gold, 99000, interval="year")
+    report = plans.sync()
+    assert offered() == {"gold": month, "gold-year": year}
+    assert report.faults == [f"{gold}: it has no default price, so gold stays AED for 1 month"]
+    default(stripe, gold, year)
+    report = plans.sync()
+    assert offered() == {"gold": month, "gold-year": year}
+    assert report.faults == [
+        f"{gold}: its default price is AED for 1 year, and gold stays AED for 1 month"
+    ]
+    default(stripe, gold, month)
+    assert plans.sync().faults == []
+
+
+def test_a_second_price_beside_the_one_that_is_sold_is_not_sold_for_it(
+    stripe: StripeServer,
+) -> None:
+    gold = product(stripe, "gold")
+    month = price(stripe, gold, 9900)
+    plans.sync()
+    dearer = price(stripe, gold, 19900)
+    report = plans.sync()
+    assert offered() == {"gold": month}
+    assert report.faults == [f"{dearer}: gold is offered by {month}"]
+
+
+def test_a_plan_whose_last_price_is_archived_is_not_sold_by_the_year(stripe: StripeServer) -> None:
+    gold = product(stripe, "gold")
+    month = price(stripe, gold, 9900)
+    year = price(stripe, gold, 99000, interval="year")
+    default(stripe, gold, month)
+    plans.sync()
+    default(stripe, gold, year)
+    stripe.post(f"prices/{month}", active=False)
+    report = plans.sync()
+    assert offered() == {"gold-year": year}
+    assert len(report.faults) == 1
+
+
+@pytest.mark.parametrize("key", ["Kyora_Plan", "kyora-plan", "KYORA_PLAN", "kyoraPlan"])
+def test_a_name_that_is_written_otherwise_is_reported(stripe: StripeServer, key: str) -> None:
+    gold = stripe.post("products", name="Gold", metadata={key: "gold", **LIMITS})["id"]
+    price(stripe, str(gold))
+    report = plans.sync()
+    assert offered() == {}
+    assert report.faults == [f'{gold}: its metadata "{key}" must be written kyora_plan']
+
+
+@pytest.mark.parametrize("key", ["Limit_maxBusinesses", "limit-maxBusinesses", "Feature_ai"])
+def test_a_limit_that_is_written_otherwise_is_reported(stripe: StripeServer, key: str) -> None:
+    gold = product(stripe, "gold", limited="yes")
+    price(stripe, gold)
+    assert plans.sync().faults == []
+    stripe.post(f"products/{gold}", metadata={key: "9"})
+    assert plans.sync().faults == [
+        f'{gold}: its metadata "{key}" must begin with limit_ or feature_'
+    ]
+
+
+# ---- the free plan
+
+
+def free_id() -> str:
+    [row] = rows("SELECT id FROM free_plan")
+    return str(row["id"])
+
+
+def test_a_second_plan_at_0_changes_nothing_and_is_a_fault(stripe: StripeServer) -> None:
+    first = price(stripe, product(stripe, "starter"), 0)
+    plans.sync()
+    other = product(stripe, "anything", limit_maxBusinesses="-1")
+    price(stripe, other, 0)
+    report = plans.sync()
+    assert free_id() == "starter"
+    assert "several plans cost nothing" in report.faults[0]
+    stripe.post(f"prices/{first}", active=False)
+    assert plans.sync().faults == []
+    assert free_id() == "anything"
+
+
+def test_two_plans_at_0_from_the_beginning_are_none(stripe: StripeServer) -> None:
+    for plan in ("starter", "anything"):
+        price(stripe, product(stripe, plan), 0)
+    assert len(plans.sync().faults) == 1
+    assert free_id() == "free"
+
+
+def test_the_free_plan_is_the_one_that_is_configured(
+    stripe: StripeServer, environment: pytest.MonkeyPatch
+) -> None:
+    for plan in ("starter", "anything"):
+        price(stripe, product(stripe, plan), 0)
+    environment.setenv("BILLING_FREE_PLAN", "starter")
+    config.forget()
+    report = plans.sync()
+    assert report.faults == []
+    assert "free plan: starter ≠ None" in report.drift
+    assert free_id() == "starter"
+    assert plans.sync(check=True).drift == []
+
+
+@pytest.mark.parametrize("named", ["gold", "nothing"])
+def test_a_free_plan_that_is_none_changes_nothing_and_is_a_fault(
+    named: str, stripe: StripeServer, environment: pytest.MonkeyPatch
+) -> None:
+    price(stripe, product(stripe, "starter"), 0)
+    price(stripe, product(stripe, "gold"))
+    plans.sync()
+    environment.setenv("BILLING_FREE_PLAN", named)
+    config.forget()
+    assert plans.sync().faults == [f"billing.free_plan: {named} is no plan that is offered for 0"]
+    assert free_id() == "starter"
+
+
+def test_a_free_plan_by_the_month_and_the_year_is_one(stripe: StripeServer) -> None:
+    starter = product(stripe, "starter")
+    default(stripe, starter, price(stripe, starter, 0))
+    price(stripe, starter, 0, interval="year")
+    assert plans.sync().faults == []
+    assert free_id() == "starter"
+
+
+def test_a_subscription_is_looked_at_again_when_a_price_behind_its_first_becomes_a_plans(
+    stripe: StripeServer,
+) -> None:
+    month = price(stripe, product(stripe, "gold"))
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO subscription (id, customer_id, status, price_id, prices, unplanned_since,"
+            " began_at, as_of) VALUES ('sub_1', 'cus_1', 'active', 'price_addon',"
+            " CAST(:prices AS text[]), now(), now(), 0)",
+            prices=["price_addon", month],
+        )
+    plans.sync()
+    assert rows("SELECT doubtful FROM subscription") == [{"doubtful": True}]
 
 
 def test_syncs_at_once_do_no_harm(stripe: StripeServer, crew: Crew) -> None:

@@ -68,6 +68,7 @@ class Settings(NamedTuple):
     stripe_webhook_secrets: tuple[str, ...] = ()
     auto_sync_plans: bool = True
     grace_days: int = 7
+    free_plan: str = ""
     cache_provider: str = "none"
     cache_servers: tuple[tuple[str, int], ...] = ()
     cache_tls: bool = False
@@ -350,11 +351,15 @@ def _billing(read: _Reader, development: bool) -> dict[str, object]:
     if not re.fullmatch(r"[0-9]{1,3}", days):
         read.faults.append("BILLING_GRACE_DAYS must be a whole number of days, 0 to 999")
         days = "0"
+    free_plan = read.text("BILLING_FREE_PLAN")
+    if not re.fullmatch(r"([a-z0-9][a-z0-9_-]{0,79})?", free_plan):
+        read.faults.append("BILLING_FREE_PLAN must be a plan's id")
     auto = read.choice("BILLING_AUTO_SYNC_PLANS", "true", ("true", "false"))
     return {
         "stripe_api_key": key,
         "stripe_base_url": base,
         "grace_days": int(days),
+        "free_plan": free_plan,
         "auto_sync_plans": auto == "true",
     }
 

@@ -9,6 +9,10 @@
 What a product says of limits and features is said for all of its prices. A value that cannot be
 read keeps the one that we have; a plan that we do not have yet is not made from it. Every such
 value is reported. A product without `kyora_plan` is none of ours.
+
+A plan's id keeps the interval and the currency that it had first, whatever is added at Stripe:
+whoever asks for `professional` pays by the month for ever. Which price a new product's plan begins
+with is said by its default price; without one it is the oldest, and that is reported.
 """
 
 import json
@@ -24,6 +28,8 @@ _LIMIT = re.compile(r"-1|0|[1-9][0-9]{0,15}")
 _MOST = 2**53 - 1  # the largest whole number that every reader of JSON has
 _DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
 _INTERVALS = tuple(_DAYS)
+_NAMED = "kyora_plan"
+_MEANT = re.compile(r"(?i:limit|feature)([^a-z]|$)")  # `Limit-maxBusinesses`, not `limited`
 _SWITCH = {"true": True, "false": False}
 
 type Json = Mapping[str, Any]
@@ -70,6 +76,12 @@ class _Price(NamedTuple):
     amount: int
     kind: Kind  # interval, count, currency: what tells a product's plans from each other
     created: int
+    place: int  # in Stripe's list, which begins with the newest
+
+    @property
+    def age(self) -> tuple[int, int, str]:
+        """Order prices from the oldest on; several may be made in a second."""
+        return self.created, -self.place, self.id
 
 
 class _Terms(NamedTuple):
@@ -106,15 +118,13 @@ def read(
         if terms is None:
             continue
         usable = list(_usable(priced.get(product_id, []), faults))
-        ids = _ids(base, product, usable)
+        ids = _ids(base, product, usable, known.get(base), faults)
         ours: dict[Kind, Plan] = {}
-        for plan in _plans(product, terms, ids, usable, faults):
-            if plan.id != base and plan.id in claims:  # a product's own name goes before a suffix
-                faults.append(f"{plan.price_id}: {_id(claims[plan.id][0])} is {plan.id} already")
-            elif plans.setdefault(plan.id, plan) is plan:
-                ours[plan.interval, plan.interval_count, plan.currency] = plan
+        for plan in _plans(product, terms, ids, usable, known, faults):
+            if taken := _taken(plan, base, claims, known, plans):
+                faults.append(f"{plan.price_id}: {taken}")
             else:
-                faults.append(f"{plan.price_id}: {plans[plan.id].product_id} is {plan.id} already")
+                plans[plan.id] = ours[_kind(plan)] = plan
         # The prices of a product that this one has replaced have their subscribers, too.
         replaced = [price for o in others if not _active(o) for price in priced.get(_id(o), [])]
         for one in [*usable, *_usable(replaced, [])]:
@@ -124,6 +134,24 @@ def read(
     for plan in known.values():
         plans.setdefault(plan.id, plan._replace(active=False))
     return Catalogue(plans, places, faults)
+
+
+def _taken(
+    plan: Plan,
+    base: str,
+    claims: Mapping[str, Sequence[Json]],
+    known: Mapping[str, Plan],
+    plans: Mapping[str, Plan],
+) -> str:
+    """Return why a plan's id is another one's, or an empty text."""
+    held = known.get(plan.id)
+    if held and _kind(held) != _kind(plan):
+        return f"{plan.id} is {_name(_kind(held))} already"
+    if plan.id != base and plan.id in claims:  # a product's own name goes before a suffix
+        return f"{_id(claims[plan.id][0])} is {plan.id} already"
+    if plan.id in plans:
+        return f"{plans[plan.id].product_id} is {plan.id} already"
+    return ""
 
 
 def _follow(
@@ -174,7 +202,13 @@ def _claims(
     """Return our products by the plan that they say they are."""
     claims: dict[str, list[Json]] = {}
     for product in products:
-        named = _metadata(product).get("kyora_plan")
+        metadata = _metadata(product)
+        faults += [
+            f"{_id(product)}: its metadata {_say(key)} must be written kyora_plan"
+            for key in metadata
+            if key != _NAMED and _plain(key) == _plain(_NAMED)
+        ]
+        named = metadata.get(_NAMED)
         if named is None:
             continue
         if not _PLAN.fullmatch(named):
@@ -203,6 +237,11 @@ def _held(product_id: str, base: str, known: Mapping[str, Plan]) -> Plan | None:
 def _terms(product: Json, held: Plan | None, faults: list[str]) -> _Terms | None:
     """Return what a product says; None when it is new and anything of it cannot be read."""
     metadata, before = _metadata(product), len(faults)
+    faults += [
+        f"{_id(product)}: its metadata {_say(key)} must begin with limit_ or feature_"
+        for key in metadata
+        if _MEANT.match(key) and not key.startswith(("limit_", "feature_"))
+    ]
     features: dict[str, bool] = {}
     allowed: dict[str, int] = {}
     for key, text in sorted(metadata.items()):
@@ -235,7 +274,7 @@ def _terms(product: Json, held: Plan | None, faults: list[str]) -> _Terms | None
 
 def _usable(prices: Iterable[Json], faults: list[str]) -> Iterator[_Price]:
     """Yield the prices that can be a plan's; of the others, those in use are reported."""
-    for price in prices:
+    for place, price in enumerate(prices):
         why = _unusable(price)
         if why and _active(price):
             faults.append(f"{_id(price)}: {why}")
@@ -252,6 +291,7 @@ def _usable(prices: Iterable[Json], faults: list[str]) -> Iterator[_Price]:
             price["unit_amount"],
             (recurring["interval"], _whole(recurring.get("interval_count")) or 1, currency),
             _whole(price.get("created")) or 0,
+            place,
         )
 
 
@@ -275,12 +315,13 @@ def _unusable(price: Json) -> str:  # noqa: PLR0911  # a row each
     return ""
 
 
-def _ids(base: str, product: Json, prices: Sequence[_Price]) -> dict[Kind, str]:
-    """Name a product's plans: the first price's has no suffix, the others say what differs."""
+def _ids(
+    base: str, product: Json, prices: Sequence[_Price], held: Plan | None, faults: list[str]
+) -> dict[Kind, str]:
+    """Name a product's plans: the first one's has no suffix, the others say what differs."""
     if not prices:
         return {}
-    default = _id(product.get("default_price"))
-    first = max(prices, key=lambda p: (p.active, p.id == default, p.created, p.id)).kind
+    first = _first(base, product, prices, held, faults)
     ids = {}
     for kind in {price.kind for price in prices}:
         interval, count, currency = kind
@@ -291,18 +332,51 @@ def _ids(base: str, product: Json, prices: Sequence[_Price]) -> dict[Kind, str]:
     return ids
 
 
+def _first(
+    base: str, product: Json, prices: Sequence[_Price], held: Plan | None, faults: list[str]
+) -> Kind:
+    """Return the interval and currency of the plan without a suffix; any doubt is reported."""
+    default_id = _id(product.get("default_price"))
+    default = next((price.kind for price in prices if price.id == default_id), None)
+    offered = {price.kind for price in prices if price.active} if _active(product) else set()
+    oldest = min(prices, key=lambda price: (not price.active, *price.age)).kind
+    first = _kind(held) if held else default or oldest
+    stays = f"{base} stays {_name(first)}"
+    if default is None and len(offered) > 1:
+        faults.append(f"{_id(product)}: it has no default price, so {stays}")
+    elif default is not None and default != first:
+        faults.append(f"{_id(product)}: its default price is {_name(default)}, and {stays}")
+    elif offered and first not in offered:
+        faults.append(f"{_id(product)}: {stays}, and has no such price")
+    return first
+
+
+def _kind(plan: Plan) -> Kind:
+    return plan.interval, plan.interval_count, plan.currency
+
+
+def _name(kind: Kind) -> str:
+    interval, count, currency = kind
+    return f"{currency.upper()} for {count} {interval}{'s' if count > 1 else ''}"
+
+
 def _plans(
     product: Json,
     terms: _Terms,
     ids: Mapping[Kind, str],
     prices: Sequence[_Price],
+    known: Mapping[str, Plan],
     faults: list[str],
 ) -> Iterator[Plan]:
     """Yield the plans of a product, each with the one price that is offered."""
     default = _id(product.get("default_price"))
     for kind, plan_id in sorted(ids.items(), key=lambda item: item[1]):
-        alike = [price for price in prices if price.kind == kind]
-        alike.sort(key=lambda p: (p.active, p.id == default, p.created, p.id), reverse=True)
+        held = known[plan_id].price_id if plan_id in known else ""
+        # Among prices that are alike the one that is offered already stays, else the oldest.
+        alike = sorted(
+            (price for price in prices if price.kind == kind),
+            key=lambda p: (not p.active, p.id != default, p.id != held, *p.age),
+        )
         faults += [f"{p.id}: {plan_id} is offered by {alike[0].id}" for p in alike[1:] if p.active]
         yield Plan(
             id=plan_id,
@@ -332,6 +406,39 @@ def _place(price: _Price, plan: Plan | None, mapped: Mapping[str, Place]) -> Pla
 def _id(value: object) -> str:
     """Return the id of an object that may be expanded."""
     return str((value.get("id") if isinstance(value, dict) else value) or "")
+
+
+def ours(product: Json) -> bool:
+    """Tell whether a product is, or is meant to be, one of our plans."""
+    return any(_plain(key) == _plain(_NAMED) for key in _metadata(product))
+
+
+def free(plans: Mapping[str, Plan], chosen: str, held: str | None, faults: list[str]) -> str | None:
+    """Return the plan of who pays nothing: `chosen` by configuration, or the only one of amount 0.
+
+    A product's plans are the same one, by another interval. A doubt is reported, and what was
+    `held` so far stays.
+    """
+    costless = sorted(
+        (plan for plan in plans.values() if plan.active and not plan.amount),
+        key=lambda plan: (len(plan.id), plan.id),
+    )
+    if chosen:
+        if any(plan.id == chosen for plan in costless):
+            return chosen
+        faults.append(f"billing.free_plan: {chosen} is no plan that is offered for 0")
+        return held
+    products = list({plan.product_id: plan.id for plan in reversed(costless)}.values())
+    if len(products) > 1:
+        named = ", ".join(sorted(products))
+        faults.append(f"several plans cost nothing: name one of {named} in billing.free_plan")
+        return held
+    return products[0] if products else held
+
+
+def _plain(key: str) -> str:
+    """Return the letters of a metadata key, as somebody may have meant it."""
+    return "".join(letter for letter in key.lower() if letter.isalnum())
 
 
 def _active(found: Json) -> bool:

@@ -126,26 +126,38 @@ def _apply(tx: Transaction, event: Event | None, asked: _Asked, *, check: bool) 
         for row in tx.rows("SELECT price_id, plan_id, active FROM plan_price")
     }
     wanted = catalogue.read(asked.products, asked.prices, known, mapped)
+    faults = list(wanted.faults)
+    settings = config.settings("database", "billing")
+    row = tx.row("SELECT plan_id FROM free_plan_choice")
+    held = str(row["plan_id"]) if row else None
+    free = catalogue.free(wanted.plans, settings.free_plan, held, faults)
     changed = [plan for plan in wanted.plans.values() if known.get(plan.id) != plan]
     archived = [p.id for p in changed if not p.active and p.id in known and known[p.id].active]
     report = Report(
         created=sorted(p.id for p in changed if p.id not in known),
         updated=sorted(p.id for p in changed if p.id in known and p.id not in archived),
         archived=sorted(archived),
-        drift=catalogue.differences(wanted, known, mapped),
-        faults=list(wanted.faults),
+        drift=catalogue.differences(wanted, known, mapped)
+        + ([f"free plan: {free} ≠ {held}"] if free != held else []),
+        faults=faults,
     )
     for fault in report.faults:
         logger().warning("not applied", fault=fault)
     if check:
         return report
     if event is None:  # once for each run, not for each event of a burst
-        stage = config.settings("database").stage
-        count(stage, "PlanDrift", len(report.drift))  # what no event of Stripe's had told
+        count(settings.stage, "PlanDrift", len(report.drift))  # what no event of Stripe's had told
         if report.faults:
-            count(stage, "PlanFaults", len(report.faults))
-    _write(tx, changed, {k: p for k, p in wanted.prices.items() if mapped.get(k) != p})
-    _spread(tx)
+            count(settings.stage, "PlanFaults", len(report.faults))
+    changes = {k: p for k, p in wanted.prices.items() if mapped.get(k) != p}
+    _write(tx, changed, changes)
+    if free and free != held:
+        tx.run(
+            "INSERT INTO free_plan_choice (plan_id) VALUES (:id)"
+            " ON CONFLICT (one) DO UPDATE SET plan_id = excluded.plan_id",
+            id=free,
+        )
+    _spread(tx, list(changes))
     if changed:
         cache.drop_after_commit(tx, "plans")  # the list that offers shows
         told = {"created": report.created, "updated": report.updated, "archived": report.archived}
@@ -195,18 +207,27 @@ def _write(tx: Transaction, plans: list[Plan], prices: Mapping[str, Place]) -> N
         )
 
 
-def _spread(tx: Transaction) -> None:
-    """Let what the plans say by now reach who is on one.
+def _spread(tx: Transaction, prices: list[str]) -> None:
+    """Let what the plans say by now reach who is on one; `prices` are those that changed.
 
     Every workspace is compared, not only those of a changed plan. Subscriptions come first, as in
     every other writer.
     """
     # A price that has only now become known, or is another plan's now: to be read from Stripe,
-    # which settles and announces.
+    # which finds the plan's item, settles and announces.
     tx.run(
         "UPDATE subscription s SET plan_id = p.plan_id, doubtful = true FROM plan_price p"
         " WHERE p.price_id = s.price_id AND s.plan_id IS DISTINCT FROM p.plan_id"
         " AND (s.plan_id IS NULL OR s.status NOT IN ('canceled', 'incomplete_expired'))"
+    )
+    # The same of what else it is charged for, and of a price whose product has become a plan's.
+    tx.run(
+        "UPDATE subscription s SET doubtful = true WHERE NOT doubtful"
+        " AND s.status NOT IN ('canceled', 'incomplete_expired')"
+        " AND (s.prices && CAST(:prices AS text[]) AND cardinality(s.prices) > 1"
+        "   OR s.unplanned_since IS NOT NULL AND (s.prices && CAST(:prices AS text[])"
+        "     OR s.products && ARRAY(SELECT product_id FROM plan)))",
+        prices=prices,
     )
     # Who is being settled right now may have read the limits of before: what it writes is waited
     # for, and nobody begins to until what is written here is to be seen. Reading goes on.
