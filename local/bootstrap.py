@@ -65,6 +65,8 @@ def install_for_tests() -> None:
         install_package("chromium", "Chromium for the tests that look at pages")
     if not shutil.which("faketime"):
         install_package("faketime", "faketime for the tests of another day")
+    if not shutil.which("spamassassin"):
+        install_package("spamassassin", "SpamAssassin for the tests of mail")
     if not shutil.which("memcached"):
         install_package("memcached", "Memcached for the tests of the cache")
         if systemctl := shutil.which("systemctl"):  # the package starts a server

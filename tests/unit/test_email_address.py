@@ -22,6 +22,14 @@ from kyora.email.address import InvalidAddress
         ("dana@bücher.example", "dana@xn--bcher-kva.example"),
         ("dana@مثال.example", "dana@xn--mgbh0fb.example"),
         ("a" * 64 + "@example.com", "a" * 64 + "@example.com"),
+        # IDNA 2008: each of these is another domain than the one it resembles.
+        ("reader@faß.example", "reader@xn--fa-hia.example"),
+        ("reader@FAẞ.example", "reader@xn--fa-hia.example"),
+        ("reader@βόλος.example", "reader@xn--nxasmm1c.example"),
+        ("reader@نامه\u200cای.example", "reader@xn--mgba3gch31f060k.example"),
+        ("reader@ශ්\u200dරී.example", "reader@xn--10cl1a0b660p.example"),
+        ("reader@bücher。example", "reader@xn--bcher-kva.example"),
+        ("reader@ＢÜCHER.example", "reader@xn--bcher-kva.example"),
     ],
 )
 def test_an_address_is_normalised(given: str, wanted: str) -> None:
@@ -50,6 +58,9 @@ def test_an_address_is_normalised(given: str, wanted: str) -> None:
         "dana@example.com,eve@example.com",
         "دانا@example.com",
         "dana@exam\u202eple.com",
+        "dana@exa\u200dmple.com",
+        "dana@☃.example",
+        "dana@xn--ü.example",
         "dana@\ud800.com",
         "dana\0@example.com",
         "dana@[127.0.0.1]",

@@ -84,7 +84,7 @@ def test_a_name_and_a_type_that_disagree_are_refused(
         ("a.png", "image/png, text/html"),
         ("a.png", "image/png\r\nX: y"),
         ("a.png", "image/" + "p" * 200),
-        ("a.рng", "image/png"),  # noqa: RUF001  # a Cyrillic letter
+        ("a.рng", "image/png"),  # a Cyrillic letter
         ("a.docm", "application/vnd.ms-word.document.macroEnabled.12"),
     ],
 )

@@ -13,15 +13,19 @@ class InvalidAddress(ValueError):
 def normalise(address: str) -> str:
     """Return the address to send to: trimmed, its domain in lower case and in ASCII.
 
+    A domain in other letters is encoded by IDNA 2008 (RFC 5891), as registries do: the standard
+    library's codec makes `fass.example` of `faß.example`, which is somebody else's.
     Raises InvalidAddress for what Resend would refuse: a local part beyond ASCII, quoted or too
     long, a domain of one label, anything that could end a header.
     """
     local, at, domain = address.strip(" ").rpartition("@")
     domain = domain.rstrip(".").lower()
     if not domain.isascii():
+        import idna  # its tables are large, and few domains need them
+
         try:
-            domain = domain.encode("idna").decode()
-        except UnicodeError:
+            domain = idna.encode(domain, uts46=True, std3_rules=True).decode()
+        except idna.IDNAError:
             raise InvalidAddress from None
     labels = domain.split(".")
     good = (

@@ -18,13 +18,16 @@ from pydantic import ValidationError
 from kyora import config
 from kyora.config import Settings
 from kyora.email.catalogue import LOCALES, TEMPLATES, Data, locale_of
-from kyora.email.text import LinkPolicy, SafeUrl, UserText, clean, shorten
+from kyora.email.text import LinkPolicy, SafeUrl, UserText, clean, isolate, shorten
 from kyora.errors import Invalid, field_errors
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 DIRECTIONS = {"en": "ltr", "ar": "rtl"}
 
 _SUBJECT_LENGTH = 78  # what clients show of a subject, and a header's line before it is folded
+_LONGEST_LINE = 900  # bytes; SMTP allows 998 (RFC 5322, 2.1.1), and not every relay encodes
+_SHOWN_LINK = 48  # characters
+_BETWEEN_ATTRIBUTES = re.compile(r' (?=[\w-]+=")')
 # Currencies whose minor unit is not a hundredth, as Stripe counts them: ISK and UGX have none in
 # ISO 4217, and are hundredths there.
 _DIGITS = dict.fromkeys(
@@ -85,27 +88,29 @@ def render(
 
 def _write(template_id: str, locale: str, values: dict[str, Any]) -> Rendered:
     text, html = environment("text", locale), environment("html", locale)
+    plain = _for_text(values, locale)
     header = {
-        "subject": _subject(text, template_id, values),
-        "preheader": _block(text, template_id, "preheader", values),
+        "subject": _subject(text, template_id, values, locale),
+        "preheader": _block(text, template_id, "preheader", plain),
     }
     name = f"{template_id}.j2"
     return Rendered(
         subject=header["subject"],
-        html=html.get_template(name).render(values | header),
-        text=_tidy(text.get_template(name).render(_for_text(values, locale) | header)),
+        html=_fold(html.get_template(name).render(values | header)),
+        text=_tidy(text.get_template(name).render(plain | header)),
         preheader=header["preheader"],
     )
 
 
-def _subject(text: Environment, template_id: str, values: dict[str, Any]) -> str:
+def _subject(text: Environment, template_id: str, values: dict[str, Any], locale: str) -> str:
     """Return the subject with its names cut until it fits, and no louder than we would be."""
+    direction = DIRECTIONS[locale]
     names = {name: str(value) for name, value in values.items() if isinstance(value, UserText)}
     if _block(text, template_id, "subject", values).count("!") > 1:
         names = {name: value.replace("!", "") for name, value in names.items()}
     found = ""
-    for limit in (80, 60, 48, 36, 28):
-        short = {name: shorten(value, limit) for name, value in names.items()}
+    for limit in (80, 60, 48, 36, 28, 24, 20):
+        short = {n: isolate(shorten(value, limit), direction) for n, value in names.items()}
         found = _block(text, template_id, "subject", values | short)
         if len(found) <= _SUBJECT_LENGTH:
             break
@@ -126,10 +131,28 @@ def _tidy(text: str) -> str:
     """Close what is isolated where a line ends and open it again on the next; tidy blank lines."""
     lines, inside = [], False
     for raw in text.splitlines():
-        line = ("\u2068" if inside else "") + raw.rstrip()
+        # The two dashes and a blank are what clients know a signature by.
+        line = ("\u2068" if inside else "") + (raw if raw == "-- " else raw.rstrip())
         inside = line.rfind("\u2068") > line.rfind("\u2069")
         lines.append(line + ("\u2069" if inside else ""))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
+
+
+def _fold(page: str) -> str:
+    """Break the lines of HTML that are too long, between two attributes where that is enough."""
+    lines = []
+    for line in page.splitlines():
+        rest = line
+        while len(rest.encode()) > _LONGEST_LINE:
+            head = rest.encode()[:_LONGEST_LINE].decode(errors="ignore")
+            blanks = [found.start() for found in _BETWEEN_ATTRIBUTES.finditer(head)]
+            at = blanks[-1] if blanks else head.rfind(" ")
+            if at < 1:
+                break  # a link, which nothing may be put into
+            lines.append(rest[:at])
+            rest = rest[at + 1 :]
+        lines.append(rest)
+    return "\n".join(lines)
 
 
 @functools.cache
@@ -152,12 +175,14 @@ def environment(kind: str, locale: str) -> Environment:
     filters: dict[str, Callable[..., Any]] = {
         "heading": _heading,
         "href": _href,
+        "shown_link": _shown_link,
         "money": _money,
         "wrap": _wrap,
         "indent_rest": _indent_rest,
     }
     made.filters |= filters
     made.globals["words"] = made.get_template("words.j2").module
+    made.globals["brand"] = getattr(made.get_template("components.j2").module, "brand")  # noqa: B009
     return made
 
 
@@ -166,6 +191,12 @@ def _href(value: object) -> SafeUrl:
     if not isinstance(value, SafeUrl):
         raise TypeError("a link has to be a SafeUrl")
     return value
+
+
+def _shown_link(value: object) -> str:
+    """Return as much of a link as tells where it leads, without its query, which is the key."""
+    link, query, _ = _href(value).partition("?")
+    return link[:_SHOWN_LINK] + ("…" if query or len(link) > _SHOWN_LINK else "")
 
 
 def _money(amount: int, currency: str) -> str:

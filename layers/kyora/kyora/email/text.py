@@ -19,8 +19,14 @@ _LONGEST_LINK = 8192  # an event's token may have 4096 characters
 # What has no shape of its own, beside the categories below: fillers, and the grapheme joiner.
 _BLANK = dict.fromkeys([0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0])
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+# What Persian, Sinhala and others write words with, and emoji families; between Latin letters they
+# only make one name look like another.
+_JOINERS = "\u200c\u200d"
+_JOINED = {"L", "M", "S"}  # general categories of what they stand between
+_UNJOINED = ("LATIN ", "GREEK ", "CYRILLIC ")
 _SCHEME = re.compile(r"[\w+.-]*://|\bwww\.", re.IGNORECASE)
-# A dot that makes mail clients turn a name into a link: `prize.example`, not `Dr. Salem`.
+# A dot that makes mail clients turn a name into a link: `prize.example`, not `Dr. Salem`. HTML can
+# keep it from that without another look; plain text cannot, and stays as it was typed.
 _DOT = re.compile(r"(?<=\w)\.(?=\w\w)")
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
 _MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{4,}")
@@ -29,11 +35,29 @@ _MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0
 def clean(value: str, limit: int = LIMIT) -> str:
     """Return one line of visible characters, at most `limit` of them, that links to nowhere."""
     value = " ".join(value[:2000].split()).translate(_BLANK)
-    value = "".join(c for c in value if unicodedata.category(c) not in _UNSEEN)
-    value = _MARKS.sub("", unicodedata.normalize("NFC", value))
+    value = "".join(c for c in value if c in _JOINERS or unicodedata.category(c) not in _UNSEEN)
+    value = _MARKS.sub("", unicodedata.normalize("NFC", _join(value)))
     while (bare := _SCHEME.sub("", value)) != value:
         value = bare  # what is left must not be a link either
-    return shorten(" ".join(value.split()), limit)
+    return shorten(_join(" ".join(value.split())), limit)
+
+
+def _join(value: str) -> str:
+    """Drop the joiners that join nothing."""
+    kept: list[str] = []
+    for number, letter in enumerate(value):
+        if letter in _JOINERS:
+            after = value[number + 1 : number + 2]
+            if not (kept and after and _joined(kept[-1]) and _joined(after)):
+                continue
+        kept.append(letter)
+    return "".join(kept)
+
+
+def _joined(letter: str) -> bool:
+    if letter.isascii() or unicodedata.category(letter)[0] not in _JOINED:
+        return False
+    return not unicodedata.name(letter, "").startswith(_UNJOINED)
 
 
 def shorten(value: str, limit: int) -> str:
@@ -41,9 +65,16 @@ def shorten(value: str, limit: int) -> str:
     if len(value) <= limit:
         return value
     kept = value[: limit - 1]
-    while kept and unicodedata.combining(value[len(kept)]):
+    while kept and (unicodedata.combining(value[len(kept)]) or value[len(kept)] in _JOINERS):
         kept = kept[:-1]  # a mark stays with its letter
-    return kept.rstrip() + "…"
+    return kept.rstrip(" " + _JOINERS) + "…"
+
+
+def isolate(text: str, direction: str) -> str:
+    """Return it for plain text or a header; isolated where it runs against the direction."""
+    kinds = {unicodedata.bidirectional(c) for c in text}
+    against = kinds & _RIGHT_TO_LEFT if direction == "ltr" else "L" in kinds
+    return f"\u2068{text}\u2069" if against else text
 
 
 class UserText(str):
@@ -63,11 +94,8 @@ class UserText(str):
         return Markup("<bdi>{}</bdi>").format(Markup("<span>.</span>").join(parts))
 
     def plain(self, direction: str) -> str:
-        """Return it for plain text; isolated where it runs against the text's direction."""
-        text = _DOT.sub(". ", str(self))
-        kinds = {unicodedata.bidirectional(c) for c in text}
-        against = kinds & _RIGHT_TO_LEFT if direction == "ltr" else "L" in kinds
-        return f"\u2068{text}\u2069" if against else text
+        """Return it for plain text, as it is; isolated where it runs against the direction."""
+        return isolate(str(self), direction)
 
 
 class SafeUrl(str):
