@@ -178,6 +178,12 @@ def update_price(state: State, params: Params, name: str) -> Object:
     found = state.find("price", name)
     readers: dict[str, Reader] = {"active": boolean, "nickname": text, "tax_behavior": _TAX}
     fields = values(params, readers) | {"metadata": merged(found["metadata"], params)}
+    if fields.get("active") is False and state.get(found["product"])["default_price"] == name:
+        raise Refusal(
+            400,
+            "This price cannot be archived because it is the default price of its product.",
+            param="active",
+        )
     if "currency_options" in params:
         more = _options(params, found["currency"], None, None)
         more.pop(found["currency"])

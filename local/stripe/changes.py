@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from local.stripe import collection, customers, cycle, invoices, subscriptions
 from local.stripe.collection import reschedule
-from local.stripe.errors import Refusal, missing, required
+from local.stripe.errors import Refusal, invalid, missing, required
 from local.stripe.params import (
     Params,
     boolean,
@@ -23,8 +23,15 @@ UPDATE = {
     *("items", "metadata", "payment_behavior", "trial_end", "default_payment_method"),
     *("off_session", "cancel_at", "cancel_at_period_end", "cancellation_details", "description"),
     *("pause_collection", "payment_settings", "proration_behavior", "proration_date"),
-    *("trial_settings", "automatic_tax", "billing_cycle_anchor"),
+    *("trial_settings", "automatic_tax", "billing_cycle_anchor", "collection_method"),
+    *("days_until_due", "trial_from_plan"),
 }
+# What Stripe can keep until its invoice is paid (docs: pending updates reference).
+_CAN_WAIT = {
+    *("expand", "payment_behavior", "proration_behavior", "proration_date", "off_session"),
+    *("billing_cycle_anchor", "items", "trial_end", "trial_from_plan", "add_invoice_items"),
+}
+_ITEMS_CAN_WAIT = {"id", "price", "price_data", "quantity", "deleted"}
 _PRORATION = one_of("create_prorations", "always_invoice", "none")
 
 
@@ -49,6 +56,7 @@ def update(state: State, params: Params, name: str) -> Object:
             )
         state.change(sub, metadata=merged(sub["metadata"], params))
         return sub
+    _can_wait(params)
     # Everything that can be refused is, before anything is changed.
     if sub["schedule"] and {"cancel_at", "cancel_at_period_end"} & set(params):
         raise Refusal(
@@ -76,6 +84,21 @@ def update(state: State, params: Params, name: str) -> Object:
     return sub
 
 
+def _can_wait(params: Params) -> None:
+    """Refuse what cannot be part of an update that waits for its payment."""
+    if params.get("payment_behavior") != "pending_if_incomplete":
+        return
+    other = set(params) - _CAN_WAIT
+    for number, item in enumerate(listing(params.get("items"), "items") or []):
+        other |= {f"items[{number}][{name}]" for name in set(item) - _ITEMS_CAN_WAIT}
+    for name in sorted(other):
+        raise invalid(
+            f"`{name}` cannot be updated with `payment_behavior` set to `pending_if_incomplete`. "
+            "See https://stripe.com/docs/billing/subscriptions/pending-updates-reference.",
+            name,
+        )
+
+
 def _fields(sub: Object, switch: Switch) -> Object:
     items = sub["items"] | {"data": switch.items, "total_count": len(switch.items)}
     return {"items": items, "billing_cycle_anchor": switch.anchor}
@@ -96,6 +119,10 @@ def _read_fields(state: State, sub: Object, params: Params) -> None:
         )
     if "payment_settings" in params:
         fields["payment_settings"] = subscriptions.payment_settings(sub["payment_settings"], params)
+    subscriptions.no_tax(params)
+    if {"collection_method", "days_until_due"} & set(params):
+        method, days = subscriptions.collected(params, sub)
+        fields |= {"collection_method": method, "days_until_due": days}
     if "trial_settings" in params:
         behavior = {"missing_payment_method": subscriptions.on_missing(params)}
         fields["trial_settings"] = {"end_behavior": behavior}
@@ -132,7 +159,7 @@ def _move_trial(state: State, sub: Object, params: Params) -> None:
 
 def _switch(state: State, sub: Object, params: Params, at: int | None = None) -> Switch | None:
     """Return what a change of items comes to, or None when nothing about money changes."""
-    reset = params.get("billing_cycle_anchor") == "now"
+    reset = _resets(params)
     if "items" not in params and not reset:
         return None
     behavior = _PRORATION(params.get("proration_behavior"), "proration_behavior")
@@ -140,7 +167,7 @@ def _switch(state: State, sub: Object, params: Params, at: int | None = None) ->
     at = at or integer(params.get("proration_date"), "proration_date") or state.now
     old = sub["items"]["data"]
     items = changed_items(state, sub, params)
-    subscriptions.agree([state.get(item["price"]) for item in items])
+    subscriptions.agree([state.get(item["price"]) for item in items], sub["currency"])
     if sub["status"] == "trialing":
         for item in items:
             item |= {
@@ -163,6 +190,16 @@ def _switch(state: State, sub: Object, params: Params, at: int | None = None) ->
     if reset:
         lines += subscriptions.cycle_lines(state, sub | {"items": {"data": items}})
     return Switch(items, lines, anchor, now=bool(reset or behavior == "always_invoice"))
+
+
+def _resets(params: Params) -> bool:
+    anchor = mapping(params.get("billing_cycle_anchor"), "billing_cycle_anchor") or {}
+    if anchor.get("timestamp"):
+        raise invalid(
+            "The billing cycle of an existing subscription can be set to now or unchanged only.",
+            "billing_cycle_anchor[type]",
+        )
+    return anchor.get("type") == "now"
 
 
 def changed_items(state: State, sub: Object, params: Params) -> list[Object]:
@@ -252,7 +289,8 @@ def _billing(state: State, sub: Object, switch: Switch, params: Params) -> Billi
     owner = state.get(sub["customer"])
     method = customers.default_method(state, owner, sub)
     outcome = collection.verdict(method, present=False) if method else collection.no_method()
-    if sum(line["amount"] for line in lines) + owner["balance"] <= 0:
+    sent = sub["collection_method"] == "send_invoice"
+    if sent or sum(line["amount"] for line in lines) + owner["balance"] <= 0:
         outcome = None
     if behavior == "error_if_incomplete" and outcome is not None:
         raise outcome if isinstance(outcome, Refusal) else subscriptions.incomplete()
@@ -280,7 +318,8 @@ def _bill(state: State, sub: Object, before: Object, fields: Object, plan: Billi
 
 def _hold(state: State, sub: Object, fields: Object, invoice: Object) -> None:
     """Keep a change until its invoice is paid, for at most 23 hours."""
-    until = state.now + collection.PATIENCE
+    ends = min(item["current_period_end"] for item in sub["items"]["data"])
+    until = min(state.now + collection.PATIENCE, sub["trial_end"] or ends, ends)
     sub["_pending"] = {"invoice": invoice["id"], "fields": fields}
     sub["_pending_until"] = until
     shown = [state.show(item) for item in fields["items"]["data"]]

@@ -51,13 +51,15 @@ def create_session(state: State, params: Params) -> Object:
             f"Received unknown parameter: subscription_data[{name}]", name, "parameter_unknown"
         )
     customer = text(params.get("customer"), "customer")
-    if customer:
-        state.find("customer", customer, "customer")
-    elif customer is None and params.get("customer_update"):
+    payer = state.find("customer", customer, "customer") if customer else None
+    subscriptions.no_tax(params)
+    if payer is None and params.get("customer_update"):
         raise invalid("`customer_update` can only be used with `customer`.", "customer_update")
     name = state.identify("cs_test_a1", 56)
     lines = _lines(state, params)
     trial = state.find("price", lines[0]["price"], "line_items")
+    if payer:
+        customers.one_currency(state, payer, trial["currency"])
     total = 0 if data.get("trial_period_days") else sum(line["amount_total"] for line in lines)
     made: Object = {
         "id": name,
@@ -137,7 +139,13 @@ def _lines(state: State, params: Params) -> list[Object]:
         param = f"line_items[{number}]"
         inside = mapping(item, param) or {}
         price = state.find("price", need(inside, "price"), f"{param}[price]")
-        quantity = integer(inside.get("quantity", 1), f"{param}[quantity]") or 1
+        quantity = integer(inside.get("quantity"), f"{param}[quantity]")
+        if quantity is None:
+            raise required(
+                f"{param}[quantity]", f"Quantity is required. Add `quantity` to `{param}`"
+            )
+        if quantity < 1:
+            raise invalid("This value must be greater than or equal to 1.", f"{param}[quantity]")
         line = {"price": price["id"], "quantity": quantity, "subscription": None, "id": ""}
         if price["recurring"] is None:
             raise invalid("The stand-in sells recurring prices only.", f"{param}[price]")

@@ -37,16 +37,24 @@ def verdict(method: Object, *, present: bool) -> Refusal | str | None:
 
 
 def collect(
-    state: State, invoice: Object, *, method: Object | None = None, automatic: bool = False
+    state: State,
+    invoice: Object,
+    *,
+    method: Object | None = None,
+    automatic: bool = False,
+    asked: bool = False,
 ) -> Refusal | None:
     """Try to pay an open invoice; return why it is not paid, or None.
 
-    `automatic` is an attempt by the schedule: only those count after the first.
+    `automatic` is an attempt by the schedule: only those count after the first. An invoice that is
+    sent is charged only when `asked`.
     """
     if not invoice["amount_due"]:
         invoices.settle(state, invoice)
         paid(state, invoice)
         return None
+    if invoice["collection_method"] == "send_invoice" and not asked:
+        return None  # it waits for whoever it was sent to
     customer = state.get(invoice["customer"])
     name = invoices.subscription_of(invoice)
     method = method or customers.default_method(
@@ -353,7 +361,7 @@ def pay_invoice(state: State, params: Params, name: str) -> Object:
     if wanted := text(params.get("payment_method"), "payment_method"):
         customer = state.get(invoice["customer"])
         method = customers.usable(state, wanted, customer, "payment_method")
-    if refusal := collect(state, invoice, method=method):
+    if refusal := collect(state, invoice, method=method, asked=True):
         raise _of_invoice(state, invoice, refusal)
     return invoice
 

@@ -117,6 +117,29 @@ def _settings(state: State, customer: Object, method: str | None) -> Object:
     return {**customer["invoice_settings"], "default_payment_method": method}
 
 
+def one_currency(state: State, customer: Object, currency: str) -> None:
+    """Refuse a second currency while something of a customer's is in another."""
+    live = [
+        sub["currency"]
+        for sub in state.all("subscription")
+        if sub["customer"] == customer["id"] and sub["ended_at"] is None
+    ]
+    waiting = [
+        item["currency"]
+        for item in state.all("invoiceitem")
+        if item["customer"] == customer["id"] and item["invoice"] is None
+    ]
+    held = [customer["currency"]] if customer["balance"] else []
+    for other in (*live, *waiting, *held):
+        if other is not None and other != currency:
+            raise invalid(
+                "You cannot combine currencies on a single customer. This customer has an active "
+                "subscription, subscription schedule, discount, quote, or invoice item with "
+                f"currency {other}.",
+                "currency",
+            )
+
+
 def show_customer(state: State, params: Params, name: str) -> Object:
     """GET /v1/customers/{id}: a deleted one is answered as deleted."""
     found = state.find("customer", name)

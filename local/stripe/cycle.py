@@ -12,6 +12,7 @@ def wake(state: State, sub: Object) -> None:
         collection.expire(state, sub)
         return
     if sub["cancel_at"] is not None and sub["cancel_at"] <= state.now:
+        _bill_what_waits(state, sub)
         collection.end(state, sub, sub["cancellation_details"]["reason"])
         return
     until = sub.get("_pending_until")
@@ -23,6 +24,17 @@ def wake(state: State, sub: Object) -> None:
     _turn(state, sub)
     if sub["ended_at"] is None:
         reschedule(state, sub)
+
+
+def _bill_what_waits(state: State, sub: Object) -> None:
+    """Collect pending prorations when a subscription ends as planned; a credit is kept."""
+    lines, sub["_lines"] = sub["_lines"], []
+    if not lines:
+        return
+    invoice = subscriptions.draft(state, sub, lines, "subscription_cycle")
+    sub["latest_invoice"] = invoice["id"]
+    invoices.finalize(state, invoice)
+    collection.collect(state, invoice, automatic=True)
 
 
 def _turn(state: State, sub: Object) -> None:
@@ -112,5 +124,18 @@ def wake_invoice(state: State, invoice: Object) -> None:
             paused = sub["pause_collection"]["behavior"]
             invoices.close(state, invoice, "void" if paused == "void" else "uncollectible")
             return
-    if invoice["status"] == "open":
+    if invoice["status"] != "open":
+        return
+    if invoice["collection_method"] == "send_invoice":
+        _overdue(state, invoice, sub)
+    else:
         collection.collect(state, invoice, automatic=True)
+
+
+def _overdue(state: State, invoice: Object, sub: Object | None) -> None:
+    """Say that an invoice which was sent is unpaid on its day, and that its subscription is."""
+    if invoice["due_date"] is None or invoice["due_date"] > state.now:
+        return
+    state.emit("invoice.overdue", invoice)
+    if sub is not None and sub["status"] in ("active", "trialing"):
+        state.change(sub, status="past_due")

@@ -32,6 +32,7 @@ __all__ = ["API_VERSION", "Answer", "Engine", "Rules"]
 type Handler = Callable[..., Any]
 _LIST = {"limit", "starting_after", "ending_before", "expand", "created"}
 _REPLAYED = 86400  # how long an idempotency key is remembered
+_LONGEST_KEY = 255  # characters of an idempotency key
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,11 @@ class Engine(State):
         """Answer a request; the same key and parameters get the first answer again."""
         params = params or {}
         key = idempotency_key if method == "POST" else None
+        if key and len(key) > _LONGEST_KEY:
+            refusal = Refusal(
+                400, f"Idempotency keys can be at most {_LONGEST_KEY} characters long."
+            )
+            return Answer(400, refusal.body)
         asked = _fingerprint(method, path, params)
         if key and (known := self.keys.get(key)) and known["at"] + _REPLAYED > self.now:
             return _replay(known, key, asked)

@@ -32,9 +32,10 @@ def missing(kind: str, name: str, param: str | None = None) -> Refusal:
     )
 
 
-def required(param: str) -> Refusal:
+def required(param: str, message: str = "") -> Refusal:
     """Return the refusal of a request without a parameter it needs."""
-    return Refusal(400, f"Missing required param: {param}.", code="parameter_missing", param=param)
+    message = message or f"Missing required param: {param}."
+    return Refusal(400, message, code="parameter_missing", param=param)
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> Refusal:

@@ -6,7 +6,7 @@ Nothing here knows what an invoice means for its subscription; `collection` does
 from decimal import Decimal
 
 from local.stripe import catalogue
-from local.stripe.dates import words
+from local.stripe.dates import DAY, words
 from local.stripe.errors import Refusal
 from local.stripe.params import Params
 from local.stripe.state import State
@@ -25,7 +25,7 @@ def price_line(
 
     `part` is the amount and the words of a line that is not for the whole period (a proration).
     """
-    price, quantity = state.get(item["price"]), item["quantity"] or 1
+    price, quantity = state.get(item["price"]), item["quantity"]
     name = state.get(price["product"])["name"]
     amount = 0 if trial else catalogue.cost(price, quantity)
     said = f"{quantity} \u00d7 {name} (at {_each(price)})"
@@ -98,7 +98,7 @@ def money(amount: int, currency: str) -> str:
 def prorated(state: State, item: Object, period: tuple[int, int], at: int, sign: int) -> Object:
     """Return a line for what is left of a period: sign -1 credits it, 1 charges it."""
     start, end = period
-    price, quantity = state.get(item["price"]), item["quantity"] or 1
+    price, quantity = state.get(item["price"]), item["quantity"]
     share = Decimal(end - at) / Decimal(max(end - start, 1))
     amount = catalogue.whole(catalogue.cost(price, quantity) * share) * sign
     name = state.get(price["product"])["name"]
@@ -279,6 +279,9 @@ def finalize(state: State, invoice: Object) -> None:
         "status_transitions": invoice["status_transitions"] | {"finalized_at": state.now},
     }
     state.wake(invoice, None)
+    if invoice["collection_method"] == "send_invoice":
+        invoice["due_date"] = state.now + invoice["_days_until_due"] * DAY
+        state.wake(invoice, invoice["due_date"] if invoice["amount_due"] else None)
     if invoice["amount_due"]:
         _pay_by(state, invoice, customer)
     state.emit("invoice.finalized", invoice)

@@ -27,6 +27,7 @@ from local.stripe.errors import Refusal
 from local.stripe.params import parse
 from local.stripe.pump import Pump
 from local.stripe.views import Object
+from local.stripe.webhooks import same_shapes
 
 HOST = "127.0.0.1"
 
@@ -209,8 +210,8 @@ async def _api(request: web.Request) -> web.StreamResponse:
     found = request.app[STANDIN]
     found.tick()
     name = found.engine.identify("req_", 14)
-    if not authorised(request.headers.get("Authorization", ""), found.options.key):
-        return _respond(found, request, name, _unauthorised(request))
+    if refused := _refused(request, found.options.key):
+        return _respond(found, request, name, refused)
     fault = faults.strike(found.troubles, request.method, request.path)
     if fault is not None and (spoiled := faults.before(fault)):
         return _respond(found, request, name, spoiled)
@@ -256,6 +257,21 @@ def authorised(header: str, key: str) -> bool:
         with suppress(ValueError):
             given = b64decode(value).decode(errors="replace").partition(":")[0]
     return bool(given) and secrets.compare_digest(given.encode(), key.encode())
+
+
+def _refused(request: web.Request, key: str) -> Answer | None:
+    """Refuse a key that is not ours, and a version whose objects are not those answered here."""
+    if not authorised(request.headers.get("Authorization", ""), key):
+        return _unauthorised(request)
+    version = request.headers.get("Stripe-Version", API_VERSION)
+    if version in same_shapes():
+        return None
+    refusal = Refusal(
+        400,
+        f"Invalid Stripe API version: {version}. The stand-in answers in {API_VERSION}.",
+        param="Stripe-Version",
+    )
+    return Answer(400, refusal.body)
 
 
 def _unauthorised(request: web.Request) -> Answer:

@@ -21,6 +21,7 @@ from local.stripe.state import State
 from local.stripe.views import Object, difference, whole, within
 
 CREATE = {
+    "days_until_due",
     *("customer", "items", "metadata", "payment_behavior", "trial_period_days", "trial_end"),
     *("default_payment_method", "off_session", "billing_mode", "cancel_at", "currency"),
     *("cancel_at_period_end", "collection_method", "description", "payment_settings"),
@@ -37,6 +38,7 @@ def create(state: State, params: Params) -> Object:
     customer = state.find("customer", need(params, "customer"), "customer")
     behavior = BEHAVIOR(params.get("payment_behavior"), "payment_behavior") or "allow_incomplete"
     sub = new(state, customer, params)
+    customers.one_currency(state, customer, sub["currency"])
     if wanted := text(params.get("default_payment_method"), "default_payment_method"):
         method = customers.usable(state, wanted, customer, "default_payment_method")
         sub["default_payment_method"] = method["id"]
@@ -51,7 +53,9 @@ def new(state: State, customer: Object, params: Params) -> Object:
         raise required("items")
     items = [new_item(state, name, item, f"items[{n}]") for n, item in enumerate(given)]
     prices = [state.get(item["price"]) for item in items]
-    agree(prices)
+    agree(prices, text(params.get("currency"), "currency"))
+    no_tax(params)
+    collection_method, days = collected(params)
     until = trial_end(state, params)
     anchor = until or state.now
     for item in items:
@@ -78,12 +82,12 @@ def new(state: State, customer: Object, params: Params) -> Object:
         "cancel_at_period_end": False,
         "canceled_at": None,
         "cancellation_details": {"comment": None, "feedback": None, "reason": None},
-        "collection_method": "charge_automatically",
+        "collection_method": collection_method,
         "created": state.now,
         "currency": prices[0]["currency"],
         "customer": customer["id"],
         "customer_account": None,
-        "days_until_due": None,
+        "days_until_due": days,
         "default_payment_method": None,
         "default_source": None,
         "default_tax_rates": [],
@@ -128,6 +132,8 @@ def begin(state: State, sub: Object, behavior: str, method: Object | None = None
     lines = cycle_lines(state, sub, trial=sub["status"] == "trialing")
     method = method or customers.default_method(state, customer, sub)
     due = sum(line["amount"] for line in lines) + customer["balance"] > 0
+    sent = sub["collection_method"] == "send_invoice"
+    due = due and not sent  # an invoice that is sent asks for no card, and gives access at once
     if due and behavior != "default_incomplete":
         if method is None:
             raise collection.no_method()
@@ -216,12 +222,51 @@ def offered(state: State, name: Any, param: str) -> Object:
     return price
 
 
-def agree(prices: list[Object]) -> None:
-    """Refuse prices that cannot stand in one subscription."""
-    if len({price["currency"] for price in prices}) > 1:
-        raise invalid("All prices of a subscription must have the same currency.", "items")
+def agree(prices: list[Object], currency: str | None = None) -> None:
+    """Refuse prices that cannot stand in one subscription, which is in `currency`."""
+    expected = (currency or prices[0]["currency"]).lower() if prices else ""
+    for price in prices:
+        if price["currency"] != expected:
+            raise invalid(
+                f"The price specified only supports `{price['currency']}`. This doesn't match the "
+                f"expected currency: `{expected}`.",
+                "items",
+            )
     if len({price["id"] for price in prices}) < len(prices):
         raise invalid("Cannot add multiple subscription items with the same price.", "items")
+
+
+def no_tax(params: Params) -> None:
+    """Refuse automatic tax, as an account without a tax origin does."""
+    asked = mapping(params.get("automatic_tax"), "automatic_tax") or {}
+    if boolean(asked.get("enabled"), "automatic_tax[enabled]"):
+        raise invalid(
+            "You must have a valid head office address to enable automatic tax calculation in test "
+            "mode. Visit https://dashboard.stripe.com/test/settings/tax to update it.",
+            "automatic_tax[enabled]",
+        )
+
+
+def collected(params: Params, before: Object | None = None) -> tuple[str, int | None]:
+    """Read how invoices are collected, and after how many days one that is sent is due."""
+    before = before or {"collection_method": "charge_automatically", "days_until_due": None}
+    method = text(params.get("collection_method"), "collection_method")
+    method = method or before["collection_method"]
+    days = integer(params.get("days_until_due"), "days_until_due")
+    if method != "send_invoice":
+        if days is not None:
+            raise invalid(
+                "You can only set `days_until_due` if `collection_method` is `send_invoice`.",
+                "days_until_due",
+            )
+        return str(method), None
+    days = before["days_until_due"] if days is None else days
+    if days is None:
+        raise invalid(
+            "If invoice `collection_method` is 'send_invoice', you must specify `days_until_due`.",
+            "days_until_due",
+        )
+    return str(method), days
 
 
 def trial_end(state: State, params: Params) -> int | None:
@@ -294,6 +339,8 @@ def draft(state: State, sub: Object, lines: list[Object], reason: str, **fields:
         subscription=sub,
         period=period,
     )
+    if sub["collection_method"] == "send_invoice":
+        made |= {"collection_method": "send_invoice", "_days_until_due": sub["days_until_due"]}
     return invoices.draft(state, made | fields)
 
 

@@ -3,9 +3,10 @@
 import hashlib
 import hmac
 
-from local.stripe.errors import missing, required
+from local.stripe.errors import invalid, missing, required
 from local.stripe.params import Params, boolean, listing, merged, need, text, values
-from local.stripe.state import State
+from local.stripe.sdk import installed
+from local.stripe.state import API_VERSION, State
 from local.stripe.views import Object, within
 
 CREATE = {"url", "enabled_events", "api_version", "description", "metadata", "connect"}
@@ -22,7 +23,7 @@ def create_endpoint(state: State, params: Params) -> Object:
     made: Object = {
         "id": state.identify("we_1"),
         "object": "webhook_endpoint",
-        "api_version": text(params.get("api_version"), "api_version"),
+        "api_version": _version(params),
         "application": None,
         "created": state.now,
         "description": text(params.get("description"), "description"),
@@ -35,6 +36,27 @@ def create_endpoint(state: State, params: Params) -> Object:
     }
     state.add(made)
     return made | {"secret": secret}
+
+
+def same_shapes() -> set[str]:
+    """Return the versions whose objects are written as here: those of the release train."""
+    route = installed().route("POST", "/v1/webhook_endpoints")
+    known: set[str] = {API_VERSION}
+    if route and route.params:
+        known |= installed().members(route.params)["api_version"].shape.words
+    train = API_VERSION.rpartition(".")[2]
+    return {version for version in known if version.endswith(f".{train}")}
+
+
+def _version(params: Params) -> str | None:
+    """Read the version that events are to be written in: the one there is, or the account's."""
+    version = text(params.get("api_version"), "api_version")
+    if version is not None and version not in same_shapes():
+        raise invalid(
+            f"Invalid API version {version}: the stand-in writes events in {API_VERSION}.",
+            "api_version",
+        )
+    return version
 
 
 def update_endpoint(state: State, params: Params, name: str) -> Object:

@@ -442,3 +442,24 @@ def test_reset_forgets_everything_but_where_events_go(running: Running) -> None:
     running.receiver.got.clear()
     running.client.v1.customers.create({})
     eventually(lambda: running.receiver.got, "nothing arrived after the reset")
+
+
+# ---- versions
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [
+        ("2026-10-28.endive", 200),
+        ("2026-09-30.endive", 200),  # the same release train
+        ("2025-02-24.acacia", 400),
+        ("2099-01-01.endive", 400),
+        ("latest", 400),
+    ],
+)
+def test_a_version_is_answered_or_refused(running: Running, version: str, status: int) -> None:
+    headers = {"Authorization": f"Bearer {KEY}", "Stripe-Version": version}
+    found, answered, body = ask(f"{running.standin.url}/v1/products", **headers)
+    assert (found, answered["stripe-version"]) == (status, version)
+    if status != 200:
+        assert body["error"]["message"].startswith(f"Invalid Stripe API version: {version}")
