@@ -130,6 +130,12 @@ PROBLEMS: dict[str, Problem] = {
         errors.Conflict,
         "The file is not in the store yet. PUT it, then confirm again.",
     ),
+    "asset.not_pending": Problem(
+        errors.Conflict,
+        "Only an upload that waits for its bytes gets a fresh URL; `assetStatus` says what this "
+        "one is.",
+        {"assetStatus": "ready"},
+    ),
     "asset.expired": Problem(
         errors.Gone,
         "The upload was not confirmed in time. Ask for a new one.",
@@ -169,6 +175,17 @@ PROBLEMS: dict[str, Problem] = {
     "asset.too_many_pending": Problem(
         errors.TooMany,
         "500 uploads of the workspace wait for their bytes. Confirm or delete some.",
+    ),
+    "asset.too_many_attempts": Problem(
+        errors.TooMany,
+        "This upload was confirmed too often or too fast. Come back after `Retry-After`.",
+    ),
+    "asset.daily_limit_reached": Problem(
+        errors.TooMany,
+        "The workspace has asked for all that it may on one day (UTC): 20,000 files, and twice the "
+        "storage of its plan but at least 1 GiB; `limit` says which. `Retry-After` leads to the "
+        "next day.",
+        {"limit": "files", "allowed": 20000, "used": 20000},
     ),
     "service.throttled": Problem(
         errors.TooMany,
@@ -258,6 +275,8 @@ _CONFIRM = (
     "asset.not_uploaded",
     "asset.expired",
     "asset.rejected",
+    "asset.too_many_attempts",
+    "billing.limit_reached",
     "storage.unavailable",
 )
 # What any request to Stripe can come to.
@@ -369,9 +388,12 @@ OPERATIONS: dict[str, Operation] = {
         "Ask for an upload",
         "Reserves storage for one file and answers where to PUT it. The URL writes exactly this "
         "file once: its type, its length, its checksum when `sha256` is given, and nothing over "
-        "an object that is there. It is valid for ten minutes.\n\n"
+        "an object that is there. It is valid for ten minutes, and the storage is reserved for "
+        "five more.\n\n"
         "PUT the bytes to `uploadUrl` with every header of `headers` exactly as given, then "
-        "confirm.",
+        "confirm. A repeat with the same Idempotency-Key answers with a URL that works: a fresh "
+        "one for the same asset when the first is about to end, a new asset when the first was "
+        "rejected, has expired or is deleted.",
         {200: "Where to PUT the file."},
         (
             *_CREATES,
@@ -379,10 +401,11 @@ OPERATIONS: dict[str, Operation] = {
             "asset.too_large",
             "asset.type_not_allowed",
             "asset.too_many_pending",
+            "asset.daily_limit_reached",
         ),
         request=_FILE | {"purpose": "product_photo"},
         example=_TICKET,
-        links=("confirm_upload", "get_asset", "delete_asset"),
+        links=("confirm_upload", "renew_upload_url", "get_asset", "delete_asset"),
     ),
     "request_uploads": Operation(
         "Uploads",
@@ -413,6 +436,16 @@ OPERATIONS: dict[str, Operation] = {
             ]
         },
     ),
+    "renew_upload_url": Operation(
+        "Uploads",
+        "Ask for a fresh URL",
+        "Answers with another URL for a pending upload: the first has ended, or was lost. Its "
+        "times begin again, up to a day after the upload was asked for. A PUT that answers 412 "
+        "means that the bytes are there already: confirm.",
+        {200: "Where to PUT the file, as at first."},
+        ("asset.not_found", "asset.not_pending", "asset.expired", "billing.limit_reached"),
+        example=_TICKET,
+    ),
     "confirm_upload": Operation(
         "Uploads",
         "Confirm an upload",
@@ -420,7 +453,10 @@ OPERATIONS: dict[str, Operation] = {
         "real type, image size) and makes the asset `ready`. Safe to repeat: every repeat has the "
         "same answer, and an asset becomes ready once.\n\n"
         "202 means that another request verifies it right now; ask again after `Retry-After`. A "
-        "client that never confirms loses nothing: a minute later the store's own event does it.",
+        "client that never confirms loses nothing: a minute later the store's own event does it."
+        "\n\n"
+        "A file whose PUT took longer than its reservation is accepted while the plan has room; "
+        "else 403 `billing.limit_reached`, and again after something was deleted.",
         {200: "The asset is ready.", 202: "Being verified by another request at this moment."},
         _CONFIRM,
         example=_ASSET,

@@ -1,10 +1,11 @@
-"""POST /v1/assets/upload and /v1/assets/uploads: reserve storage, answer where to PUT the file.
+"""POST /v1/assets/upload, /v1/assets/uploads and /v1/assets/{assetId}/upload-url: where to PUT.
 
-Honours Idempotency-Key. Emits nothing: there is no file yet.
+The first two reserve storage and honour Idempotency-Key; the third gives a pending asset a fresh
+URL. Emits nothing: there is no file yet.
 """
 
 from kyora import http
-from kyora.assets import requests
+from kyora.assets import renewals, requests
 from kyora.assets.tickets import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
 
 
@@ -16,8 +17,13 @@ def request_uploads(call: http.Call, files: UploadsRequest) -> UploadTickets:
     return requests.request_many(call.principal, files, call.header("Idempotency-Key"))
 
 
+def renew_upload_url(call: http.Call) -> UploadTicket:
+    return renewals.upload_url(call.principal, call.path["assetId"])
+
+
 ROUTES: http.Routes = {
     "POST /v1/assets/upload": request_upload,
     "POST /v1/assets/uploads": request_uploads,
+    "POST /v1/assets/{assetId}/upload-url": renew_upload_url,
 }
 handler = http.entrypoint(ROUTES, "database", "storage")

@@ -1,22 +1,30 @@
 """Every five minutes: expire uploads nobody confirmed, delete the objects no asset needs.
 
-Emits nothing.
+Deletes what is past its retention, too. Emits nothing.
 """
 
 from typing import Any
 
 from kyora import assets, config
+from kyora.assets import retention
 from kyora.observability import begin, logger
+from kyora.purge import purge
+
+_FORGETS = (retention.forget,)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
+    def remaining() -> float:
+        return float(context.get_remaining_time_in_millis()) / 1000
+
     begin(context.aws_request_id)
     config.settings("database", "storage")
     total = {"expired": 0, "cleaned": 0}
-    while context.get_remaining_time_in_millis() > 10_000:
-        swept = assets.sweep()
+    while remaining() > 10:
+        swept = assets.sweep(remaining)
         total = {name: total[name] + count for name, count in swept.items()}
         if not any(swept.values()):
             break
-    logger().info("uploads swept", extra=total)
+    purged = purge(_FORGETS, remaining)
+    logger().info("uploads swept", extra=total | {"purged": purged})
     return total

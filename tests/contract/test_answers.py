@@ -152,6 +152,20 @@ def many_waiting(r: Request) -> None:
     )
 
 
+def all_asked_for_today(r: Request) -> None:
+    allowed("maxStorageBytes", 100)(r)
+    run(
+        "INSERT INTO storage_usage (workspace_id, asked_on, asked_files)"
+        " VALUES ('ws_demo', (now() AT TIME ZONE 'UTC')::date, 20000)"
+    )
+
+
+def room_given_away(r: Request) -> None:
+    """The reservation of the asset has lapsed, and something else was uploaded since."""
+    r.asset("reserved = false")
+    allowed("maxStorageBytes", 9)(r)  # five are reserved, for nothing that is there
+
+
 def store_is_no_folder(r: Request) -> None:
     r.asset()
     r.store.mkdir(parents=True)
@@ -289,6 +303,7 @@ CASES: dict[str, dict[str, Case]] = {
         "asset.too_large": body(FILE | {"size": 11 << 20}),
         "asset.type_not_allowed": body(FILE | {"filename": "a.svg"}),
         "asset.too_many_pending": many_waiting,
+        "asset.daily_limit_reached": all_asked_for_today,
         "billing.limit_reached": allowed("maxStorageBytes", 4),
     },
     "requestUploads": {**ANYWHERE, **SECURED, **CREATES, "200": lambda r: None},
@@ -299,6 +314,15 @@ CASES: dict[str, dict[str, Case]] = {
         **ADMINS,
         "201": lambda r: None,
         "billing.limit_reached": allowed("maxBusinesses", 0),
+    },
+    "renewUploadUrl": {
+        **ANYWHERE,
+        **SECURED,
+        **OF_AN_ASSET,
+        "200": lambda r: r.asset(),
+        "asset.not_pending": lambda r: r.asset("status = 'rejected', reject_reason = 'infected'"),
+        "asset.expired": lambda r: r.asset("confirm_deadline = now() - interval '1 second'"),
+        "billing.limit_reached": room_given_away,
     },
     "confirmUpload": {
         **ANYWHERE,
@@ -311,6 +335,8 @@ CASES: dict[str, dict[str, Case]] = {
         "asset.not_uploaded": lambda r: r.asset(),
         "asset.expired": lambda r: r.asset("confirm_deadline = now() - interval '1 second'"),
         "asset.rejected": lambda r: r.asset(content=b"longer than said"),
+        "asset.too_many_attempts": lambda r: r.asset("claims = 1000"),
+        "billing.limit_reached": room_given_away,
         "storage.unavailable": store_is_no_folder,
     },
     "getAsset": {**ANYWHERE, **SECURED, **OF_AN_ASSET, "200": lambda r: r.asset()},

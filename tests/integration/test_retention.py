@@ -12,7 +12,6 @@ KEPT = {
     "app_user": "accounts",
     "business": "the product's own data",
     "storage_usage": "a row a workspace",
-    "asset": "the product's own data; what never became ready is told by its row",
     "email_suppression": "what keeps mail from people who do not want it",
     "email_provider_state": "a row a provider",
     "mock_mailbox": "development only; the newest are kept",
@@ -44,7 +43,11 @@ def test_every_table_is_purged_or_has_a_reason_to_stay(database: str) -> None:
 
 
 def test_every_purge_is_somebodys_work() -> None:
-    done = {*function("relay_outbox")._FORGETS, *sweep.FORGETS}
+    done = {
+        *function("relay_outbox")._FORGETS,
+        *function("sweep_uploads")._FORGETS,
+        *sweep.FORGETS,
+    }
     assert {forget for forget, *_ in PURGES.values()} == done
 
 

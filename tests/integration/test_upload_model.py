@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from kyora import assets as limits
 from tests.integration.support import api, books
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Store
@@ -33,22 +34,33 @@ HAPPENINGS = [
     "delete",
     "a_worker_dies_with_the_claim",
     *["a_lease_ends"] * 2,
+    *["a_url_ends"] * 2,
+    *["renew"] * 2,
+    "too_many_copies_were_begun",
     "a_deadline_passes",
     *["sweep"] * 2,
     "a_stranger_tries",
 ]
+ROOM = 7 * len(GOOD)
 BAD = b"MZ".ljust(len(GOOD))
 
 
 @dataclass
 class Asset:
-    """What the model knows: `incoming` is what lies there, `late` means past its deadline."""
+    """What the model knows: `incoming` is what lies there, `late` means past its deadline.
+
+    `over` is a URL that has ended, `reserved` whether the size counts, `capped` that no copy may
+    be begun any more.
+    """
 
     ticket: dict[str, Any]
     size: int
     status: str = "pending"
     incoming: bytes | None = None
     late: bool = False
+    over: bool = False
+    reserved: bool = True
+    capped: bool = False
     lease_over: bool = False
     ended_long_ago: bool = False
     cleaned: bool = False
@@ -70,7 +82,7 @@ def machine(store: Store) -> type[RuleBasedStateMachine]:
             books.begin()
             self.all: list[Asset] = []
             self.events: Counter[tuple[str, str]] = Counter()
-            self.tickets: dict[str, str] = {}
+            self.tickets: dict[str, tuple[str, Asset]] = {}
 
         def _emit(self, asset: Asset, name: str) -> None:
             self.events[asset.id, name] += 1
@@ -80,22 +92,43 @@ def machine(store: Store) -> type[RuleBasedStateMachine]:
 
         @initialize()
         def begin_with_four_uploads(self) -> None:
-            books.limit(12 * len(GOOD))
+            books.limit(ROOM)
             for data in (GOOD, GOOD, GOOD, BAD):
                 asset = Asset(api.request(PNG, sha256=None), len(GOOD), incoming=data)
                 assert api.put(asset.ticket, data).status == 200
                 self.all.append(asset)
 
+        def _taken(self) -> int:
+            return sum(
+                a.size
+                for a in self.all
+                if a.status == "ready" or (a.status in ("pending", "verifying") and a.reserved)
+            )
+
+        def _room(self, size: int) -> bool:
+            return self._taken() + size <= ROOM
+
+        def _a_request_lapses_what_is_over(self) -> None:
+            for asset in self.all:
+                if asset.over and asset.status == "pending":
+                    asset.reserved = False
+
         def request(self, n: int) -> None:
             size = len(GOOD) + (n % 3 == 0)
             answer = api.call("POST /v1/assets/upload", body=api.wish(PNG, size=size, sha256=None))
-            taken = sum(a.size for a in self.all if a.status in ("pending", "verifying", "ready"))
-            if taken + size > 12 * len(GOOD):
+            before = [asset.reserved for asset in self.all]
+            self._a_request_lapses_what_is_over()
+            if not self._room(size):
                 assert answer.code == "billing.limit_reached"
+                self._undo(before)
                 return
             assert answer.status == 200, answer
-            asset = Asset(answer.body, size)
-            self.all.append(asset)
+            self.all.append(Asset(answer.body, size))
+
+        def _undo(self, reserved: list[bool]) -> None:
+            """A refused request has changed nothing, lapsed reservations included."""
+            for asset, was in zip(self.all, reserved, strict=True):
+                asset.reserved = was
 
         def request_with_a_key(self, n: int) -> None:
             key, name = "abc"[n % 3], "a.png" if n % 4 else "b.png"
@@ -105,18 +138,75 @@ def machine(store: Store) -> type[RuleBasedStateMachine]:
                 headers={"idempotency-key": key},
             )
             if key in self.tickets:
-                if not self.tickets[key].startswith(name):
+                whose, asset = self.tickets[key]
+                if whose != name:
                     assert answer.code == "idempotency.key_reused"
-                else:
-                    assert self.tickets[key] == name + answer.text
-                return
-            taken = sum(a.size for a in self.all if a.status in ("pending", "verifying", "ready"))
-            if taken + len(GOOD) > 12 * len(GOOD):
+                    return
+                if asset.status not in ("rejected", "expired", "deleted") and not self._late(asset):
+                    assert answer.body["assetId"] == asset.id
+                    return
+            before = [asset.reserved for asset in self.all]
+            self._a_request_lapses_what_is_over()
+            if not self._room(len(GOOD)):
                 assert answer.code == "billing.limit_reached"
+                self._undo(before)
                 return
-            self.tickets[key] = name + answer.text
             asset = Asset(answer.body, len(GOOD))
+            assert asset.id not in {other.id for other in self.all}
+            self.tickets[key] = (name, asset)
             self.all.append(asset)
+
+        def _late(self, asset: Asset) -> bool:
+            """Tell whether it has expired and nobody has written it down yet."""
+            held = asset.status == "verifying" and not asset.lease_over
+            return asset.late and asset.status in ("pending", "verifying") and not held
+
+        def renew(self, n: int) -> None:
+            asset = self._pick(n)
+            answer = api.renew(asset.id)
+            if asset.status == "deleted":
+                assert answer.status == 404
+            elif asset.status == "expired" or (
+                asset.late
+                and (
+                    asset.status == "pending" or (asset.status == "verifying" and asset.lease_over)
+                )
+            ):
+                assert answer.status == 410
+            elif asset.status != "pending":
+                assert answer.status == 409
+            elif self._takes_again(asset, answer):
+                assert answer.body["assetId"] == asset.id
+                asset.over, asset.ticket = False, answer.body
+
+        def _takes_again(self, asset: Asset, answer: api.Answer) -> bool:
+            """Apply to the model that an upload needs its reservation; False when refused."""
+            if asset.reserved:
+                return True
+            before = [other.reserved for other in self.all]
+            self._a_request_lapses_what_is_over()
+            if not self._room(asset.size):
+                assert answer.code == "billing.limit_reached"
+                self._undo(before)
+                return False
+            asset.reserved = True
+            return True
+
+        def a_url_ends(self, n: int) -> None:
+            asset = self._pick(n)
+            books.end_url(asset.id)
+            asset.over = True
+
+        def too_many_copies_were_begun(self, n: int) -> None:
+            asset = self._pick(n)
+            if asset.status == "pending" and n % 3 == 0:
+                books.run(
+                    "UPDATE asset SET attempts = array_fill(CAST('try_old' AS text),"
+                    " ARRAY[CAST(:most AS integer)]) WHERE id = :id",
+                    most=limits.MAX_ATTEMPTS,
+                    id=asset.id,
+                )
+                asset.capped = True
 
         def put(self, n: int) -> None:
             asset, data = self._pick(n), BAD if n % 5 == 0 else GOOD
@@ -131,25 +221,38 @@ def machine(store: Store) -> type[RuleBasedStateMachine]:
 
         def confirm(self, n: int) -> None:
             asset = self._pick(n)
-            expected = self._confirmed(asset)
-            assert api.confirm(asset.id).status == expected
+            answer = api.confirm(asset.id)
+            assert answer.status == self._confirmed(asset, answer)
 
         def deliver_its_event(self, n: int) -> None:
             asset = self._pick(n)
-            later = self._confirmed(asset) in (202, 409)
-            assert api.deliver(asset.key) == ([asset.key] if later else [])
-            if not later:  # what was written after the end goes with its event
+            again = api.deliver(asset.key)
+            expected = self._confirmed(asset, None)
+            later = expected in (202, 409, 429)
+            assert again == ([asset.key] if later else [])
+            if not later and expected != 403:  # what was written after the end goes with its event
                 asset.incoming = None
 
-        def _confirmed(self, asset: Asset) -> int:
+        def _confirmed(self, asset: Asset, answer: api.Answer | None) -> int:
             """Apply a confirm to the model; return the status of its answer."""
             ends = {"ready": 200, "rejected": 422, "expired": 410, "deleted": 404}
             if asset.status in ends:
                 return ends[asset.status]
             if asset.status == "verifying" and not asset.lease_over:
                 return 202
-            if asset.status == "pending" and asset.late:
+            if asset.late:
                 return 410
+            if asset.capped:
+                return 429
+            if not asset.reserved:
+                before = [other.reserved for other in self.all]
+                claimed, asset.status = asset.status, "verifying"
+                self._a_request_lapses_what_is_over()
+                if not self._room(asset.size):
+                    asset.status = claimed
+                    self._undo(before)
+                    return 403
+                asset.reserved = True
             if asset.incoming is None:
                 asset.status, asset.lease_over = "pending", False
                 return 409
@@ -180,7 +283,7 @@ def machine(store: Store) -> type[RuleBasedStateMachine]:
         def a_deadline_passes(self, n: int) -> None:
             asset = self._pick(n)
             books.pass_deadline(asset.id)
-            asset.late = True
+            asset.late = asset.over = True
 
         def delete(self, n: int) -> None:
             asset = self._pick(n)
@@ -204,6 +307,7 @@ def machine(store: Store) -> type[RuleBasedStateMachine]:
             ]
             dirty = [a for a in self.all if a.ended_long_ago and not a.cleaned]
             assert api.sweep() == {"expired": len(late), "cleaned": len(dirty)}
+            self._a_request_lapses_what_is_over()
             for asset in late:
                 asset.status = "expired"
             for asset in dirty:
@@ -211,7 +315,7 @@ def machine(store: Store) -> type[RuleBasedStateMachine]:
 
         def a_stranger_tries(self, n: int) -> None:
             asset = self._pick(n)
-            for attempt in (api.confirm, api.get, api.delete):
+            for attempt in (api.confirm, api.renew, api.get, api.delete):
                 assert attempt(asset.id, api.STRANGER).status == 404
 
         @rule(what=st.sampled_from(HAPPENINGS), n=ANY)
@@ -221,8 +325,8 @@ def machine(store: Store) -> type[RuleBasedStateMachine]:
         @invariant()
         def the_ledger_is_right(self) -> None:
             used = sum(a.size for a in self.all if a.status == "ready")
-            reserved = sum(a.size for a in self.all if a.status in ("pending", "verifying"))
-            assert books.usage() == (used, reserved)
+            assert books.usage() == (used, self._taken() - used)
+            books.recount()
 
         @invariant()
         def the_states_are_right(self) -> None:

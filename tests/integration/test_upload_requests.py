@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kyora import assets
+from kyora.assets import ledger
 from tests.integration.support import api, books, samples
 from tests.integration.support.crew import Crew
 from tests.integration.support.samples import PNG
@@ -287,7 +287,7 @@ def test_a_limit_of_minus_one_is_no_limit_and_of_zero_is_nothing(store: Store) -
 
 def test_uploads_that_wait_are_limited(store: Store) -> None:
     batch = {"files": [api.wish(samples.ALL["txt"])] * 50}
-    for _ in range(assets.MAX_OPEN // 50):
+    for _ in range(ledger.MAX_OPEN // 50):
         assert "error" not in json.dumps(api.call(UPLOADS, body=batch).body)
     refused = api.call(UPLOAD, body=api.wish(PNG))
     assert (refused.status, refused.code) == (429, "asset.too_many_pending")

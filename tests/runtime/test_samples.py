@@ -109,6 +109,13 @@ def test_request_upload_many(start: Start, database: str) -> None:
     assert third["error"]["code"] == "asset.type_not_allowed"
 
 
+def test_request_upload_renew(start: Start, database: str) -> None:
+    add_asset(png(2, 3))
+    answer = start("request_upload").invoke(sample("request_upload.renew"))
+    assert answer["statusCode"] == 200
+    assert body(answer)["assetId"] == ASSET
+
+
 def test_request_upload_invalid(start: Start, database: str) -> None:
     answer = start("request_upload").invoke(sample("request_upload.invalid"))
     assert answer["statusCode"] == 422

@@ -62,6 +62,7 @@ CACHED = {
 }
 EVERY_TENANT = {
     ("kyora.assets", "sweep"): "expires and cleans uploads of all workspaces; nobody asks for it",
+    ("kyora.assets.retention", "forget"): "what is past its time, of whoever",
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",
     ("kyora.idempotency", "forget"): "what is past its time, of whoever",
     ("kyora.status", "read"): "how many uploads are late, of whoever: only a number",

@@ -38,6 +38,7 @@ _ROUTES = (
     ("POST", "/v1/assets/upload"),
     ("POST", "/v1/assets/uploads"),
     ("POST", f"/v1/assets{_ID}/confirm"),
+    ("POST", f"/v1/assets{_ID}/upload-url"),
     ("GET", f"/v1/assets{_ID}"),
     ("DELETE", f"/v1/assets{_ID}"),
     ("GET", "/v1/billing/plans"),

@@ -65,7 +65,7 @@ def recall(
         return None
     if kept["request_hash"] != _digest(request):
         raise Invalid("This key was used with another request.", code="idempotency.key_reused")
-    return _ordered(kept["response"])
+    return ordered(kept["response"])
 
 
 def keep(
@@ -77,7 +77,7 @@ def keep(
     response: dict[str, Any],
 ) -> dict[str, Any]:
     """Keep an answer for `key`, unless that is empty, and return it as it will be repeated."""
-    response = _ordered(response)
+    response = ordered(response)
     if key:
         tx.run(
             "INSERT INTO idempotency_key (workspace_id, operation, key, request_hash, response)"
@@ -116,7 +116,7 @@ def _digest(request: object) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def _ordered(response: object) -> dict[str, Any]:
+def ordered(response: object) -> dict[str, Any]:
     """Return the answer with its keys in order: jsonb keeps none, and a repeat is the same text."""
     found: dict[str, Any] = json.loads(json.dumps(response, sort_keys=True))
     return found

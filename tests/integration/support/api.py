@@ -30,6 +30,7 @@ ROUTES = {
     "POST /v1/assets/upload": "request_upload",
     "POST /v1/assets/uploads": "request_upload",
     "POST /v1/assets/{assetId}/confirm": "confirm_upload",
+    "POST /v1/assets/{assetId}/upload-url": "request_upload",
     "GET /v1/assets/{assetId}": "manage_asset",
     "DELETE /v1/assets/{assetId}": "manage_asset",
     "POST /v1/businesses": "create_business",
@@ -195,6 +196,10 @@ def request(sample: Sample, who: Mapping[str, str] = ADMIN, **changes: Any) -> d
 
 def confirm(asset_id: str, who: Mapping[str, str] = ADMIN) -> Answer:
     return call("POST /v1/assets/{assetId}/confirm", asset_id=asset_id, who=who)
+
+
+def renew(asset_id: str, who: Mapping[str, str] = ADMIN) -> Answer:
+    return call("POST /v1/assets/{assetId}/upload-url", asset_id=asset_id, who=who)
 
 
 def get(asset_id: str, who: Mapping[str, str] = ADMIN) -> Answer:

@@ -100,9 +100,23 @@ def break_lease(asset_id: str) -> None:
     run("UPDATE asset SET lease_until = now() - interval '1 second' WHERE id = :id", id=asset_id)
 
 
+def end_url(asset_id: str) -> None:
+    """Let the URL have ended a while ago; its reservation is due to lapse."""
+    run(
+        "UPDATE asset SET url_expires_at = now() - interval '10 minutes' WHERE id = :id",
+        id=asset_id,
+    )
+
+
 def pass_grace() -> None:
-    """Let the minute be over that the sweep leaves to the worker's own clean-up."""
-    run("UPDATE asset SET ended_at = ended_at - interval '2 minutes' WHERE ended_at IS NOT NULL")
+    """Let the minute be over that the sweep leaves to the worker's own clean-up.
+
+    And the time that a row waits whose objects could not be deleted.
+    """
+    run(
+        "UPDATE asset SET ended_at = ended_at - interval '2 minutes',"
+        " clean_after = clean_after - interval '1 day' WHERE ended_at IS NOT NULL"
+    )
 
 
 def recount() -> None:
@@ -111,7 +125,8 @@ def recount() -> None:
         "SELECT u.workspace_id, u.used_bytes, u.reserved_bytes, c.used, c.reserved"
         " FROM storage_usage u LEFT JOIN LATERAL ("
         "   SELECT coalesce(sum(size) FILTER (WHERE status = 'ready'), 0) AS used,"
-        "     coalesce(sum(size) FILTER (WHERE status IN ('pending', 'verifying')), 0) AS reserved"
+        "     coalesce(sum(size) FILTER ("
+        "       WHERE status IN ('pending', 'verifying') AND reserved), 0) AS reserved"
         "   FROM asset WHERE asset.workspace_id = u.workspace_id) c ON true"
         " WHERE (u.used_bytes, u.reserved_bytes) IS DISTINCT FROM (c.used, c.reserved)"
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from kyora import cache, idempotency, postgres
+from kyora.assets import retention as uploads
 from kyora.billing import sweep
 from kyora.bus import inbox, outbox
 from kyora.email import retention
@@ -16,6 +17,13 @@ PURGES: dict[str, tuple[Callable[[], int], str, str]] = {
         f"'evt_' || n, 's', 't', '{{}}', {_AGE}, {_AGE}",
     ),
     "inbox": (inbox.forget, "(consumer, event_id, received_at)", f"'c', 'evt_' || n, {_AGE}"),
+    "asset": (
+        uploads.forget,
+        """(id, workspace_id, created_by, filename, content_type, size, status, url_expires_at,
+        confirm_deadline, ended_at, cleaned_at)""",
+        f"""'ast_' || n, 'ws_demo', 'u', 'a.png', 'image/png', 1,
+        CASE n % 5 WHEN 0 THEN 'expired' ELSE 'deleted' END, {_AGE}, {_AGE}, {_AGE}, now()""",
+    ),
     "email_message": (
         retention.forget,
         """(id, event_id, event, template, recipient, recipient_norm, correlation_id, locale,

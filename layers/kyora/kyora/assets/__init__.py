@@ -5,23 +5,37 @@
        │ └─release (not uploaded yet, changed, store down)
        └──deadline──> expired
 
+Time passes for an open upload in three steps: its URL ends, its reservation lapses a few minutes
+later (`ledger`), and at its deadline it expires. A fresh URL (`renewals`) starts the three again.
+
 A claim takes a lease whose token names the only key its worker may write, so a worker that
-stalled and woke up can change nothing. No transaction is open while the store is spoken to.
+stalled and woke up can change nothing. The token is noted before the copy begins, so that the
+clean-up knows every object there may be. No transaction is open while the store is spoken to.
 """
 
 import base64
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kyora import config, storage
+from kyora.assets import ledger
 from kyora.assets.models import Asset
 from kyora.bus import outbox
-from kyora.errors import Conflict, Gone, Invalid, KyoraError, NotFound, Unavailable
+from kyora.errors import (
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    KyoraError,
+    NotFound,
+    TooMany,
+    Unavailable,
+)
 from kyora.ids import new_id
 from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
@@ -33,11 +47,14 @@ if TYPE_CHECKING:
 URL_SECONDS = 600
 CONFIRM_SECONDS = 4200  # the URL's life and an hour: a PUT that began in time may end later
 LEASE_SECONDS = 60
-MAX_OPEN = 500  # uploads of one workspace that may wait for their bytes
+MAX_ATTEMPTS = 20  # copies that may be begun of one upload
+MAX_CLAIMS = 60  # claims of one upload at once; one more is free for every second of its age
 _DOWNLOAD_WINDOW = 600  # seconds in which the same download URL is given out
 _IN_MEMORY = 16 << 20  # bytes; a larger file is read through a temporary file
 _BATCH = 200
 _PATIENCE = 3  # assets whose objects cannot be deleted before a clean-up leaves it for later
+_KEYS = 200  # objects of one asset that are deleted before it is another one's turn
+_RESERVE = 10.0  # seconds that must be left for another step of a sweep
 _ID = re.compile(r"ast_[0-9a-z]{26}")
 
 
@@ -59,34 +76,40 @@ class _Rejected(Exception):
 def confirm(workspace_id: str, asset_id: str) -> Asset:
     """Verify the uploaded bytes and return the asset: `ready`, or `verifying` elsewhere.
 
-    Raises NotFound, Conflict `asset.not_uploaded`, Gone `asset.expired`, Invalid `asset.rejected`
-    and Unavailable. Emits AssetReady or AssetRejected, once per asset.
+    Raises NotFound, Conflict `asset.not_uploaded`, Gone `asset.expired`, Invalid `asset.rejected`,
+    TooMany `asset.too_many_attempts`, Unavailable, and Forbidden `billing.limit_reached` when the
+    reservation had lapsed and there is no room any more. Emits AssetReady or AssetRejected, once
+    per asset.
     """
     _well_formed(asset_id)
     with transaction() as tx:
         claimed = tx.row(
             "UPDATE asset SET status = 'verifying', lease_token = :token,"
-            " lease_until = now() + :lease * interval '1 second',"
-            " attempts = attempts || CAST(:token AS text)"
-            " WHERE id = :id AND workspace_id = :workspace_id"
-            " AND (status = 'pending' AND confirm_deadline > now()"
-            "      OR status = 'verifying' AND lease_until < now())"
+            " lease_until = now() + :lease * interval '1 second', claims = claims + 1"
+            " WHERE id = :id AND workspace_id = :workspace_id AND confirm_deadline > now()"
+            " AND (status = 'pending' OR status = 'verifying' AND lease_until < now())"
+            " AND cardinality(attempts) < :attempts"
+            " AND claims < :claims + extract(epoch FROM now() - created_at)"
             " RETURNING *",
             id=asset_id,
             workspace_id=workspace_id,
             token=new_id("try"),
             lease=LEASE_SECONDS,
+            attempts=MAX_ATTEMPTS,
+            claims=MAX_CLAIMS,
         )
         if claimed is None:
             return _standing(tx, workspace_id, asset_id)
+        if not claimed["reserved"]:
+            ledger.take_again(tx, claimed)
+            claimed["reserved"] = True
     return _verify(claimed)
 
 
 def get(workspace_id: str, asset_id: str) -> Asset:
     """Return an asset. Raises NotFound."""
-    _well_formed(asset_id)
     with transaction() as tx:
-        return _view(_find(tx, workspace_id, asset_id))
+        return _view(find(tx, workspace_id, asset_id))
 
 
 def delete(workspace_id: str, asset_id: str) -> None:
@@ -97,7 +120,8 @@ def delete(workspace_id: str, asset_id: str) -> None:
             "WITH old AS (SELECT id, status FROM asset WHERE id = :id"
             " AND workspace_id = :workspace_id AND status <> 'deleted' FOR UPDATE)"
             " UPDATE asset SET status = 'deleted', lease_token = NULL, lease_until = NULL,"
-            " ended_at = now(), cleaned_at = NULL FROM old WHERE asset.id = old.id"
+            " ended_at = now(), cleaned_at = NULL, clean_after = NULL"
+            " FROM old WHERE asset.id = old.id"
             " RETURNING asset.*, old.status AS was",
             id=asset_id,
             workspace_id=workspace_id,
@@ -107,7 +131,7 @@ def delete(workspace_id: str, asset_id: str) -> None:
         if row["was"] == "ready":
             _free(tx, row, "used_bytes")
             outbox.add(tx, "assets", "AssetDeleted", {"assetId": asset_id}, workspace_id)
-        elif row["was"] in ("pending", "verifying"):
+        elif row["was"] in ("pending", "verifying") and row["reserved"]:
             _free(tx, row, "reserved_bytes")
     with suppress(Unavailable):  # deleted it is; the sweep does the rest
         _clean([row])
@@ -126,8 +150,11 @@ def confirm_from_event(key: str) -> bool:
     try:
         if confirm(workspace_id, asset_id).status != "ready":
             return False
-    except (Unavailable, Conflict):  # Conflict: another worker has just given its claim back
+    # Conflict: another worker has just given its claim back.
+    except (Unavailable, Conflict, TooMany):
         return False
+    except Forbidden:  # no room any more; there may be until the deadline
+        return True
     except KyoraError as refusal:
         logger().info("upload not confirmed", asset_id=asset_id, reason=refusal.code)
     with suppress(KyoraError):  # the bucket's lifecycle rule finds it as well, in a day
@@ -135,11 +162,14 @@ def confirm_from_event(key: str) -> bool:
     return True
 
 
-def sweep() -> dict[str, int]:
-    """Expire uploads past their deadline and delete objects that no asset needs.
+def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
+    """End reservations and uploads past their time, and delete objects that no asset needs.
 
-    Returns how many were `expired` and `cleaned`; a full batch means there may be more.
+    `remaining` gives the seconds left to work. Returns how many were `expired` and `cleaned`; a
+    full batch means there may be more.
     """
+    while remaining() > _RESERVE and ledger.lapse(_BATCH) == _BATCH:
+        pass
     with transaction() as tx:
         row = tx.row(
             "WITH due AS (SELECT id FROM asset WHERE status IN ('pending', 'verifying')"
@@ -147,20 +177,24 @@ def sweep() -> dict[str, int]:
             "   ORDER BY confirm_deadline LIMIT :batch FOR UPDATE SKIP LOCKED),"
             " gone AS (UPDATE asset SET status = 'expired', lease_token = NULL,"
             "   lease_until = NULL, ended_at = now() FROM due WHERE asset.id = due.id"
-            "   RETURNING asset.workspace_id, asset.size),"
+            "   RETURNING asset.workspace_id, asset.size, asset.reserved),"
             " freed AS (UPDATE storage_usage u SET reserved_bytes = u.reserved_bytes - g.bytes"
-            "   FROM (SELECT workspace_id, sum(size)::bigint AS bytes FROM gone GROUP BY 1) g"
+            "   FROM (SELECT workspace_id, sum(size)::bigint AS bytes FROM gone WHERE reserved"
+            "     GROUP BY 1) g"
             "   WHERE u.workspace_id = g.workspace_id RETURNING 1)"
             " SELECT (SELECT count(*) FROM gone) AS expired, (SELECT count(*) FROM freed) AS n",
             batch=_BATCH,
         )
         # A minute's grace leaves the worker that ended the asset its own clean-up.
         left = tx.rows(
-            "SELECT * FROM asset WHERE cleaned_at IS NULL"
-            " AND ended_at < now() - interval '1 minute' ORDER BY ended_at LIMIT :batch",
+            "SELECT * FROM asset WHERE cleaned_at IS NULL AND ended_at IS NOT NULL"
+            " AND coalesce(clean_after, ended_at) < now()"
+            " AND ended_at < now() - interval '1 minute'"
+            " ORDER BY coalesce(clean_after, ended_at) LIMIT :batch",
             batch=_BATCH,
         )
-    return {"expired": int(str(row["expired"])) if row else 0, "cleaned": _clean(left)}
+    expired = int(str(row["expired"])) if row else 0
+    return {"expired": expired, "cleaned": _clean(left, remaining)}
 
 
 def _verify(row: Mapping[str, Any]) -> Asset:
@@ -173,6 +207,9 @@ def _verify(row: Mapping[str, Any]) -> Asset:
             raise Changed(incoming_key(row))
         if found.size != row["size"]:
             raise _Rejected("size_mismatch")
+        if not _note_attempt(row):  # the lease was taken over meanwhile
+            with transaction() as tx:
+                return _standing(tx, row["workspace_id"], row["id"])
         store.copy(incoming_key(row), target, found.etag, row["content_type"])
         facts = _inspect(store, target, row)
     except _Rejected as rejection:
@@ -186,6 +223,20 @@ def _verify(row: Mapping[str, Any]) -> Asset:
         _release(row)
         raise
     return _end(row, facts)
+
+
+def _note_attempt(row: Mapping[str, Any]) -> bool:
+    """Write down which object is about to be made, while the lease is ours."""
+    with transaction() as tx:
+        return bool(
+            tx.run(
+                "UPDATE asset SET attempts = attempts || lease_token"
+                " WHERE id = :id AND workspace_id = :workspace_id AND lease_token = :token",
+                id=row["id"],
+                workspace_id=row["workspace_id"],
+                token=row["lease_token"],
+            )
+        )
 
 
 def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
@@ -264,7 +315,7 @@ def _end(row: Mapping[str, Any], verdict: _Facts | _Rejected) -> Asset:
 def _settle(tx: Transaction, row: Mapping[str, Any]) -> None:
     """Book the bytes of an asset that has just ended and write its event."""
     data = {"assetId": row["id"], "contentType": row["content_type"], "size": row["size"]}
-    _free(tx, row, "reserved_bytes")
+    _free(tx, row, "reserved_bytes")  # a claim has seen to it that they are
     if row["status"] == "ready":
         tx.run(
             "UPDATE storage_usage SET used_bytes = used_bytes + :size"
@@ -302,7 +353,7 @@ def _release(row: Mapping[str, Any]) -> None:
 
 def _standing(tx: Transaction, workspace_id: str, asset_id: str) -> Asset:
     """Answer a confirm that claimed nothing from what the asset is now."""
-    return _outcome(_find(tx, workspace_id, asset_id))
+    return _outcome(find(tx, workspace_id, asset_id))
 
 
 def _outcome(row: Mapping[str, Any]) -> Asset:
@@ -314,18 +365,50 @@ def _outcome(row: Mapping[str, Any]) -> Asset:
             reason=row["reject_reason"],
             **_detected(row),
         )
-    if row["status"] == "expired" or (row["status"] == "pending" and _past_deadline(row)):
-        raise Gone("The upload was not confirmed in time.", code="asset.expired")
-    if row["status"] == "pending":  # released by the worker that held it, a moment ago
+    raise_when_expired(row)
+    if _is_free(row):
+        _raise_when_capped(row)
+        # Released by the worker that held it, a moment ago.
         raise Conflict("The file has not been uploaded.", code="asset.not_uploaded", retry_after=1)
     return _view(row)
+
+
+def raise_when_expired(row: Mapping[str, Any]) -> None:
+    """Raise Gone `asset.expired` for an upload past its deadline, swept or not."""
+    if row["status"] == "expired" or (_is_free(row) and _past_deadline(row)):
+        raise Gone("The upload was not confirmed in time.", code="asset.expired")
+
+
+def _is_free(row: Mapping[str, Any]) -> bool:
+    """Tell whether an open upload is held by no worker."""
+    if row["status"] == "verifying":
+        return bool(row["lease_until"] < datetime.now(UTC))
+    return bool(row["status"] == "pending")
+
+
+def _raise_when_capped(row: Mapping[str, Any]) -> None:
+    """Raise TooMany for an upload that was tried too often, or too fast."""
+    now = datetime.now(UTC)
+    wait = 0.0
+    if len(row["attempts"]) >= MAX_ATTEMPTS:
+        wait = (row["confirm_deadline"] - now).total_seconds()
+    elif row["claims"] >= MAX_CLAIMS + (now - row["created_at"]).total_seconds():
+        wait = 2.0
+    if wait:
+        raise TooMany(
+            "This upload was confirmed too often.",
+            code="asset.too_many_attempts",
+            retry_after=max(1, math.ceil(wait)),
+        )
 
 
 def _detected(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"detectedType": row["detected_type"]} if row["detected_type"] else {}
 
 
-def _find(tx: Transaction, workspace_id: str, asset_id: str) -> dict[str, object]:
+def find(tx: Transaction, workspace_id: str, asset_id: str) -> dict[str, object]:
+    """Return the row of an asset that is not deleted. Raises NotFound."""
+    _well_formed(asset_id)
     row = tx.row(
         "SELECT * FROM asset"
         " WHERE id = :id AND workspace_id = :workspace_id AND status <> 'deleted'",
@@ -338,7 +421,7 @@ def _find(tx: Transaction, workspace_id: str, asset_id: str) -> dict[str, object
 
 
 def _view(row: Mapping[str, Any]) -> Asset:
-    expired = row["status"] == "pending" and _past_deadline(row)
+    expired = _is_free(row) and _past_deadline(row)
     return Asset(
         asset_id=row["id"],
         status="expired" if expired else row["status"],
@@ -370,37 +453,65 @@ def _download_url(row: Mapping[str, Any]) -> str:
     )
 
 
-def _clean(rows: Iterable[Mapping[str, Any]]) -> int:
-    """Delete the objects that ended assets do not need; what fails here is swept later."""
+def _clean(
+    rows: Iterable[Mapping[str, Any]], remaining: Callable[[], float] = lambda: math.inf
+) -> int:
+    """Delete the objects that ended assets do not need, one asset after the other.
+
+    Each is committed alone. One that fails moves back in the queue; one with many objects gets
+    another turn.
+    """
     store = storage.provider()
-    cleaned: list[Mapping[str, Any]] = []
-    failures = 0
+    cleaned = failures = 0
     for row in rows:
-        if failures == _PATIENCE:
+        if failures == _PATIENCE or remaining() < _RESERVE:
             break
-        keep = row["final_attempt"] if row["status"] == "ready" else None
-        keys = [incoming_key(row)] + [_attempt(row, t) for t in row["attempts"] if t != keep]
+        keep = [row["final_attempt"]] if row["status"] == "ready" else []
+        tokens = [token for token in row["attempts"] if token not in keep]
+        now, later = tokens[:_KEYS], tokens[_KEYS:]
         try:
-            store.delete(keys)
-        except Unavailable:
+            store.delete([incoming_key(row), *(_attempt(row, token) for token in now)])
+        except Exception as error:  # whatever is wrong with it, others wait behind
             failures += 1
-            logger().warning("objects left to the sweep", asset_id=row["id"])
-        else:
-            cleaned.append(row)
-    if cleaned:
-        with transaction() as tx:
-            # A row that was deleted meanwhile has more to clean than we have seen.
-            tx.run(
-                "UPDATE asset SET cleaned_at = now()"
-                " FROM unnest(CAST(:ids AS text[]), CAST(:workspaces AS text[]),"
-                "   CAST(:statuses AS text[])) AS done (id, workspace_id, status)"
-                " WHERE asset.id = done.id AND asset.workspace_id = done.workspace_id"
-                " AND asset.status = done.status",
-                ids=[row["id"] for row in cleaned],
-                workspaces=[row["workspace_id"] for row in cleaned],
-                statuses=[row["status"] for row in cleaned],
+            logger().warning(
+                "objects left to the sweep", asset_id=row["id"], error=type(error).__name__
             )
-    return len(cleaned)
+            _put_back(row)
+            continue
+        cleaned += _note_cleaned(row, keep, later)
+    return cleaned
+
+
+def _note_cleaned(row: Mapping[str, Any], keep: list[str], later: list[str]) -> int:
+    """Write down what was deleted; return 1 when nothing is left to do."""
+    with transaction() as tx:
+        # A row that was deleted meanwhile has more to clean than we have seen.
+        done = tx.run(
+            "UPDATE asset SET attempts = CASE WHEN :more THEN CAST(:left AS text[])"
+            "   ELSE attempts END,"
+            " clean_after = CASE WHEN :more THEN now() END,"
+            " cleaned_at = CASE WHEN :more THEN NULL ELSE now() END"
+            " WHERE id = :id AND workspace_id = :workspace_id AND status = :status",
+            more=bool(later),
+            left=keep + later,
+            id=row["id"],
+            workspace_id=row["workspace_id"],
+            status=row["status"],
+        )
+    return 0 if later else done
+
+
+def _put_back(row: Mapping[str, Any]) -> None:
+    """Look at a row again after as long as it has failed: five minutes to a day."""
+    with transaction() as tx:
+        tx.run(
+            "UPDATE asset SET clean_after = now()"
+            " + least(interval '1 day', greatest(interval '5 minutes', now() - ended_at))"
+            " WHERE id = :id AND workspace_id = :workspace_id AND status = :status",
+            id=row["id"],
+            workspace_id=row["workspace_id"],
+            status=row["status"],
+        )
 
 
 def _well_formed(asset_id: str) -> None:

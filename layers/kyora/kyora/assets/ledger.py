@@ -1,0 +1,164 @@
+"""What a workspace's uploads may take: bytes used and reserved, uploads that wait, asked each day.
+
+A reservation lasts as long as its URL and a few minutes more. A file whose PUT took longer than
+that is still accepted while there is room: its reservation is taken again, or refused.
+
+What is asked for on one day is limited as well, in files and in bytes. DELETE frees quota at once,
+so that a seller can replace what is there; but the bucket keeps deleted, rejected and replaced
+objects for up to eight days, and their rows stay for the retention. Every object needs a ticket
+that names its size beforehand, so the daily limit bounds all of them, and cannot be raced. It
+allows filling the whole plan and replacing everything once on the same day.
+
+Locks are taken in one order: an asset, then the workspace's billing row, then its ledger.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kyora import limits
+from kyora.errors import KyoraError, TooMany
+from kyora.postgres import Transaction, transaction
+
+RESERVED_SECONDS = 300  # after the end of the URL: a PUT that began in time has mostly ended
+MAX_OPEN = 500  # reservations that a workspace may hold at once
+DAILY_FILES = 20_000
+_TURNOVER = 2  # times the plan's storage that may be asked for on one day
+_DAILY_FLOOR = 1 << 30  # bytes that a small plan may ask for on one day all the same
+_LIMIT = "maxStorageBytes"
+# The day of these counters, UTC; another day's count for nothing.
+_TODAY = "(now() AT TIME ZONE 'UTC')::date"
+# A reservation that has lapsed.
+_LAPSED = (
+    "status = 'pending' AND reserved"
+    f" AND url_expires_at < now() - {RESERVED_SECONDS} * interval '1 second'"
+)
+
+
+def lock(tx: Transaction, workspace_id: str) -> dict[str, int]:
+    """Lock the workspace's plan and its ledger: what is decided from them is true to the commit.
+
+    Returns `used_bytes`, `reserved_bytes`, `limit_bytes`, `waiting`, `asked_files`, `asked_bytes`.
+    """
+    allowed = limits.lock(tx, workspace_id).get(_LIMIT, 0)
+    tx.run(
+        "INSERT INTO storage_usage (workspace_id) VALUES (:workspace_id) ON CONFLICT DO NOTHING",
+        workspace_id=workspace_id,
+    )
+    # An asset that is locked is being confirmed or deleted; waiting for it could be a deadlock.
+    row = tx.row(
+        "WITH due AS (SELECT id FROM asset WHERE workspace_id = :workspace_id"
+        f"   AND {_LAPSED} FOR UPDATE SKIP LOCKED),"
+        " lapsed AS (UPDATE asset SET reserved = false FROM due WHERE asset.id = due.id"
+        "   RETURNING asset.id, asset.size),"
+        " usage AS (UPDATE storage_usage SET"
+        "   reserved_bytes = reserved_bytes - (SELECT coalesce(sum(size), 0) FROM lapsed),"
+        f"  asked_on = {_TODAY},"
+        f"  asked_files = CASE WHEN asked_on = {_TODAY} THEN asked_files ELSE 0 END,"
+        f"  asked_bytes = CASE WHEN asked_on = {_TODAY} THEN asked_bytes ELSE 0 END"
+        "   WHERE workspace_id = :workspace_id"
+        "   RETURNING used_bytes, reserved_bytes, asked_files, asked_bytes)"
+        " SELECT usage.*, (SELECT count(*) FROM asset WHERE workspace_id = :workspace_id"
+        "   AND status IN ('pending', 'verifying') AND reserved) - (SELECT count(*) FROM lapsed)"
+        "   AS waiting FROM usage",
+        workspace_id=workspace_id,
+    )
+    found = {**(row or {}), "limit_bytes": allowed}
+    return {name: int(str(value)) for name, value in found.items()}
+
+
+def take(usage: dict[str, int], size: int) -> KyoraError | None:
+    """Take one new upload of `size` bytes from a locked ledger, or return why not."""
+    if usage["waiting"] >= MAX_OPEN:
+        return TooMany(
+            "Confirm or delete earlier uploads first.",
+            code="asset.too_many_pending",
+            retry_after=60,
+        )
+    if refusal := _room(usage, size) or _today(usage, size):
+        return refusal
+    usage["reserved_bytes"] += size
+    usage["waiting"] += 1
+    usage["asked_files"] += 1
+    usage["asked_bytes"] += size
+    return None
+
+
+def write(tx: Transaction, workspace_id: str, usage: Mapping[str, int]) -> None:
+    """Write a locked ledger back after what was taken from it."""
+    tx.run(
+        "UPDATE storage_usage SET reserved_bytes = :reserved_bytes, asked_files = :asked_files,"
+        " asked_bytes = :asked_bytes WHERE workspace_id = :workspace_id",
+        workspace_id=workspace_id,
+        reserved_bytes=usage["reserved_bytes"],
+        asked_files=usage["asked_files"],
+        asked_bytes=usage["asked_bytes"],
+    )
+
+
+def take_again(tx: Transaction, row: Mapping[str, Any]) -> None:
+    """Reserve the bytes of an open, locked asset whose reservation has lapsed.
+
+    Raises Forbidden `billing.limit_reached` when the room has been given away.
+    """
+    usage = lock(tx, row["workspace_id"])
+    if refusal := _room(usage, row["size"]):
+        raise refusal
+    usage["reserved_bytes"] += row["size"]
+    write(tx, row["workspace_id"], usage)
+    tx.run(
+        "UPDATE asset SET reserved = true WHERE id = :id AND workspace_id = :workspace_id",
+        id=row["id"],
+        workspace_id=row["workspace_id"],
+    )
+
+
+def lapse(batch: int) -> int:
+    """End reservations of any workspace whose URLs have ended, up to `batch`; return how many."""
+    with transaction() as tx:
+        row = tx.row(
+            f"WITH due AS (SELECT id FROM asset WHERE {_LAPSED}"
+            "   ORDER BY url_expires_at LIMIT :batch FOR UPDATE SKIP LOCKED),"
+            " lapsed AS (UPDATE asset SET reserved = false FROM due WHERE asset.id = due.id"
+            "   RETURNING asset.workspace_id, asset.size),"
+            " freed AS (UPDATE storage_usage u SET reserved_bytes = u.reserved_bytes - g.bytes"
+            "   FROM (SELECT workspace_id, sum(size)::bigint AS bytes FROM lapsed GROUP BY 1) g"
+            "   WHERE u.workspace_id = g.workspace_id RETURNING 1)"
+            " SELECT (SELECT count(*) FROM lapsed) AS n, (SELECT count(*) FROM freed) AS freed",
+            batch=batch,
+        )
+    return int(str(row["n"])) if row else 0
+
+
+def _room(usage: Mapping[str, int], size: int) -> KyoraError | None:
+    taken, limit = usage["used_bytes"] + usage["reserved_bytes"], usage["limit_bytes"]
+    if limits.exceeds(limit, taken + size):
+        return limits.refusal(_LIMIT, limit, taken)
+    return None
+
+
+def _today(usage: Mapping[str, int], size: int) -> KyoraError | None:
+    daily_bytes = max(_TURNOVER * usage["limit_bytes"], _DAILY_FLOOR)
+    if usage["limit_bytes"] == limits.UNLIMITED:
+        daily_bytes = limits.UNLIMITED
+    for what, used, more, allowed in (
+        ("files", usage["asked_files"], 1, DAILY_FILES),
+        ("bytes", usage["asked_bytes"], size, daily_bytes),
+    ):
+        if limits.exceeds(allowed, used + more):
+            return TooMany(
+                f"This workspace has asked for enough {what} today.",
+                code="asset.daily_limit_reached",
+                retry_after=_to_midnight(),
+                limit=what,
+                allowed=allowed,
+                used=used,
+            )
+    return None
+
+
+def _to_midnight() -> int:
+    """Return the seconds until the next day begins, UTC."""
+    now = datetime.now(UTC)
+    midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return int((midnight - now).total_seconds()) + 1

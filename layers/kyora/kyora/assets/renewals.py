@@ -1,0 +1,129 @@
+"""Fresh URLs for uploads that still wait for their bytes.
+
+A URL lives ten minutes; a phone on the road, a tab that slept, or a retry with the same
+Idempotency-Key needs another one for the same asset. Renewing starts the upload's times again, up
+to a day after it was asked for: whatever is written under incoming/ is gone after a day.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kyora import storage
+from kyora.assets import (
+    CONFIRM_SECONDS,
+    URL_SECONDS,
+    find,
+    incoming_key,
+    ledger,
+    raise_when_expired,
+)
+from kyora.assets.tickets import UploadTicket
+from kyora.auth import Principal
+from kyora.errors import Conflict, Gone, KyoraError
+from kyora.postgres import Transaction, transaction
+
+_RENEWABLE = "interval '1 day'"  # after which an upload has to be asked for again
+_ENOUGH = timedelta(seconds=URL_SECONDS // 2)  # what must be left of a URL that is repeated
+
+
+def upload_url(who: Principal, asset_id: str) -> UploadTicket:
+    """Return a fresh ticket for an upload that waits for its bytes.
+
+    Raises NotFound, Conflict `asset.not_pending`, Gone `asset.expired`, and Forbidden
+    `billing.limit_reached` when its reservation had lapsed and there is no room any more.
+    """
+    with transaction() as tx:
+        row = find(tx, who.workspace_id, asset_id)
+        raise_when_expired(row)
+        pending = tx.row(
+            "SELECT * FROM asset WHERE id = :id AND workspace_id = :workspace_id"
+            " AND status = 'pending' AND confirm_deadline > now() FOR UPDATE",
+            id=asset_id,
+            workspace_id=who.workspace_id,
+        )
+        if pending is None:
+            raise Conflict(
+                "This asset does not wait for its bytes.",
+                code="asset.not_pending",
+                assetStatus=row["status"],
+            )
+        renewed = _renew(tx, pending)
+    return ticket(renewed)
+
+
+def revive(
+    tx: Transaction, workspace_id: str, kept: Sequence[Mapping[str, Any] | None]
+) -> list[UploadTicket | KyoraError | None]:
+    """Return the tickets to repeat, each in the place of the one that was given out before.
+
+    One whose URL is about to end is renewed. None stands for no ticket, and for one that leads
+    nowhere any more because its asset was rejected, has expired or is deleted.
+    """
+    tickets = [UploadTicket.model_validate(item) if item else None for item in kept]
+    rows = tx.rows(
+        "SELECT * FROM asset WHERE id = ANY(CAST(:ids AS text[])) AND workspace_id = :workspace_id"
+        " AND status IN ('pending', 'verifying', 'ready') ORDER BY id FOR UPDATE",
+        ids=[found.asset_id for found in tickets if found],
+        workspace_id=workspace_id,
+    )
+    by_id = {row["id"]: row for row in rows}
+    return [found and _revived(tx, found, by_id.get(found.asset_id)) for found in tickets]
+
+
+def ticket(row: Mapping[str, Any]) -> UploadTicket:
+    """Sign the ticket of an asset for as long as its row says."""
+    seconds = math.ceil((row["url_expires_at"] - datetime.now(UTC)).total_seconds())
+    upload = storage.provider().presign_put(
+        incoming_key(row),
+        row["content_type"],
+        row["size"],
+        row["declared_sha256"],
+        min(max(seconds, 1), URL_SECONDS),
+    )
+    return UploadTicket(
+        asset_id=row["id"],
+        upload_url=upload.url,
+        headers=upload.headers,
+        expires_at=row["url_expires_at"],
+    )
+
+
+def _revived(
+    tx: Transaction, found: UploadTicket, row: Mapping[str, Any] | None
+) -> UploadTicket | KyoraError | None:
+    if row is None:
+        return None
+    try:
+        raise_when_expired(row)
+        if found.expires_at - datetime.now(UTC) > _ENOUGH:
+            return found
+        if row["status"] == "pending":
+            return ticket(_renew(tx, row))
+    except Gone:
+        return None
+    except KyoraError as refusal:
+        return refusal
+    # It has its bytes: what is written again changes nothing, and confirm answers as it did.
+    later = datetime.now(UTC) + timedelta(seconds=URL_SECONDS)
+    return ticket({**row, "url_expires_at": later})
+
+
+def _renew(tx: Transaction, row: Mapping[str, Any]) -> dict[str, object]:
+    """Start the times of a pending, locked upload again. Raises Forbidden."""
+    if not row["reserved"]:
+        ledger.take_again(tx, row)
+    (renewed,) = tx.rows(
+        "WITH t AS (SELECT least(now() + :confirm * interval '1 second',"
+        f"   greatest(confirm_deadline, created_at + {_RENEWABLE})) AS deadline"
+        "   FROM asset WHERE id = :id AND workspace_id = :workspace_id)"
+        " UPDATE asset SET confirm_deadline = t.deadline,"
+        " url_expires_at = least(now() + :url * interval '1 second', t.deadline)"
+        " FROM t WHERE id = :id AND workspace_id = :workspace_id RETURNING asset.*",
+        id=row["id"],
+        workspace_id=row["workspace_id"],
+        confirm=CONFIRM_SECONDS,
+        url=URL_SECONDS,
+    )
+    return renewed
