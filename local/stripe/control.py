@@ -143,6 +143,8 @@ def _advance(found: StandIn, given: dict[str, Any]) -> Any:
     seconds = int(given.get("seconds", 0)) + int(given.get("days", 0)) * _DAY
     if seconds < 0:
         raise ValueError("time does not go back")
+    found.tick()
+    found.engine.skip(seconds)
     found.offset += seconds
     found.tick()
     return {"now": found.engine.now, "events": len(found.engine.events)}

@@ -1,7 +1,8 @@
 """The event pump: signed deliveries, retried until they are taken, and made as bad as asked.
 
-An event goes to each endpoint that wants it. What is not answered with 2xx comes again after a
-growing gap. On request the pump duplicates, delays, shuffles and drops; a seed decides which.
+An event goes to each endpoint that wants it: those of one customer one after the other, as they
+happened. What is not answered with 2xx comes again after a growing gap, and holds up nothing. On
+request the pump duplicates, delays, shuffles and drops; a seed decides which.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import json
 import random
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -16,7 +18,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from local.stripe.engine import Engine
 from local.stripe.state import wants
-from local.stripe.views import Object
+from local.stripe.views import Object, copy
 from local.stripe.webhooks import signature
 
 _GAPS = (
@@ -30,6 +32,7 @@ _GAPS = (
 )  # seconds to the next attempt; the last one repeats
 _ATTEMPTS = 40
 _WORKERS = 8
+_SHOWN = 2000  # deliveries that are over and still kept, for the dashboard
 
 
 @dataclass
@@ -57,6 +60,13 @@ class Delivery:
     status: str = "waiting"  # waiting, sent, failed, dropped
     answer: str = ""  # what the last attempt met
     copies: int = 1
+    lane: str = ""  # deliveries of one lane leave in order: a customer's, to one endpoint
+
+
+def _whose(found: Object) -> str:
+    """Return the customer that an object is of; a catalogue's objects are nobody's."""
+    owner = found.get("id") if found["object"] == "customer" else found.get("customer")
+    return str(owner.get("id") if isinstance(owner, dict) else owner or "")
 
 
 @dataclass
@@ -65,9 +75,11 @@ class Pump:
 
     behaviour: Behaviour = field(default_factory=Behaviour)
     deliveries: list[Delivery] = field(default_factory=list)
+    open: list[Delivery] = field(default_factory=list)  # those that may still be waiting
     taken: str = ""  # the last event that was taken over
     changes: int = 0
     _random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311  # dice, not a secret
+    _known: dict[str, Object] = field(default_factory=dict)  # events by id
     _stir: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, engine: Engine) -> None:
@@ -82,18 +94,20 @@ class Pump:
         for event in fresh:
             for endpoint in engine.all("webhook_endpoint"):
                 if wants(endpoint, event["type"]):
-                    self._add(event["id"], endpoint["id"])
+                    self._add(event, endpoint["id"])
         self.taken = fresh[-1]["id"]
         self.stir()
 
-    def _add(self, event: str, endpoint: str) -> None:
+    def _add(self, event: Object, endpoint: str) -> None:
         chosen, dice = self.behaviour, self._random
-        made = Delivery(event, endpoint, at=time.time() + dice.random() * chosen.delay)
+        made = Delivery(event["id"], endpoint, at=time.time() + dice.random() * chosen.delay)
+        made.lane = f"{endpoint} {_whose(event['data']['object'])}"
         if dice.random() < chosen.drop:
             made.status = "dropped"
         elif dice.random() < chosen.duplicate:
             made.copies = chosen.copies
         self.deliveries.append(made)
+        self.open.append(made)
 
     def stir(self) -> None:
         """Have the pump look again at once."""
@@ -111,6 +125,7 @@ class Pump:
         """Forget every delivery and every wish."""
         self.behaviour, self.taken = Behaviour(), ""
         self.deliveries.clear()
+        self.open.clear()
         self.stir()
 
     def redeliver(self, event: str) -> int:
@@ -119,12 +134,14 @@ class Pump:
         for delivery in found:
             delivery.status, delivery.at, delivery.copies = "waiting", time.time(), 1
             delivery.attempts = 0
+        self.open = [d for d in self.open if d not in found] + found
         self.stir()
         return len(found)
 
     def waiting(self) -> list[Delivery]:
         """Return what has not arrived and is not given up."""
-        return [delivery for delivery in self.deliveries if delivery.status == "waiting"]
+        self.open = [delivery for delivery in self.open if delivery.status == "waiting"]
+        return self.open
 
     # ---- running
 
@@ -132,7 +149,7 @@ class Pump:
         """Deliver for ever."""
         limit = asyncio.Semaphore(_WORKERS)
         sending: set[asyncio.Task[None]] = set()
-        busy: set[int] = set()
+        busy: dict[int, str] = {}  # what is being sent, and the lane it is in
         async with ClientSession(
             connector=TCPConnector(limit=_WORKERS), timeout=ClientTimeout(total=20)
         ) as session:
@@ -142,12 +159,13 @@ class Pump:
                     async with limit:
                         await self._send(session, engine, delivery)
                 finally:
-                    busy.discard(id(delivery))
+                    busy.pop(id(delivery), None)
+                    self._stir.set()
 
             try:
                 while True:
                     for delivery in self._ready(busy):
-                        busy.add(id(delivery))
+                        busy[id(delivery)] = delivery.lane
                         task = asyncio.ensure_future(one(delivery))
                         sending.add(task)
                         task.add_done_callback(sending.discard)
@@ -157,31 +175,36 @@ class Pump:
                     task.cancel()
                 await asyncio.gather(*sending, return_exceptions=True)
 
-    def _ready(self, busy: set[int]) -> list[Delivery]:
+    def _ready(self, busy: Mapping[int, str]) -> list[Delivery]:
+        """Return what is to be sent now: of each lane the oldest, unless disorder is asked for."""
         if self.behaviour.hold:
             return []
         now = time.time()
         ready = [d for d in self.waiting() if d.at <= now and id(d) not in busy]
         if self.behaviour.shuffle:
             self._random.shuffle(ready)
-        return ready
+        if self.behaviour.shuffle or self.behaviour.delay:
+            return ready
+        first = {delivery.lane: delivery for delivery in reversed(ready)}
+        return [d for d in ready if first[d.lane] is d and d.lane not in busy.values()]
 
     async def _rest(self) -> None:
         self._stir.clear()
-        times = [delivery.at for delivery in self.waiting()]
-        pause = max(0.02, min([*times, time.time() + 1.0]) - time.time())
+        now = time.time()
+        times = [delivery.at for delivery in self.waiting() if delivery.at > now]
+        pause = max(0.02, min([*times, now + 1.0]) - now)
         try:
             await asyncio.wait_for(self._stir.wait(), min(pause, 1.0))
         except TimeoutError:
             return
 
     async def _send(self, session: ClientSession, engine: Engine, delivery: Delivery) -> None:
-        event = next((e for e in reversed(engine.events) if e["id"] == delivery.event), None)
+        event = self._event(engine, delivery.event)
         endpoint = engine.objects.get(delivery.endpoint)
         if event is None or endpoint is None or endpoint.get("_deleted"):
             delivery.status = "dropped"
             return
-        body = json.dumps(event, indent=2).encode()
+        body = json.dumps(copy(event), indent=2).encode()
         taken = False
         for _ in range(delivery.copies):
             taken = await self._post(session, endpoint, body, delivery) or taken
@@ -195,6 +218,12 @@ class Pump:
         else:
             gaps = self.behaviour.gaps
             delivery.at = time.time() + gaps[min(delivery.attempts, len(gaps)) - 1]
+
+    def _event(self, engine: Engine, name: str) -> Object | None:
+        """Return an event by its id."""
+        if name not in self._known:
+            self._known = {event["id"]: event for event in engine.events}
+        return self._known.get(name)
 
     async def _post(
         self, session: ClientSession, endpoint: Object, body: bytes, delivery: Delivery
@@ -222,7 +251,11 @@ class Pump:
         """Return what a later run needs."""
         return {
             "behaviour": asdict(self.behaviour),
-            "deliveries": [asdict(delivery) for delivery in self.deliveries[-2000:]],
+            "deliveries": [
+                asdict(delivery)
+                for place, delivery in enumerate(self.deliveries)
+                if delivery.status == "waiting" or place >= len(self.deliveries) - _SHOWN
+            ],
             "taken": self.taken,
         }
 
@@ -230,10 +263,7 @@ class Pump:
     def load(cls, data: Object) -> Self:
         """Return the pump that was dumped."""
         behaviour = Behaviour(**data.get("behaviour", {}))
-        found = cls(
-            behaviour,
-            [Delivery(**delivery) for delivery in data.get("deliveries", [])],
-            data.get("taken", ""),
-        )
+        deliveries = [Delivery(**delivery) for delivery in data.get("deliveries", [])]
+        found = cls(behaviour, deliveries, list(deliveries), data.get("taken", ""))
         found._random.seed(behaviour.seed)
         return found

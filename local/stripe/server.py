@@ -110,7 +110,7 @@ def save(found: StandIn) -> None:
     path = found.options.state
     if path is None:
         return
-    found.engine.forget()
+    found.engine.forget({delivery.event for delivery in found.pump.waiting()})
     kept = {"engine": found.engine.dump(), "pump": found.pump.dump(), "offset": found.offset}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

@@ -37,6 +37,13 @@ class State:
     count: int = 0
     request_of: Object = field(default_factory=lambda: {"id": None, "idempotency_key": None})
     agenda: list[tuple[int, str]] = field(default_factory=list)  # a heap of (when, id)
+    skipped: int = 0  # seconds that the clock was moved, and that did not pass
+    jump: int | None = None  # when the jump that is being made began
+
+    @property
+    def real(self) -> int:
+        """The moment on a clock that is never moved; during a jump none of its time passes."""
+        return (self.now if self.jump is None else self.jump) - self.skipped
 
     def identify(self, prefix: str, length: int = 24) -> str:
         """Return a fresh id."""
@@ -105,6 +112,7 @@ class State:
                 "pending_webhooks": sum(wants(end, kind) for end in self.all("webhook_endpoint")),
                 "request": dict(self.request_of),
                 "type": kind,
+                "_real": self.real,
             }
         )
 

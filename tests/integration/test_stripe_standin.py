@@ -399,6 +399,37 @@ def test_a_dropped_event_is_found_in_the_list_and_sent_on_request(running: Runni
     assert running.receiver.ids() == [event.id]
 
 
+def test_a_jump_of_a_year_delivers_every_event_in_order(tmp_path: Path) -> None:
+    receiver = Receiver()
+    runner = receiving(receiver)
+    with Loop() as loop:
+
+        async def start() -> None:
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+
+        loop.run(start())
+        hooks = ((receiver.url, (SECRET,)),)
+        serving = serve(Options(key=KEY, seed=1, webhooks=hooks, state=tmp_path / "state.json"))
+        standin = loop.run(serving.__aenter__())
+        running = Running(standin, receiver, client(standin.url))
+        subs = [running.sign_up(), running.sign_up(), running.sign_up()]
+        running.control("advance", days=366)
+        events = list(standin.engine.events)
+        eventually(lambda: len(receiver.got) >= len(events), "events have not arrived")
+        time.sleep(1)  # the state is saved twice meanwhile
+        listed = [event.id for event in running.client.v1.events.list({}).auto_paging_iter()]
+        loop.run(serving.__aexit__(None, None, None))
+        loop.run(runner.cleanup())
+    assert len(events) > 3 * 12 * 6
+    assert sorted(receiver.ids()) == sorted(event["id"] for event in events)
+    assert listed == [event["id"] for event in reversed(events)]
+    for sub in subs:
+        own = [e["id"] for e in events if e["data"]["object"].get("customer") == sub.customer]
+        assert [name for name in receiver.ids() if name in set(own)] == own
+
+
 def test_an_endpoint_hears_only_what_it_asked_for(running: Running) -> None:
     for endpoint in running.client.v1.webhook_endpoints.list().data:
         running.client.v1.webhook_endpoints.delete(endpoint.id)

@@ -9,6 +9,7 @@ import pytest
 from local.stripe.contract import check_answer
 from local.stripe.engine import Answer, Engine
 from local.stripe.sdk import installed
+from local.stripe.views import copy
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def watched() -> Iterator[set[str]]:
             answered.add(f"{method} {route.path}")
             faults.extend(check_answer(given.body, route.answer))
         for event in engine.events[seen.get(id(engine), 0) :]:
-            faults.extend(check_answer(event))
+            faults.extend(check_answer(copy(event)))
             faults.extend(check_answer(event["data"]["object"]))
         seen[id(engine)] = len(engine.events)
         return given
