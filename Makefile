@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-later check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails suppressions rebuild-analytics sync-plans push-plans reconcile replay stripe-record upgrade-check status openapi clean
+.PHONY: help setup run test test-later check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
@@ -79,6 +79,10 @@ schemas: setup ## write events/schemas from the event models (an event may only 
 
 emails: setup ## show every e-mail in both languages, light and dark, on one page
 	@$(PYTHON) -m local.emails
+
+mails: setup ## list mail: [FAILED=1] [TO=address] [EVENT=name]; RESEND=eml_… sends again, SEEN=1 (ENV=…)
+	@$(PYTHON) -m local mails $(if $(FAILED),--failed) $(if $(TO),--to $(TO)) $(if $(EVENT),--event $(EVENT)) \
+		$(if $(RESEND),--resend $(RESEND)) $(if $(SEEN),--seen) $(if $(ENV),--env $(ENV))
 
 suppressions: setup ## list the addresses that get no mail: [SHOW=1] [LIFT=address] (ENV=…)
 	@$(PYTHON) -m local suppressions $(if $(SHOW),--show) $(if $(LIFT),--lift $(LIFT)) \

@@ -39,6 +39,13 @@ def main() -> int:
     tail = commands.add_parser("events", help="print the events that flow over the bus")
     for command in (emit, redrive, tail):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    mails = commands.add_parser("mails", help="list mail and what became of it; send it again")
+    mails.add_argument("--failed", action="store_true", help="only what its reader did not get")
+    mails.add_argument("--to", metavar="ADDRESS", help="only to this address")
+    mails.add_argument("--event", metavar="NAME", help="only of this event, by its name or id")
+    mails.add_argument("--resend", metavar="EML", help="send this one again")
+    mails.add_argument("--seen", action="store_true", help="somebody has looked at what failed")
+    mails.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     stopped = commands.add_parser("suppressions", help="list the addresses that get no mail")
     stopped.add_argument("--lift", metavar="ADDRESS", help="let mail go to this one again")
     stopped.add_argument("--show", action="store_true", help="print whole addresses")
@@ -163,10 +170,26 @@ def _bus(chosen: argparse.Namespace) -> None:
     where = bus.place(chosen.env)
     if chosen.command == "emit":
         bus.emit(where, chosen.event, chosen.file)
+    elif chosen.command == "redrive" and bus.queue_name(where, chosen.queue) == "emails":
+        from local import mails
+
+        mails.redrive(where, _ask("send_email", chosen.env))
     elif chosen.command == "redrive":
         bus.redrive(where, chosen.queue)
     else:
         bus.tail(where)
+
+
+def _mails(chosen: argparse.Namespace) -> None:
+    from local import mails
+
+    ask = _ask("send_email", chosen.env)
+    if chosen.resend:
+        mails.resend(ask, chosen.resend)
+    elif chosen.seen:
+        mails.seen(ask)
+    else:
+        mails.show(ask, {"failed": chosen.failed, "to": chosen.to, "event": chosen.event})
 
 
 def _suppressions(chosen: argparse.Namespace) -> None:
@@ -242,6 +265,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "emit": _bus,
     "redrive": _bus,
     "events": _bus,
+    "mails": _mails,
     "suppressions": _suppressions,
     "rebuild-analytics": _rebuild_analytics,
     "reconcile": _reconcile,

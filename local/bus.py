@@ -172,8 +172,8 @@ def _straight(
 def redrive(where: Place, queue: str) -> int:
     """Move the messages of a dead-letter queue back to the queue they came from."""
     client = where.client("sqs")
-    base = queue.removeprefix(f"kyora-{where.stage}-").removesuffix("-dead")
-    dead, live = (_queue(client, where, f"{base}{end}") for end in ("-dead", ""))
+    base = queue_name(where, queue)
+    dead, live = queue_pair(client, where, base)
     waiting = int(dead["ApproximateNumberOfMessages"])
     moved = waiting
     if where.local:  # MiniStack knows no message move tasks
@@ -182,6 +182,16 @@ def redrive(where: Place, queue: str) -> int:
         moved = _move(client, dead, live)
     say(f"{moved} of {waiting} messages are back in kyora-{where.stage}-{base}")
     return moved
+
+
+def queue_name(where: Place, queue: str) -> str:
+    """Return the name of a queue without the stage, however it was given."""
+    return queue.removeprefix(f"kyora-{where.stage}-").removesuffix("-dead")
+
+
+def queue_pair(client: Any, where: Place, base: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the attributes of a queue's dead-letter queue and of the queue itself."""
+    return _queue(client, where, f"{base}-dead"), _queue(client, where, base)
 
 
 def _queue(client: Any, where: Place, name: str) -> dict[str, str]:

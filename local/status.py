@@ -80,9 +80,11 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
         _joined(
             _waiting(mail, mail["reason"]),
             f"held for {_age(mail['held'])}" if mail["held"] else "",
-            _some(mail["lost"], "of today not known to be sent"),
+            _some(mail["lost"], "not sent, as far as is known"),
         ),
-        "see whether Resend answers and takes our key; what waits goes out by itself",
+        "`make mails FAILED=1` lists them; SEEN=1 says that you have looked"
+        if mail["lost"]
+        else "see whether Resend answers and takes our key; what waits goes out by itself",
     )
     yield Line(
         not stripe["parked"] and not stripe["doubtful"] and _young(stripe["oldest"], 30),

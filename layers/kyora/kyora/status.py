@@ -24,12 +24,15 @@ SELECT count(*) FILTER (WHERE status = 'received') AS waiting,
     (SELECT count(*) FROM subscription WHERE doubtful) AS doubtful
 FROM stripe_event WHERE status = 'received' OR status = 'failed'
 """
-# What the provider did not take at the first attempt; `unknown` is what a person has to look at.
+# What the provider did not take at the first attempt; `lost` is what a person has to look at.
 _MAIL = """
 SELECT count(*) AS waiting, extract(epoch FROM now() - min(created_at))::float8 AS oldest,
     max(reason) AS reason,
-    (SELECT count(*) FROM email_message WHERE status IN ('accepted_unknown', 'dead')
-        AND ended_at BETWEEN now() - interval '1 day' AND now() - interval '15 minutes') AS lost,
+    (SELECT count(*) FROM email_message WHERE seen_at IS NULL
+        AND status IN ('accepted_unknown', 'dead', 'failed')
+        AND (status <> 'accepted_unknown' OR ended_at < now() - interval '15 minutes'))
+    + (SELECT count(*) FROM email_message WHERE seen_at IS NULL AND status = 'sending'
+        AND lease_until < now() - interval '15 minutes') AS lost,
     (SELECT extract(epoch FROM max(open_until) - now())::float8 FROM email_provider_state
         WHERE open_until > now()) AS held
 FROM email_message WHERE ended_at IS NULL AND status = 'queued' AND attempts > 0

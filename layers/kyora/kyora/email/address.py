@@ -46,6 +46,14 @@ def key(address: str) -> str:
     return address.strip().lower()
 
 
+def key_of(given: str) -> str:
+    """Return the key of an address as a person types it, also with a domain beyond ASCII."""
+    try:
+        return key(normalise(given))
+    except InvalidAddress:
+        return key(given)
+
+
 def mask(address: str) -> str:
     """Return enough of an address to recognise one's own, and no more."""
     local, _, domain = address.rpartition("@")

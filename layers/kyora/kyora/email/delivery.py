@@ -9,6 +9,9 @@
 The row's id is the provider's idempotency key. A worker that dies after the send leaves a lease
 that expires; whoever takes over repeats the same bytes under the same key and is answered with
 the first id. The provider forgets a key after 24 hours, so nothing is repeated after 23.
+
+A dead message that was certainly not taken begins again, under another key, when its event comes
+again. For the others, and by hand, see kyora.email.mails.
 """
 
 import hashlib
@@ -36,9 +39,12 @@ from kyora.postgres import Transaction, transaction
 # has less left begins no attempt, so that none is cut off by its time-out.
 LONGEST_ATTEMPT = 15
 LEASE = 30  # seconds
-_WINDOW = timedelta(hours=23)
-_PATIENCE = timedelta(minutes=15)
+WINDOW = timedelta(hours=23)
+PATIENCE = timedelta(minutes=15)
 _LONGEST_BACKOFF = 900.0  # seconds
+
+# Why a message died that no further attempt would help.
+IN_VAIN = ("invalid_recipient", "expired")
 
 type Row = dict[str, Any]
 
@@ -72,17 +78,27 @@ def deliver(event: Event[Any]) -> None:
         row = _row(tx, event, template, provider.name, lease, settings)
         verdict = judge(row)
         if row["status"] == "dead" and verdict.status:
-            row["attempts"] = 0  # redriven: they count anew
+            begin_again(row)
         if verdict.status and not (row["fresh"] and verdict is SEND):
             attempts = row["attempts"] + (verdict is SEND)
             first = row["first_attempt_at"] or (row["now"] if verdict is SEND else None)
-            _write(tx, row, verdict, attempts, first, lease=lease)
+            write(tx, row, verdict, attempts, first, lease=lease)
     with logger().append_context_keys(message_id=row["id"], template=template):
         if verdict is SEND:
-            verdict = _attempt(provider, row, lease, settings)
+            verdict = attempt(provider, row, lease, settings)
         if verdict.status:
             count(settings.stage, "Mails", Status=verdict.status)
         _report(verdict, row)
+
+
+def begin_again(row: Row) -> None:
+    """Count the attempts of a dead message from the first; under a new key if none was taken.
+
+    Whether a refused request uses its key up is the provider's secret; this way it does not matter.
+    """
+    row["attempts"] = 0
+    if row["first_attempt_at"] is None:
+        row["begun"] += 1
 
 
 def judge(row: Row) -> Verdict:  # noqa: PLR0911  # a rule a line, first come first served
@@ -94,7 +110,7 @@ def judge(row: Row) -> Verdict:  # noqa: PLR0911  # a rule a line, first come fi
         return Verdict(again=_left(row["lease_until"], now))
     if not row["deliverable"]:
         return Verdict("dead", "invalid_recipient")
-    if row["first_attempt_at"] and row["first_attempt_at"] <= now - _WINDOW:
+    if row["first_attempt_at"] and row["first_attempt_at"] <= now - WINDOW:
         return Verdict("dead", "ambiguous_window", permanent=True)
     if row["expires_at"] <= now:
         # It is not simply too late when an attempt may have been taken, or when it was held by a
@@ -113,15 +129,22 @@ def judge(row: Row) -> Verdict:  # noqa: PLR0911  # a rule a line, first come fi
 
 def _judge_ended(row: Row, now: datetime) -> Verdict:
     if row["status"] == "accepted_unknown":
-        if row["ended_at"] + _PATIENCE > now:
-            return Verdict(again=_left(row["ended_at"] + _PATIENCE, now))
+        if row["ended_at"] + PATIENCE > now:
+            return Verdict(again=_left(row["ended_at"] + PATIENCE, now))
         return Verdict(reason="unconfirmed", permanent=True)
-    exhausted = row["status"] == "dead" and row["reason"] == "exhausted"
-    if exhausted and row["ended_at"] + _PATIENCE < now:
-        # Not another copy of the event but somebody who redrove it, after the provider's
-        # trouble: eight more attempts, under the same key as ever.
+    if row["status"] != "dead":
+        return DONE
+    # Not another copy of the event but somebody who redrove it, after the provider's trouble: eight
+    # more attempts, under the same key as ever.
+    redriven = row["reason"] == "exhausted" and row["ended_at"] + PATIENCE < now
+    if redriven or (untaken(row) and row["expires_at"] > now):
         return judge(row | {"status": "queued", "next_attempt_at": now})
     return DONE
+
+
+def untaken(row: Row) -> bool:
+    """Tell whether a dead message was certainly never taken, and might be now."""
+    return row["first_attempt_at"] is None and row["reason"] not in IN_VAIN
 
 
 def _left(moment: datetime, now: datetime) -> float:
@@ -130,8 +153,8 @@ def _left(moment: datetime, now: datetime) -> float:
 
 # ---- the row
 
-_COLUMNS = f"""
-    m.id, m.recipient, m.locale, m.template, m.data, m.status, m.reason, m.attempts,
+COLUMNS = f"""
+    m.id, m.recipient, m.locale, m.template, m.data, m.status, m.reason, m.attempts, m.begun,
     m.first_attempt_at, m.next_attempt_at, m.expires_at, m.lease_until, m.ended_at, now() AS now,
     EXISTS (SELECT 1 FROM email_suppression s
         WHERE s.recipient_norm = m.recipient_norm AND {suppressions.ACTIVE}) AS suppressed,
@@ -148,9 +171,9 @@ _MAKE = f"""
     VALUES (:id, :event_id, :event, :template, :recipient, :recipient_norm, :workspace_id,
         :correlation_id, :locale, CAST(:data AS json), :expires_at, 'sending', 1,
         now(), :lease, now() + interval '{LEASE} seconds')
-    ON CONFLICT DO NOTHING RETURNING {_COLUMNS}
+    ON CONFLICT DO NOTHING RETURNING {COLUMNS}
 """
-_LOCK = f"SELECT {_COLUMNS} FROM email_message m WHERE m.id = :id FOR UPDATE"
+LOCK = f"SELECT {COLUMNS} FROM email_message m WHERE m.id = :id FOR UPDATE"
 _WRITE = f"""
     UPDATE email_message SET
         status = :status, reason = :reason, error = :error, attempts = CAST(:attempts AS integer),
@@ -158,7 +181,7 @@ _WRITE = f"""
         next_attempt_at = now() + CAST(:again AS float8) * interval '1 second',
         lease_token = :lease,
         lease_until = CASE WHEN :status = 'sending' THEN now() + interval '{LEASE} seconds' END,
-        data = CAST(:data AS json),
+        data = CAST(:data AS json), begun = :begun, seen_at = NULL,
         payload_sha256 = coalesce(:digest, payload_sha256),
         provider_id = coalesce(:provider_id, provider_id),
         sent_at = CASE WHEN :status = 'sent' THEN now() ELSE sent_at END,
@@ -197,12 +220,14 @@ def _row(
         )
     if made is not None:
         before = {"status": "queued", "attempts": 0, "first_attempt_at": None}
-        return made | before | {"fresh": True, "deliverable": _deliverable(recipient)}
-    found = tx.row(_LOCK, id=message_id, provider=provider)
+        return made | before | {"fresh": True, "deliverable": deliverable(recipient)}
+    found = tx.row(LOCK, id=message_id, provider=provider)
     if found is None:
         raise Permanent("email.message_gone")  # deleted by hand between the two statements
-    found["data"] = found["data"] or mail.data  # what was resolved first is what attempts say
-    return found | {"fresh": False, "deliverable": _deliverable(str(found["recipient"]))}
+    # What was resolved first is what attempts say; what was never taken may say it as it is now.
+    new = found["status"] == "dead" and untaken(found) and recipient == found["recipient"]
+    found["data"] = mail.data if new else found["data"] or mail.data
+    return found | {"fresh": False, "deliverable": deliverable(str(found["recipient"]))}
 
 
 def _recipient(given: str) -> str:
@@ -214,7 +239,8 @@ def _recipient(given: str) -> str:
         return ascii(given[:300])
 
 
-def _deliverable(recipient: str) -> bool:
+def deliverable(recipient: str) -> bool:
+    """Tell whether a message's address can be sent to."""
     try:
         return address.normalise(recipient) == recipient
     except InvalidAddress:
@@ -226,7 +252,7 @@ def _message_id(event_id: str, template: str, recipient: str) -> str:
     return f"eml_{hashlib.sha256(unique.encode()).hexdigest()[:32]}"
 
 
-def _write(
+def write(
     tx: Transaction,
     row: Row,
     verdict: Verdict,
@@ -240,7 +266,8 @@ def _write(
     provider_id: str | None = None,
 ) -> bool:
     """Write a verdict; with `held` only while that lease is ours. False when it no longer is."""
-    open_ = verdict.status in ("queued", "sending")
+    # What it says may hold a token: kept while it may be sent, retention drops it after that.
+    kept = verdict.status in ("queued", "sending", "dead", "accepted_unknown")
     return bool(
         tx.run(
             _WRITE,
@@ -253,7 +280,8 @@ def _write(
             again=verdict.again or 0.0,
             lease=lease if verdict is SEND else None,
             held=held,
-            data=json.dumps(row["data"]) if open_ else None,
+            data=json.dumps(row["data"]) if kept and verdict.reason not in IN_VAIN else None,
+            begun=row["begun"],
             digest=digest,
             provider_id=provider_id,
         )
@@ -263,25 +291,25 @@ def _write(
 # ---- one attempt
 
 
-def _attempt(provider: email.Provider, row: Row, lease: str, settings: Settings) -> Verdict:
+def attempt(provider: email.Provider, row: Row, lease: str, settings: Settings) -> Verdict:
     """Send a message that is leased to us, and record how that went."""
     number, started = row["attempts"] + 1, row["first_attempt_at"] or row["now"]
     message = _message(row, settings)
     if message is None:
         verdict = Verdict("dead", "not_renderable", permanent=True)
         with transaction() as tx:
-            kept = _write(tx, row, verdict, number, row["first_attempt_at"], held=lease)
+            kept = write(tx, row, verdict, number, row["first_attempt_at"], held=lease)
         return verdict if kept else _LOST
     digest = hashlib.sha256(email.payload(message)).hexdigest()
     try:
-        sent = provider.send(message, str(row["id"]))
+        sent = provider.send(message, key(row))
     except Refusal as refusal:
         # What a redriven message was told before counts no more, but may have been taken.
         action = answers.action(refusal, max(number, 2) if row["first_attempt_at"] else number)
         verdict = _verdict(action, refusal, number)
         first = row["first_attempt_at"] if action.refused else started
         with transaction() as tx:
-            kept = _write(
+            kept = write(
                 tx,
                 row,
                 verdict,
@@ -296,8 +324,13 @@ def _attempt(provider: email.Provider, row: Row, lease: str, settings: Settings)
         return verdict if kept else _LOST
     verdict = Verdict("sent")
     with transaction() as tx:
-        _write(tx, row, verdict, number, started, held=lease, digest=digest, provider_id=sent.id)
+        write(tx, row, verdict, number, started, held=lease, digest=digest, provider_id=sent.id)
     return verdict
+
+
+def key(row: Row) -> str:
+    """Return the idempotency key of a message."""
+    return f"{row['id']}.{row['begun']}" if row["begun"] else str(row["id"])
 
 
 def _verdict(action: answers.Action, refusal: Refusal, number: int) -> Verdict:
@@ -305,7 +338,7 @@ def _verdict(action: answers.Action, refusal: Refusal, number: int) -> Verdict:
     if action.do is Do.WAIT:
         return Verdict("queued", f"{action.kind}: {said}", again=action.breaker)
     if action.do is Do.ASSUME:
-        return Verdict("accepted_unknown", said, again=_PATIENCE.total_seconds())
+        return Verdict("accepted_unknown", said, again=PATIENCE.total_seconds())
     if action.do is Do.DIE:
         return Verdict("dead", "exhausted" if action.exhausted else said, permanent=True)
     # Jitter over the whole range, so that what failed together does not come back together.

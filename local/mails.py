@@ -1,0 +1,103 @@
+"""`make mails`, and `make redrive QUEUE=emails`: what became of mail, and sending it again.
+
+send_email decides what may be sent again and says what it did; see kyora.email.mails.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from local.bus import Place, queue_pair
+from local.progress import Trouble, say
+from local.remote import Ask
+
+_BATCH = 10  # what SQS hands over, and deletes, at once
+_HOLD = 120  # seconds that nobody else sees a letter that we look at
+
+
+def show(ask: Ask, asked: Mapping[str, Any]) -> None:
+    """List messages, newest first: `failed` ones, those `to` an address, of an `event`."""
+    rows = ask({"mails": {"list": dict(asked)}})["mails"]
+    for row in rows:
+        mark = "✗" if row["unseen"] else " "
+        why = f": {row['reason']}" if row["reason"] else ""
+        say(f"{mark} {row['at']}  {row['id']}  {row['template']} to {row['to']}")
+        say(f"  {'':<25}  {row['event']}, {row['status']}{why}")
+    unseen = sum(row["unseen"] for row in rows)
+    if not rows:
+        say("There is no such mail.")
+    if unseen:
+        say("✗ is new: RESEND=<id> sends one again, SEEN=1 says that you have looked at them")
+
+
+def seen(ask: Ask) -> None:
+    """Note that somebody has looked at what failed."""
+    count = ask({"mails": {"seen": True}})["seen"]
+    say(f"{count} failed mails are marked as seen.")
+
+
+def resend(ask: Ask, message_id: str) -> None:
+    """Send a message again; raises Trouble when that is refused or fails."""
+    found = ask({"mails": {"resend": message_id}})
+    if "refused" in found:
+        raise Trouble(f"{message_id} is not sent: {found['refused']}")
+    if found["status"] != "sent":
+        raise Trouble(f"{message_id} is {found['status']}: {found['reason']}")
+    say(f"{message_id} is sent.")
+
+
+def redrive(where: Place, ask: Ask) -> None:
+    """Send what died and was certainly not taken; report the rest, one by one."""
+    client = where.client("sqs")
+    dead, live = queue_pair(client, where, "emails")
+    moved = kept = 0
+    told: list[str] = []
+    looked = set[str]()
+    # No more than there were: what dies again at once comes back while we are at it.
+    waiting = int(dead["ApproximateNumberOfMessages"])
+    while len(looked) < waiting and (letters := _letters(client, dead, looked)):
+        events = [event for letter in letters if (event := _event(letter))]
+        answers = ask({"mails": {"redrive": events}})["events"] if events else []
+        by_event = {answer["event"]: answer for answer in answers}
+        for letter in letters:
+            answer = by_event.get(_event(letter), {"move": "yes", "why": ""})
+            if answer["move"] == "yes":
+                client.send_message(QueueUrl=live["url"], MessageBody=letter["Body"])
+                moved += 1
+            if answer["move"] != "stay":
+                handle = letter["ReceiptHandle"]
+                client.delete_message(QueueUrl=dead["url"], ReceiptHandle=handle)
+            kept += answer["move"] == "stay"
+            if answer["why"]:
+                told.append(f"  {answer['mail']} to {answer['to']}: {answer['why']}")
+    for line in told:
+        say(line)
+    rest = max(waiting, len(looked)) - moved
+    say(
+        f"{moved} of {max(waiting, len(looked))} messages are back in {where.bus}-emails"
+        + (f"; of {rest} the lines above say why not" if rest else "")
+    )
+    if kept:
+        say(f"{kept} stay in the dead-letter queue: what they say is kept nowhere else.")
+
+
+def _letters(client: Any, dead: Mapping[str, str], looked: set[str]) -> Sequence[Mapping[str, Any]]:
+    """Return the next dead letters that were not looked at yet."""
+    found = client.receive_message(
+        QueueUrl=dead["url"],
+        MaxNumberOfMessages=_BATCH,
+        VisibilityTimeout=_HOLD,
+        WaitTimeSeconds=1,  # asks all of SQS's servers, not some
+    ).get("Messages", [])
+    new = [letter for letter in found if letter["MessageId"] not in looked]
+    looked |= {letter["MessageId"] for letter in new}
+    return new
+
+
+def _event(letter: Mapping[str, Any]) -> str:
+    """Return the id of the event in a letter; empty when it cannot be read."""
+    try:
+        found = json.loads(letter["Body"])["detail"]["id"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""
