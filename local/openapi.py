@@ -68,9 +68,17 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "billing.payment_required": Problem(
         errors.PaymentRequired,
-        "A payment has to be confirmed first: give `clientSecret` to Stripe's form in the browser,"
-        " then ask again. The subscription, or its change, waits for it.",
-        {"clientSecret": "pi_3S8mXq2eZvKYlo2C0aBcDeFg_secret_Y1Z2"},
+        "A payment has to be made first: give `clientSecret` to Stripe's form in the browser, or"
+        " send the browser to `payUrl`, then ask again. The subscription, or its change, waits.",
+        {
+            "clientSecret": "pi_3S8mXq2eZvKYlo2C0aBcDeFg_secret_Y1Z2",
+            "payUrl": "https://invoice.stripe.com/i/acct_1/test_YWNj",
+        },
+    ),
+    "billing.cannot_pause": Problem(
+        errors.Conflict,
+        "Only a subscription that is paid for and goes on can be paused: no trial, nothing owed, no"
+        " end ahead.",
     ),
     "billing.card_declined": Problem(
         stripe_api.Declined,
@@ -288,7 +296,10 @@ _PAYS = (
     *("billing.plan_not_found", "billing.downgrade_blocked"),
     *("billing.payment_required", "billing.card_declined"),
 )
-_OF_BILLING = {*_STRIPE, *_PAYS, "billing.already_subscribed", "billing.no_subscription"}
+_OF_BILLING = {
+    *(*_STRIPE, *_PAYS, "billing.already_subscribed", "billing.no_subscription"),
+    "billing.cannot_pause",
+}
 # What API Gateway answers by itself, without a function: never problem+json on AWS.
 _GATEWAY = {401: "Unauthorized", 429: "Too Many Requests", 500: "Internal Server Error",
             503: "Service Unavailable"}  # fmt: skip
@@ -363,11 +374,20 @@ _PLAN = {
     },
     "active": True,
 }
+_PRICE = {
+    "amount": 9900,
+    "currency": "AED",
+    "interval": "month",
+    "intervalCount": 1,
+    "quantity": 1,
+}
 _SUBSCRIPTION = {
     "status": "active",
     "access": "full",
     "plan": _PLAN,
+    "price": _PRICE,
     "currentPeriodEnd": "2026-12-23T10:00:00Z",
+    "nextCharge": {"amount": 9900, "currency": "AED", "at": "2026-12-23T10:00:00Z"},
     "limits": _PLAN["limits"],
     "usage": {"maxBusinesses": 1, "maxTeamMembers": 2, "maxStorageBytes": 48213},
     "overLimit": [],
@@ -522,20 +542,27 @@ OPERATIONS: dict[str, Operation] = {
         "What the workspace is on",
         "Plan, limits and usage of the workspace. One that never paid is on the free plan, with "
         "`status` `free`. `access` is `full`, `grace` while a failed payment can still be made up "
-        "(until `accessUntil`), or `free`. `overLimit` names the limits that are exceeded: what "
-        "is there stays, nothing is added.",
+        "(until `accessUntil`), or `free`. `price` is what is paid for one unit, `nextCharge` what "
+        "is charged next, after the credit there is. `pendingChange` is what the workspace is on from "
+        "its date, `payUrl` Stripe's page of what is owed. `overLimit` names the limits that are "
+        "exceeded: what is there stays, nothing is added.",
         {200: "The subscription."},
         example=_SUBSCRIPTION,
     ),
     "change_subscription": Operation(
         "Billing",
         "Choose a plan",
-        "Begins a subscription or changes the plan of the one that is there, at once and prorated;"
-        " a scheduled end is taken back. A saved card pays. Without one, or when its owner has to "
-        "be asked, the answer is 402 with a `clientSecret` for Stripe's form in the browser; ask "
-        "again when the payment is made. No card number ever comes here.\n\n"
-        "A plan that what is there does not fit is refused and names what is over. With "
-        "`?preview=true` nothing is changed, and `preview` says what would be paid.",
+        "Begins a subscription or changes the plan of the one that is there; a scheduled end is "
+        "taken back. A better plan begins now, and its share of the period is charged at once. A "
+        "smaller one begins with the next period and is shown as `pendingChange`. `when` says "
+        "otherwise: a smaller plan `now` leaves a credit. The current plan takes back what is "
+        "planned, and resumes.\n\n"
+        "A saved card pays. Without one, or when its owner has to be asked, the answer is 402 with "
+        "a `clientSecret` for Stripe's form in the browser and the `payUrl` of Stripe's page; ask "
+        "again when the payment is made. What is owed is paid before anything changes now. No card "
+        "number ever comes here.\n\n"
+        "A plan that what is there does not fit is refused and names what is over, also for the "
+        "renewal. With `?preview=true` nothing is changed, and `preview` says what would be paid.",
         {200: "The subscription as it is now."},
         (*_CREATES, *_ADMIN, *_STRIPE, *_PAYS),
         request={"planId": "professional"},
@@ -545,8 +572,9 @@ OPERATIONS: dict[str, Operation] = {
     "cancel_subscription": Operation(
         "Billing",
         "End the subscription",
-        "Ends it with the period that is paid for, or at once with `?when=now`; then the free plan "
-        "applies. Safe to repeat; without a subscription nothing happens.",
+        "Ends it with the period that is paid for, or at once with `?when=now`: the unused rest "
+        "is then a credit for the next subscription. The free plan applies afterwards. Of two ends "
+        "the earlier counts. Safe to repeat; without a subscription nothing happens.",
         {200: "The subscription as it is now."},
         (*_ADMIN, *_STRIPE, "request.validation_failed"),
         example=_SUBSCRIPTION | {"cancelAt": "2026-12-23T10:00:00Z"},
@@ -555,10 +583,35 @@ OPERATIONS: dict[str, Operation] = {
     "resume_subscription": Operation(
         "Billing",
         "Keep the subscription",
-        "Takes a scheduled end back, whoever scheduled it, and goes on with a paused "
-        "subscription. Safe to repeat.",
+        "Takes a scheduled end back, whoever scheduled it, and goes on with a paused subscription: "
+        "a new period begins and is charged. 402 says how to pay that, or what is owed. Safe to "
+        "repeat.",
         {200: "The subscription as it is now."},
-        (*_ADMIN, *_STRIPE, "billing.no_subscription"),
+        (*_ADMIN, *_STRIPE, "billing.no_subscription", "billing.payment_required"),
+        example=_SUBSCRIPTION,
+    ),
+    "pause_subscription": Operation(
+        "Billing",
+        "Pause the subscription",
+        "No access and no invoices until it is resumed, by the resume route or on `resumeAt` (in "
+        "the next two years). What is left of the period is credited. A paused one gets another "
+        "date of return, or none.",
+        {200: "The subscription as it is now."},
+        (
+            *(*_ADMIN, *_STRIPE, "billing.no_subscription", "billing.cannot_pause"),
+            *("request.invalid_json", "request.validation_failed"),
+        ),
+        request={"resumeAt": "2027-02-01T00:00:00Z"},
+        example=_SUBSCRIPTION
+        | {"status": "paused", "access": "free", "pausedUntil": "2027-02-01T00:00:00Z"},
+    ),
+    "take_back_change": Operation(
+        "Billing",
+        "Take the planned change back",
+        "Nothing changes at the renewal: a smaller plan, a scheduled end, or an upgrade that waits "
+        "for its payment is taken back. Safe to repeat.",
+        {200: "The subscription as it is now."},
+        (*_ADMIN, *_STRIPE),
         example=_SUBSCRIPTION,
     ),
     "create_checkout_session": Operation(
@@ -573,6 +626,7 @@ OPERATIONS: dict[str, Operation] = {
             *_ADMIN,
             *_STRIPE,
             *("billing.plan_not_found", "billing.downgrade_blocked", "billing.already_subscribed"),
+            "billing.payment_required",
         ),
         request={
             "planId": "professional",
@@ -585,10 +639,11 @@ OPERATIONS: dict[str, Operation] = {
         "Billing",
         "A page to manage cards and invoices",
         "Stripe's page for everything after the first payment: cards, plan, invoices, ending. "
-        "Send the browser to `url`. `returnUrl` must be in the web application.",
+        "Send the browser to `url`. `returnUrl` must be in the web application. `flow` opens the "
+        "page of one task, which leads back once that is done.",
         {200: "The page."},
-        (*_CREATES, *_ADMIN, *_STRIPE[:-1]),
-        request={"returnUrl": "https://app.example.com/billing"},
+        (*_CREATES, *_ADMIN, *_STRIPE[:-1], "billing.no_subscription"),
+        request={"returnUrl": "https://app.example.com/billing", "flow": "payment_method_update"},
         example={"url": "https://billing.stripe.com/p/session/live_YWNjdF8x"},
     ),
     "list_invoices": Operation(

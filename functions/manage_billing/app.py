@@ -4,7 +4,7 @@ Changes are for admins. Emits SubscriptionActivated, SubscriptionChanged, Subscr
 """
 
 from kyora import http
-from kyora.billing import invoices, models, offers, sessions, subscriptions
+from kyora.billing import invoices, models, offers, overview, previews, sessions, subscriptions
 
 
 def list_plans(call: http.Call) -> models.Plans:
@@ -16,17 +16,25 @@ def get_plan(call: http.Call) -> models.Plan:
 
 
 def get_subscription(call: http.Call) -> models.Subscription:
-    return subscriptions.read(call.principal.workspace_id)
+    return overview.read(call.principal.workspace_id)
 
 
 def change_subscription(call: http.Call, wanted: models.PlanChoice) -> models.Subscription:
     if call.flag("preview"):
-        return subscriptions.preview(call.principal, wanted)
+        return previews.preview(call.principal, wanted)
     return subscriptions.choose(call.principal, wanted, call.header("Idempotency-Key"))
 
 
 def cancel_subscription(call: http.Call) -> models.Subscription:
     return subscriptions.cancel(call.principal, call.query("when") or "period_end")
+
+
+def pause_subscription(call: http.Call, wanted: models.PauseRequest) -> models.Subscription:
+    return subscriptions.pause(call.principal, wanted)
+
+
+def take_back_change(call: http.Call) -> models.Subscription:
+    return subscriptions.take_back(call.principal)
 
 
 def resume_subscription(call: http.Call) -> models.Subscription:
@@ -52,6 +60,8 @@ ROUTES: http.Routes = {
     "POST /v1/billing/subscription": change_subscription,
     "DELETE /v1/billing/subscription": cancel_subscription,
     "POST /v1/billing/subscription/resume": resume_subscription,
+    "POST /v1/billing/subscription/pause": pause_subscription,
+    "DELETE /v1/billing/subscription/pending-change": take_back_change,
     "POST /v1/billing/checkout-session": create_checkout_session,
     "POST /v1/billing/portal-session": create_portal_session,
     "GET /v1/billing/invoices": list_invoices,

@@ -382,8 +382,23 @@ def _upcoming(state: State, sub: Object, switch: Switch | None) -> tuple[list[Ob
                 400, "No upcoming invoices for this subscription.", code="invoice_upcoming_none"
             )
         return lines, "upcoming"
+    if switch is None:
+        sub["items"]["data"] = _planned_items(state, sub, ends)
     cycle.next_period(state, sub, ends)
     return lines + subscriptions.cycle_lines(state, sub), "upcoming"
+
+
+def _planned_items(state: State, sub: Object, at: int) -> list[Object]:
+    """Return the items that a subscription has from its next period on, by its schedule."""
+    items: list[Object] = sub["items"]["data"]
+    schedule = state.objects.get(sub["schedule"] or "")
+    for phase in schedule["phases"] if schedule else []:
+        if phase["start_date"] == at:
+            return [
+                items[0] | {"price": item["price"], "quantity": item["quantity"]}
+                for item in phase["items"]
+            ]
+    return items
 
 
 def cancel(state: State, params: Params, name: str) -> Object:
@@ -393,7 +408,7 @@ def cancel(state: State, params: Params, name: str) -> Object:
         raise missing("subscription", name)
     details = mapping(params.get("cancellation_details"), "cancellation_details") or {}
     bill = boolean(params.get("invoice_now"), "invoice_now")
-    if boolean(params.get("prorate"), "prorate"):
+    if boolean(params.get("prorate"), "prorate") and sub["status"] != "trialing":
         sub["_lines"] = sub["_lines"] + prorations(
             state, sub["items"]["data"], [], state.now, charge=True
         )

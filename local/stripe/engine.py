@@ -166,6 +166,7 @@ ROUTES = (
         pausing.resume,
         *pausing.RESUME,
     ),
+    _post("/v1/subscriptions/{}/migrate", pausing.migrate, "billing_mode"),
     _post("/v1/subscriptions/{}/pause", pausing.pause, *pausing.PAUSE),
     _post("/v1/subscription_schedules", schedules.create, *schedules.CREATE),
     _list("/v1/subscription_schedules", schedules.list_schedules, "customer", "scheduled"),

@@ -34,6 +34,19 @@ def pause(state: State, params: Params, name: str) -> Object:
     return sub
 
 
+def migrate(state: State, params: Params, name: str) -> Object:
+    """POST /v1/subscriptions/{id}/migrate: to flexible billing mode, and never back."""
+    sub = state.find("subscription", name)
+    mode = mapping(need(params, "billing_mode"), "billing_mode") or {}
+    one_of("flexible")(need(mode, "type"), "billing_mode[type]")
+    if sub["billing_mode"]["type"] == "flexible":
+        raise Refusal(400, "This subscription's billing mode is flexible already.")
+    flexible = {"proration_discounts": "included"}
+    made = {"flexible": flexible, "type": "flexible", "updated_at": state.now}
+    state.change(sub, billing_mode=made)
+    return sub
+
+
 def _pausable(sub: Object) -> None:
     if sub["billing_mode"]["type"] != "flexible":
         raise Refusal(400, "Only subscriptions with `billing_mode[type]=flexible` can be paused.")

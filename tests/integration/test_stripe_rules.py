@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kyora import cache, config
-from kyora.billing import apply, inbox, offers, plans, subscriptions, sweep
+from kyora.billing import apply, inbox, offers, overview, plans, sweep
 from kyora.billing.models import Subscription
 from kyora.cache import memory
 from kyora.errors import Unavailable
@@ -430,7 +430,7 @@ def subscribed(account: Account) -> Subscription:
     account.subscribe()
     for event in events(account):
         lives.deliver(json.dumps(event))
-    return subscriptions.read("ws_demo")
+    return overview.read("ws_demo")
 
 
 def test_the_plan_of_a_workspace_is_shown_from_the_cache_and_its_limits_are_not(
@@ -439,10 +439,10 @@ def test_the_plan_of_a_workspace_is_shown_from_the_cache_and_its_limits_are_not(
     before = subscribed(account)
     billing.run("UPDATE plan SET name = 'Renamed' WHERE id = :id", id=before.plan.id)
     billing.run("UPDATE workspace_billing SET limits = jsonb_build_object('maxBusinesses', 7)")
-    after = subscriptions.read("ws_demo")
+    after = overview.read("ws_demo")
     assert (after.plan, after.limits) == (before.plan, {"maxBusinesses": 7})
     cache.drop(offers.LISTED)
-    assert subscriptions.read("ws_demo").plan.name == "Renamed"
+    assert overview.read("ws_demo").plan.name == "Renamed"
 
 
 def test_a_plan_that_is_offered_no_more_is_shown_to_who_is_on_it(
@@ -451,7 +451,7 @@ def test_a_plan_that_is_offered_no_more_is_shown_to_who_is_on_it(
     mine = subscribed(account).plan
     billing.run("UPDATE plan SET active = false")
     cache.drop(offers.LISTED)
-    assert subscriptions.read("ws_demo").plan == mine.model_copy(update={"active": False})
+    assert overview.read("ws_demo").plan == mine.model_copy(update={"active": False})
 
 
 def test_the_list_of_plans_is_kept_and_dropped_when_they_change(

@@ -47,6 +47,8 @@ _ROUTES = (
     ("POST", "/v1/billing/subscription"),
     ("DELETE", "/v1/billing/subscription"),
     ("POST", "/v1/billing/subscription/resume"),
+    ("POST", "/v1/billing/subscription/pause"),
+    ("DELETE", "/v1/billing/subscription/pending-change"),
     ("POST", "/v1/billing/checkout-session"),
     ("POST", "/v1/billing/portal-session"),
     ("GET", "/v1/billing/invoices"),

@@ -40,6 +40,8 @@ ROUTES = {
     "POST /v1/billing/subscription": "manage_billing",
     "DELETE /v1/billing/subscription": "manage_billing",
     "POST /v1/billing/subscription/resume": "manage_billing",
+    "POST /v1/billing/subscription/pause": "manage_billing",
+    "DELETE /v1/billing/subscription/pending-change": "manage_billing",
     "POST /v1/billing/checkout-session": "manage_billing",
     "POST /v1/billing/portal-session": "manage_billing",
     "GET /v1/billing/invoices": "manage_billing",

@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from kyora import config
-from kyora.billing import facts, grace, inbox, normalise, plan_items, standing
+from kyora.billing import facts, grace, inbox, normalise, plan_items, standing, terms
 from kyora.billing.grace import Grace
 from kyora.billing.normalise import (
     TERMINAL,
@@ -125,7 +125,7 @@ def resync(customer_id: str, subscription_id: str) -> bool:
             row = tx.row("SELECT version FROM billing_customer WHERE id = :id", id=customer_id)
         version = int(str(row["version"])) if row else 0
         try:
-            answer = stripe_api.call("get", f"subscriptions/{subscription_id}", expand=_DUE)
+            answer = stripe_api.call("get", f"subscriptions/{subscription_id}", expand=_WHOLE)
         except stripe_api.Missing:
             return False
         try:
@@ -253,7 +253,7 @@ def _read(event: Event, ask: _Ask) -> Read:
     from kyora.billing import stripe_api
 
     path, identity = _PATHS[str(event.object.get("object"))], str(event.object.get("id"))
-    more: dict[str, Any] = {"expand": _DUE} if path == "subscriptions" else {}
+    more: dict[str, Any] = {"expand": _WHOLE} if path == "subscriptions" else {}
     try:
         return Read(stripe_api.call("get", f"{path}/{identity}", **more), ask.version)
     except stripe_api.Missing:
@@ -265,7 +265,8 @@ def _read(event: Event, ask: _Ask) -> Read:
         return Read(None, ask.version)
 
 
-_DUE = ["latest_invoice"]  # since when it is due
+# Since when it is due, and what its schedule plans, which events only name.
+_WHOLE = ["latest_invoice", "schedule"]
 _PATHS = {
     "subscription": "subscriptions",
     "customer": "customers",
@@ -330,7 +331,9 @@ def _on_subscription(tx: Transaction, turn: Turn) -> None:
         row["as_of"],
         over=row["status"] in TERMINAL,
         ends=payload.terminal,
-        whole=payload.whole and standing.known(payload.status),
+        whole=payload.whole
+        and standing.known(payload.status)
+        and terms.told(tx, payload.id, payload.terms, payload.period_start),
     ):
         _mirror(tx, row, payload, Seen(event.created, event, turn.read is not None))
     else:
@@ -436,6 +439,7 @@ def _mirror(tx: Transaction, row: Row, found: Subscription, seen: Seen) -> None:
         doubtful=seen.doubtful,
         **values,
     )
+    terms.write(tx, found.id, found.terms)
 
 
 def _grace(row: Row) -> Grace:
@@ -629,11 +633,13 @@ def _on_customer(tx: Transaction, turn: Turn) -> None:
     ):
         return
     tx.run(
-        "UPDATE billing_customer SET default_payment_method_id = :payment, as_of = :as_of,"
+        "UPDATE billing_customer SET default_payment_method_id = :payment,"
+        " balance = :balance, as_of = :as_of,"
         " deleted_at = CASE WHEN :gone THEN coalesce(deleted_at, now()) ELSE deleted_at END"
         " WHERE id = :id",
         id=customer["id"],
         payment=found.default_payment_method,
+        balance=found.balance,
         as_of=as_of,
         gone=gone,
     )

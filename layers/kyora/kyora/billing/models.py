@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 type Id = Annotated[
@@ -26,9 +26,19 @@ class _Answer(BaseModel):
 
 
 class PlanChoice(_Request):
-    """The plan that a workspace wants."""
+    """The plan that a workspace wants, and when: without `when` a better one now, else renewal."""
 
     plan_id: Id = Field(examples=["professional"])
+    when: Literal["now", "renewal"] | None = Field(
+        default=None,
+        description="`now` is charged or credited at once; `renewal` waits for the period's end.",
+    )
+
+
+class PauseRequest(_Request):
+    """When a paused subscription resumes; without a date it waits for the resume route."""
+
+    resume_at: AwareDatetime | None = Field(default=None, examples=["2027-02-01T00:00:00Z"])
 
 
 class CheckoutRequest(_Request):
@@ -45,9 +55,12 @@ class CheckoutRequest(_Request):
 
 
 class PortalRequest(_Request):
-    """Where Stripe's page leads back to, in the web application."""
+    """Where Stripe's page leads back to, in the web application, and what it opens with."""
 
     return_url: Url = Field(examples=["https://app.example.com/billing"])
+    flow: Literal["payment_method_update", "subscription_cancel", "subscription_update"] | None = (
+        Field(default=None, description="The page of one task; it leads back when that is done.")
+    )
 
 
 class Plan(_Answer):
@@ -91,19 +104,53 @@ class PreviewLine(_Answer):
 
 
 class Preview(_Answer):
-    """What a change would come to: the next invoice, and the part of it that is proration."""
+    """What a change would come to.
+
+    `amount` is the invoice that the change makes, due at `dueAt`; `proration` is the part of it
+    for the period that runs. `dueNow` is what is charged at once: 0 for a change at renewal.
+    """
 
     plan_id: str
+    when: Literal["now", "renewal"]
+    due_now: int
+    due_at: datetime | None = None
     amount: int
     proration: int
     currency: str
     lines: list[PreviewLine]
 
 
+class Price(_Answer):
+    """What one unit costs in one interval; `amount` is left out where a price has tiers."""
+
+    amount: int | None = None
+    currency: str | None = None
+    interval: str | None = None
+    interval_count: int = 1
+    quantity: int = 1
+
+
+class Charge(_Answer):
+    """What is charged next, after the credit there is, and when."""
+
+    amount: int
+    currency: str
+    at: datetime
+
+
+class PendingChange(_Answer):
+    """What the workspace is on from `date`, and what it pays then, unless it is taken back."""
+
+    plan: Plan
+    date: datetime
+    price: Price
+
+
 class Subscription(_Answer):
     """What a workspace is on, what that allows, and how much of it is used.
 
-    `status` is Stripe's, or `free`; `plan` and `limits` are what applies now. `usage` has what
+    `status` is Stripe's, or `free`; `plan` and `limits` are what applies now, `price` is what is
+    paid. `payUrl` is Stripe's page of what is owed. `usage` has what
     this service can count, and `overLimit` names what is more than the plan allows: it stays, and
     nothing is added to it.
     """
@@ -112,9 +159,14 @@ class Subscription(_Answer):
     access: Literal["full", "grace", "free"]
     access_until: datetime | None = None
     plan: Plan
+    price: Price
     current_period_end: datetime | None = None
+    next_charge: Charge | None = None
     cancel_at: datetime | None = None
     trial_end: datetime | None = None
+    pending_change: PendingChange | None = None
+    paused_until: datetime | None = None
+    pay_url: str | None = None
     limits: dict[str, int]
     usage: dict[str, int]
     over_limit: list[str]

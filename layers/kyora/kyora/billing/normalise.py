@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from kyora.billing import terms
+from kyora.billing.terms import Terms
+
 # The version of the SDK in layers/stripe. Payloads of another release train are not trusted to
 # say everything: the object is read from Stripe instead.
 API_VERSION = "2026-10-28.endive"
@@ -84,6 +87,7 @@ class Subscription(NamedTuple):
     began_at: datetime
     workspace: str
     whole: bool  # False: its list of items is cut off
+    terms: Terms
 
     @property
     def terminal(self) -> bool:
@@ -139,6 +143,7 @@ class Customer(NamedTuple):
     id: str
     workspace: str
     default_payment_method: str | None
+    balance: int
     deleted: bool
 
 
@@ -200,6 +205,7 @@ def subscription(found: Json) -> Subscription:
         began_at=_moment(found, "subscription", "created"),
         workspace=workspace_of(found),
         whole=_object(found.get("items")).get("has_more") is not True and bool(items),
+        terms=terms.read(found),
     )
 
 
@@ -290,6 +296,7 @@ def customer(found: Json) -> Customer:
         id=_text(found, "customer", "id"),
         workspace=workspace_of(found),
         default_payment_method=_id(settings.get("default_payment_method")),
+        balance=_whole(found.get("balance")) or 0,
         deleted=found.get("deleted") is True,
     )
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kyora.auth import Principal
-from kyora.billing import customers, links, offers, operations, subscriptions, usage
+from kyora.billing import customers, links, offers, operations, owed, subscriptions, usage
 from kyora.billing.models import CheckoutRequest, PortalRequest, Session
 from kyora.billing.operations import Turn
 from kyora.errors import Conflict, Invalid
@@ -15,7 +15,9 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
 
     An earlier page that is still open is closed, so that no two are paid. Raises Forbidden,
     Invalid, NotFound `billing.plan_not_found`, Conflict `billing.already_subscribed`,
-    `billing.downgrade_blocked` and `billing.in_progress`, and as `stripe_api.call` does.
+    `billing.downgrade_blocked` and `billing.in_progress`, PaymentRequired where something is owed,
+    and as `stripe_api.call` does. A subscription that costs nothing goes on until the page is
+    paid; `leftovers` ends it then.
     """
     who.require("admin")
     links.require_own(successUrl=wanted.success_url, cancelUrl=wanted.cancel_url)
@@ -32,6 +34,8 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
         customer = customers.ensure(turn.workspace_id)
         subscriptions.refresh(customer)
         live = subscriptions.every(turn.workspace_id)
+        if due := [one for one in live if one.costs and one.status in ("past_due", "unpaid")]:
+            raise owed.payment_required(due[0].id)
         if any(one.costs and one.status != "incomplete" for one in live):
             raise Conflict(
                 "The workspace has a subscription; change its plan instead.",
@@ -39,8 +43,9 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
             )
         with transaction() as tx:
             usage.require_fit(tx, turn.workspace_id, plan.limits)
-        for one in live:  # never paid for, or of a price of 0: it would stand beside the new one
-            subscriptions.end(one)
+        for one in live:
+            if one.costs:  # never paid for: its form could be paid beside the page
+                subscriptions.end(one)
         made = stripe_api.call(
             "post",
             "checkout/sessions",
@@ -56,7 +61,7 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
         ).object
         return {"url": made["url"]}
 
-    body = wanted.model_dump(mode="json", by_alias=True)
+    body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
     operation = "create_checkout_session"
     answer = operations.perform(who.workspace_id, operation, idempotency_key, body, act)
     return Session.model_validate(answer)
@@ -77,13 +82,28 @@ def portal(who: Principal, wanted: PortalRequest, idempotency_key: str = "") -> 
         made = stripe_api.call(
             "post",
             "billing_portal/sessions",
-            idempotency_key=turn.key("portal", customer),
+            idempotency_key=turn.key("portal", customer, wanted.flow or ""),
             customer=customer,
             return_url=wanted.return_url,
+            **_flow(turn, wanted),
         ).object
         return {"url": made["url"]}
 
-    body = wanted.model_dump(mode="json", by_alias=True)
+    body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
     operation = "create_portal_session"
     answer = operations.perform(who.workspace_id, operation, idempotency_key, body, act)
     return Session.model_validate(answer)
+
+
+def _flow(turn: Turn, wanted: PortalRequest) -> dict[str, Any]:
+    """Return the portal's parameters for the page of one task; it leads back once that is done."""
+    if wanted.flow is None:
+        return {}
+    after = {"type": "redirect", "redirect": {"return_url": wanted.return_url}}
+    flow: dict[str, Any] = {"type": wanted.flow, "after_completion": after}
+    if wanted.flow != "payment_method_update":
+        live = subscriptions.find(turn.workspace_id)
+        if live is None or live.status == "incomplete":
+            raise Conflict("There is no subscription.", code="billing.no_subscription")
+        flow[wanted.flow] = {"subscription": live.id}
+    return {"flow_data": flow}

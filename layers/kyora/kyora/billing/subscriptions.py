@@ -1,7 +1,12 @@
-"""A workspace's subscription: read, begin, change, end, keep.
+"""A workspace's subscription: begin, change, end, keep, pause, resume.
 
 What is decided here is decided in the workspace's turn (`operations`), asked of Stripe, and
 mirrored before it is answered: the answer is what the webhooks will say.
+
+    a better plan      now: its share of the period is charged at once, else nothing changes
+    a smaller plan     with the next period, by a schedule; nothing is prorated
+    asked for `now`    at once; what is left of the dearer plan becomes a credit
+    payment overdue    nothing moves up or down now before that is paid
 """
 
 from collections.abc import Callable, Mapping
@@ -10,21 +15,28 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from kyora.auth import Principal
-from kyora.billing import apply, customers, normalise, offers, operations, plan_items, usage
-from kyora.billing.models import (
-    PaymentMethod,
-    Plan,
-    PlanChoice,
-    Preview,
-    PreviewLine,
-    Subscription,
+from kyora.billing import (
+    apply,
+    customers,
+    directions,
+    normalise,
+    offers,
+    operations,
+    overview,
+    owed,
+    pauses,
+    plan_items,
+    schedules,
+    usage,
 )
+from kyora.billing.models import PauseRequest, Plan, PlanChoice, Subscription
 from kyora.billing.operations import Turn
-from kyora.errors import Conflict, Invalid, PaymentRequired
+from kyora.errors import Conflict, Invalid
 from kyora.postgres import transaction
 
 _SECRET = ["latest_invoice.confirmation_secret"]
 _PAID_FOR = ("active", "trialing")
+_OVERDUE = ("past_due", "unpaid")
 # Stripe's words for a card that is good, and whose owner has to be asked.
 _ASKS = (
     "authentication_required",
@@ -32,24 +44,9 @@ _ASKS = (
     "invoice_payment_intent_requires_action",
 )
 
-_READ = """
-SELECT coalesce(b.plan_id, f.id) AS plan_id, coalesce(b.access, 'free') AS access, b.access_until,
-    coalesce(b.status, 'free') AS status, coalesce(b.limits, f.limits) AS limits,
-    s.period_end, s.cancel_at, CASE WHEN s.status = 'trialing' THEN s.trial_end END AS trial_end,
-    m.type, m.brand, m.last4, m.exp_month, m.exp_year
-FROM free_plan f
-LEFT JOIN workspace_billing b ON b.workspace_id = :workspace_id
-LEFT JOIN subscription s ON s.id = b.subscription_id
-    AND s.status NOT IN ('canceled', 'incomplete_expired')
-LEFT JOIN billing_customer c ON c.workspace_id = :workspace_id AND c.deleted_at IS NULL
-    AND NOT c.beside
-LEFT JOIN payment_method m ON NOT m.detached
-    AND m.id = coalesce(s.default_payment_method_id, c.default_payment_method_id)
-"""
-
 # What somebody pays for comes first, also while it gives no access: nothing is sold beside it.
 _LIVE = """
-SELECT s.id, s.customer_id, s.status, s.plan_id, s.cancel_at, p.amount
+SELECT s.id, s.customer_id, s.status, s.plan_id, s.cancel_at, s.period_end, p.amount
 FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
 LEFT JOIN workspace_billing b ON b.workspace_id = c.workspace_id
 LEFT JOIN plan p ON p.id = s.plan_id
@@ -67,6 +64,7 @@ class Live(NamedTuple):
     status: str
     plan_id: str | None
     cancel_at: datetime | None
+    period_end: datetime | None
     amount: int | None
 
     @property
@@ -75,80 +73,24 @@ class Live(NamedTuple):
         return self.amount != 0
 
 
-def read(workspace_id: str) -> Subscription:
-    """Return what the workspace is on. Nothing is written, also for one that never paid."""
-    with transaction() as tx:
-        row: Mapping[str, Any] = tx.row(_READ, workspace_id=workspace_id) or {}
-        used = usage.count(tx, workspace_id)
-    method = None
-    if row["type"]:
-        fields = ("type", "brand", "last4", "exp_month", "exp_year")
-        method = PaymentMethod(**{name: row[name] for name in fields})
-    return Subscription(
-        status=row["status"],
-        access=row["access"],
-        access_until=row["access_until"],
-        plan=offers.applying(row["plan_id"]),
-        current_period_end=row["period_end"],
-        cancel_at=row["cancel_at"],
-        trial_end=row["trial_end"],
-        limits=row["limits"],
-        usage=used,
-        over_limit=[str(item["limit"]) for item in usage.over(used, row["limits"])],
-        payment_method=method,
-    )
-
-
 def choose(who: Principal, wanted: PlanChoice, idempotency_key: str = "") -> Subscription:
     """Put the workspace on a plan: begin a subscription, or change the one it has.
 
     Raises Forbidden, NotFound `billing.plan_not_found`, Conflict `billing.downgrade_blocked` and
-    `billing.in_progress`, PaymentRequired (with `clientSecret`), and as `stripe_api.call` does.
-    A payment that has to be made leaves the subscription incomplete, or the change waiting; a
-    repeated call then answers the same.
+    `billing.in_progress`, PaymentRequired (with `clientSecret` and `payUrl`), and as
+    `stripe_api.call` does. A payment that has to be made leaves the subscription incomplete, or
+    the change waiting; a repeated call then answers the same.
     """
     who.require("admin")
     plan = offers.offered(wanted.plan_id)
 
     def act(turn: Turn) -> dict[str, Any]:
-        _choose(turn, plan)
-        return _dumped(read(turn.workspace_id))
+        _choose(turn, plan, wanted.when)
+        return _dumped(overview.read(turn.workspace_id))
 
-    body = wanted.model_dump(mode="json", by_alias=True)
+    body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
     answer = operations.perform(who.workspace_id, "change_subscription", idempotency_key, body, act)
     return Subscription.model_validate(answer)
-
-
-def preview(who: Principal, wanted: PlanChoice) -> Subscription:
-    """Return the subscription as it is, with what the change would come to. Changes nothing."""
-    from kyora.billing import stripe_api
-
-    who.require("admin")
-    plan = offers.offered(wanted.plan_id)
-    live = find(who.workspace_id)
-    _require_fit(who.workspace_id, plan)
-    now = read(who.workspace_id)
-    if plan.stripe_price_id is None or (live is None and not customers.find(who.workspace_id)):
-        line = PreviewLine(description=plan.name, amount=plan.amount)
-        shown = Preview(
-            plan_id=plan.id,
-            amount=plan.amount,
-            proration=0,
-            currency=plan.currency or now.plan.currency or "USD",
-            lines=[line],
-        )
-        return now.model_copy(update={"preview": shown})
-    item: dict[str, str] = {"price": plan.stripe_price_id}
-    if live and live.status != "incomplete":
-        found = stripe_api.call("get", f"subscriptions/{live.id}").object
-        item["id"] = str(_at_its_plan(found).item)
-        asked: dict[str, Any] = {"subscription": live.id}
-        asked["subscription_details"] = {"items": [item], "proration_behavior": "create_prorations"}
-    else:
-        asked = {"customer": customers.find(who.workspace_id) or (live and live.customer_id)}
-        asked["subscription_details"] = {"items": [item]}
-    invoice = stripe_api.call("post", "invoices/create_preview", **asked).object
-    return now.model_copy(update={"preview": _preview(plan, invoice)})
 
 
 def cancel(who: Principal, when: str) -> Subscription:
@@ -167,19 +109,58 @@ def cancel(who: Principal, when: str) -> Subscription:
         live = _current(turn)
         if live and (when == "now" or live.status == "incomplete"):
             end(live)
-        elif live and live.cancel_at is None:
+        elif live:
             _end_with_period(turn, live)
-        return _dumped(read(turn.workspace_id))
+        return _dumped(overview.read(turn.workspace_id))
 
     answer = operations.perform(who.workspace_id, "cancel_subscription", "", {}, act)
     return Subscription.model_validate(answer)
 
 
-def resume(who: Principal) -> Subscription:
-    """Take a scheduled end back, or go on with a paused subscription.
+def take_back(who: Principal) -> Subscription:
+    """Take back what is to change: a smaller plan, the end, or an upgrade that is not paid.
 
-    Raises Forbidden, Conflict `billing.no_subscription` and `billing.in_progress`, and as
-    `stripe_api.call` does.
+    Raises Forbidden, Conflict `billing.in_progress`, and as `stripe_api.call` does.
+    """
+    who.require("admin")
+
+    def act(turn: Turn) -> dict[str, Any]:
+        live = _current(turn)
+        if live and live.status != "incomplete":
+            _keep(turn, live)
+        return _dumped(overview.read(turn.workspace_id))
+
+    answer = operations.perform(who.workspace_id, "take_back_change", "", {}, act)
+    return Subscription.model_validate(answer)
+
+
+def pause(who: Principal, wanted: PauseRequest) -> Subscription:
+    """Pause the subscription until a date, or until it is resumed; see `pauses`.
+
+    Raises Forbidden, Invalid, Conflict `billing.no_subscription`, `billing.cannot_pause` and
+    `billing.in_progress`, and as `stripe_api.call` does.
+    """
+    who.require("admin")
+    pauses.require_future(wanted.resume_at)
+
+    def act(turn: Turn) -> dict[str, Any]:
+        live = _current(turn)
+        if live is None:
+            raise Conflict("There is no subscription to pause.", code="billing.no_subscription")
+        pauses.pause(turn, live.id, wanted.resume_at)
+        apply.resync(live.customer_id, live.id)
+        return _dumped(overview.read(turn.workspace_id))
+
+    body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
+    answer = operations.perform(who.workspace_id, "pause_subscription", "", body, act)
+    return Subscription.model_validate(answer)
+
+
+def resume(who: Principal) -> Subscription:
+    """Take a scheduled end back, go on with a paused subscription, or say how to pay what is owed.
+
+    Raises Forbidden, Conflict `billing.no_subscription` and `billing.in_progress`, PaymentRequired
+    (with `payUrl`), and as `stripe_api.call` does.
     """
     who.require("admin")
 
@@ -189,9 +170,8 @@ def resume(who: Principal) -> Subscription:
             raise Conflict("There is no subscription to keep.", code="billing.no_subscription")
         if live.cancel_at is not None:
             _keep(turn, live)
-        if live.status == "paused":
-            _go_on(turn, live)
-        return _dumped(read(turn.workspace_id))
+        _revive(turn, live)
+        return _dumped(overview.read(turn.workspace_id))
 
     answer = operations.perform(who.workspace_id, "resume_subscription", "", {}, act)
     return Subscription.model_validate(answer)
@@ -235,11 +215,22 @@ def refresh(customer_id: str) -> None:
 
 
 def end(live: Live) -> None:
-    """End a subscription now."""
+    """End a subscription now, and settle what is open between it and its customer.
+
+    What waits to be billed is billed, and the rest of a period that is paid for becomes a credit
+    for the next subscription. A period that is not paid for is credited to nobody.
+    """
     from kyora.billing import stripe_api
 
+    # A paused one was credited when it was paused; that waits to be billed.
+    paid = live.status in ("active", "paused") and not owed.invoices(live.id)
     with suppress(stripe_api.Missing):  # it is over already
-        stripe_api.call("delete", f"subscriptions/{live.id}")
+        stripe_api.call(
+            "delete",
+            f"subscriptions/{live.id}",
+            invoice_now=paid,
+            prorate=paid and live.status == "active",
+        )
     apply.resync(live.customer_id, live.id)
 
 
@@ -262,7 +253,7 @@ def _current(turn: Turn) -> Live | None:
     return live
 
 
-def _choose(turn: Turn, plan: Plan) -> None:
+def _choose(turn: Turn, plan: Plan, when: str | None) -> None:
     live = _current(turn)
     if live is None and not plan.amount:
         return  # what it is on already
@@ -270,31 +261,61 @@ def _choose(turn: Turn, plan: Plan) -> None:
         _stay(turn, live)
         return
     _require_fit(turn.workspace_id, plan)
-    if live and live.status == "incomplete":  # another plan was never paid for
+    if live and live.status in ("incomplete", "paused"):  # nothing of it is being used
         end(live)
         live = None
     if live:
-        _move(turn, live, plan)
+        _move(turn, live, plan, when or directions.default(live.plan_id, plan))
     elif plan.amount:
         _begin(turn, customers.ensure(turn.workspace_id), plan)
 
 
 def _stay(turn: Turn, live: Live) -> None:
-    """Answer for the plan that was chosen before: it may be unpaid, or about to end."""
-    from kyora.billing import stripe_api
-
+    """Answer for the plan that was chosen before: unpaid, about to change, paused, or all well."""
     if live.status == "incomplete":
-        found = stripe_api.call("get", f"subscriptions/{live.id}", expand=_SECRET).object
-        raise _payment_required(found)
-    if live.cancel_at is not None:
-        _keep(turn, live)
+        raise owed.payment_required(live.id)
+    _keep(turn, live)
+    _revive(turn, live)
 
 
-def _move(turn: Turn, live: Live, plan: Plan) -> None:
+def _revive(turn: Turn, live: Live) -> None:
+    """Go on with a subscription that gives nothing; raises PaymentRequired where that costs."""
+    if live.status == "paused":
+        pauses.resume(turn, live.id)
+        apply.resync(live.customer_id, live.id)
+        now = find(turn.workspace_id)
+        if now and now.id == live.id and now.status == "paused":
+            raise owed.payment_required(live.id)
+    elif live.status in _OVERDUE:
+        raise owed.payment_required(live.id)
+
+
+def _move(turn: Turn, live: Live, plan: Plan, when: str) -> None:
+    if when == "renewal":
+        _plan_ahead(turn, live, plan)
+        return
+    if live.status in _OVERDUE:  # an unpaid period would be credited, or a better one given
+        raise owed.payment_required(live.id)
     if plan.stripe_price_id is not None:
         _change(turn, live, plan)
-    elif live.cancel_at is None:  # the free plan is nothing at Stripe: what is paid for comes first
+    else:  # the free plan is nothing at Stripe
+        end(live)
+
+
+def _plan_ahead(turn: Turn, live: Live, plan: Plan) -> None:
+    """Have the plan begin with the next period. The free one may be nothing at Stripe: an end."""
+    from kyora.billing import stripe_api
+
+    if plan.stripe_price_id is None:
         _end_with_period(turn, live)
+        return
+    _keep(turn, live)
+    found = stripe_api.call("get", f"subscriptions/{live.id}").object
+    now = at_its_plan(found)
+    if now.price != plan.stripe_price_id:
+        every = (str(plan.interval), plan.interval_count)
+        schedules.plan(turn, found, str(now.item), plan.stripe_price_id, every)
+    apply.resync(live.customer_id, live.id)
 
 
 def _begin(turn: Turn, customer: str, plan: Plan) -> None:
@@ -304,7 +325,7 @@ def _begin(turn: Turn, customer: str, plan: Plan) -> None:
         # Stripe repeated what it answered the turn before: that subscription is over by now.
         made = _create(turn.key, turn, customer, plan)
     if made["status"] == "incomplete":
-        raise _payment_required(made)
+        raise owed.of(made)
 
 
 def _create(key: Callable[..., str], turn: Turn, customer: str, plan: Plan) -> dict[str, Any]:
@@ -341,38 +362,49 @@ def _create(key: Callable[..., str], turn: Turn, customer: str, plan: Plan) -> d
 
 
 def _change(turn: Turn, live: Live, plan: Plan) -> None:
-    """Put another price on the item that is there; a second one would be paid beside it."""
+    """Put another price on the item that is there; a second one would be paid beside it.
+
+    What the change costs is paid first. A planned change goes before; a scheduled end is taken
+    back once it is paid.
+    """
     from kyora.billing import stripe_api
 
     price = str(plan.stripe_price_id)
     found = stripe_api.call("get", f"subscriptions/{live.id}", expand=_SECRET).object
-    now = _at_its_plan(found)
+    now = at_its_plan(found)
     if now.price != price and price in _waiting_prices(found):
-        raise _payment_required(found)
+        raise owed.of(found)
+    if schedules.release(turn, found):
+        apply.resync(live.customer_id, live.id)
     if now.price != price:
-        # What has to be paid at once (another interval, or nothing before) is paid first.
+        owed.settle_draft(turn, found)
         waits = now.status in _PAID_FOR
         found = stripe_api.call(
             "post",
             f"subscriptions/{live.id}",
             idempotency_key=turn.key("change", live.id, price),
             items=[{"id": now.item, "price": price}],
-            proration_behavior="create_prorations",
+            proration_behavior="always_invoice",
             payment_behavior="pending_if_incomplete" if waits else "allow_incomplete",
             expand=_SECRET,
         ).object
     apply.resync(live.customer_id, live.id)
     if _waiting_prices(found):
-        raise _payment_required(found)
+        raise owed.of(found)
     if now.cancel_at is not None:
         _keep(turn, live)
 
 
 def _keep(turn: Turn, live: Live) -> None:
-    """Take a scheduled end back, whichever of its two signs it has."""
+    """Leave the subscription as it is: nothing planned, no end, no upgrade that waits for money."""
     from kyora.billing import stripe_api
 
+    if not _unsettled(live):
+        return
     found = stripe_api.call("get", f"subscriptions/{live.id}").object
+    if schedules.release(turn, found):
+        found = stripe_api.call("get", f"subscriptions/{live.id}").object
+    owed.drop_pending(turn, found)
     flagged = found.get("cancel_at_period_end") is True
     sign: dict[str, Any] = {"cancel_at_period_end": False} if flagged else {"cancel_at": ""}
     if flagged or found.get("cancel_at"):
@@ -381,27 +413,34 @@ def _keep(turn: Turn, live: Live) -> None:
     apply.resync(live.customer_id, live.id)
 
 
+def _unsettled(live: Live) -> bool:
+    """Tell whether our mirror knows of anything that is to come: else Stripe is not asked."""
+    with transaction() as tx:
+        row = tx.row(
+            "SELECT 1 FROM subscription s LEFT JOIN subscription_terms t"
+            " ON t.subscription_id = s.id WHERE s.id = :id AND (s.cancel_at IS NOT NULL"
+            " OR t.schedule_id IS NOT NULL OR s.doubtful OR t.subscription_id IS NULL"
+            " OR EXISTS (SELECT 1 FROM invoice i WHERE i.subscription_id = s.id"
+            "   AND i.status = 'open'))",
+            id=live.id,
+        )
+    return row is not None
+
+
 def _end_with_period(turn: Turn, live: Live) -> None:
+    """End the subscription with its period, unless it ends before that."""
     from kyora.billing import stripe_api
 
+    if live.cancel_at and live.period_end and live.cancel_at <= live.period_end:
+        return
+    found = stripe_api.call("get", f"subscriptions/{live.id}").object
+    schedules.release(turn, found)
+    owed.drop_pending(turn, found)
     stripe_api.call(
         "post",
         f"subscriptions/{live.id}",
         idempotency_key=turn.key("end", live.id),
         cancel_at_period_end=True,
-    )
-    apply.resync(live.customer_id, live.id)
-
-
-def _go_on(turn: Turn, live: Live) -> None:
-    from kyora.billing import stripe_api
-
-    stripe_api.call(
-        "post",
-        f"subscriptions/{live.id}/resume",
-        idempotency_key=turn.key("resume", live.id),
-        billing_cycle_anchor={"type": "now"},
-        payment_behavior="resume_on_payment_success",
     )
     apply.resync(live.customer_id, live.id)
 
@@ -414,17 +453,7 @@ def _require_fit(workspace_id: str, plan: Plan) -> None:
 # ---- Stripe's answers
 
 
-def _payment_required(found: Mapping[str, Any]) -> PaymentRequired:
-    """Return the refusal that lets the client ask for the payment, without a card passing us."""
-    invoice = found.get("latest_invoice") or {}
-    secret = (invoice.get("confirmation_secret") or {}).get("client_secret")
-    members = {"clientSecret": secret} if secret else {}
-    return PaymentRequired(
-        "A payment has to be confirmed first.", code="billing.payment_required", **members
-    )
-
-
-def _at_its_plan(found: Mapping[str, Any]) -> normalise.Subscription:
+def at_its_plan(found: Mapping[str, Any]) -> normalise.Subscription:
     """Return a subscription at the item that is its plan, whatever else it is charged for."""
     with transaction() as tx:
         return plan_items.place(tx, normalise.subscription(found)).found
@@ -435,25 +464,6 @@ def _waiting_prices(found: Mapping[str, Any]) -> set[str]:
     items = (found.get("pending_update") or {}).get("subscription_items") or []
     prices = [item.get("price") for item in items]
     return {str(p.get("id") if isinstance(p, dict) else p) for p in prices if p}
-
-
-def _preview(plan: Plan, invoice: Mapping[str, Any]) -> Preview:
-    lines = (invoice.get("lines") or {}).get("data") or []
-    return Preview(
-        plan_id=plan.id,
-        amount=invoice["amount_due"],
-        proration=sum(line["amount"] for line in lines if _prorated(line)),
-        currency=str(invoice["currency"]).upper(),
-        lines=[
-            PreviewLine(description=line.get("description") or plan.name, amount=line["amount"])
-            for line in lines
-        ],
-    )
-
-
-def _prorated(line: Mapping[str, Any]) -> bool:
-    details = (line.get("parent") or {}).get("subscription_item_details") or {}
-    return details.get("proration") is True
 
 
 def _dumped(found: Subscription) -> dict[str, Any]:
