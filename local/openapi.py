@@ -543,9 +543,9 @@ OPERATIONS: dict[str, Operation] = {
         "Plan, limits and usage of the workspace. One that never paid is on the free plan, with "
         "`status` `free`. `access` is `full`, `grace` while a failed payment can still be made up "
         "(until `accessUntil`), or `free`. `price` is what is paid for one unit, `nextCharge` what "
-        "is charged next, after the credit there is. `pendingChange` is what the workspace is on from "
-        "its date, `payUrl` Stripe's page of what is owed. `overLimit` names the limits that are "
-        "exceeded: what is there stays, nothing is added.",
+        "is charged next, after the credit there is. `pendingChange` is what the workspace is on "
+        "from its date, `payUrl` Stripe's page of what is owed. `overLimit` names the limits that "
+        "are exceeded: what is there stays, nothing is added.",
         {200: "The subscription."},
         example=_SUBSCRIPTION,
     ),

@@ -15,10 +15,6 @@ def get_plan(call: http.Call) -> models.Plan:
     return offers.get(call.path["planId"])
 
 
-def get_subscription(call: http.Call) -> models.Subscription:
-    return overview.read(call.principal.workspace_id)
-
-
 def change_subscription(call: http.Call, wanted: models.PlanChoice) -> models.Subscription:
     if call.flag("preview"):
         return previews.preview(call.principal, wanted)
@@ -31,14 +27,6 @@ def cancel_subscription(call: http.Call) -> models.Subscription:
 
 def pause_subscription(call: http.Call, wanted: models.PauseRequest) -> models.Subscription:
     return subscriptions.pause(call.principal, wanted)
-
-
-def take_back_change(call: http.Call) -> models.Subscription:
-    return subscriptions.take_back(call.principal)
-
-
-def resume_subscription(call: http.Call) -> models.Subscription:
-    return subscriptions.resume(call.principal)
 
 
 def create_checkout_session(call: http.Call, wanted: models.CheckoutRequest) -> models.Session:
@@ -56,12 +44,12 @@ def list_invoices(call: http.Call) -> models.Invoices:
 ROUTES: http.Routes = {
     "GET /v1/billing/plans": list_plans,
     "GET /v1/billing/plans/{planId}": get_plan,
-    "GET /v1/billing/subscription": get_subscription,
+    "GET /v1/billing/subscription": http.acting(overview.get_subscription),
     "POST /v1/billing/subscription": change_subscription,
     "DELETE /v1/billing/subscription": cancel_subscription,
-    "POST /v1/billing/subscription/resume": resume_subscription,
+    "POST /v1/billing/subscription/resume": http.acting(subscriptions.resume_subscription),
     "POST /v1/billing/subscription/pause": pause_subscription,
-    "DELETE /v1/billing/subscription/pending-change": take_back_change,
+    "DELETE /v1/billing/subscription/pending-change": http.acting(subscriptions.take_back_change),
     "POST /v1/billing/checkout-session": create_checkout_session,
     "POST /v1/billing/portal-session": create_portal_session,
     "GET /v1/billing/invoices": list_invoices,

@@ -31,6 +31,7 @@ BODIES: dict[str, Any] = {
     "changeSubscription": {"planId": "professional"},
     "createCheckoutSession": {"planId": "professional", "successUrl": HOME, "cancelUrl": HOME},
     "createPortalSession": {"returnUrl": HOME},
+    "pauseSubscription": {},
 }
 OTHERS: dict[str, Any] = {  # good ones as well
     "requestUpload": FILE | {"size": 6},
@@ -220,6 +221,15 @@ def bad_card(r: Request) -> None:
     r.shop.save_card(r.shop.all("customer")[0]["id"], "pm_card_chargeCustomerFail")
 
 
+def owing(r: Request) -> None:
+    """The renewal could not be charged."""
+    name = r.shop.subscribe()
+    method = r.shop.save_card(r.shop.all("customer")[0]["id"], "pm_card_chargeCustomerFail")
+    r.shop.request("POST", f"subscriptions/{name}", default_payment_method=method)
+    r.shop.advance(32)
+    r.shop.deliver()
+
+
 def forgotten(r: Request) -> None:
     """Stripe does not know what we know."""
     run("UPDATE subscription SET id = 'sub_gone'")
@@ -367,7 +377,7 @@ CASES: dict[str, dict[str, Case]] = {
         "billing.plan_not_found": body({"planId": "nothing"}),
         "billing.downgrade_blocked": businesses,
         "billing.payment_required": nothing,
-        "billing.card_declined": bad_card,
+        "billing.card_declined": after(bad_card, body({"planId": "enterprise"})),
     },
     "cancelSubscription": {
         **ANYWHERE,
@@ -384,6 +394,25 @@ CASES: dict[str, dict[str, Case]] = {
         **of_stripe(ending),
         "200": ending,
         "billing.no_subscription": nothing,
+        "billing.payment_required": owing,
+    },
+    "pauseSubscription": {
+        **ANYWHERE,
+        **SECURED,
+        **ADMINS,
+        **of_stripe(subscribed),
+        "request.invalid_json": CREATES["request.invalid_json"],
+        "request.validation_failed": CREATES["request.validation_failed"],
+        "200": subscribed,
+        "billing.no_subscription": nothing,
+        "billing.cannot_pause": ending,
+    },
+    "takeBackChange": {
+        **ANYWHERE,
+        **SECURED,
+        **ADMINS,
+        **of_stripe(ending),
+        "200": ending,
     },
     "createCheckoutSession": {
         **ANYWHERE,
@@ -396,6 +425,7 @@ CASES: dict[str, dict[str, Case]] = {
         "billing.plan_not_found": body(BODIES["createCheckoutSession"] | {"planId": "nothing"}),
         "billing.downgrade_blocked": businesses,
         "billing.already_subscribed": subscribed,
+        "billing.payment_required": owing,
     },
     "createPortalSession": {
         **ANYWHERE,
@@ -404,6 +434,7 @@ CASES: dict[str, dict[str, Case]] = {
         **ADMINS,
         **{code: case for code, case in of_stripe(nothing).items() if code != "billing.busy"},
         "200": nothing,
+        "billing.no_subscription": body({"returnUrl": HOME, "flow": "subscription_cancel"}),
     },
     "listInvoices": {
         **ANYWHERE,

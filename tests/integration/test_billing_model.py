@@ -24,12 +24,16 @@ _numbers = itertools.count(1)
 
 PLANS = st.sampled_from(sorted(CATALOGUE))
 CARDS = st.sampled_from(["pm_card_visa", "pm_card_chargeCustomerFail"])
-NAMES = ("resume", "pay", "pay_page", "deliver", "portal_end", "portal_keep")
+NAMES = (
+    *("resume", "pay", "pay_page", "deliver", "portal_end", "portal_keep"),
+    *("pause", "take_back", "next_period"),
+)
 STEPS = st.lists(
     st.one_of(
         # Twice as often as anything else, and every second time nobody hears the answer.
         st.tuples(st.just("choose"), PLANS, st.booleans()),
         st.tuples(st.just("choose"), PLANS, st.booleans()),
+        st.tuples(st.just("choose_now"), PLANS, st.booleans()),
         st.tuples(st.sampled_from(["page", "portal_switch"]), PLANS, st.just(False)),
         st.tuples(st.just("cancel"), st.sampled_from(["period_end", "now"]), st.booleans()),
         st.tuples(st.sampled_from(NAMES), st.just(""), st.just(False)),
@@ -83,8 +87,9 @@ class Workspace:
     def do(self, name: str, what: str, *, lost: bool = False) -> None:
         """Take a step; with `lost` nobody hears what Stripe answers to a change of anything."""
         step = getattr(self, name)
-        if lost and name in ("choose", "page", "cancel", "resume"):
-            for method, path in (("POST", "/v1/subscriptions"), ("DELETE", "/v1/subscriptions")):
+        if lost and name in ("choose", "choose_now", "page", "cancel", "resume"):
+            paths = [("POST", "/v1/subscriptions"), ("DELETE", "/v1/subscriptions")]
+            for method, path in (*paths, ("POST", "/v1/subscription_schedules")):
                 self.shop.fail("lose", times=3, path=path, method=method)
             self.lost = (503,)
         step(what)
@@ -92,13 +97,32 @@ class Workspace:
         self.shop.calls(self.shop.on.troubles.clear)
         assert len(self.customers()) <= 1
         assert len(self.live()) <= 1
+        for sub in self.live():
+            self.owns_its_schedule(sub)
+
+    def owns_its_schedule(self, sub: Any) -> None:
+        """Assert that no schedule is left that nothing shows, and that none is shared."""
+        found = [
+            one
+            for one in self.shop.all("subscription_schedule")
+            if one["status"] == "active" and one["subscription"] == sub["id"]
+        ]
+        assert [one["id"] for one in found] == ([sub["schedule"]] if sub["schedule"] else [])
 
     def choose(self, plan: str) -> None:
         found = self.call(f"POST {SUBSCRIPTION}", body={"planId": plan})
         assert found.status in (200, 402, *self.lost), found
         if found.status == 200:
-            assert found.body["plan"]["id"] == plan
+            coming = found.body.get("pendingChange", {}).get("plan", found.body["plan"])
+            assert coming["id"] == plan
             assert "cancelAt" not in found.body
+
+    def choose_now(self, plan: str) -> None:
+        found = self.call(f"POST {SUBSCRIPTION}", body={"planId": plan, "when": "now"})
+        assert found.status in (200, 402, *self.lost), found
+        if found.status == 200:
+            assert found.body["plan"]["id"] == plan
+            assert not {"cancelAt", "pendingChange"} & found.body.keys()
             prices = [sub["items"]["data"][0]["price"]["unit_amount"] for sub in self.live()]
             assert prices in ([CATALOGUE[plan][0]], []), found
             assert prices or not CATALOGUE[plan][0]
@@ -106,7 +130,7 @@ class Workspace:
     def page(self, plan: str) -> None:
         body = {"planId": plan, "successUrl": HOME, "cancelUrl": HOME}
         found = self.call("POST /v1/billing/checkout-session", body=body)
-        assert found.status in (200, 409, 422, *self.lost), found
+        assert found.status in (200, 402, 409, 422, *self.lost), found
         if found.status == 200:
             pages = {session["url"]: session["status"] for session in self.sessions()}
             assert pages[found.body["url"]] == "open"
@@ -128,9 +152,25 @@ class Workspace:
 
     def resume(self, _: str) -> None:
         found = self.call(f"POST {SUBSCRIPTION}/resume")
-        assert found.status in (200, 409, *self.lost), found
+        assert found.status in (200, 402, 409, *self.lost), found
+        if found.status == 402:
+            assert found.body["payUrl"]
         if found.status == 200:
             assert not any(normalise.subscription(s).cancel_at for s in self.live())
+
+    def pause(self, _: str) -> None:
+        found = self.call(f"POST {SUBSCRIPTION}/pause", body={})
+        assert found.status in (200, 409), found
+        if found.status == 200:
+            assert [sub["status"] for sub in self.live()] == ["paused"]
+
+    def take_back(self, _: str) -> None:
+        found = self.call(f"DELETE {SUBSCRIPTION}/pending-change")
+        assert (found.status, "pendingChange" in found.body) == (200, False), found
+
+    def next_period(self, _: str) -> None:
+        self.shop.advance(32)
+        self.shop.deliver()
 
     def pay(self, _: str) -> None:
         for sub in self.live():
@@ -190,7 +230,14 @@ class Workspace:
         assert shown["status"] == found.status
         assert ("cancelAt" in shown) == (found.cancel_at is not None)
         amount = sub["items"]["data"][0]["price"]["unit_amount"]
+        planned = found.cancel_at is not None
+        for one in self.shop.all("subscription_schedule"):
+            if one["id"] == sub["schedule"]:
+                now = one["current_phase"]["end_date"]
+                planned |= any(phase["start_date"] >= now for phase in one["phases"])
+        assert ("pendingChange" in shown) == planned
         if found.status == "active":
+            assert shown["price"]["amount"] == amount
             assert shown["access"] == "full"
             assert shown["plan"]["amount"] == amount
 

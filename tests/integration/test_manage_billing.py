@@ -603,11 +603,10 @@ def test_a_change_leaves_the_add_on_alone(payer: Shop) -> None:
     assert read()["plan"]["id"] == "enterprise"
 
 
-def test_opening_a_page_ends_nothing(payer: Shop) -> None:
-    """One that costs nothing goes on until the page is paid: opening it takes nothing away."""
+def test_a_page_ends_what_was_never_paid_or_costs_nothing(payer: Shop) -> None:
     choose("starter", when="now")
     assert checkout("professional").status == 200
-    assert {s["status"] for s in payer.all("subscription")} == {"active"}
+    assert {s["status"] for s in payer.all("subscription")} == {"canceled"}
     assert read()["plan"]["id"] == "starter"
 
 

@@ -103,6 +103,17 @@ class Answer[T: BaseModel](NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
 
 
+def acting[T: BaseModel](act: Callable[[Principal], T]) -> Callable[[Call], T]:
+    """Return a route, named as `act`, that does it for the principal and answers its result."""
+
+    def route(call: Call) -> T:
+        return act(call.principal)
+
+    route.__name__ = act.__name__
+    route.__annotations__["return"] = act.__annotations__["return"]
+    return route
+
+
 class BadJson(Invalid):
     """The body is not JSON."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from kyora.auth import Principal
 from kyora.billing import offers, usage
 from kyora.billing.models import Charge, PaymentMethod, PendingChange, Plan, Price, Subscription
 from kyora.postgres import Transaction, transaction
@@ -40,6 +41,11 @@ ORDER BY q.price, (p.price_id = q.price) DESC
 """
 
 type Row = Mapping[str, Any]
+
+
+def get_subscription(who: Principal) -> Subscription:
+    """Return what the principal's workspace is on."""
+    return read(who.workspace_id)
 
 
 def read(workspace_id: str) -> Subscription:

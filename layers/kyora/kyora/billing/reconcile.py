@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from kyora import config
-from kyora.billing import apply, intake, normalise, pace, plan_items, standing
+from kyora.billing import apply, intake, normalise, pace, plan_items, standing, terms
 from kyora.billing.normalise import TERMINAL, Invoice, Unreadable
 from kyora.billing.plan_items import Placed
 from kyora.errors import ConfigError, Unavailable
@@ -220,10 +220,11 @@ def _events(work: Work) -> None:
 def _subscriptions(work: Work) -> None:
     """Compare a page of Stripe's subscriptions, and ours of the same time that are not on it."""
     state = work.state
-    listed, more = _list(work, "subscriptions", status="all")
+    listed, more = _list(work, "subscriptions", status="all", expand=["data.schedule"])
     found = _readable(state, listed, normalise.subscription)
     with transaction() as tx:
         rows = _rows(tx, "subscription", _ids(listed))
+        planned = terms.kept(tx, _ids(listed))
         placed = plan_items.place_all(tx, found)
         lowest = listed[-1]["created"] if more else 0
         unlisted = tx.rows(
@@ -239,7 +240,10 @@ def _subscriptions(work: Work) -> None:
         )
     for place in placed:
         one = place.found
-        if drift := _compare_subscription(rows.get(one.id), place):
+        drift = _compare_subscription(rows.get(one.id), place)
+        if one.id in rows and not one.terminal:
+            drift |= terms.drift(planned.get(one.id), one.terms)
+        if drift:
             _resync(work, one.customer, one.id, drift)
     for row in unlisted:
         _resync(work, str(row["customer_id"]), str(row["id"]), {})

@@ -16,8 +16,8 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
     An earlier page that is still open is closed, so that no two are paid. Raises Forbidden,
     Invalid, NotFound `billing.plan_not_found`, Conflict `billing.already_subscribed`,
     `billing.downgrade_blocked` and `billing.in_progress`, PaymentRequired where something is owed,
-    and as `stripe_api.call` does. A subscription that costs nothing goes on until the page is
-    paid; `leftovers` ends it then.
+    and as `stripe_api.call` does. A credit that is left of an earlier subscription pays for this
+    one.
     """
     who.require("admin")
     links.require_own(successUrl=wanted.success_url, cancelUrl=wanted.cancel_url)
@@ -43,9 +43,8 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
             )
         with transaction() as tx:
             usage.require_fit(tx, turn.workspace_id, plan.limits)
-        for one in live:
-            if one.costs:  # never paid for: its form could be paid beside the page
-                subscriptions.end(one)
+        for one in live:  # never paid for, or of a price of 0: it would stand beside the new one
+            subscriptions.end(one)
         made = stripe_api.call(
             "post",
             "checkout/sessions",

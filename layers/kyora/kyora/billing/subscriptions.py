@@ -117,7 +117,7 @@ def cancel(who: Principal, when: str) -> Subscription:
     return Subscription.model_validate(answer)
 
 
-def take_back(who: Principal) -> Subscription:
+def take_back_change(who: Principal) -> Subscription:
     """Take back what is to change: a smaller plan, the end, or an upgrade that is not paid.
 
     Raises Forbidden, Conflict `billing.in_progress`, and as `stripe_api.call` does.
@@ -156,7 +156,7 @@ def pause(who: Principal, wanted: PauseRequest) -> Subscription:
     return Subscription.model_validate(answer)
 
 
-def resume(who: Principal) -> Subscription:
+def resume_subscription(who: Principal) -> Subscription:
     """Take a scheduled end back, go on with a paused subscription, or say how to pay what is owed.
 
     Raises Forbidden, Conflict `billing.no_subscription` and `billing.in_progress`, PaymentRequired

@@ -5,7 +5,7 @@ or when the planned moment has come: `told` says whether a payload can do withou
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -78,6 +78,15 @@ def write(tx: Transaction, subscription_id: str, terms: Terms) -> None:
         resume=terms.resume_at,
         kept=not terms.known,
     )
+
+
+def kept(tx: Transaction, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Return what is mirrored of these subscriptions, by their ids."""
+    found = tx.rows(
+        "SELECT * FROM subscription_terms WHERE subscription_id = ANY(CAST(:ids AS text[]))",
+        ids=list(ids),
+    )
+    return {str(row["subscription_id"]): row for row in found}
 
 
 def drift(row: Mapping[str, Any] | None, terms: Terms) -> dict[str, tuple[object, object]]:
