@@ -206,7 +206,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def checkout() -> Iterator[Path]:
     """A copy of what a clone holds, with this checkout's installed tools."""
-    copy = Path(tempfile.mkdtemp(prefix="kyora-"))
+    copy = Path(tempfile.mkdtemp(prefix="a seller's kyora-"))
     for name in _COPIED:
         source = ROOT / name
         if source.is_dir():
