@@ -61,8 +61,9 @@ endif
 migrate: setup ## apply the database migrations (ENV=… on a deployed stack)
 	@$(PYTHON) -m local migrate $(if $(ENV),--env $(ENV))
 
-logs: setup ## follow the log lines of the local functions
-	@$(PYTHON) -m local logs
+logs: setup ## follow the log lines of the local functions: [F=confirm_upload] [ID=ast_…] [LEVEL=warning]
+	@$(PYTHON) -m local logs $(if $(F),--function $(F)) $(if $(ID),--id $(ID)) \
+		$(if $(LEVEL),--level $(LEVEL))
 
 emit: setup ## put a sample of an event on the bus: EVENT=UserWelcomed [FILE=fields.json] (ENV=…)
 	@$(PYTHON) -m local emit $(or $(EVENT),$(error which event? EVENT=UserWelcomed)) \

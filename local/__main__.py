@@ -31,6 +31,9 @@ def main() -> int:
     migrate.add_argument("--env", help="an environment of samconfig.toml; else the local stack")
     logs = commands.add_parser("logs", help="print the functions' log lines as they come")
     logs.add_argument("--once", action="store_true", help="print what is there and stop")
+    logs.add_argument("--function", metavar="NAME", help="of this function only")
+    logs.add_argument("--id", help="that name this request, asset, order or event")
+    logs.add_argument("--level", type=str.upper, help="of this level and above, e.g. WARNING")
     emit = commands.add_parser("emit", help="put a sample of an event on the bus")
     emit.add_argument("event", help="its name, e.g. UserWelcomed")
     emit.add_argument("--file", type=Path, help="JSON whose fields win over the sample's")
@@ -132,7 +135,7 @@ def _running() -> tuple[settings.Settings, dict[str, str]]:
 
 
 def _migrate(env: str | None) -> None:
-    from local import stack
+    from local import stack, watch
 
     if env:
         from local import remote
@@ -141,26 +144,35 @@ def _migrate(env: str | None) -> None:
             applied = remote.deployed(env, "migrate_database")({})["applied"]
             line.append(", ".join(applied) or "nothing to apply")
         return
-    with step("migrate_database"):
-        stack.migrate(*_running())
+    with step("migrate_database") as line:
+        running, functions = _running()
+        watch.publish_migrations(running, functions)
+        applied = stack.migrate(running, functions)
+        line.append(f"applied {', '.join(applied)}" if applied else "nothing to apply")
 
 
-def _logs(*, once: bool) -> None:
+def _logs(chosen: argparse.Namespace) -> None:
     from local import console
 
     running, functions = _running()
-    since, seen = time.time() - 3600, set[tuple[object, ...]]()
+    if chosen.function and chosen.function not in functions:
+        raise Trouble(f"there is no function {chosen.function!r}; there are {', '.join(functions)}")
+    asked = {chosen.function: functions[chosen.function]} if chosen.function else functions
+    since, seen = dict.fromkeys(asked, time.time() - 3600), set[str]()
     while True:
-        for line in console.log_lines(running, functions, since):
-            key = (line["at"], line["function"], line["text"])
-            if key not in seen:
-                seen.add(key)
-                at = time.strftime("%H:%M:%S", time.localtime(line["at"]))
+        lines: list[dict[str, object]] = []
+        for folder, name in asked.items():
+            found = console.log_lines(running, {folder: name}, since[folder])
+            lines += [line for line in found if line["id"] not in seen]
+            # The same second is asked for again: its lines may not all have been there.
+            since[folder] = max([since[folder], *(float(str(line["at"])) - 1 for line in found)])
+        for line in sorted(lines, key=lambda line: float(str(line["at"]))):
+            seen.add(str(line["id"]))
+            if console.is_wanted(line, chosen.id, chosen.level):
+                at = time.strftime("%H:%M:%S", time.localtime(float(str(line["at"]))))
                 say(f"{at}  {line['function']:<18} {line['level']:<7} {line['text']}")
-        if once:
+        if chosen.once:
             return
-        # The same second is asked for again: its lines may not all have been there.
-        since = max([float(str(at)) for at, *_ in seen] + [since]) - 1
         time.sleep(1)
 
 
@@ -261,7 +273,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": lambda _: _run(),
     "build": lambda _: asyncio.run(_build()),
     "migrate": lambda chosen: _migrate(chosen.env),
-    "logs": lambda chosen: _logs(once=chosen.once),
+    "logs": _logs,
     "emit": _bus,
     "redrive": _bus,
     "events": _bus,

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pg8000.exceptions
@@ -57,6 +58,9 @@ _PARTS = {
 # Nothing that opens a door is shown, wherever it stands in a log line.
 _SECRET = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=[?&])X-Amz-[\w-]+=[^&\s\"]+")
 
+_PAGE = 1000  # log events that are asked for at once
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
 # The fields of a log record that are the same on every line.
 _DULL = {
     *("level", "message", "timestamp", "location", "service", "cold_start", "xray_trace_id"),
@@ -110,17 +114,37 @@ def log_lines(stack: Settings, functions: dict[str, str], since: float) -> list[
     found: list[dict[str, Any]] = []
     for folder, name in functions.items():
         try:
-            answer = client.filter_log_events(
-                logGroupName=f"/aws/lambda/{name}", startTime=int(since * 1000), limit=1000
-            )
+            found += [
+                {"id": event_id, "at": at, "function": folder, **line}
+                for event_id, at, message in _log_events(client, f"/aws/lambda/{name}", since)
+                if (line := _line(message.strip()))
+            ]
         except client.exceptions.ClientError:
             continue  # not invoked yet
-        found += [
-            {"at": event["timestamp"] / 1000, "function": folder, **line}
-            for event in answer["events"]
-            if (line := _line(event["message"].strip()))
-        ]
     return sorted(found, key=lambda line: line["at"])
+
+
+def is_wanted(line: dict[str, Any], identifier: str | None, level: str | None) -> bool:
+    """Tell whether a log line names an id and has at least a level; lines of no level have any."""
+    if identifier and identifier not in line["text"]:
+        return False
+    least = _LEVELS.index(level) if level in _LEVELS else 0
+    return line["level"] not in _LEVELS or _LEVELS.index(line["level"]) >= least
+
+
+def _log_events(client: Any, group: str, since: float) -> Iterator[tuple[str, float, str]]:
+    """Yield every event of a log group since a time, page by page."""
+    start, seen = int(since * 1000), set[str]()
+    while True:
+        page = client.filter_log_events(logGroupName=group, startTime=start, limit=_PAGE)["events"]
+        fresh = [event for event in page if event["eventId"] not in seen]
+        for event in fresh:
+            seen.add(event["eventId"])
+            yield event["eventId"], event["timestamp"] / 1000, event["message"]
+        if len(page) < _PAGE or not fresh:
+            return
+        # The emulator has no page tokens: go on where the page ended, within its last millisecond.
+        start = page[-1]["timestamp"]
 
 
 def _line(message: str) -> dict[str, str] | None:

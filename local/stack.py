@@ -26,6 +26,7 @@ from local import (
     routes,
     seed,
     settings,
+    starting,
     template,
     watch,
 )
@@ -217,9 +218,12 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
 async def _build(stack: Settings) -> None:
     if deploy.built() == await asyncio.to_thread(deploy.fingerprint):
         say("  ✓ sam build: nothing changed")
-        return
-    with step("sam build", starting="sam build, about half a minute the first time"):
-        await deploy.build(stack.logs / "build.log")
+    else:
+        with step("sam build", starting="sam build, about half a minute the first time"):
+            await deploy.build(stack.logs / "build.log")
+    names = [path.parent.name for path in sorted(watch.FUNCTIONS.glob("*/app.py"))]
+    if failed := await asyncio.to_thread(starting.failures, names):
+        raise Trouble(starting.explain(failed))
 
 
 async def _deploy(stack: Settings, parameters: dict[str, str], digest: str) -> tuple[bool, bool]:
@@ -239,13 +243,14 @@ async def _deploy(stack: Settings, parameters: dict[str, str], digest: str) -> t
     return True, known and not kept
 
 
-def migrate(stack: Settings, functions: dict[str, str]) -> None:
-    """Run migrate_database by hand, as `make migrate` does."""
+def migrate(stack: Settings, functions: dict[str, str]) -> list[str]:
+    """Run migrate_database by hand, as `make migrate` does; return the migrations applied."""
     client = emulator.client("lambda", stack.gateway_port)
     answer = client.invoke(FunctionName=functions["migrate_database"], Payload=b"{}")
+    said = json.loads(answer["Payload"].read() or b"{}")
     if answer.get("FunctionError"):
-        said = json.loads(answer["Payload"].read() or b"{}")
         raise Trouble(f"migrate_database failed: {said.get('errorMessage', said)}")
+    return list(said["applied"])
 
 
 def _environments(stack: Settings) -> dict[str, dict[str, str]]:

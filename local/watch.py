@@ -1,8 +1,9 @@
 """A saved file is running code two seconds later.
 
 A function or the kyora layer is built here as `sam build` builds it (a copy with hash-checked
-bytecode) and published to the emulator: a new version, and the alias moved to it. The template,
-the dependencies and the migrations need `make run` again, and say so.
+bytecode) and published to the emulator: a new version, and the alias moved to it. Code that cannot
+be imported is not published: its traceback is printed and the version before it keeps running.
+What a save cannot deploy is named with what to do.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from typing import Any
 
 from watchfiles import awatch
 
-from local import emulator
+from local import emulator, starting
 from local.progress import say
 from local.settings import ROOT, Settings
 
@@ -117,42 +118,71 @@ def fault(paths: Iterable[Path]) -> str:
     return ""
 
 
-def needs_restart(path: Path) -> bool:
-    """Tell whether a change is beyond a quick redeploy."""
-    return (
-        "migrations" in path.parts
-        or (ROOT / "layers" in path.parents and ROOT / "layers" / "kyora" not in path.parents)
-        or path.parent == ROOT
-    )
+def advice(path: Path, functions: Iterable[str]) -> str:
+    """Return what to do about a change that a quick redeploy does not cover; "" when it does."""
+    again = "stop and `make run` again"
+    match path.relative_to(ROOT).parts:
+        case ("layers", "kyora", "kyora", "postgres", "migrations", *_):
+            return "`make migrate` applies it"
+        case ("layers", "kyora", "kyora", *_):
+            return ""
+        case ("pyproject.toml",):
+            return f"`uv lock`, `make -C layers/<layer> lock` for what Lambda needs, then {again}"
+        case ("functions", str(name), _, *_) if name not in functions:
+            return f"function {name} is not deployed: declare it in template.yaml, then {again}"
+        case ("functions", _, _, *_):
+            return ""
+        case _:
+            return f"{again} to deploy it"
 
 
 async def watch(stack: Settings, functions: dict[str, str]) -> None:
     """Redeploy on every save until cancelled."""
-    tops = [FUNCTIONS, ROOT / "layers", ROOT / "template.yaml"]
+    files = ("template.yaml", "samconfig.toml", "pyproject.toml", "uv.lock")
+    tops = [FUNCTIONS, ROOT / "layers", *(ROOT / name for name in files)]
     pending: set[Path] = set()
     async for changes in awatch(*tops, step=50, debounce=200, recursive=True):
         changed = {Path(name) for _, name in changes}
+        # Files that came together with their folder are reported as the folder alone.
+        changed |= {p for folder in changed if folder.is_dir() for p in folder.rglob("*")}
         changed = {p for p in changed if "__pycache__" not in p.parts and p.suffix != ".pyc"}
         changed = {p for p in changed if not p.is_dir() and not p.name.endswith(("~", ".swp"))}
-        if not changed:
-            continue
-        late = {p for p in changed if needs_restart(p)}
-        for path in sorted(late):
-            say(f"  ! {path.relative_to(ROOT)} changed: stop and `make run` again to deploy it")
+        late = {p: todo for p in sorted(changed) if (todo := advice(p, functions))}
+        for path, todo in late.items():
+            say(f"  ! {path.relative_to(ROOT)} changed: {todo}")
         # What failed before is part of the next try: it was not deployed.
-        pending |= {p for p in changed - late if p.suffix == ".py" or p.is_relative_to(KYORA)}
+        pending |= {p for p in changed - late.keys() if p.suffix == ".py" or KYORA in p.parents}
         if not pending:
             continue
-        if problem := fault(sorted(pending)):
-            say(f"  ✗ {problem}; the version before it keeps running")
-            continue
-        (stack.home / "deployed").unlink(missing_ok=True)
-        began = time.monotonic()
-        try:
-            done = await asyncio.to_thread(publish, stack, functions, pending)
-        except Exception as error:
-            say(f"  ✗ redeploy failed: {error}")
-            continue
-        pending = set()
-        if done:
-            say(f"  ↻ {', '.join(done)} redeployed in {time.monotonic() - began:.1f} s")
+        done = await asyncio.to_thread(_redeploy, stack, functions, pending)
+        pending = set() if done else pending
+
+
+def _redeploy(stack: Settings, functions: dict[str, str], changed: set[Path]) -> bool:
+    """Publish what can start and say so; otherwise say why not and return False."""
+    began = time.monotonic()
+    if problem := fault(sorted(changed)):
+        say(f"  ✗ {problem}; the version before it keeps running")
+        return False
+    layer = any(KYORA in path.parents for path in changed)
+    touched = functions if layer else {path.relative_to(FUNCTIONS).parts[0] for path in changed}
+    if failed := starting.failures(touched):
+        say(f"  ✗ {starting.explain(failed)}\n    The version before it keeps running.")
+        return False
+    (stack.home / "deployed").unlink(missing_ok=True)
+    try:
+        done = publish(stack, functions, changed)
+    except Exception as error:
+        say(f"  ✗ redeploy failed: {error}")
+        return False
+    if done:
+        say(f"  ↻ {', '.join(done)} redeployed in {time.monotonic() - began:.1f} s")
+    return True
+
+
+def publish_migrations(stack: Settings, functions: dict[str, str]) -> None:
+    """Give migrate_database the layer as it is now, so that a new migration file is there."""
+    (stack.home / "deployed").unlink(missing_ok=True)
+    client = emulator.client("lambda", stack.gateway_port)
+    layer = _publish_layer(client, functions["check_health"])
+    _publish_function(client, "migrate_database", functions["migrate_database"], set(), layer)

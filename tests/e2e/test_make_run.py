@@ -171,12 +171,65 @@ def test_a_syntax_error_is_one_line_and_the_old_version_stays(stack: Stack) -> N
     assert "check_health redeployed" in _save(stack, function, original)
 
 
-def _save(stack: Stack, path: Path, text: str) -> str:
-    """Save a file and return what the stack says to that."""
-    lines = stack.said().count("\n")
-    path.write_text(text)
-    wait(lambda: stack.said().count("\n") > lines, 20)
-    return stack.said().splitlines()[-1]
+def test_code_that_cannot_be_imported_is_shown_with_its_traceback_and_the_old_version_stays(
+    stack: Stack,
+) -> None:
+    layer = stack.checkout / "layers/kyora/kyora/health.py"
+    original = layer.read_text()
+    try:
+        said = _said_after(stack, layer, f"import nowhere\n{original}", "keeps running")
+        assert "check_health" in said
+        assert "layers/kyora/kyora/health.py" in said
+        assert "No module named 'nowhere'" in said
+        assert stack.call("GET", "/v1/health", token=None).status == 200
+    finally:
+        assert "layer kyora redeployed" in _save(stack, layer, original)
+
+
+def test_a_new_migration_is_applied_by_make_migrate_which_names_it(stack: Stack) -> None:
+    folder = stack.checkout / "layers/kyora/kyora/postgres/migrations"
+    added = folder / "9999_loyalty.sql"
+    try:
+        assert "make migrate" in _save(stack, added, "CREATE TABLE loyalty (id text);\n")
+        assert "applied 9999_loyalty" in run(stack, "migrate").stdout
+        assert "nothing to apply" in run(stack, "migrate").stdout
+    finally:
+        _save(stack, added, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("pyproject.toml", "uv lock"),
+        ("template.yaml", "`make run` again"),
+        ("functions/count_stars/app.py", "declare it in template.yaml"),
+    ],
+)
+def test_what_a_save_cannot_deploy_is_named_with_what_to_do(
+    stack: Stack, name: str, advice: str
+) -> None:
+    path = stack.checkout / name
+    original = path.read_text() if path.exists() else None
+    try:
+        said = _save(stack, path, f"{original or ''}\n")
+        assert name in said
+        assert advice in said
+    finally:
+        _save(stack, path, original)
+
+
+def _save(stack: Stack, path: Path, text: str | None) -> str:
+    """Save or remove a file and return the last line of what the stack says to that."""
+    return _said_after(stack, path, text, "\n").splitlines()[-1]
+
+
+def _said_after(stack: Stack, path: Path, text: str | None, until: str) -> str:
+    """Save or remove a file and return what the stack says, once that contains `until`."""
+    before = len(stack.said())
+    path.parent.mkdir(exist_ok=True)
+    path.unlink() if text is None else path.write_text(text)
+    wait(lambda: until in stack.said()[before:], 20)
+    return stack.said()[before:]
 
 
 def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stack: Stack) -> None:
