@@ -119,3 +119,40 @@ def in_turn(*answers: Answer) -> Script:
     """Answer the first request with the first answer, and so on; the last one repeats."""
     left = list(answers)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+@contextmanager
+def dripping(first: bytes, then: bytes, *, pause: float = 0.05) -> Iterator[str]:
+    """Run a server that answers each request with `first` and then a byte each `pause` seconds."""
+
+    def serve(client: socket.socket) -> None:
+        with suppress(OSError), client:
+            client.recv(1 << 16)
+            client.sendall(first)
+            for byte in then or bytes(1000):
+                if then:
+                    client.sendall(bytes([byte]))
+                if stopped.wait(pause):
+                    return
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threads.append(threading.Thread(target=serve, args=(client,), daemon=True))
+                threads[-1].start()
+
+    threads: list[threading.Thread] = []
+    stopped = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads.append(threading.Thread(target=accept, daemon=True))
+    threads[0].start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        stopped.set()
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for thread in threads:
+            thread.join(5)

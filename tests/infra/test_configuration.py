@@ -56,7 +56,12 @@ def with_parameters(source: dict[str, Any], **values: str) -> dict[str, Any]:
 
 SITUATIONS: dict[str, dict[str, str]] = {
     "aws": {},
-    "jwks": {"AuthJwtSecretArn": "", "AuthJwksUrl": "https://issuer.example.com/jwks.json"},
+    "jwks": {
+        "AuthJwtSecretArn": "",
+        "AuthJwksUrl": "https://issuer.example.com/jwks.json",
+        "AuthIssuer": "https://issuer.example.com/",
+        "AuthAudience": "kyora",
+    },
     "another_store": {
         "StorageS3Bucket": "files",
         "StorageS3Endpoint": "https://s3.example.com",

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
+import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
@@ -18,15 +20,24 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from kyora import auth, config, postgres
+from kyora import jwks as jwks_module
 from kyora.auth import Claims, Principal
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
+from kyora.postgres import connection
 from local import samples
-from tests.scripted import Answer, Server, scripted
-from tests.unit.functions import CONTEXT, call, captured_log, event, function
+from tests.scripted import Answer, Server, dripping, scripted
+from tests.unit.functions import CONTEXT, ROOT, call, captured_log, event, function
 
 SECRET = "a secret of at least thirty-two bytes"
 OLD = "an older secret, thirty-two bytes too"
-USER = {"userId": "usr_demo_admin", "workspaceId": "ws_demo", "authVersion": 1}
+ISSUER, AUDIENCE = "https://id.example", "kyora"
+USER = {
+    "userId": "usr_demo_admin",
+    "workspaceId": "ws_demo",
+    "authVersion": 1,
+    "iss": ISSUER,
+    "aud": AUDIENCE,
+}
 RSA = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 P384 = ec.generate_private_key(ec.SECP384R1())
@@ -59,9 +70,9 @@ def refusal_of(found: str) -> str:
 
 @pytest.fixture(autouse=True)
 def configured(environment: pytest.MonkeyPatch) -> Iterator[None]:
-    auth._jwks.clear()
+    jwks_module._sets.clear()
     yield
-    auth._jwks.clear()
+    jwks_module._sets.clear()
 
 
 @pytest.fixture
@@ -162,7 +173,8 @@ def test_issuer_and_audience_are_checked_when_configured(
     configured: dict[str, str], claims: dict[str, Any], good: bool, variables: Any
 ) -> None:
     variables(**configured)
-    payload = {"exp": int(time.time()) + 600, **USER, **claims}
+    user = {name: value for name, value in USER.items() if name not in ("iss", "aud")}
+    payload = {"exp": int(time.time()) + 600, **user, **claims}
     found = signed_by_hand({"alg": "HS256"}, payload, SECRET.encode())
     if good:
         assert auth.decode(found).workspace_id == "ws_demo"
@@ -261,7 +273,11 @@ class Keys:
 def jwks(variables: Any) -> Iterator[Keys]:
     keys = Keys()
     with scripted(keys) as keys.server:
-        variables(AUTH_JWKS_URL=f"{keys.server.url}/jwks.json")
+        variables(
+            AUTH_JWKS_URL=f"{keys.server.url}/jwks.json",
+            AUTH_ISSUER=ISSUER,
+            AUTH_AUDIENCE=AUDIENCE,
+        )
         yield keys
 
 
@@ -277,7 +293,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
         def monotonic() -> float:
             return time.monotonic() + ahead[0]
 
-    monkeypatch.setattr(auth, "time", Time)
+    monkeypatch.setattr(jwks_module, "time", Time)
 
     def pass_by(seconds: float) -> None:
         ahead[0] += seconds
@@ -334,7 +350,7 @@ DER = RSA.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyI
         pytest.param(token(RSA, "PS256", "r1"), id="PS256"),
         pytest.param(token(P384, "ES384", "e1"), id="ES384"),
         pytest.param(f"{part({'alg': 'none', 'kid': 'r1'})}.{part(PAYLOAD)}.", id="none"),
-        pytest.param(token(RSA, "RS256"), id="no kid"),
+        pytest.param(token(P384, "ES384"), id="another curve without kid"),
         pytest.param(token(rsa.generate_private_key(65537, 2048), "RS256", "r1"), id="another key"),
         pytest.param(signed_by_hand({"alg": "RS256", "kid": ["r1"]}, PAYLOAD, PEM), id="kid list"),
     ],
@@ -429,6 +445,204 @@ def test_without_keys_the_authorizer_still_answers_and_the_function_says_503(
     jwks.answer = None
     clock(6)
     assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+
+
+def test_a_withdrawn_key_is_believed_for_an_hour_at_most_while_the_issuer_is_away(
+    jwks: Keys, clock: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    auth.decode(token(RSA, "RS256", "r1"))
+    jwks.answer = Answer(500)
+    for _ in range(11):
+        clock(301)
+        assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+    clock(301)
+    for _ in range(3):
+        assert auth.authorize(token(RSA, "RS256", "r1")) == {"unavailable": "auth.keys_unavailable"}
+    assert '"SigningKeysNotFetched"' in capsys.readouterr().out
+    jwks.answer, jwks.keys = None, [jwk(EC, "e1")]
+    clock(31)
+    assert refusal_of(token(RSA, "RS256", "r1")) == "auth.token_invalid"
+
+
+def test_a_failed_fetch_is_not_repeated_by_the_next_tokens(jwks: Keys, clock: Any) -> None:
+    auth.decode(token(RSA, "RS256", "r1"))
+    jwks.answer = Answer(500)
+    clock(301)
+    for number in range(30):
+        assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+        refusal_of(token(RSA, "RS256", f"guess-{number}"))
+    assert jwks.fetches == 2
+    clock(31)
+    auth.decode(token(RSA, "RS256", "r1"))
+    assert jwks.fetches == 3
+
+
+def test_the_set_is_asked_for_in_our_own_name(jwks: Keys) -> None:
+    """Firewalls of issuers refuse Python-urllib."""
+    auth.decode(token(RSA, "RS256", "r1"))
+    (asked,) = jwks.server.requests
+    assert re.fullmatch(r"kyora/[0-9.]+", asked.headers["user-agent"])
+    assert "application/json" in asked.headers["accept"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("where", ["/other.json", "elsewhere", "http://127.0.0.1:9/x"])
+def test_a_redirect_is_not_followed(status: int, where: str, jwks: Keys) -> None:
+    """To another host, or from https to http, somebody else would name the keys."""
+    with scripted(lambda _: Answer(body=json.dumps({"keys": jwks.keys}).encode())) as other:
+        target = other.url if where == "elsewhere" else where
+        jwks.answer = Answer(status, headers={"Location": target})
+        assert auth.authorize(token(RSA, "RS256", "r1")) == {"unavailable": "auth.keys_unavailable"}
+        assert other.requests == []
+    assert jwks.fetches == 1
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+SLOW: dict[str, tuple[bytes, bytes]] = {  # what comes at once, and what drips
+    "nothing": (b"", b""),
+    "the status": (b"", HEAD * 20),
+    "headers": (HEAD, b"X: y\r\n" * 100),
+    "the body": (HEAD + b"Content-Length: 4000\r\n\r\n", b" " * 4000),
+    "chunks": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 200),
+    "no length": (HEAD + b"\r\n", b" " * 4000),
+}
+
+
+@pytest.mark.parametrize("case", SLOW)
+def test_an_issuer_that_drips_has_one_deadline(
+    case: str, variables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks_module, "DEADLINE", 0.5)
+    with dripping(*SLOW[case]) as url:
+        variables(AUTH_JWKS_URL=url, AUTH_ISSUER=ISSUER, AUTH_AUDIENCE=AUDIENCE)
+        started = time.monotonic()
+        assert auth.authorize(token(RSA, "RS256", "r1")) == {"unavailable": "auth.keys_unavailable"}
+        assert time.monotonic() - started < 1.5
+
+
+class Loose(yaml.SafeLoader):
+    """Reads the template without its functions."""
+
+
+Loose.add_multi_constructor("!", lambda loader, suffix, node: suffix)
+
+
+def test_the_authorizer_has_time_for_its_issuer_and_a_database_that_is_away() -> None:
+    resources = yaml.load((ROOT / "template.yaml").read_text(), Loader=Loose)["Resources"]
+    allowed = resources["AuthorizeRequestFunction"]["Properties"]["Timeout"]
+    assert allowed >= jwks_module.DEADLINE + 2 * connection._TIMEOUT
+
+
+OTHER = rsa.generate_private_key(65537, 2048)
+SETS: dict[str, list[Any]] = {
+    "one": [jwk(RSA, "r1")],
+    "one without an id": [{k: v for k, v in jwk(RSA, "").items() if k != "kid"}],
+    "one of each kind": [jwk(RSA, "r1"), jwk(EC, "e1")],
+    "two of a kind": [jwk(RSA, "r1"), jwk(OTHER, "r2")],
+    "two kinds of one id": [jwk(RSA, "k"), jwk(EC, "k")],
+    "two of a kind and one id": [jwk(OTHER, "k"), jwk(RSA, "k")],
+    "one beside those for others": [
+        jwk(RSA, "r1"),
+        jwk(P384, "r1"),
+        jwk(OTHER, "r2", use="enc"),
+        jwk(OTHER, "r3", alg="PS256"),
+        jwk(OTHER, "r4") | {"key_ops": ["encrypt"]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("which", "key", "algorithm", "kid", "good"),
+    [
+        ("one", RSA, "RS256", None, True),
+        ("one", RSA, "RS256", "r1", True),
+        ("one", RSA, "RS256", "r2", False),
+        ("one", OTHER, "RS256", None, False),
+        ("one", EC, "ES256", None, False),
+        ("one without an id", RSA, "RS256", None, True),
+        ("one without an id", RSA, "RS256", "r1", False),
+        ("one of each kind", RSA, "RS256", None, True),
+        ("one of each kind", EC, "ES256", None, True),
+        ("two of a kind", RSA, "RS256", None, False),
+        ("two of a kind", OTHER, "RS256", "r2", True),
+        ("two kinds of one id", RSA, "RS256", "k", True),
+        ("two kinds of one id", EC, "ES256", "k", True),
+        ("two of a kind and one id", RSA, "RS256", "k", True),
+        ("two of a kind and one id", OTHER, "RS256", "k", True),
+        ("one beside those for others", RSA, "RS256", None, True),
+        ("one beside those for others", OTHER, "RS256", "r2", False),
+    ],
+)
+def test_a_key_is_found_by_its_id_and_its_kind(
+    which: str, key: Any, algorithm: str, kid: str | None, good: bool, jwks: Keys
+) -> None:
+    jwks.keys = SETS[which]
+    if good:
+        assert auth.decode(token(key, algorithm, kid)).user_id == "usr_demo_admin"
+    else:
+        assert refusal_of(token(key, algorithm, kid)) == "auth.token_invalid"
+
+
+BAD_ENTRIES = {
+    "a number": 1,
+    "nothing": None,
+    "a list": [[]],
+    "a text": "RSA",
+    "an empty object": {},
+    "numbers that are none": {"kty": "RSA", "kid": "r1", "n": 5, "e": []},
+    "a zero": {"kty": "RSA", "kid": "r1", "n": part(b"\0"), "e": part(b"\0")},
+    "a point off the curve": {"kty": "EC", "kid": "r1", "crv": "P-256", "x": part(b"1" * 32)},
+    "an id that is a number": jwk(OTHER, "x") | {"kid": 7},
+    "operations that are a number": jwk(OTHER, "x") | {"key_ops": "verify"},
+    "members that nest": {"kty": "RSA", "kid": "r1", "n": {"a": [{}]}, "e": {}},
+    "a short key": jwk(rsa.generate_private_key(65537, 1024), "r1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ENTRIES)
+def test_a_bad_entry_spoils_no_other(name: str, jwks: Keys) -> None:
+    jwks.keys.insert(0, BAD_ENTRIES[name])
+    jwks.keys.append(BAD_ENTRIES[name])
+    assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+    assert auth.decode(token(EC, "ES256", "e1")).user_id == "usr_demo_admin"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"keys": ' + b"[" * 200_000,
+        b'{"keys": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}",
+        b'{"keys": [' + b"9" * 10_000 + b"]}",
+        b"\xff\xfe",
+        b"",
+        b'{"keys": []' + b" " * (2 << 20) + b"}",
+    ],
+    ids=["brackets", "braces", "a number", "no UTF-8", "nothing", "two megabytes"],
+)
+def test_a_set_that_cannot_be_read_is_a_set_that_is_not_there(body: bytes, jwks: Keys) -> None:
+    jwks.answer = Answer(body=body)
+    assert auth.authorize(token(RSA, "RS256", "r1")) == {"unavailable": "auth.keys_unavailable"}
+
+
+# ---- claims that no database holds
+
+UNFIT = {
+    "NUL": "usr_\0demo",
+    "a lone surrogate": "usr_\ud800",
+    "the other half": "\udfff",
+    "oversized": "x" * 256,
+    "a megabyte": "x" * (1 << 20),
+}
+
+
+@pytest.mark.parametrize("claim", ["userId", "workspaceId"])
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_claim_that_no_database_holds_is_refused_and_no_fault(
+    name: str, claim: str, database: str
+) -> None:
+    payload = {"exp": int(time.time()) + 600, **USER, claim: UNFIT[name]}
+    found = signed_by_hand({"alg": "HS256", "typ": "JWT"}, payload, SECRET.encode())
+    assert auth.authorize(found) == {"refusal": "auth.token_invalid"}
 
 
 # ---- the user behind the token

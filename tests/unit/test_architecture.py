@@ -32,18 +32,17 @@ CLIENTS = {
     "kyora.postgres.connection": {"pg8000", "socket"},  # to close one without a goodbye
     "kyora.storage.s3": {"boto3", "botocore"},
     "kyora.storage.bucket": {"botocore"},  # the errors of the client that it is given
-    "kyora.aws": {"botocore", "http.client"},
-    "kyora.auth": {"urllib.request", "http.client"},  # the JWKS
+    "kyora.aws": {"botocore"},
+    "kyora.timed_http": {"http.client", "socket"},  # the one HTTP client, and its clock
     "kyora.cloudformation": {"urllib.request"},  # its answer to the stack
-    # The one module that speaks to Resend, and the clock on its socket.
-    "kyora.email.resend_http": {"resend", "http.client", "socket"},
+    "kyora.email.resend_http": {"resend", "http.client"},  # the one module that speaks to Resend
     "kyora.cache.memcached": {"pymemcache", "socket"},  # its protocol, and the clock on its socket
     "kyora.billing.stripe_api": {"stripe"},  # the one module that speaks to Stripe
 }
 STATE = {
     ("kyora.config", "_cached"): "settings, at most five minutes old",
     ("kyora.aws", "_connections"): "one connection per endpoint",
-    ("kyora.auth", "_jwks"): "the issuer's keys, at most five minutes old",
+    ("kyora.jwks", "_sets"): "the issuer's keys, at most an hour old",
     ("kyora.postgres.connection", "_kept"): "the one connection",
     ("kyora.postgres.connection", "_running"): "the transaction on it, to refuse a second",
     ("kyora.storage.s3", "_clients"): "one client per store",

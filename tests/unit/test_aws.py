@@ -20,7 +20,7 @@ from botocore.awsrequest import AWSRequest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kyora import aws, tls
+from kyora import aws, timed_http, tls
 from kyora.aws import AwsError, Credentials
 from kyora.errors import Unavailable
 from tests.scripted import Answer, in_turn, scripted
@@ -211,7 +211,7 @@ def test_a_lasting_fault_is_unavailable_after_the_given_attempts(
 
 
 def test_a_slow_answer_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aws, "_CONNECT_AND_READ", 0.1)
+    monkeypatch.setattr(aws, "_ATTEMPT", 0.1)
     with scripted(in_turn(Answer(delay=2))) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         started = time.monotonic()
@@ -376,8 +376,9 @@ def test_the_authorities_are_read_once_in_a_process(monkeypatch: pytest.MonkeyPa
     create = ssl.create_default_context
     monkeypatch.setattr(ssl, "create_default_context", lambda **k: (read.append(k), create(**k))[1])
     tls.context.cache_clear()
-    for host in ("sqs.eu-west-1.amazonaws.com", "events.eu-west-1.amazonaws.com"):
-        aws._dial("https", host)
+    for host in ("127.0.0.1:9", "127.0.0.2:9"):
+        with pytest.raises(OSError, match="refused"):
+            timed_http._connect(True, host, time.monotonic() + 1)
         assert tls.database_context("db.example.com") is tls.context()
     assert len(read) == 1
 

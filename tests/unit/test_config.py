@@ -30,6 +30,11 @@ GOOD = {
     "STORAGE_S3_REGION": "eu-west-1",
     "BUS_NAME": "kyora-prod",
 }
+ISSUER = {
+    "AUTH_JWKS_URL": "https://id.example/jwks.json",
+    "AUTH_ISSUER": "https://id.example/",
+    "AUTH_AUDIENCE": "kyora",
+}
 
 
 def no_secrets(arn: str) -> str:
@@ -112,8 +117,10 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ({"STORAGE_PROVIDER": "local", "APP_BASE_URL": "https://app"}, "STORAGE_PROVIDER=local is"),
         ({"STORAGE_PROVIDER": "mock"}, "STORAGE_PROVIDER must be one of s3, local"),
         ({"APP_BASE_URL": "http://app.example.com"}, "APP_BASE_URL must be an https URL"),
-        ({"AUTH_JWKS_URL": "http://id.example/jwks"}, "AUTH_JWKS_URL must be an https URL"),
-        ({"AUTH_JWKS_URL": "file:///etc/passwd"}, "AUTH_JWKS_URL must be an https URL"),
+        (ISSUER | {"AUTH_JWKS_URL": "http://id.example/jwks"}, "AUTH_JWKS_URL must be an https"),
+        (ISSUER | {"AUTH_JWKS_URL": "file:///etc/passwd"}, "AUTH_JWKS_URL must be an https URL"),
+        (ISSUER | {"AUTH_ISSUER": ""}, "AUTH_ISSUER is not set, and AUTH_JWKS_URL is"),
+        (ISSUER | {"AUTH_AUDIENCE": " "}, "AUTH_AUDIENCE is not set, and AUTH_JWKS_URL is"),
         ({"STORAGE_S3_ENDPOINT": "http://s3.example"}, "STORAGE_S3_ENDPOINT must be an https URL"),
         ({"DATABASE_URL": "mysql://db/x"}, "DATABASE_URL must be postgresql://"),
         ({"DATABASE_URL": "db.example"}, "DATABASE_URL must be postgresql://"),
@@ -141,6 +148,79 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
 def test_a_deployed_stage_refuses(change: dict[str, str], fault: str, stage: str) -> None:
     (found,) = faults(GOOD | change | {"STAGE": stage})
     assert found.startswith(fault)
+
+
+ADDRESSES = ("APP_BASE_URL", "STORAGE_S3_ENDPOINT", "AUTH_JWKS_URL")
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("app.example.com", "must be an https URL"),
+        ("HTTPS://app.example.com", "must be an https URL"),
+        ("https:/app.example.com", "must be an https URL"),
+        ("https://", "must be an https URL"),  # without its slashes nothing is left
+        ("https:///path", "has no valid host"),
+        ("https://متجر.example", "must be ASCII without blanks"),
+        ("https://faß.example", "must be ASCII without blanks"),
+        ("https://app.example.com/a b", "must be ASCII without blanks"),
+        ("https://app.example.com\u200b", "must be ASCII without blanks"),
+        ("https://app\n.example.com", "must be ASCII without blanks"),
+        ("https://user:password@app.example.com", "must not hold a user or a password"),
+        ("https://user@app.example.com", "must not hold a user or a password"),
+        ("https://@app.example.com", "must not hold a user or a password"),
+        ("https://app.example.com:99999", "has a port that is none"),
+        ("https://app.example.com:0", "has a port that is none"),
+        ("https://app.example.com:", "has a port that is none"),
+        ("https://app.example.com:http", "has a port that is none"),
+        ("https://[::1", "has no valid host"),
+        ("https://[::g]", "has no valid host"),
+        ("https://a..example", "has no valid host"),
+        ("https://-a-.example", "has no valid host"),
+        ("https://a,b.example", "has no valid host"),
+        ("https://a%2eexample", "has no valid host"),
+        ("https://app.example.com/#top", "must have no query and no fragment"),
+        ("https://app.example.com/a\\b", "has a character that no address has"),
+        ('https://app.example.com/"', "has a character that no address has"),
+        ("https://app.example.com/<b>", "has a character that no address has"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused_with_its_reason(
+    value: str, fault: str, name: str
+) -> None:
+    if name == "AUTH_JWKS_URL" and "query" in fault:
+        fault = "has a character that no address has"
+    (found,) = faults(GOOD | ISSUER | {name: value})
+    assert found.startswith(f"{name} {fault}")
+    assert value not in found
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://app.example.com",
+        "https://app.example.com/",
+        "https://app.example.com:8443/shop",
+        "https://xn--mgbai9azgqp6j.example",
+        "https://10.0.0.1",
+        "https://[2001:db8::1]:8443",
+        "https://a_b.example",
+        "https://app.example.com.",
+        "https://localhost",
+    ],
+)
+def test_an_address_that_works_is_accepted(value: str) -> None:
+    assert load(GOOD | {"APP_BASE_URL": value}).app_base_url == value.rstrip("/")
+
+
+def test_a_query_breaks_the_links_of_mails_and_belongs_to_some_key_sets() -> None:
+    for name in ("APP_BASE_URL", "STORAGE_S3_ENDPOINT"):
+        assert faults(GOOD | {name: "https://a.example/?x=1"}) == [
+            f"{name} must have no query and no fragment"
+        ]
+    jwks = "https://id.example/keys?p=B2C_1_signin"
+    assert load(GOOD | ISSUER | {"AUTH_JWKS_URL": jwks}).jwks_url == jwks
 
 
 OWNER = {"DATABASE_OWNER_URL": "postgresql://owner:p@db.example/kyora"}
@@ -211,8 +291,9 @@ def test_development_accepts_the_local_store_and_plain_addresses(stage: str) -> 
             "STAGE": stage,
             "STORAGE_PROVIDER": "local",
             "APP_BASE_URL": "http://127.0.0.1:8000/",
-            "AUTH_JWKS_URL": "http://127.0.0.1/jwks",
         }
+        | ISSUER
+        | {"AUTH_JWKS_URL": "http://127.0.0.1/jwks"}
     )
     assert found.app_base_url == "http://127.0.0.1:8000"
     assert found.storage_local_secret == GOOD["AUTH_JWT_SECRET"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kyora import bus
+from kyora import bus, postgres
 from kyora.bus.events import Event
 from kyora.observability import correlation_id, logger
 from tests.cloud import DEAD, QUEUE, Cloud, batch, cloud
@@ -130,6 +130,41 @@ def test_a_handler_may_give_a_message_up(aws: Cloud) -> None:
     assert failed(bus.consume(batch(body()), handle)) == []
     [message] = aws.sent(DEAD)
     assert message["MessageAttributes"]["Reason"]["StringValue"] == "email.no_such_template"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"occurredAt": "9999-12-31T23:59:59-12:00"},
+        {"workspaceId": "ws_\0"},
+        {"workspaceId": "ws_\ud800"},
+    ],
+    ids=str,
+)
+def test_what_no_database_holds_is_dead_lettered_at_once(
+    changed: dict[str, str], aws: Cloud
+) -> None:
+    assert failed(bus.consume(batch(body(**changed)), done)) == []
+    [message] = aws.sent(DEAD)
+    assert message["MessageAttributes"]["Reason"]["StringValue"] in (
+        "event.unstorable",
+        "event.invalid",
+    )
+
+
+def test_a_value_that_postgres_refuses_is_dead_lettered_at_once(aws: Cloud, database: str) -> None:
+    """What no check foresaw: a detail of another service's event, for instance."""
+
+    def handle(detail: dict[str, Any]) -> bool:
+        with postgres.transaction() as tx:
+            tx.row("SELECT CAST(:key AS text) AS key", key=detail["key"])
+        return True
+
+    keys = ("fine", "a\0b", "\ud800")
+    messages = [json.dumps({"detail": {"key": key}}) for key in keys]
+    assert failed(bus.consume_aws(batch(*messages), handle)) == []
+    reasons = [m["MessageAttributes"]["Reason"]["StringValue"] for m in aws.sent(DEAD)]
+    assert reasons == ["event.unstorable", "event.unstorable"]
 
 
 def test_again_sets_when_the_message_comes_back(aws: Cloud) -> None:

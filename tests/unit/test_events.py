@@ -90,6 +90,67 @@ def test_what_cannot_be_read_is_permanent(name: str, given: object, code: str) -
     assert refused.value.code == code
 
 
+def with_data(event: str, /, **changed: object) -> dict[str, Any]:
+    found = detail(event)
+    found["data"] |= changed
+    return found
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\0", "\ud800", "x\udfff"], ids=ascii)
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("UserWelcomed", "name"),
+        ("UserWelcomed", "workspaceName"),
+        ("PasswordResetRequested", "token"),
+        ("OrderCreated", "orderId"),
+        ("OrderCreated", "customerId"),
+        ("OrderPaymentSucceeded", "paymentMethod"),
+        ("CustomerCreated", "source"),
+        ("PaymentFailed", "hostedInvoiceUrl"),
+        ("UserWelcomed", "id"),
+        ("UserWelcomed", "workspaceId"),
+        ("UserWelcomed", "correlationId"),
+    ],
+)
+def test_a_text_that_no_database_holds_is_permanent(name: str, place: str, text: str) -> None:
+    in_envelope = place in ("id", "workspaceId", "correlationId")
+    given = detail(name, **{place: text}) if in_envelope else with_data(name, **{place: text})
+    with pytest.raises(Unreadable) as refused:
+        parse(name, given)
+    assert refused.value.code in ("event.unstorable", "event.invalid")
+
+
+def test_a_text_in_a_list_is_looked_at_as_well() -> None:
+    with pytest.raises(Unreadable, match=r"event\.unstorable"):
+        parse("PlansSynced", with_data("PlansSynced", created=["plan", "pl\0n"]))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "9999-12-31T23:59:59-12:00",
+        "9999-12-31T12:00:00-12:00",
+        "0001-01-01T00:00:00+14:00",
+        "0001-01-01T05:29:59+05:30",
+    ],
+)
+@pytest.mark.parametrize("name", ["OrderCreated", "OrderPaymentSucceeded", "TrialEnding"])
+def test_a_moment_without_a_year_in_utc_is_permanent(name: str, moment: str) -> None:
+    field = {"OrderPaymentSucceeded": "paidAt", "TrialEnding": "trialEnd"}.get(name)
+    for given in (
+        detail(name, occurredAt=moment),
+        *([with_data(name, **{field: moment})] if field else []),
+    ):
+        with pytest.raises(Unreadable, match=r"event\.unstorable"):
+            parse(name, given)
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00Z"])
+def test_a_moment_at_the_edge_that_has_one_is_read(moment: str) -> None:
+    assert parse("OrderCreated", detail("OrderCreated", occurredAt=moment)).name == "OrderCreated"
+
+
 def test_a_refusal_names_places_and_never_a_value() -> None:
     given = detail("PasswordResetRequested")
     given["data"] |= {"email": "no address", "token": ["hush"]}

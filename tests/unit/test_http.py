@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from kyora import config, errors, http
+from kyora import config, errors, http, postgres
 from kyora.errors import KyoraError
 from tests.unit.functions import CONTEXT, captured_log, event, function
 
@@ -37,6 +37,8 @@ class Kept(BaseModel):
 
 
 def keep(call: http.Call, note: Note) -> Kept:
+    if note.text == "unstorable":
+        raise postgres.Unstorable("22021")
     if note.text == "boom":
         raise ZeroDivisionError("canary-value of a row")
     return Kept(length=len(note.text), who=call.principal.user_id)
@@ -436,6 +438,24 @@ def test_an_unknown_address_is_404(path: str) -> None:
     for method in ("GET", "POST", "OPTIONS"):
         status, body, _ = unrouted(method, path)
         assert (status, body["code"]) == (404, "request.not_found")
+
+
+def test_a_text_that_no_database_holds_is_the_callers_mistake() -> None:
+    status, document, _ = ask("POST /v1/notes", {"text": "unstorable"})
+    assert (status, document["code"]) == (422, "request.validation_failed")
+
+
+def test_a_webhook_with_such_a_text_is_no_payload() -> None:
+    def receive(headers: object, body: bytes) -> None:
+        raise postgres.Unstorable("22P05")
+
+    answer = http.webhook(receive, "bus")(
+        {"routeKey": "$default", "requestContext": {}, "headers": {}, "body": "{}"}, CONTEXT
+    )
+    assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (
+        400,
+        "webhook.payload_invalid",
+    )
 
 
 # ---- the template and the code name the same routes

@@ -4,30 +4,15 @@ The authorizer hands what it found to the function in a small context of strings
 a principal, a refusal, or (when the database was down) the claims for the function to look up.
 """
 
-import json
-import time
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from kyora import config
+from kyora import config, jwks
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
-from kyora.observability import logger
-from kyora.postgres import transaction
-
-if TYPE_CHECKING:
-    import jwt
+from kyora.postgres import storable, transaction
 
 _LEEWAY = 60  # seconds of clock skew
-# Seconds: keys are fetched anew, an unknown key id fetches, a failed first fetch is repeated.
-_JWKS_MAX_AGE, _JWKS_MIN_AGE, _JWKS_RETRY = 300.0, 30.0, 5.0
-_ALGORITHMS = {("RSA", ""): "RS256", ("EC", "P-256"): "ES256"}  # by kty and crv
-
-_jwks: dict[str, tuple[float, dict[str, "jwt.PyJWK"]]] = {}
-
-
-class _NoJwks(Exception):
-    """The set of keys was not there, or was no set of keys."""
+_LONGEST_ID = 255  # characters
 
 
 class Claims(NamedTuple):
@@ -103,7 +88,7 @@ def principal(context: Mapping[str, str]) -> Principal:
 def decode(token: str) -> Claims:
     """Verify a token's signature and times. Raises Unauthenticated and Unavailable.
 
-    Each key has one algorithm: HS256 for our secrets, RS256 or ES256 for a key of the JWKS.
+    Each key has one algorithm: HS256 for our secrets, RS256 or ES256 for a key of the issuer's.
     """
     import jwt
 
@@ -115,9 +100,7 @@ def decode(token: str) -> Claims:
     if header.get("alg") == "HS256":
         algorithm, keys = "HS256", list(config.settings("auth").jwt_secrets)
     else:
-        key = _jwk(str(header.get("kid", "")))
-        keys = [key.key] if key else []
-        algorithm = key.algorithm_name if key else "none"
+        algorithm, keys = str(header.get("alg")), _public_keys(header)
     for key in keys:
         try:
             return _claims(_verified(token, key, algorithm))
@@ -183,46 +166,20 @@ def _verified(token: str, key: object, algorithm: str) -> dict[str, Any]:
 
 def _claims(payload: Mapping[str, object]) -> Claims:
     user, workspace, version = (payload.get(k) for k in ("userId", "workspaceId", "authVersion"))
-    if not (isinstance(user, str) and isinstance(workspace, str) and type(version) is int):
+    if not (_is_id(user) and _is_id(workspace) and type(version) is int):
         raise refuse("auth.token_invalid")
-    return Claims(user, workspace, version)
+    return Claims(str(user), str(workspace), version)
 
 
-def _jwk(key_id: str) -> "jwt.PyJWK | None":
-    """Return the key of the JWKS with this id, refetching the set when it is old or lacks it."""
+def _is_id(value: object) -> bool:
+    """Tell whether a claim can be looked up: a signed token may hold any text."""
+    return isinstance(value, str) and len(value) <= _LONGEST_ID and storable(value)
+
+
+def _public_keys(header: Mapping[str, Any]) -> list[Any]:
+    """Return the issuer's keys that may have signed a token. Raises Unavailable."""
     url = config.settings("auth").jwks_url
     if not url:
-        return None
-    fetched, keys = _jwks.get(url, (float("-inf"), {}))
-    age = time.monotonic() - fetched
-    wait = _JWKS_MIN_AGE if keys else _JWKS_RETRY
-    if age > _JWKS_MAX_AGE or (key_id not in keys and age > wait):
-        try:
-            keys = _fetch_jwks(url)
-        except _NoJwks:
-            logger().warning("signing keys not fetched", extra={"kept": len(keys)})
-        _jwks[url] = (time.monotonic(), keys)
-    if not keys:
-        raise Unavailable("The signing keys cannot be fetched.", code="auth.keys_unavailable")
-    return keys.get(key_id)
-
-
-def _fetch_jwks(url: str) -> dict[str, "jwt.PyJWK"]:
-    """Fetch the set, without the keys that are not for us. Raises _NoJwks."""
-    import urllib.request
-    from http.client import HTTPException
-
-    import jwt
-
-    try:
-        with urllib.request.urlopen(url, timeout=3) as response:  # noqa: S310  # checked by config
-            listed = [dict(entry) for entry in json.loads(response.read(1 << 20))["keys"]]
-    except (OSError, HTTPException, ValueError, TypeError, KeyError) as error:
-        raise _NoJwks from error
-    found = {}
-    for entry in listed:
-        algorithm = _ALGORITHMS.get((str(entry.get("kty")), str(entry.get("crv", ""))))
-        if algorithm and entry.get("alg", algorithm) == algorithm and entry.get("use") != "enc":
-            with suppress(jwt.PyJWTError):  # one broken key does not lock everybody out
-                found[str(entry.get("kid", ""))] = jwt.PyJWK(entry, algorithm)
-    return found
+        return []
+    key_id = header.get("kid")
+    return [key.public for key in jwks.find(url, key_id, str(header.get("alg")))]

@@ -17,7 +17,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from kyora import tls
 from kyora.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -25,7 +24,10 @@ if TYPE_CHECKING:
 
     import botocore.credentials
 
-_CONNECT_AND_READ = 3.0  # seconds; these calls answer in milliseconds
+# Seconds for one attempt and for all of them. These calls answer in milliseconds, and the shortest
+# function has ten seconds.
+_ATTEMPT, _DEADLINE = 3.0, 6.0
+_LONGEST_ANSWER = 1 << 20  # bytes
 # What every request to a service says of itself, as botocore says it: the protocol's version, and
 # the prefix of the operation's name.
 _SPOKEN: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -51,10 +53,6 @@ class AwsError(Exception):
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"{status} {code}")
         self.status, self.code = status, code
-
-
-class _Dropped(Exception):
-    """No whole answer came back."""
 
 
 def credentials(environ: Mapping[str, str] = os.environ) -> Credentials:
@@ -158,8 +156,11 @@ def sign(
 def call(service: str, operation: str, payload: object, *, attempts: int = 3) -> dict[str, object]:
     """Call a JSON operation of Secrets Manager, EventBridge or SQS.
 
-    Raises AwsError for a refusal and Unavailable when every attempt failed.
+    Raises AwsError for a refusal and Unavailable when every attempt failed or the time is over.
     """
+    from kyora import timed_http  # 10 ms that a function which only presigns never needs
+
+    ends = time.monotonic() + _DEADLINE
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
     url = endpoint(service, region)
     body = json.dumps(payload).encode()
@@ -180,9 +181,18 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
             credentials=credentials(),
             headers=said,
         )
+        now = time.monotonic()
         try:
-            status, answer = _post(url, body, headers)
-        except _Dropped:
+            status, _, answer = timed_http.exchange(
+                _connections,
+                "POST",
+                url,
+                deadline=min(now + _ATTEMPT, ends),
+                longest=_LONGEST_ANSWER,
+                body=body,
+                headers=headers,
+            )
+        except timed_http.NoReply:
             continue
         found = _object(answer)
         if status == 200:
@@ -211,35 +221,6 @@ def secret(arn: str) -> str:
     if not isinstance(found, str):
         raise AwsError(200, "NoSecretString")
     return found
-
-
-def _post(endpoint: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    """Post over the kept connection; a failure drops it, so that the next attempt is fresh."""
-    import http.client  # 10 ms that a function which only presigns never needs
-
-    kept = _connections.pop(endpoint, None)
-    parts = urlsplit(endpoint)
-    connection = kept or _dial(parts.scheme, parts.netloc)
-    try:
-        connection.request("POST", "/", body, dict(headers))
-        response = connection.getresponse()
-        answer = response.status, response.read()
-    except (OSError, http.client.HTTPException) as error:
-        connection.close()
-        # AWS closes what idles; an environment that was frozen learns of it with its next call.
-        if kept and not isinstance(error, TimeoutError):
-            return _post(endpoint, body, headers)
-        raise _Dropped from error
-    _connections[endpoint] = connection
-    return answer
-
-
-def _dial(scheme: str, host: str) -> "http.client.HTTPConnection":
-    import http.client
-
-    if scheme == "http":  # an emulator's
-        return http.client.HTTPConnection(host, timeout=_CONNECT_AND_READ)
-    return http.client.HTTPSConnection(host, timeout=_CONNECT_AND_READ, context=tls.context())
 
 
 def _code(answer: Mapping[str, object]) -> str:

@@ -128,10 +128,11 @@ class _Reader:
             self.faults.append(f"{name} (or {name}_ARN) is not set")
         return value
 
-    def url(self, name: str, *, plain: bool, required: bool = False) -> str:
+    def url(self, name: str, *, plain: bool, required: bool = False, query: bool = False) -> str:
+        """Return an address without a slash at its end; `plain` lets http pass as well."""
         value = self.text(name, required=required).rstrip("/")
-        if value and not value.startswith(("https://", "http://") if plain else "https://"):
-            self.faults.append(f"{name} must be an https URL")
+        if value and (fault := _url_fault(value, plain=plain, query=query)):
+            self.faults.append(f"{name} {fault}")
         return value
 
     def table[T](self, name: str, check: Callable[[object], T | None]) -> dict[str, T] | None:
@@ -146,6 +147,31 @@ class _Reader:
         if len(checked) != len(table):
             self.faults.append(f"{name} must be a JSON object by category, see README")
         return checked
+
+
+def _url_fault(value: str, *, plain: bool, query: bool) -> str:  # noqa: PLR0911  # a row each
+    """Say what is wrong with an address, never repeating it; empty when nothing is."""
+    if not value.startswith(("https://", "http://") if plain else "https://"):
+        return "must be an https URL"
+    if not re.fullmatch(r"[\x21-\x7e]+", value):
+        return "must be ASCII without blanks; a name in another script is written xn--…"
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        return "has a port that is none" if "port" in str(error).lower() else "has no valid host"
+    if "@" in parts.netloc:
+        return "must not hold a user or a password"
+    if port == 0 or parts.netloc.endswith(":"):
+        return "has a port that is none"
+    name = r"([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.?"
+    if not re.fullmatch(rf"{name}|[0-9a-f:.]*:[0-9a-f:.]*", host) or len(host) > 253:
+        return "has no valid host"
+    if not query and re.search(r"[?#]", value):
+        return "must have no query and no fragment"
+    if re.search(r"[\\\"<>^`{|}]", value) or (query and "#" in value):
+        return "has a character that no address has"
+    return ""
 
 
 def _positive(value: object) -> int | None:
@@ -226,16 +252,20 @@ def _check_database(read: _Reader, name: str, url: str, development: bool) -> bo
 def _auth(read: _Reader, development: bool) -> dict[str, object]:
     faults = len(read.faults)
     secrets = read.secrets("AUTH_JWT_SECRET")
-    jwks_url = read.url("AUTH_JWKS_URL", plain=development)
+    jwks_url = read.url("AUTH_JWKS_URL", plain=development, query=True)
     if not secrets and not jwks_url and len(read.faults) == faults:
         read.faults.append("AUTH_JWT_SECRET (or AUTH_JWT_SECRET_ARN) or AUTH_JWKS_URL is not set")
     if any(len(secret.encode()) < 32 for secret in secrets):  # RFC 7518 3.2
         read.faults.append("AUTH_JWT_SECRET must have at least 32 bytes")
+    issuer, audience = read.text("AUTH_ISSUER"), read.text("AUTH_AUDIENCE")
+    for name, value in (("AUTH_ISSUER", issuer), ("AUTH_AUDIENCE", audience)):
+        if jwks_url and not value:  # or a token that the issuer gave another application passes
+            read.faults.append(f"{name} is not set, and AUTH_JWKS_URL is")
     return {
         "jwt_secrets": secrets,
         "jwks_url": jwks_url,
-        "jwt_issuer": read.text("AUTH_ISSUER"),
-        "jwt_audience": read.text("AUTH_AUDIENCE"),
+        "jwt_issuer": issuer,
+        "jwt_audience": audience,
     }
 
 

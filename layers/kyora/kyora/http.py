@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kyora import auth, aws, config
 from kyora.auth import Principal
 from kyora.errors import (
+    BadPayload,
     ConfigError,
     Invalid,
     KyoraError,
@@ -26,6 +27,7 @@ from kyora.errors import (
     field_errors,
 )
 from kyora.observability import begin, logger, where
+from kyora.postgres import Unstorable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel  # a webhook has no models, and does not pay for them
@@ -148,6 +150,8 @@ def webhook(receive: Callable[[Mapping[str, str], bytes], None], *sections: str)
         except BadJson as error:
             error.code = "webhook.payload_invalid"
             raise
+        except Unstorable:
+            raise BadPayload("The payload holds what cannot be kept.") from None
         except Unavailable as error:
             error.status = 500
             raise
@@ -171,6 +175,10 @@ def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, 
             if isinstance(error, ConfigError):
                 logger().critical("not configured", extra={"faults": error.faults})
             response = problem(error, event)
+        except Unstorable:  # in a text of the request: it says so wherever a model did not
+            code = Invalid.code
+            refusal = Invalid("A text holds a character that cannot be kept, such as NUL.")
+            response = problem(refusal, event)
         except Exception as error:
             code = KyoraError.code
             logger().error("unexpected error", error=type(error).__name__, at=where(error))

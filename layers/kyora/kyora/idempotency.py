@@ -88,7 +88,7 @@ def keep(
             operation=operation,
             key=key,
             digest=_digest(request),
-            response=json.dumps(response),
+            response=json.dumps(response, ensure_ascii=False),
         )
     return response
 

@@ -75,7 +75,7 @@ class Cluster:
         """Until it takes connections: the port opens a little before."""
         for _ in range(400):
             done = subprocess.run(
-                [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)],
+                [str(PROGRAMS / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)],
                 check=False,
             )
             if done.returncode == 0:

@@ -20,6 +20,7 @@ from kyora import aws, config
 from kyora.aws import AwsError
 from kyora.errors import Unavailable
 from kyora.observability import begin, count, logger, where
+from kyora.postgres import Unstorable
 
 if TYPE_CHECKING:
     from kyora.bus.events import Event
@@ -114,6 +115,8 @@ def _done(record: Record, read: Callable[[dict[str, Any]], None]) -> bool:
         return _put_off(record, again)
     except Permanent as permanent:
         return _bury(record, permanent)
+    except Unstorable:  # the same the next time
+        return _bury(record, Permanent("event.unstorable"))
     except Exception as error:
         # Not the exception's text: it may quote the message.
         logger().error("message failed", error=type(error).__name__, at=where(error))

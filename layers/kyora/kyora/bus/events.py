@@ -4,8 +4,9 @@ An event's schema may only grow (`make schemas` refuses anything else): a consum
 fields that it does not know, and meets events that are older than itself in an archive.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic.alias_generators import to_camel
 
 from kyora.bus import Permanent
 from kyora.bus.names import DOMAINS, SENSITIVE
+from kyora.postgres import storable
 
 VERSION = 1
 
@@ -282,6 +284,8 @@ def parse(detail_type: str, detail: object) -> Event[Any]:
         data = kind.model.model_validate(envelope.data)
     except ValidationError as error:
         raise Unreadable("event.invalid", _places(error)) from None
+    if unfit := (*_unfit(dict(envelope) | {"data": None}), *_unfit(dict(data))):
+        raise Unreadable("event.unstorable", unfit)
     return Event(
         id=envelope.id,
         name=detail_type,
@@ -302,6 +306,24 @@ def check(name: str, data: object) -> None:
         model.model_validate(data, by_name=False)
     except ValidationError as error:
         raise ValueError(f"{name}: {', '.join(_places(error))}") from None
+
+
+def _unfit(values: Mapping[str, object]) -> tuple[str, ...]:
+    """Name what no database holds: a text with NUL or half a character, a date off the scale."""
+    return tuple(name for name, value in values.items() if not _fits(value))
+
+
+def _fits(value: object) -> bool:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, datetime):
+        try:
+            value.astimezone(UTC)
+        except OverflowError:  # the last hours of the year 9999 west of Greenwich
+            return False
+    if isinstance(value, list | tuple):
+        return all(map(_fits, value))
+    return True
 
 
 def _places(error: ValidationError) -> tuple[str, ...]:

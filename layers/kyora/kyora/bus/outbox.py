@@ -49,7 +49,8 @@ def add(
         id=event_id,
         source=f"kyora.{domain}",
         name=name,
-        detail=json.dumps(envelope(event_id, data, workspace_id, occurred_at)),
+        # Letters as they are: half a surrogate pair is found before it is sent.
+        detail=json.dumps(envelope(event_id, data, workspace_id, occurred_at), ensure_ascii=False),
     )
     tx.after_commit(_publish_own, event_id)
     return event_id

@@ -2,18 +2,22 @@
 
 from kyora.postgres.connection import (
     Transaction,
+    Unstorable,
     close,
     in_transaction,
     require_writable,
+    storable,
     transaction,
 )
 from kyora.postgres.migrate import migrate
 
 __all__ = [
     "Transaction",
+    "Unstorable",
     "close",
     "in_transaction",
     "migrate",
     "require_writable",
+    "storable",
     "transaction",
 ]

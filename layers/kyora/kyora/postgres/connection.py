@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 _TIMEOUT = 4.0
 _LOST = (InterfaceError, OSError, struct.error)  # what pg8000 raises on a dead connection
 _AUTH_FAILED = ("28P01", "28000")
+# No such character; a \u0000 in JSON; a moment past what timestamptz holds.
+_UNSTORABLE = ("22021", "22P05", "22008")
 # A server, database or role may have other values; these win, and poolers take them.
 _STARTUP = {"client_encoding": "UTF8", "datestyle": "ISO", "timezone": "UTC"}
 # As the server reports them, with the start of the only value that our reading understands.
@@ -78,10 +80,12 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
         else:
             statement, values = _parsed(sql)
             # First, so that a value which cannot be sent leaves nothing half said.
-            bound = make_params(self.py_types, values(params))
-            for value in bound:
-                if value is not None:
-                    value.encode(self._client_encoding)
+            try:
+                bound = make_params(self.py_types, values(params))
+            except OverflowError:  # a moment that has no year in UTC
+                raise Unstorable("a date off the scale") from None
+            if not all(value is None or storable(value) for value in bound):
+                raise Unstorable("a text that no database holds")
             self._context = self._execute(statement, bound)
         rows: list[list[object]] | None = self._context.rows
         return rows
@@ -124,11 +128,18 @@ class StatementFailed(Exception):
     """The server refused a statement: a bug of ours. Row values are not repeated here."""
 
 
+class Unstorable(StatementFailed):
+    """A value that Postgres cannot hold: a text with NUL or a lone surrogate, a date off the scale.
+
+    Where it came from outside it is the sender's mistake, and stays one however often it is tried.
+    """
+
+
 class Transaction:
     """A running transaction: statements with named parameters (`:name`), rows as dictionaries.
 
-    A statement raises Unavailable when the server is gone or asks for a retry, and
-    StatementFailed when it refuses.
+    A statement raises Unavailable when the server is gone or asks for a retry, Unstorable for a
+    value that no database holds, and StatementFailed when the server refuses.
     """
 
     def __init__(self, connection: _OneTrip) -> None:
@@ -316,6 +327,15 @@ _READERS: Mapping[int, Callable[[str], object]] = {
 }
 
 
+def storable(text: str) -> bool:
+    """Tell whether Postgres can hold a text: it has no NUL and is whole Unicode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
 def _ask(
     connection: _OneTrip, sql: str, params: Mapping[str, object] | None = None
 ) -> list[list[object]]:
@@ -330,6 +350,8 @@ def _ask(
     except DatabaseError as error:
         if judge(_state(error)).drop:
             _drop(connection)
+        raise
+    except Unstorable:  # nothing was sent
         raise
     except BaseException:
         _drop(connection)
@@ -387,6 +409,8 @@ def _translate(error: Exception) -> Exception:
         state = _state(error)
         if judge(state).retry:
             return _unavailable(error)
+        if state in _UNSTORABLE:
+            return Unstorable(state)
         detail = error.args[0] if error.args else {}
         # Class 22, data exceptions, quotes the value itself.
         quotes = state.startswith("22") or not isinstance(detail, dict)
