@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kyora import auth, aws, config
 from kyora.auth import Principal
 from kyora.errors import (
-    BadPayload,
     ConfigError,
     Invalid,
     KyoraError,
@@ -151,7 +150,9 @@ def webhook(receive: Callable[[Mapping[str, str], bytes], None], *sections: str)
             error.code = "webhook.payload_invalid"
             raise
         except Unstorable:
-            raise BadPayload("The payload holds what cannot be kept.") from None
+            refusal = BadJson("The payload holds what cannot be kept.")
+            refusal.code = "webhook.payload_invalid"
+            raise refusal from None
         except Unavailable as error:
             error.status = 500
             raise
