@@ -309,6 +309,20 @@ def test_no_page_gives_a_customer_to_a_workspace(
     ]
 
 
+def test_what_came_before_its_workspace_was_known_is_done_with_the_event_that_says_so(
+    account: Account, stripe: Books
+) -> None:
+    run("DELETE FROM billing_customer")
+    account.subscribe(account.pro)
+    deliver(account)
+    assert query("SELECT status FROM stripe_event WHERE status = 'orphan'")
+    before = len(account.engine.events)
+    account.post(f"/v1/customers/{account.customer}", metadata={"workspaceId": "ws_demo"})
+    billing.deliver(account.engine.events[before:])
+    assert query("SELECT DISTINCT status FROM stripe_event") == [{"status": "processed"}]
+    assert {name for name, *_ in billing.told()} == {"SubscriptionActivated", "PaymentSucceeded"}
+
+
 # ---- grace begins when it begins
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kyora import limits as limits_
 from kyora import purge
 from kyora.billing import inbox, intake, normalise, standing, sweep
 from kyora.errors import Invalid
@@ -176,6 +177,205 @@ def test_the_age_is_that_of_the_oldest_event_that_waits(account: Account, stripe
     assert 5400 <= sweep.backlog().oldest < 5500
     sweep.sweep(enough)
     assert sweep.backlog().oldest == 0
+
+
+def test_a_killed_attempt_counts_and_the_fifth_is_the_last(account: Account, stripe: Books) -> None:
+    account.subscribe()
+    [first, *_] = billing.handled(account)
+    event_id = keep(first)
+    for attempt in range(1, 6):
+        assert inbox.begin(event_id) is not None  # and then nothing more is heard of the worker
+        run("UPDATE stripe_event SET tried_at = tried_at - interval '61 seconds'")
+        assert query("SELECT attempts, status FROM stripe_event") == [
+            {"attempts": attempt, "status": "received"}
+        ]
+    sweep.sweep(enough)
+    assert query("SELECT status, last_error FROM stripe_event") == [
+        {"status": "failed", "last_error": "killed"}
+    ]
+    assert sweep.replay({"failed": True}, enough)["done"] == [event_id]
+
+
+def test_one_that_was_killed_is_not_the_first_of_the_next_sweep(
+    account: Account, stripe: Books, environment: pytest.MonkeyPatch
+) -> None:
+    account.subscribe()
+    first, second = [e for e in billing.handled(account) if e["type"].startswith("invoice")][:2]
+    keep(first, minutes=60)
+    keep(second, minutes=10)
+    inbox.begin(first["id"])
+    assert [event_id for event_id, _ in inbox.waiting()] == [second["id"], first["id"]]
+
+
+def test_many_deliveries_at_once_of_one_event_are_no_killed_attempts(
+    account: Account, stripe: Books
+) -> None:
+    account.subscribe()
+    [first, *_] = billing.handled(account)
+    event = normalise.event(first)
+    assert event is not None
+    statuses_ = [
+        inbox.keep(event, json.dumps(first), "webhook", wanted=True, begin=True) for _ in range(9)
+    ]
+    assert set(statuses_) == {"received"}
+    assert intake.attempt(event)
+
+
+def test_what_failed_is_due_again_within_seconds(account: Account, stripe: Books) -> None:
+    """Not two minutes after it came."""
+    account.subscribe()
+    [first, *_] = billing.handled(account)
+    event_id = keep(first, minutes=0)
+    inbox.begin(event_id)
+    inbox.failed(event_id, "database.unavailable", counts=False)
+    assert inbox.waiting() == []
+    run("UPDATE stripe_event SET next_at = next_at - interval '3 seconds'")
+    assert sweep.sweep(enough)["events"] == 1
+
+
+def slowly(books: Books, path: str, seconds: float) -> None:
+    def trouble(request: Any) -> None:
+        if path in request.path:
+            time.sleep(seconds)
+
+    books.trouble = trouble
+
+
+def test_a_slow_kind_holds_up_no_other(
+    account: Account, stripe: Books, environment: pytest.MonkeyPatch
+) -> None:
+    """There is time for one card, which takes a second to read, and there are twenty."""
+    sub = account.subscribe()["id"]
+    method = account.use("pm_card_mastercard")
+    [card] = [e for e in account.engine.events if e["type"] == "payment_method.attached"]
+    for number in range(20):
+        keep(card | {"id": f"evt_card{number}", "api_version": "2020-08-27"}, minutes=60)
+    for event in billing.handled(account):
+        if "payment_method" not in event["type"]:
+            keep(event, minutes=5)
+    slowly(stripe, method, 0.6)
+    environment.setattr(sweep, "_SLOW", 0.5)
+    ends = time.monotonic() + 2.0
+    sweep.sweep(lambda: sweep.MARGIN + ends - time.monotonic())
+    left = {name for name, status in statuses().items() if status == "received"}
+    assert left
+    assert all(name.startswith("evt_card") for name in left)
+    assert billing.ours()[sub]["status"] == "active"
+
+
+# ---- the catalogue
+
+
+def catalogue_event(account: Account, product: str, number: int = 0, **more: Any) -> dict[str, Any]:
+    found = account.call("GET", f"/v1/products/{product}")
+    return {
+        "id": f"evt_product{next(_numbers)}",
+        "object": "event",
+        "type": "product.updated",
+        "created": int(time.time()),
+        "api_version": normalise.API_VERSION,
+        "livemode": False,
+        "data": {"object": found | more, "previous_attributes": {"name": str(number)}},
+    }
+
+
+def our_product(account: Account) -> str:
+    limits = {f"limit_{name}": "3" for name in limits_.NAMES}
+    made = account.post("/v1/products", name="Gold", metadata={"kyora_plan": "gold"} | limits)
+    monthly = {"currency": "usd", "unit_amount": 9, "recurring": {"interval": "month"}}
+    account.post("/v1/prices", product=made["id"], **monthly)
+    return str(made["id"])
+
+
+def reads(stripe: Books) -> list[str]:
+    return [path for path in stripe.asked if path.startswith(("/v1/products", "/v1/prices"))]
+
+
+def test_events_of_other_products_ask_nothing(account: Account, stripe: Books) -> None:
+    mug = str(account.post("/v1/products", name="Mug")["id"])
+    billing.deliver([catalogue_event(account, mug)])
+    price = {"object": "price", "id": "price_x", "product": mug, "active": True}
+    billing.deliver(
+        [catalogue_event(account, mug) | {"type": "price.created", "data": {"object": price}}]
+    )
+    assert reads(stripe) == []
+    assert set(statuses().values()) == {"processed"}
+
+
+def test_only_our_products_and_their_prices_are_read(account: Account, stripe: Books) -> None:
+    ours = our_product(account)
+    billing.deliver([catalogue_event(account, ours)])
+    assert reads(stripe) == ["/v1/products", "/v1/prices"]
+    assert query("SELECT id FROM plan WHERE id = 'gold'") == [{"id": "gold"}]
+    asked = [r.path for r in stripe.server.requests if r.path.startswith("/v1/prices")]
+    assert all(f"product={ours}" in path for path in asked)
+
+
+def test_a_burst_is_done_with_one_read(account: Account, stripe: Books) -> None:
+    ours = our_product(account)
+    events = [catalogue_event(account, ours, number) for number in range(30)]
+    for event in events:
+        keep(event)
+    assert sweep.sweep(enough)["catalogue"] == 1
+    assert set(statuses().values()) == {"processed"}
+    assert reads(stripe) == ["/v1/products", "/v1/prices"]
+
+
+def test_a_burst_that_comes_while_the_catalogue_is_read_costs_one_more(
+    account: Account, stripe: Books, environment: pytest.MonkeyPatch
+) -> None:
+    ours = our_product(account)
+    late = [catalogue_event(account, ours, number) for number in range(10)]
+    once = iter([True])
+
+    def more(request: Any) -> None:
+        if request.path.startswith("/v1/prices") and next(once, False):
+            for event in late:  # each taken by a worker of its own, in its own process
+                keep(event, minutes=0)
+
+    stripe.trouble = more
+    billing.deliver([catalogue_event(account, ours)])
+    assert set(statuses().values()) == {"processed"}
+    assert len(reads(stripe)) == 4
+
+
+def test_who_comes_while_another_reads_leaves_its_event_to_that_one(
+    account: Account, stripe: Books
+) -> None:
+    ours = our_product(account)
+    lease = json.dumps({"reading": time.time() + 60, "reader": "evt_another"})
+    run("UPDATE billing_run SET state = CAST(:s AS jsonb) WHERE name = 'plans'", s=lease)
+    billing.deliver([catalogue_event(account, ours)])
+    assert set(statuses().values()) == {"received"}
+    assert reads(stripe) == []
+    run("UPDATE billing_run SET state = '{}' WHERE name = 'plans'")  # it has died
+    run("UPDATE stripe_event SET next_at = now()")
+    sweep.sweep(enough)
+    assert set(statuses().values()) == {"processed"}
+
+
+def test_a_catalogue_that_cannot_be_read_holds_up_no_subscription(
+    account: Account, stripe: Books
+) -> None:
+    ours = our_product(account)
+    keep(catalogue_event(account, ours), minutes=60)
+    account.subscribe()
+    for event in billing.handled(account):
+        keep(event)
+    slowly(stripe, "/v1/products", 1.5)
+    ends = time.monotonic() + 1.0
+    sweep.sweep(lambda: sweep.MARGIN + ends - time.monotonic())
+    assert billing.ours() == billing.of_stripe(account)
+
+
+def test_a_product_that_stops_being_a_plan_is_still_of_interest(
+    account: Account, stripe: Books
+) -> None:
+    ours = our_product(account)
+    billing.deliver([catalogue_event(account, ours)])
+    account.post(f"/v1/products/{ours}", metadata={"kyora_plan": ""})
+    billing.deliver([catalogue_event(account, ours) | {"created": int(time.time()) + 9}])
+    assert query("SELECT active FROM plan WHERE id = 'gold'") == [{"active": False}]
 
 
 # ---- doubt

@@ -130,10 +130,10 @@ def _unpaid(account: Account) -> str:
 
 def _paused(account: Account) -> str:
     method = account.sub(account.subscribe()["id"])["default_payment_method"]
-    account.post(
-        f"/v1/customers/{account.customer}", invoice_settings={"default_payment_method": ""}
-    )
     assert method is None
+    for card in account.engine.all("payment_method"):
+        if card["customer"] == account.customer:
+            account.post(f"/v1/payment_methods/{card['id']}/detach")
     chosen = {"end_behavior": {"missing_payment_method": "pause"}}
     sub = account.subscribe(trial_period_days=7, trial_settings=chosen)["id"]
     account.engine.advance(7 * DAY + 3600)

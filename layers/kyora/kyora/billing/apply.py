@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from kyora import config
-from kyora.billing import facts, grace, inbox, normalise, plan_items, standing, terms
+from kyora.billing import facts, grace, inbox, intake, normalise, plan_items, standing, terms
 from kyora.billing.grace import Grace
 from kyora.billing.normalise import (
     TERMINAL,
@@ -90,8 +90,10 @@ def wanted(kind: str) -> bool:
     return kind.startswith(CATALOGUE) or any(kind in types for types, _ in _HANDLERS)
 
 
-def apply(event: Event) -> None:
+def apply(event: Event) -> bool:
     """Do what an event asks for; one that was done before changes nothing.
+
+    False when another worker is about to do it: one read of the catalogue does for many events.
 
     Raises Unavailable while the database or Stripe is away or others write about the same
     customer all the time, Unreadable and Missing when a person has to look.
@@ -99,8 +101,7 @@ def apply(event: Event) -> None:
     if event.type.startswith(CATALOGUE):
         from kyora.billing import plans
 
-        plans.apply(event)
-        return
+        return plans.apply(event)
     read: Read | None = None
     for _ in range(_TURNS):
         try:
@@ -109,7 +110,7 @@ def apply(event: Event) -> None:
         except _Ask as ask:
             read = _read(event, ask)
         else:
-            return
+            return True
     raise Unavailable("Others write about this customer.", code="billing.busy")
 
 
@@ -259,7 +260,7 @@ def _read(event: Event, ask: _Ask) -> Read:
     except stripe_api.Missing:
         raise Missing(f"{path} of an event is not at Stripe") from None
     except Unavailable:
-        if ask.attempts < _OUTAGE:
+        if ask.attempts <= _OUTAGE:  # this one is among them
             raise
         logger().warning("Stripe is away: the payload has to do", event_id=event.id)
         return Read(None, ask.version)
@@ -305,7 +306,8 @@ def _bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
     )
     if bound:
         customer["workspace_id"] = workspace_id
-        inbox.reopen(tx, customer["id"])
+        if inbox.reopen(tx, customer["id"]):
+            tx.after_commit(intake.catch_up, customer["id"])
     return bool(bound)
 
 

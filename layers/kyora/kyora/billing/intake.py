@@ -10,6 +10,7 @@ from kyora.billing.normalise import Event
 from kyora.errors import ConfigError, KyoraError, Unavailable
 from kyora.observability import count, gauge, logger, where
 
+_CATCHING_UP = 5.0  # seconds beside the event at hand, whose sender waits
 _REMEMBERED = 3 * 86_400  # seconds: as long as Stripe repeats itself
 
 
@@ -46,7 +47,7 @@ def take(event: Event, text: str, source: inbox.Source) -> None:
     if event.account:
         count(config.settings("database").stage, "StripeForeignEvents")
     wanted = apply.wanted(event.type) and not event.account
-    status = inbox.keep(event, text, source, wanted=wanted)
+    status = inbox.keep(event, text, source, wanted=wanted, begin=True)
     logger().info("Stripe event", event_id=event.id, type=event.type[:60], status=status)
     done = attempt(event) if status == "received" else status != "failed"
     if done:  # a parked one is looked up each time: somebody may replay it
@@ -58,12 +59,16 @@ def _done(event: Event) -> str:
 
 
 def attempt(event: Event) -> bool:
-    """Do what a kept event asks for; False when it was parked. Raises as `take` does."""
+    """Do what a kept event asks for; False when it was parked, or left to another worker.
+
+    Raises as `take` does.
+    """
     from kyora.billing import apply
 
     stage = config.settings("database").stage
     try:
-        apply.apply(event)
+        if not apply.apply(event):
+            return False
     except (ConfigError, Unavailable) as error:  # nothing is wrong with the event
         inbox.failed(event.id, error.code, counts=False)
         raise
@@ -78,3 +83,23 @@ def attempt(event: Event) -> bool:
         return False
     gauge(stage, "StripeLagSeconds", max(0.0, time.time() - event.created))
     return True
+
+
+def catch_up(customers: list[str]) -> None:
+    """Do the events of customers again whose workspace has only now become known.
+
+    What there is no time for, or fails, is left to the sweep.
+    """
+    until = time.monotonic() + _CATCHING_UP
+    for event_id in inbox.reopened(customers):
+        if time.monotonic() > until:
+            return
+        kept = inbox.begin(event_id)
+        if kept is None or kept[1] != "received":
+            continue
+        try:
+            attempt(kept[0])
+        except Unavailable:
+            return
+        except Exception:  # noqa: S112  # logged and counted where it happened
+            continue

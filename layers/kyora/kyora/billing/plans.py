@@ -4,23 +4,36 @@
 transaction is open, so an answer is applied only if nobody wrote since (`billing_run.version`);
 else the whole turn is taken again. A webhook's payload is never applied: it says that something
 changed, and Stripe is asked what is.
+
+Events of products that are none of ours are done without asking. For the others one worker at a
+time reads our products and their prices, for every event that waits by then; what comes meanwhile
+waits for its next read. So a burst costs two reads, and one worker.
 """
 
 import json
+import math
 import random
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import batched
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kyora import cache, config
-from kyora.billing import catalogue, facts, inbox
+from kyora.billing import catalogue, facts, inbox, normalise
 from kyora.billing.catalogue import Place, Plan
 from kyora.billing.normalise import Event
 from kyora.errors import Unavailable
 from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
 
+if TYPE_CHECKING:
+    from kyora.billing.stripe_api import Answer
+
 _TURNS = 8  # times that somebody else may write while Stripe is asked
+_READING = 15.0  # seconds that a webhook's worker reads; the hourly sync takes as long as it needs
+_LEASE = 60.0  # seconds after which a reader is dead
+_PAGE = 100  # products that Stripe is asked for at once
 _NEAR = 2  # seconds: whole seconds on both sides, and Stripe's clocks among themselves
 _PATIENCE = 20.0  # seconds for a statement: new limits reach every workspace of a plan
 
@@ -48,60 +61,183 @@ def sync(*, check: bool = False) -> Report:
 
     Raises as `stripe_api.call` does, and Unavailable `billing.busy`.
     """
-    found = _converge(None, check=check)
-    assert found is not None  # noqa: S101  # only an event can be done already
-    return found
-
-
-def apply(event: Event) -> None:
-    """Bring the plans up to date because of an event of a product or a price.
-
-    Raises as `sync` does.
-    """
-    _converge(event, check=False)
-
-
-def _converge(event: Event | None, *, check: bool) -> Report | None:
     for turn in range(_TURNS):
         with transaction() as tx:
-            version = _begin(tx, event)
-        if version is None:
-            return None
+            row = tx.row("SELECT version FROM billing_run WHERE name = 'plans'") or {}
         asked = _ask()
         # A connection of its own, as a statement may take longer than the usual one allows.
         with transaction(timeout=_PATIENCE) as tx:
-            if _claim(tx, version, check=check):
-                return _apply(tx, event, asked, check=check)
+            if _claim(tx, int(str(row["version"])), check=check):
+                return _apply(tx, asked, check=check)
         time.sleep(random.random() * 0.05 * (turn + 1))  # noqa: S311  # dice, not a secret
-    raise Unavailable("Others write about the plans.", code="billing.busy", retry_after=5)
+    raise _busy()
 
 
-def _begin(tx: Transaction, event: Event | None) -> int | None:
-    """Return the version before Stripe is asked, or None when an event is done already."""
-    run = tx.row("SELECT version, state FROM billing_run WHERE name = 'plans'") or {}
-    if event is not None:
-        row = tx.row("SELECT status FROM stripe_event WHERE id = :id", id=event.id)
-        if row is None or row["status"] != "received":
-            return None
-        state = run.get("state")
-        if isinstance(state, dict) and state.get("as_of", 0) > event.created + _NEAR:
-            inbox.done(tx, event.id, "processed")  # what was read since then has it
-            return None
-    return int(str(run["version"]))
+def apply(event: Event) -> bool:
+    """Bring the plans up to date because of an event of a product or a price.
+
+    False when another worker is at it: it does this event as well. Raises as `sync` does, and
+    Unavailable `billing.slow` when the catalogue cannot be read in time.
+    """
+    until = time.monotonic() + _READING
+    for turn in range(_TURNS):
+        with transaction() as tx:
+            work = _take(tx, event, again=turn > 0 and time.monotonic() < until)
+        if not isinstance(work, _Work):
+            return work
+        try:
+            asked = _ask(work.products, until)
+            with transaction(timeout=_PATIENCE) as tx:
+                if _claim(tx, work.version):
+                    _apply(tx, asked, done=work.events)
+        except Exception:
+            with suppress(Unavailable), transaction() as tx:
+                _leave(tx, work)
+            raise
+    raise _busy()
 
 
-def _ask() -> _Asked:
-    """Read every product and price, those that are archived as well."""
+class _Work(NamedTuple):
+    """What this worker reads the catalogue for: events, and the products to ask for."""
+
+    version: int
+    events: list[str]
+    products: list[str]
+
+
+_STATE = """
+SELECT version, state, extract(epoch FROM now())::float8 AS now FROM billing_run
+WHERE name = 'plans' FOR UPDATE
+"""
+_WAITING = """
+SELECT id, body FROM stripe_event WHERE status = 'received'
+    AND (type LIKE 'product.%' OR type LIKE 'price.%') ORDER BY id <> :event, received_at LIMIT 500
+"""
+# Beside the event that is at hand these count an attempt, too: the worker may be killed.
+_BEGUN = """
+UPDATE stripe_event SET attempts = attempts + 1, tried_at = now()
+WHERE id = ANY(CAST(:ids AS text[])) AND id <> :but
+"""
+
+
+def _take(tx: Transaction, event: Event, *, again: bool) -> _Work | bool:
+    """Take the events that wait; else tell whether `event` is done, or is another worker's.
+
+    Who has read the catalogue takes, `again`, what has come in the meantime.
+    """
+    run: dict[str, Any] = tx.row(_STATE) or {}
+    state, now = run["state"], float(run["now"])
+    known = {str(row["product_id"]) for row in tx.rows("SELECT product_id FROM plan_product")}
+    bodies = [json.loads(str(row["body"])) for row in tx.rows(_WAITING, event=event.id)]
+    waiting = [found for body in bodies if (found := normalise.event(body))]
+    products = known | {_product(found) for found in waiting if _names(found)}
+    over = {one.id for one in waiting if _product(one) not in products or _was_read(one, state)}
+    if over:
+        inbox.all_done(tx, sorted(over))
+    left = [one.id for one in waiting if one.id not in over]
+    if not left or (event.id not in left and not again):
+        return not _waits(tx, event)
+    # Whose event comes again while it is read has most likely died.
+    if state.get("reading", 0) > now and state.get("reader") != event.id:
+        return event.id not in left or _put_off(tx, event)
+    _note(tx, products)
+    tx.run(_BEGUN, ids=left, but=event.id)
+    tx.run(
+        "UPDATE billing_run SET state = CAST(:state AS jsonb) WHERE name = 'plans'",
+        state=json.dumps(state | {"reading": now + _LEASE, "reader": event.id}),
+    )
+    return _Work(int(run["version"]), left, sorted(products))
+
+
+def _was_read(event: Event, state: Mapping[str, Any]) -> bool:
+    """Tell whether the last read has what an event is about, however late that comes."""
+    newer = state.get("as_of", 0) > event.created + _NEAR
+    return newer and _product(event) in state.get("products", ())
+
+
+def _put_off(tx: Transaction, event: Event) -> bool:
+    """Leave an event to the worker that reads; the sweep does it should that one die."""
+    tx.run(
+        "UPDATE stripe_event SET tried_at = NULL, next_at = now() + interval '10 seconds'"
+        " WHERE id = :id",
+        id=event.id,
+    )
+    return False
+
+
+def _leave(tx: Transaction, work: _Work) -> None:
+    """Let others read the catalogue: this worker has failed, and is not dead."""
+    tx.run(
+        "UPDATE billing_run SET state = state - 'reading' WHERE name = 'plans'"
+        " AND version = :version",
+        version=work.version,
+    )
+    tx.run(
+        "UPDATE stripe_event SET tried_at = NULL WHERE id = ANY(CAST(:ids AS text[]))",
+        ids=work.events,
+    )
+
+
+def _waits(tx: Transaction, event: Event) -> bool:
+    row = tx.row("SELECT status FROM stripe_event WHERE id = :id", id=event.id)
+    return row is not None and row["status"] == "received"
+
+
+def _product(event: Event) -> str:
+    """Return the product that an event is about."""
+    found = event.object if event.type.startswith("product.") else event.object.get("product")
+    return str((found.get("id") if isinstance(found, Mapping) else found) or "")
+
+
+def _names(event: Event) -> bool:
+    """Tell whether an event says that its product is one of our plans, or was until now."""
+    if not event.type.startswith("product."):
+        return False
+    return catalogue.ours(event.object) or catalogue.ours(event.previous)
+
+
+def _note(tx: Transaction, products: Iterable[str]) -> None:
+    """Remember which products are ours; their prices do not say so."""
+    tx.run(
+        "INSERT INTO plan_product SELECT unnest(CAST(:products AS text[])) ON CONFLICT DO NOTHING",
+        products=sorted(products),
+    )
+
+
+def _busy() -> Unavailable:
+    return Unavailable("Others write about the plans.", code="billing.busy", retry_after=5)
+
+
+def _ask(products: Sequence[str] | None = None, until: float = math.inf) -> _Asked:
+    """Read our products with all their prices, those that are archived as well.
+
+    Only `products` are asked for, or else every one of the account. Raises Unavailable
+    `billing.slow` once the monotonic clock has passed `until`.
+    """
     from kyora.billing import stripe_api
 
-    pages = list(stripe_api.pages_of("products"))
-    products = [product for page in pages for product in page.object["data"]]
+    pages: list[Answer] = []
+    if products is None:
+        pages = list(stripe_api.pages_of("products"))
+        with transaction() as tx:
+            known = {str(row["product_id"]) for row in tx.rows("SELECT * FROM plan_product")}
+    else:
+        known = set(products)
+        for batch in batched(products, _PAGE, strict=False):
+            pages += stripe_api.pages_of("products", ids=list(batch))
+    every = [product for page in pages for product in page.object["data"]]
+    ours = [one for one in every if catalogue.ours(one) or one["id"] in known]
+    prices = []
     # After the products: the default price of one is then among them.
-    prices = list(stripe_api.pages("prices", expand=["data.currency_options"]))
-    return _Asked(products, prices, pages[0].as_of)
+    for product in ours:
+        if time.monotonic() > until:
+            raise Unavailable("Stripe's catalogue takes too long.", code="billing.slow")
+        more = {"product": product["id"], "expand": ["data.currency_options"]}
+        prices += list(stripe_api.pages("prices", **more))
+    return _Asked(ours, prices, pages[0].as_of if pages else 0)
 
 
-def _claim(tx: Transaction, version: int, *, check: bool) -> bool:
+def _claim(tx: Transaction, version: int, *, check: bool = False) -> bool:
     """Lock the run's row unless somebody wrote since `version`."""
     if check:
         return bool(
@@ -119,7 +255,9 @@ def _claim(tx: Transaction, version: int, *, check: bool) -> bool:
     )
 
 
-def _apply(tx: Transaction, event: Event | None, asked: _Asked, *, check: bool) -> Report:
+def _apply(
+    tx: Transaction, asked: _Asked, *, check: bool = False, done: Sequence[str] = ()
+) -> Report:
     known = {str(row["id"]): _plan(row) for row in tx.rows("SELECT * FROM plan")}
     mapped = {
         str(row["price_id"]): Place(str(row["plan_id"]), row["active"] is True)
@@ -145,7 +283,7 @@ def _apply(tx: Transaction, event: Event | None, asked: _Asked, *, check: bool) 
         logger().warning("not applied", fault=fault)
     if check:
         return report
-    if event is None:  # once for each run, not for each event of a burst
+    if not done:  # once for each run, not for each event of a burst
         count(settings.stage, "PlanDrift", len(report.drift))  # what no event of Stripe's had told
         if report.faults:
             count(settings.stage, "PlanFaults", len(report.faults))
@@ -165,11 +303,14 @@ def _apply(tx: Transaction, event: Event | None, asked: _Asked, *, check: bool) 
     tx.run(
         "UPDATE billing_run SET state = CAST(:state AS jsonb), result = CAST(:result AS jsonb),"
         " finished_at = now() WHERE name = 'plans'",
-        state=json.dumps({"as_of": asked.as_of}),
+        state=json.dumps(
+            {"as_of": asked.as_of, "products": [product["id"] for product in asked.products]}
+        ),
         result=json.dumps(report._asdict()),
     )
-    if event is not None:
-        inbox.done(tx, event.id, "processed")
+    _note(tx, (product["id"] for product in asked.products))
+    if done:
+        inbox.all_done(tx, done)
     return report
 
 

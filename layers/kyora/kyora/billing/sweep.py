@@ -4,6 +4,7 @@ Every part does a little at a time, leaves what another worker holds, and can st
 """
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from kyora.observability import logger, where
 from kyora.postgres import transaction
 
 MARGIN = 25.0  # seconds: three attempts at Stripe, of eight each
+CATALOGUE = ("product", "price")
+_SLOW = 5.0  # seconds that an event of a kind takes before the others of that kind wait
 _BATCH = 100
 _MANY = 1000  # rows at a time
 
@@ -35,25 +38,45 @@ def sweep(remaining: Callable[[], float]) -> dict[str, int]:
         "events": _events(remaining),
         "doubtful": _doubtful(remaining),
         "forgotten": purge.purge(FORGETS, remaining),
+        "catalogue": _catalogue(remaining),
     }
 
 
 def _events(remaining: Callable[[], float]) -> int:
-    """Do the events that wait, each at most once: five failures in a row park one."""
+    """Do the events that wait, each at most once: five failures in a row park one.
+
+    A kind that turns out to be slow is left to the next sweep, so that the others get their turn.
+    """
     tried: list[str] = []
+    aside = [*CATALOGUE]
     done = 0
-    while remaining() > MARGIN and (waiting := inbox.waiting(_BATCH, tried)):
-        for event_id in waiting:
+    while remaining() > MARGIN and (waiting := inbox.waiting(_BATCH, tried, aside)):
+        for event_id, kind in waiting:
             if remaining() < MARGIN:
                 break
+            if kind in aside:
+                continue
             tried.append(event_id)
+            began = time.monotonic()
             done += _attempt(event_id)
+            if time.monotonic() - began > _SLOW:
+                aside.append(kind)
+    return done
+
+
+def _catalogue(remaining: Callable[[], float]) -> int:
+    """Do the catalogue's events that wait: the first one does them all, with one read."""
+    done, tried = 0, list[str]()
+    while remaining() > MARGIN and (waiting := inbox.waiting(1, tried, only=CATALOGUE)):
+        [(event_id, _)] = waiting
+        tried.append(event_id)
+        done += _attempt(event_id)
     return done
 
 
 def _attempt(event_id: str) -> bool:
     """Do a kept event; tell whether it is done. Raises Unavailable without a database."""
-    kept = inbox.load(event_id)
+    kept = inbox.begin(event_id)
     if kept is None:
         return False
     event, status = kept
@@ -209,7 +232,7 @@ UNION SELECT id, body IS NULL, status FROM stripe_event
     WHERE received_at >= CAST(:since AS timestamptz)
 """
 _REOPEN = f"""
-UPDATE stripe_event SET status = 'received', attempts = 0
+UPDATE stripe_event SET status = 'received', attempts = 0, tried_at = NULL
 WHERE id IN (SELECT id FROM ({_CHOSEN}) AS chosen
     WHERE NOT bare AND id COLLATE "C" > :after ORDER BY id COLLATE "C" LIMIT :limit)
 RETURNING id, created
