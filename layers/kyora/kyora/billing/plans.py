@@ -77,7 +77,7 @@ def apply(event: Event) -> bool:
     """Bring the plans up to date because of an event of a product or a price.
 
     False when another worker is at it: it does this event as well. Raises as `sync` does, and
-    Unavailable `billing.slow` when the catalogue cannot be read in time.
+    Unavailable `billing.stripe_unavailable` when the catalogue cannot be read in time.
     """
     until = time.monotonic() + _READING
     for turn in range(_TURNS):
@@ -212,7 +212,7 @@ def _ask(products: Sequence[str] | None = None, until: float = math.inf) -> _Ask
     """Read our products with all their prices, those that are archived as well.
 
     Only `products` are asked for, or else every one of the account. Raises Unavailable
-    `billing.slow` once the monotonic clock has passed `until`.
+    `billing.stripe_unavailable` once the monotonic clock has passed `until`.
     """
     from kyora.billing import stripe_api
 
@@ -231,7 +231,9 @@ def _ask(products: Sequence[str] | None = None, until: float = math.inf) -> _Ask
     # After the products: the default price of one is then among them.
     for product in ours:
         if time.monotonic() > until:
-            raise Unavailable("Stripe's catalogue takes too long.", code="billing.slow")
+            raise Unavailable(
+                "Stripe's catalogue takes too long.", code="billing.stripe_unavailable"
+            )
         more = {"product": product["id"], "expand": ["data.currency_options"]}
         prices += list(stripe_api.pages("prices", **more))
     return _Asked(ours, prices, pages[0].as_of if pages else 0)
