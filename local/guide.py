@@ -33,7 +33,7 @@ def write_files(
         "KYORA_MEMBER_TOKEN": seed.token(stack, settings.MEMBER),
         "KYORA_WORKSPACE_ID": settings.WORKSPACE,
         "KYORA_BUSINESS_ID": settings.BUSINESS,
-        "DATABASE_URL": stack.database_url,
+        "DATABASE_URL": stack.database_owner_url or stack.database_url,
         **emulator.credentials(stack.gateway_port),
         "AUTH_JWT_SECRET": stack.secrets["AUTH_JWT_SECRET"],
         "STRIPE_URL": stack.stripe_url if stack.own_stripe else "",

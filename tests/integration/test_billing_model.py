@@ -17,6 +17,8 @@ from local.stripe import checkout as pages
 from tests.integration.support import api
 from tests.integration.support.shops import CATALOGUE, Shop
 
+WRITES_ACCOUNTS = True
+
 SUBSCRIPTION = "/v1/billing/subscription"
 HOME = "http://127.0.0.1:8000/billing"
 CARD = {"number": "4242424242424242", "exp_month": "12", "exp_year": "34", "cvc": "123"}

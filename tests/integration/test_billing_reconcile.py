@@ -22,6 +22,8 @@ from tests.scripted import Answer
 from tests.unit.functions import CONTEXT, function
 from tests.unit.test_stripe_engine import DAY, LIVES, Account, live
 
+WRITES_ACCOUNTS = True
+
 # One step in ten is crashed at, another one each time; every one with KYORA_SEEDS=100.
 SEEDS = int(os.environ.get("KYORA_SEEDS", "10"))
 STRIDE = max(1, 100 // SEEDS)

@@ -24,6 +24,8 @@ from tests.cloud import DEAD, QUEUE, Cloud, batch, cloud, deliver, message
 from tests.scripted import Answer
 from tests.unit.functions import CONTEXT, call, captured_log, event, function
 
+WRITES_ACCOUNTS = True
+
 ROOT = Path(__file__).parents[2]
 ASSET = "ast_01kaq3v6m8r5x9y2c4d7f0h1jk"
 

@@ -21,6 +21,8 @@ from tests.integration.support.crew import Crew
 from tests.integration.support.memcached import Memcached, impostor
 from tests.unit.functions import CONTEXT, captured_log, function
 
+WRITES_ACCOUNTS = True
+
 NAME = entry.name("test", "plans")
 GRACE = 2.0  # seconds a call may be held up by a busy machine
 

@@ -16,6 +16,8 @@ from kyora import config
 from tests.fake_resend import FakeResend, Fault
 from tests.integration.support import books, post
 
+WRITES_ACCOUNTS = True
+
 SUBSCRIPTION = {"subscriptionId": "sub_1", "planId": "pro", "planName": "Pro", "status": "active"}
 PAYMENT = {"invoiceId": "in_1", "amount": 5499, "currency": "usd", "attempt": 1}
 ACCOUNT = {"email": "dana@example.com", "name": "Dana", "token": post.TOKEN}

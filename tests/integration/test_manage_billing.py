@@ -11,6 +11,8 @@ from tests.integration.support import api
 from tests.integration.support.crew import Crew
 from tests.integration.support.shops import GIB, Shop
 
+WRITES_ACCOUNTS = True
+
 SUBSCRIPTION = "/v1/billing/subscription"
 
 

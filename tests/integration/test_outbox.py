@@ -22,6 +22,8 @@ from tests.integration.support.stores import Bucket
 from tests.scripted import Answer, Request, Server, scripted
 from tests.unit.functions import CONTEXT, captured_log, function
 
+WRITES_ACCOUNTS = True
+
 type Rows = list[dict[str, Any]]
 
 

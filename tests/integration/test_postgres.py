@@ -20,6 +20,8 @@ from tests.conftest import FUNCTIONS
 from tests.integration.support.cluster import PASSWORD, Authority, Cluster, tls_front
 from tests.unit.functions import ADMIN, call, captured_log, event
 
+WRITES_ACCOUNTS = True
+
 
 def count(table: str = "workspace") -> int:
     with postgres.transaction() as tx:

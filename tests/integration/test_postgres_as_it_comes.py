@@ -27,6 +27,8 @@ from tests.integration.support.cluster import Cluster
 from tests.integration.support.pgbouncer import pgbouncer
 from tests.unit.functions import call, event
 
+WRITES_ACCOUNTS = True
+
 MARCH = datetime(2026, 3, 2, 21, 30, 15, 250_000, tzinfo=UTC)
 DAY = timedelta(hours=14)
 BYTES = b"\\x\0\xff'\\\x80 text"

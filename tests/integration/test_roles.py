@@ -41,6 +41,14 @@ REFUSED = {
     "the triggers off": "SET session_replication_role = replica",
     "a file of the server": "SELECT pg_read_file('/etc/hostname')",
     "a program on the server": "COPY app_user TO PROGRAM 'cat'",
+    "an admin more": "UPDATE app_user SET role = 'admin'",
+    "a person of another workspace": "INSERT INTO app_user (id, workspace_id, email, role)"
+    " VALUES ('u', 'ws_other', 'e@example.com', 'admin')",
+    "a person gone": "DELETE FROM app_user",
+    "a workspace more": "INSERT INTO workspace (id, name) VALUES ('w', 'w')",
+    "another owner of a workspace": "UPDATE workspace SET owner_id = NULL",
+    "a business of another workspace": "UPDATE business SET workspace_id = 'ws_other'",
+    "a business gone": "DELETE FROM business",
     "the runner's book read": "SELECT * FROM schema_migration",
     "the runner's book written": "DELETE FROM schema_migration",
 }
@@ -76,7 +84,11 @@ def test_the_functions_may_do_with_rows_what_they_do_and_nothing_else(database: 
     rows = ["DELETE", "INSERT", "SELECT", "UPDATE"]
     given = {row["name"]: json.loads(str(row["rights"])) for row in found}
     assert given.pop("schema_migration") == []
-    assert {name for name, rights in given.items() if not rights} == {"mock_failure_id_seq"}
+    assert [given.pop(name) for name in ("workspace", "app_user")] == [["SELECT"]] * 2
+    assert given.pop("business") == ["INSERT", "SELECT"]
+    assert {name for name, rights in given.items() if not rights} == {
+        str(row["name"]) for row in found if str(row["name"]).endswith("_id_seq")
+    }
     assert {name for name, rights in given.items() if rights == ["SELECT"]} == {
         str(row["name"]) for row in found if row["view"]
     }
@@ -176,25 +188,160 @@ def test_the_name_of_the_role_is_only_a_name(
         assert tx.rows("SELECT id FROM one") == []
 
 
-@pytest.mark.parametrize(
-    "power",
-    [
-        "ALTER ROLE {role} SUPERUSER",
-        f"GRANT {OWNER} TO {{role}}",
-        "GRANT CREATE ON SCHEMA public TO {role}",
+# What somebody gave the role by hand, and what the deploy says about it.
+POWERS = {
+    "a superuser": ("ALTER ROLE {role} SUPERUSER", "it is a superuser"),
+    "makes roles": ("ALTER ROLE {role} CREATEROLE", "it is CREATEROLE"),
+    "makes databases": ("ALTER ROLE {role} CREATEDB", "it is CREATEDB"),
+    "replicates": ("ALTER ROLE {role} REPLICATION", "it is REPLICATION"),
+    "passes row security": ("ALTER ROLE {role} BYPASSRLS", "it is BYPASSRLS"),
+    "a member of the owner": (f"GRANT {OWNER} TO {{role}}", f"it is a member of {OWNER}"),
+    "a member by SET alone": (
+        "GRANT postgres TO {role} WITH INHERIT FALSE, SET TRUE",
+        "it is a member of postgres",
+    ),
+    "writes all data": ("GRANT pg_write_all_data TO {role}", "a member of pg_write_all_data"),
+    "runs programs": (
+        "GRANT pg_execute_server_program TO {role}",
+        "a member of pg_execute_server_program",
+    ),
+    "may create": ("GRANT CREATE ON SCHEMA public TO {role}", "it may CREATE on schema public"),
+    "everyone may create": (
+        "GRANT CREATE ON SCHEMA public TO PUBLIC",
+        "everyone may CREATE on schema public",
+    ),
+    "may create elsewhere": (
+        "CREATE SCHEMA other; GRANT ALL ON SCHEMA other TO {role}",
+        "it may CREATE on schema other",
+    ),
+    "may create schemas": (
+        (
+            "DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', "
+            "current_database(), {text}); END $$"
+        ),
+        "it may CREATE on this database",
+    ),
+    "owns a table": (
         "CREATE TABLE mine (id int); ALTER TABLE mine OWNER TO {role}",
-    ],
-    ids=["a superuser", "a member of the owner", "may create", "owns a table"],
-)
-def test_a_role_that_could_still_change_the_schema_fails_the_migration(
-    power: str, role: str, admin: Admin, folder: Path, environment: pytest.MonkeyPatch
+        "it owns table mine",
+    ),
+    "owns a function": (
+        (
+            "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+            " ALTER FUNCTION mine OWNER TO {role}"
+        ),
+        "it owns function mine()",
+    ),
+    "reads another's table": (
+        "CREATE TABLE theirs (id int); GRANT SELECT ON theirs TO {role}",
+        "it may SELECT on relation theirs",
+    ),
+    "reads another's column": (
+        "CREATE TABLE theirs (id int, salary int); GRANT SELECT (salary) ON theirs TO {role}",
+        "it may SELECT on a column of theirs",
+    ),
+    "reads what everyone may": (
+        "CREATE TABLE theirs (id int); GRANT SELECT ON theirs TO PUBLIC",
+        "everyone may SELECT on relation theirs",
+    ),
+    "counts on": (
+        "CREATE SEQUENCE theirs; GRANT UPDATE ON SEQUENCE theirs TO {role}",
+        "it may UPDATE on relation theirs",
+    ),
+    "has rights on what will be made": (
+        "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {role}",
+        "it has rights on default privileges",
+    ),
+    "switches triggers off": (
+        "GRANT SET ON PARAMETER session_replication_role TO {role}",
+        "it has rights on parameter session_replication_role",
+    ),
+    "reaches other servers": (
+        "CREATE FOREIGN DATA WRAPPER w; GRANT USAGE ON FOREIGN DATA WRAPPER w TO {role}",
+        "it has rights on foreign-data wrapper w",
+    ),
+    "runs a function as its owner": (
+        "CREATE FUNCTION loot() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+        "it may run loot() with its owner's rights",
+    ),
+    "hands on": (
+        "CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO {role} WITH GRANT OPTION",
+        "it may USAGE and hand that on, on schema other",
+    ),
+}
+
+
+@pytest.mark.parametrize(("power", "said"), POWERS.values(), ids=list(POWERS))
+def test_a_role_that_has_more_than_it_is_granted_fails_the_migration(
+    power: str,
+    said: str,
+    role: str,
+    admin: Admin,
+    folder: Path,
+    environment: pytest.MonkeyPatch,
 ) -> None:
-    admin(power.format(role=quoted(role)))
+    text = "'" + role.replace("'", "''") + "'"
+    admin(power.replace("{role}", quoted(role)).replace("{text}", text))
     functions_are(role, environment)
-    with pytest.raises(PowerfulRole):
+    with pytest.raises(PowerfulRole) as refused:
         migrate(folder)
+    assert said in str(refused.value)
     with postgres.transaction(owner=True) as tx:
         assert tx.row("SELECT to_regclass('one')::text AS found") == {"found": None}
+
+
+def test_every_excess_is_told_at_once(
+    role: str, admin: Admin, folder: Path, environment: pytest.MonkeyPatch
+) -> None:
+    admin(f"ALTER ROLE {quoted(role)} CREATEROLE CREATEDB; GRANT pg_monitor TO {quoted(role)}")
+    functions_are(role, environment)
+    with pytest.raises(PowerfulRole) as refused:
+        migrate(folder)
+    assert str(refused.value).count(";") >= 2
+    assert str(refused.value).startswith(role)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "GRANT ALL ON one TO PUBLIC",
+        "GRANT UPDATE (id) ON one TO PUBLIC",
+        f"GRANT ALL ON one TO {FUNCTIONS} WITH GRANT OPTION",
+        f"GRANT UPDATE (id) ON one TO {FUNCTIONS} WITH GRANT OPTION",
+        f"GRANT ALL ON schema_migration TO {FUNCTIONS}",
+        "GRANT ALL ON schema_migration TO PUBLIC",
+        f"CREATE SEQUENCE counts; GRANT ALL ON SEQUENCE counts TO {FUNCTIONS}",
+    ],
+)
+def test_what_was_given_on_our_own_tables_is_taken_away(
+    given: str, empty: str, folder: Path
+) -> None:
+    migrate(folder)
+    with postgres.transaction(owner=True) as tx:
+        tx.run(given)
+    migrate(folder)
+    with postgres.transaction(owner=True) as tx:
+        found = tx.rows(
+            "SELECT a.grantee::regrole::text AS who, a.privilege_type AS what, c.relname AS name,"
+            " a.is_grantable AS on FROM pg_class c, aclexplode(c.relacl) a"
+            " WHERE relnamespace = 'public'::regnamespace AND a.grantee <> c.relowner"
+        )
+    assert {(row["name"], row["what"], row["on"]) for row in found} == {
+        ("one", what, False) for what in ("SELECT", "INSERT", "UPDATE", "DELETE")
+    }
+
+
+def test_what_an_extension_gives_to_everyone_is_let_be(
+    admin: Admin, empty: str, folder: Path
+) -> None:
+    """pg_stat_statements and its like, on every managed server."""
+    admin("CREATE TABLE brought (id int); GRANT SELECT ON brought TO PUBLIC")
+    admin(
+        "INSERT INTO pg_depend (classid, objid, objsubid, refclassid, refobjid, refobjsubid,"
+        " deptype) SELECT 'pg_class'::regclass, 'brought'::regclass, 0,"
+        " 'pg_extension'::regclass, oid, 0, 'e' FROM pg_extension LIMIT 1"
+    )
+    assert migrate(folder) == ["0001_one"]
 
 
 def test_a_role_that_nobody_made_fails_the_deploy_with_a_reason(

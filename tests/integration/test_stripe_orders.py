@@ -14,6 +14,8 @@ from kyora.billing import inbox, intake, standing
 from tests.integration.support import stripe_lives as lives
 from tests.integration.support.stripe_lives import Stripe, Workers
 
+WRITES_ACCOUNTS = True
+
 # KYORA_SEEDS=200 for thousands of lives; a run of the suite has some.
 ROUNDS = int(os.environ.get("KYORA_SEEDS", "3"))
 LIVES, STEPS = 24, 9

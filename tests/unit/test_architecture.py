@@ -300,6 +300,16 @@ def crosses_tenants(module: Module) -> Iterator[str]:
                 yield f"{where} uses {table} without workspace_id"
 
 
+def writes_accounts(module: Module) -> Iterator[str]:
+    """The functions' role may only read what accounts keep; a row lock asks for UPDATE as well."""
+    accounts = r"(?:workspace|app_user)\b"
+    writes = rf"\b(?:INTO|UPDATE|DELETE FROM)\s+{accounts}|\b(?:UPDATE|DELETE FROM)\s+business\b"
+    locks = rf"\bFROM\s+(?:{accounts}|business\b)[^()]*\bFOR (?:NO KEY |KEY )?(?:UPDATE|SHARE)"
+    for where, expression, _ in statements(module):
+        if found := re.search(f"{writes}|{locks}", _written(expression, module)):
+            yield f"{where}: {found.group()}"
+
+
 def session_state(module: Module) -> Iterator[str]:
     """RDS Proxy pins a connection to whoever leaves something in its session."""
     pattern = r"^\s*(SET|PREPARE|LISTEN|DECLARE|DISCARD|CREATE TEMP)\b|pg_(try_)?advisory_lock"
@@ -315,6 +325,7 @@ RULES: list[Callable[[Module], Iterator[str]]] = [
     hidden_state,
     built_sql,
     crosses_tenants,
+    writes_accounts,
     session_state,
 ]
 
@@ -358,6 +369,12 @@ BREAKING: list[tuple[Callable[[Module], Iterator[str]], str, str]] = [
     (crosses_tenants, "kyora.x", "Q = 'UPDATE business SET a = 1'\ndef f(tx): tx.run(Q)"),
     (session_state, "kyora.x", "def f(tx): tx.run('SET statement_timeout = 1')"),
     (session_state, "kyora.x", "def f(tx): tx.run('SELECT pg_advisory_lock(1)')"),
+    (writes_accounts, "kyora.auth", "def f(tx):\n    tx.run('UPDATE app_user SET role = 1')"),
+    (
+        writes_accounts,
+        "kyora.auth",
+        "def f(tx):\n    tx.row('SELECT 1 FROM workspace WHERE id = :id FOR NO KEY UPDATE')",
+    ),
 ]
 
 

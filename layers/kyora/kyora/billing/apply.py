@@ -295,7 +295,10 @@ def _bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
     if customer["workspace_id"] or not workspace_id:
         return False
     # Of two customers that are given to one workspace at once, the second sees the first.
-    tx.row("SELECT 1 FROM workspace WHERE id = :id FOR NO KEY UPDATE", id=workspace_id)
+    tx.rows(
+        "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))",
+        key=f"customer of {workspace_id}",
+    )
     bound = tx.run(
         "UPDATE billing_customer c SET workspace_id = :workspace_id WHERE id = :id"
         " AND EXISTS (SELECT 1 FROM workspace WHERE id = :workspace_id)"

@@ -1,7 +1,7 @@
 """Numbered SQL files, applied once each, in order, by one runner at a time.
 
 Forward only: a file that was applied and has changed since is an error, never re-applied.
-The runner owns what the files make; the functions' role is given what it needs of it, no more.
+The runner owns what the files make; the functions' role is given what it needs of it, and no more.
 """
 
 import hashlib
@@ -15,32 +15,98 @@ _PATIENCE = 580.0  # seconds: an index on a large table, or the runner before us
 _LOCK = 7_305_210_117  # any constant; held to the end of the transaction, so one runner at a time
 
 # Of everything we own but the runner's own book. PostgreSQL quotes the names. An identity column
-# needs no right on its sequence.
-_GRANTS = """
+# needs no right on its sequence. What accounts keep is for the functions to read: who is an admin,
+# and of which workspace, is not theirs to say.
+_OURS = """
 WITH ours AS (
-    SELECT format('%I.%I', current_schema, relname) AS name, relkind = 'v' AS is_view
-    FROM pg_class
+    SELECT c.oid, format('%I.%I', current_schema, relname) AS name, CASE
+        WHEN relkind = 'v' OR relname IN ('workspace', 'app_user') THEN '{SELECT}'::text[]
+        WHEN relname = 'business' THEN '{INSERT,SELECT}'
+        ELSE '{DELETE,INSERT,SELECT,UPDATE}' END AS rights
+    FROM pg_class c
     WHERE relnamespace = current_schema::regnamespace AND relowner = current_user::regrole
       AND relkind IN ('r', 'p', 'v') AND relname <> 'schema_migration'
 )
-SELECT format('GRANT USAGE ON SCHEMA %I TO %I', current_schema, :role::text) AS sql
-UNION ALL
-SELECT format('REVOKE ALL ON %s FROM %I', name, :role::text) FROM ours
-UNION ALL
-SELECT format(
-    CASE WHEN is_view THEN 'GRANT SELECT ON %s TO %I'
-         ELSE 'GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %I' END, name, :role::text
-) FROM ours
 """
-# A superuser is a member of every role; the database's owner may create in its schema.
-_POWERS = """
-SELECT pg_has_role(:role::name, current_user, 'MEMBER')
-    OR has_schema_privilege(:role::name, current_schema, 'CREATE')
-    OR EXISTS (
-        SELECT FROM pg_class
-        WHERE relnamespace = current_schema::regnamespace
-          AND relowner = (SELECT oid FROM pg_roles WHERE rolname = :role)
-    ) AS too_many
+_GRANTS = f"""
+{_OURS}
+SELECT format('REVOKE ALL ON %I.%I FROM PUBLIC, %I', current_schema, relname, :role::text) AS sql
+FROM pg_class
+WHERE relnamespace = current_schema::regnamespace AND relowner = current_user::regrole
+  AND relkind IN ('r', 'p', 'v', 'm', 'S')
+UNION ALL
+SELECT format('GRANT %s ON %s TO %I', array_to_string(rights, ', '), name, :role::text) FROM ours
+UNION ALL
+SELECT format('GRANT USAGE ON SCHEMA %I TO %I', current_schema, :role::text)
+"""
+# Everything that the role has and that is not on the list: what it is, whose member, what it owns,
+# where it is named in an access list, and what it may do because everyone may.
+_EXCESS = f"""
+{_OURS},
+role AS (SELECT * FROM pg_roles WHERE rolname = :role),
+database AS (SELECT oid FROM pg_database WHERE datname = current_database()),
+-- An extension brings rights for everyone that nobody here gave.
+brought AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
+given AS (  -- object, its name, who, what, and whether it may be handed on
+    SELECT 'pg_class'::regclass AS kind, c.oid, 'relation ' || c.oid::regclass::text AS name, a.*
+    FROM pg_class c, aclexplode(c.relacl) a
+    WHERE relnamespace <> ALL (ARRAY['pg_catalog', 'information_schema']::regnamespace[])
+    UNION ALL
+    SELECT 'pg_class', attrelid, 'a column of ' || attrelid::regclass::text, a.*
+    FROM pg_attribute, aclexplode(attacl) a
+    WHERE attrelid::regclass::text !~ '^(pg_catalog|information_schema)\\.'
+      AND attrelid >= 16384
+    UNION ALL
+    SELECT 'pg_namespace', n.oid, 'schema ' || nspname, a.*
+    FROM pg_namespace n,
+        aclexplode(coalesce(nspacl, acldefault('n', nspowner))) a
+    WHERE nspname NOT IN ('pg_catalog', 'information_schema')
+    UNION ALL
+    SELECT 'pg_database', d.oid, 'this database', a.*
+    FROM pg_database d JOIN database USING (oid),
+        aclexplode(coalesce(datacl, acldefault('d', datdba))) a
+),
+excess AS (
+    SELECT 'it is ' || attribute AS fault FROM role, LATERAL (VALUES
+        (rolsuper, 'a superuser'), (rolcreaterole, 'CREATEROLE'), (rolcreatedb, 'CREATEDB'),
+        (rolreplication, 'REPLICATION'), (rolbypassrls, 'BYPASSRLS')
+    ) AS attributes (has, attribute) WHERE has
+    UNION ALL
+    SELECT 'it is a member of ' || roleid::regrole::text FROM pg_auth_members, role
+    WHERE member = role.oid
+    UNION ALL
+    SELECT 'it owns ' || pg_describe_object(classid, objid, objsubid)
+    FROM pg_shdepend, role, database
+    WHERE refclassid = 'pg_authid'::regclass AND refobjid = role.oid AND deptype = 'o'
+      AND dbid IN (0, database.oid)
+    UNION ALL  -- rights on what is neither a relation, a schema nor this database
+    SELECT 'it has rights on ' || pg_describe_object(classid, objid, objsubid)
+    FROM pg_shdepend, role, database
+    WHERE refclassid = 'pg_authid'::regclass AND refobjid = role.oid AND deptype IN ('a', 'r')
+      AND dbid IN (0, database.oid)
+      AND classid NOT IN (
+          'pg_class'::regclass, 'pg_namespace'::regclass, 'pg_database'::regclass)
+    UNION ALL
+    SELECT CASE grantee WHEN 0 THEN 'everyone' ELSE 'it' END || ' may ' || privilege_type
+        || CASE WHEN is_grantable THEN ' and hand that on, on ' ELSE ' on ' END || given.name
+    FROM given LEFT JOIN ours USING (oid), role
+    WHERE grantee IN (role.oid, 0)
+      AND NOT EXISTS (SELECT FROM brought WHERE classid = kind AND objid = given.oid)
+      AND NOT CASE kind
+          WHEN 'pg_class'::regclass THEN coalesce(
+              grantee = role.oid AND privilege_type = ANY (rights) AND NOT is_grantable
+              AND given.name LIKE 'relation %', false)
+          WHEN 'pg_namespace'::regclass THEN privilege_type = 'USAGE' AND NOT is_grantable
+          ELSE privilege_type IN ('CONNECT', 'TEMPORARY') AND NOT is_grantable END
+    UNION ALL
+    SELECT 'it may run ' || p.oid::regprocedure::text || ' with its owner''s rights'
+    FROM pg_proc p, role
+    WHERE prosecdef AND has_function_privilege(role.oid, p.oid, 'EXECUTE')
+      AND pronamespace <> ALL (ARRAY['pg_catalog', 'information_schema']::regnamespace[])
+      AND NOT EXISTS (
+          SELECT FROM brought WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
+)
+SELECT fault FROM excess ORDER BY fault
 """
 
 
@@ -53,7 +119,7 @@ class WrongEncoding(Exception):
 
 
 class PowerfulRole(Exception):
-    """The role of the functions, though not the owner, could still change the schema."""
+    """The role of the functions may do more than it is granted; the message names what."""
 
 
 def migrate(folder: Path = _FOLDER) -> list[str]:
@@ -101,12 +167,15 @@ def _require_utf8(tx: Transaction) -> None:
 
 
 def _grant(tx: Transaction, role: str) -> None:
-    """Let the functions read and write rows; what else they were given by hand is taken away."""
+    """Give the role what the functions need; what else it was given on our tables is taken away.
+
+    What cannot be taken away here, because somebody else gave it, is refused.
+    """
     if tx.row("SELECT current_user = :role AS same", role=role) == {"same": True}:
         return  # one role does both, which prod refuses
     tx.run("; ".join(str(row["sql"]) for row in tx.rows(_GRANTS, role=role)))
-    if tx.row(_POWERS, role=role) == {"too_many": True}:
-        raise PowerfulRole(role)
+    if excess := [str(row["fault"]) for row in tx.rows(_EXCESS, role=role)]:
+        raise PowerfulRole(f"{role}: {'; '.join(excess)}")
 
 
 def _checksum(content: bytes) -> str:
