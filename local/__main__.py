@@ -208,7 +208,7 @@ def _suppressions(chosen: argparse.Namespace) -> None:
     from local import suppressions
 
     asked = {"lift": chosen.lift} if chosen.lift else {"show": chosen.show}
-    answer = _ask("resend_webhook", chosen.env)({"suppressions": asked})
+    answer = _ask("send_email", chosen.env)({"suppressions": asked})
     suppressions.report(answer, chosen.lift)
 
 

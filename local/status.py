@@ -86,6 +86,7 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
         if mail["lost"]
         else "see whether Resend answers and takes our key; what waits goes out by itself",
     )
+    yield from _provider(found)
     yield Line(
         not stripe["parked"] and not stripe["doubtful"] and _young(stripe["oldest"], 30),
         "Stripe's events",
@@ -105,6 +106,34 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
         "see whether the store answers; verify_upload's log says",
     )
     yield from _runs(found["runs"], found["beats"])
+
+
+def _provider(found: Json) -> Iterable[Line]:
+    """Say what the mail provider told of our domain, and of the addresses it holds."""
+    for domain in found["domains"]:
+        todo = "see its DNS records in Resend's dashboard: mail from it is refused or lost"
+        status = domain["status"]
+        yield Line(status == "verified", "mail domain", f"{domain['name']} is {status}", todo)
+    if not (checked := found["suppressions"]):
+        return  # the first time is a day after the deploy
+    result, late = checked["result"], _late(checked["age"], 26 * _HOUR)
+    refused = result.get("refused")
+    reading = {
+        "restricted": "the key may only send, so they are not compared with Resend's",
+        "mock": "nothing to compare with: mail stays here",
+    }.get(refused or "", f"not compared: {refused}" if refused else "compared with Resend's")
+    yield Line(
+        not (result["onlyThere"] or late or refused not in {None, "restricted", "mock"}),
+        "suppressions",
+        _joined(
+            f"{reading} {_age(checked['age'])} ago" if not refused else reading,
+            _some(result["onlyThere"], "lifted here, which Resend still holds"),
+            _some(result["onlyHere"], "held here alone"),
+            "" if refused or result["whole"] else f"the first {result['theirs']} of its list",
+            late,
+        ),
+        "`make suppressions LIFT=` each again, or in Resend's dashboard; send_email's log",
+    )
 
 
 def _runs(runs: Json, beats: Json) -> Iterable[Line]:

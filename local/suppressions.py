@@ -2,13 +2,26 @@
 
 from typing import Any
 
-from local.progress import say
+from local.progress import Trouble, say
+
+_THERE = {
+    "removed": "Resend held it, too, and no longer does.",
+    "absent": "Resend did not hold it.",
+    "restricted": "Whether Resend holds it is not known: the key may only send. Look at"
+    " Suppressions in its dashboard, and remove it there.",
+}
 
 
 def report(found: dict[str, Any], lifted: str | None) -> None:
-    """Print the answer."""
+    """Print the answer. Raises Trouble when the provider's list could not be changed."""
     if lifted:
-        say("Mail goes there again." if found["lifted"] else "Nothing held mail to this address.")
+        here, there = found["lifted"], found["there"]
+        again = here or there == "removed"
+        say("Mail goes there again." if again else "Nothing held mail to this address here.")
+        if there in _THERE:
+            say(_THERE[there])
+        elif there:
+            raise Trouble(f"Resend's own list could not be changed: {there}; run it again")
         return
     rows = found["suppressions"]
     for row in rows:

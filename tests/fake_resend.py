@@ -1,7 +1,8 @@
-"""Resend's `POST /emails` on loopback: its checks, its keys, its rates, and trouble on demand.
+"""Resend's `/emails` and `/suppressions` on loopback: checks, keys, rates, trouble on demand.
 
-Written from Resend's documentation, not from our client. A key stands for its first payload for 24
-hours: the same payload is answered with the first id and not sent again, another one is 409.
+Written from Resend's documentation, not from our client; what it answers is held against the SDK's
+types. A key stands for its first payload for 24 hours: the same payload is answered with the first
+id and not sent again, another one is 409.
 """
 
 import hashlib
@@ -14,10 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.headerregistry import Address
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.scripted import Answer, Request, Server
 
 API_KEY = "re_test_0123456789abcdef"
+SENDING_KEY = "re_test_that_may_only_send"
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _MAILBOX = re.compile(r"[\x21-\x7e]+@[a-z0-9-]+(\.[a-z0-9-]+)+")
 DAY = 24 * 3600.0
@@ -56,6 +59,7 @@ class FakeResend:
         self.limit = 1_000_000  # requests a second
         self.clock: Callable[[], float] = time.time
         self.asked: dict[str, int] = {}
+        self.suppressions: list[dict[str, Any]] = []  # newest first, as the SDK types an entry
         self.peak = 0  # most requests of one second
         self._keys: dict[str, tuple[float, str, str]] = {}
         self._busy: dict[str, float] = {}
@@ -79,12 +83,45 @@ class FakeResend:
         fault = self.faults(key, nth)
         if fault is not None and not fault.taken and fault.status != 200:
             return _trouble(fault, rate)
+        if request.path.startswith("/suppressions"):
+            with self._lock:
+                return self._suppressions(request)
         refusal = _refusal(request)
         with self._lock:
             answer = refusal or self._take(key, json.loads(request.body), fault)
         if fault is not None and answer.status == 200:
             return _trouble(fault, rate) if fault.status != 200 else _slow(answer, fault, rate)
         return Answer(answer.status, answer.body, {**answer.headers, **rate}, delay=self.delay)
+
+    def suppress(self, email: str, origin: str = "bounce", at: str = "") -> None:
+        """Hold an address, as after a bounce."""
+        entry = {
+            "id": f"sup_{len(self.suppressions):04}",
+            "email": email,
+            "origin": origin,
+            "source_id": None if origin == "manual" else "56761188-7520-42d8-8898-ff6fc54ce618",
+            "created_at": at or "2026-11-23T07:36:12.000Z",
+        }
+        self.suppressions.insert(0, entry)
+
+    def _suppressions(self, request: Request) -> Answer:
+        if request.headers.get("authorization") == f"Bearer {SENDING_KEY}":
+            return _error(401, "restricted_api_key")
+        url = urlsplit(request.path)
+        if request.method == "DELETE":
+            named = unquote(url.path.removeprefix("/suppressions/"))
+            for entry in self.suppressions:
+                if named in (entry["id"], entry["email"]):
+                    self.suppressions.remove(entry)
+                    return _json(200, {"object": "suppression", "id": entry["id"], "deleted": True})
+            return _error(404, "not_found")
+        query = dict(parse_qsl(url.query))
+        ids = [entry["id"] for entry in self.suppressions]
+        start = ids.index(query["after"]) + 1 if "after" in query else 0
+        limit = int(query.get("limit", 20))
+        page = self.suppressions[start : start + limit]
+        more = len(self.suppressions) > start + limit
+        return _json(200, {"object": "list", "data": page, "has_more": more})
 
     def _take(self, key: str, payload: dict[str, Any], fault: Fault | None) -> Answer:
         now, wall = self.clock(), time.monotonic()
@@ -127,7 +164,7 @@ def _refusal(request: Request) -> Answer | None:
         return _error(405, "method_not_allowed")
     if not given:
         return _error(401, "missing_api_key")
-    if given != f"Bearer {API_KEY}":
+    if given not in (f"Bearer {API_KEY}", f"Bearer {SENDING_KEY}"):
         return _error(403, "invalid_api_key")
     if len(request.headers.get("idempotency-key", "k")) not in range(1, 257):
         return _error(400, "invalid_idempotency_key")

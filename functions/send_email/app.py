@@ -1,23 +1,27 @@
 """Account and billing events, through SQS: one e-mail each, sent once, by the event's own row.
 
 Done with an event once its message is sent, skipped or dead; it comes again while the provider
-is busy, down or refuses our key. By hand, for `make mails` and `make redrive`: `{"mails": {…}}`.
-Emits nothing.
+is busy, down or refuses our key. Once a day it compares the suppressed addresses with
+Resend's. By hand, for `make mails`, `make redrive` and `make suppressions`: `{"mails": {…}}`,
+`{"suppressions": {…}}`. Emits nothing.
 """
 
 from typing import Any
 
 from kyora import bus, config
-from kyora.email import delivery, mails
+from kyora.email import delivery, mails, suppressions
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     config.settings("database", "email")
-    if "mails" in event:  # not from its queue
+
+    def left() -> float:
+        return float(context.get_remaining_time_in_millis()) / 1000
+
+    if "Records" in event:
+        return bus.consume(event, lambda message: delivery.deliver(message, left()))
+    if "mails" in event:
         return mails.by_hand(event["mails"])
-
-    def enough() -> bool:
-        left: int = context.get_remaining_time_in_millis()
-        return left / 1000 > delivery.LONGEST_ATTEMPT
-
-    return bus.consume(event, delivery.deliver, enough)
+    if "suppressions" in event:
+        return suppressions.by_hand(event["suppressions"])
+    return suppressions.compare(left() - 5)

@@ -6,6 +6,7 @@ import random
 import re
 import urllib.parse
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from kyora import config
 from tests.fake_resend import FakeResend, Fault
 from tests.integration.support import books, post
+from tests.unit.functions import function
 
 WRITES_ACCOUNTS = True
 
@@ -240,6 +242,22 @@ def test_a_worker_that_comes_back_late_changes_nothing(
     assert post_queue.dead == []
     assert post.deliver(*(post.carried(body) for _, body in post_queue.take())) == []
     assert len(owned.asked) == 1
+
+
+def test_what_there_is_no_time_for_goes_back_and_spends_no_delivery(
+    owned: FakeResend, post_queue: post.Queue
+) -> None:
+    """Cut off by the function's time-out it would wait for the queue's visibility time-out."""
+    left = [20_000, 14_000, 13_000]
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: left.pop(0))
+    events = [post.record(*post.verification(f"p{n}@example.com")) for n in range(3)]
+    answer = function("send_email").handler({"Records": events}, context)
+    assert answer == {"batchItemFailures": []}
+    assert [d.payload["to"] for d in owned.deliveries] == [["p0@example.com"]]
+    assert [(seconds, body) for seconds, body in post_queue.take()] == [
+        (1, events[1]["body"]),
+        (1, events[2]["body"]),
+    ]
 
 
 def test_the_database_lost_after_the_send_is_no_second_mail(

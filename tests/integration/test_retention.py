@@ -31,6 +31,8 @@ KEPT = {
     "analytics_event": "what a rebuild counts from",
     "analytics_count": "what is counted",
     "heartbeat": "a row a scheduled function",
+    "email_domain": "a row a domain",
+    "email_check": "a row",
     "schema_migration": "a row a migration",
 }
 

@@ -95,7 +95,7 @@ def percents(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
     lines: list[dict[str, Any]] = [
         json.loads(line) for line in capsys.readouterr().out.split("\n") if line
     ]
-    return {k: v[0] for line in lines for k, v in line.items() if k.startswith("Email")}
+    return {k: v[0] for line in lines for k, v in line.items() if k.endswith("Percent")}
 
 
 def test_the_share_of_a_days_mail_that_came_back_is_told(

@@ -57,25 +57,6 @@ def test_what_is_handled_is_done_with(aws: Cloud) -> None:
     assert aws.calls == []
 
 
-def test_what_there_is_no_time_for_goes_back_and_spends_no_delivery(aws: Cloud) -> None:
-    """Cut off by the function's time-out it would wait for the queue's visibility time-out."""
-    seen: list[str] = []
-    event = batch(body(id="evt_a"), body(id="evt_b"), body(id="evt_c"))
-    assert failed(bus.consume(event, lambda e: seen.append(e.id), lambda: not seen)) == []
-    assert seen == ["evt_a"]
-    copies = aws.sent(QUEUE)
-    assert [json.loads(copy["MessageBody"])["detail"]["id"] for copy in copies] == [
-        "evt_b",
-        "evt_c",
-    ]
-    assert [copy["DelaySeconds"] for copy in copies] == [1, 1]
-
-
-def test_what_cannot_go_back_is_left_to_the_queue(aws: Cloud) -> None:
-    aws.interfere = lambda called, _: Answer(503)
-    assert failed(bus.consume(batch(body()), done, lambda: False)) == ["m0"]
-
-
 BROKEN = [
     "",
     "not json",

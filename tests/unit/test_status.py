@@ -19,6 +19,8 @@ WELL: dict[str, Any] = {
         "doubtful": 0,
     },
     "mail": {"waiting": 0, "oldest": None, "reason": None, "lost": 0, "held": None},
+    "suppressions": None,
+    "domains": [],
     "uploads": {"late": 0},
     "runs": {
         "plans": {"age": 60.0, "begun": 61.0, "result": {"faults": [], "drift": ["a", "b"]}},
@@ -26,6 +28,12 @@ WELL: dict[str, Any] = {
     },
     "beats": {"relay_outbox": 20.0, "sweep_billing": 20.0, "sync_plans": 60.0},
 }
+
+
+def checked(age: float = 60.0, **result: object) -> dict[str, Any]:
+    """Return what the daily look at Resend's suppressions found."""
+    found = {"theirs": 3, "whole": True, "added": 0, "onlyThere": 0, "onlyHere": 0}
+    return {"age": age, "result": found | result}
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
@@ -55,6 +63,10 @@ def test_a_stack_that_works_needs_nobody() -> None:
         ("beats", {"relay_outbox": 1.0, "migrate_database": 76.0}, "billing sweep"),
         ("mail.lost", 1, "e-mail"),
         ("mail.held", 200.0, "e-mail"),
+        ("domains", [{"name": "kyora.example", "status": "failed"}], "mail domain"),
+        ("suppressions", checked(onlyThere=1), "suppressions"),
+        ("suppressions", checked(refused="403 invalid_api_key"), "suppressions"),
+        ("suppressions", checked(age=27 * 3600.0), "suppressions"),
         ("stripe.parked", 1, "Stripe's events"),
         ("stripe.doubtful", 1, "Stripe's events"),
         ("uploads.late", 1, "uploads"),
@@ -76,6 +88,10 @@ def test_a_trouble_is_one_line(path: str, value: object, title: str) -> None:
         ("beats", {"migrate_database": 74.0}),
         ("beats", {"relay_outbox": 9e4, "sweep_billing": 9e4, "migrate_database": 74.0}),
         ("mail.waiting", 0),
+        ("domains", [{"name": "kyora.example", "status": "verified"}]),
+        ("suppressions", checked(onlyHere=2)),
+        ("suppressions", checked(refused="restricted", whole=False)),
+        ("suppressions", checked(refused="mock", whole=False)),
         ("stripe.orphans", 3),  # somebody else's customer at Stripe is no fault of ours
         ("runs.plans.age", None),
         ("runs.plans.age", 90_000.0),  # only the hourly run, beating above, has to be fresh
@@ -94,6 +110,19 @@ def test_a_line_says_what_waits_for_how_long_and_why() -> None:
     [line] = [line for line in status.judge(found, patience=75) if line.title == "e-mail"]
     assert line.text == "3 wait, the oldest for 5 min: 503 internal"
     assert "Resend" in line.todo
+
+
+def test_lost_mail_is_listed_by_a_command() -> None:
+    found = status.judge(changed("mail.lost", 2), patience=75)
+    [line] = [line for line in found if line.title == "e-mail"]
+    assert "2 not sent" in line.text
+    assert "`make mails FAILED=1`" in line.todo
+
+
+def test_a_key_that_may_only_send_is_told_so() -> None:
+    found = changed("suppressions", checked(refused="restricted", whole=False))
+    [line] = [line for line in status.judge(found, patience=75) if line.title == "suppressions"]
+    assert "the key may only send" in line.text
 
 
 def test_a_run_says_how_long_ago_it_was_and_what_it_found() -> None:

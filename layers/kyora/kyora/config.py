@@ -353,7 +353,9 @@ def _email_webhook(read: _Reader, development: bool) -> dict[str, object]:
         read.faults.append(
             "EMAIL_RESEND_WEBHOOK_SECRET must be whsec_ and the base64 of at least 16 bytes"
         )
-    return {"email_webhook_keys": tuple(key for key in keys if key)}
+    # Whose domain the webhook is to look at; empty: each that it tells of.
+    sender = read.text("EMAIL_FROM_EMAIL")
+    return {"email_webhook_keys": tuple(key for key in keys if key), "email_from": sender}
 
 
 def _webhook_key(secret: str) -> bytes | None:

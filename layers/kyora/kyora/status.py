@@ -37,6 +37,11 @@ SELECT count(*) AS waiting, extract(epoch FROM now() - min(created_at))::float8 
         WHERE open_until > now()) AS held
 FROM email_message WHERE ended_at IS NULL AND status = 'queued' AND attempts > 0
 """
+_SUPPRESSIONS = """
+SELECT extract(epoch FROM now() - at)::float8 AS age, result FROM email_check
+WHERE name = 'suppressions'
+"""
+_DOMAINS = "SELECT name, status FROM email_domain ORDER BY name"
 _UPLOADS = """
 SELECT count(*) AS late FROM asset
 WHERE status IN ('pending', 'verifying') AND confirm_deadline < now() - interval '10 minutes'
@@ -56,6 +61,8 @@ def read() -> dict[str, Any]:
             "outbox": tx.row(_OUTBOX),
             "stripe": tx.row(_STRIPE),
             "mail": tx.row(_MAIL),
+            "suppressions": tx.row(_SUPPRESSIONS),
+            "domains": tx.rows(_DOMAINS),
             "uploads": tx.row(_UPLOADS),
             "runs": {row["name"]: row for row in tx.rows(_RUNS)},
             "beats": {row["name"]: row["age"] for row in tx.rows(_BEATS)},

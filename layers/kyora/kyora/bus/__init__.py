@@ -51,16 +51,11 @@ class Again(Exception):
         self.seconds, self.counted = max(0, round(seconds)), counted
 
 
-def consume(
-    event: dict[str, Any],
-    handle: "Callable[[Event[Any]], None]",
-    enough: Callable[[], bool] = lambda: True,
-) -> dict[str, Any]:
+def consume(event: dict[str, Any], handle: "Callable[[Event[Any]], None]") -> dict[str, Any]:
     """Handle each of our events in an SQS batch; return those to be delivered again.
 
     An unknown version or broken content is Permanent. The event's correlation id is the one of
-    the log lines and of the events that handling it causes. While `enough` says that there is not
-    time for one more, messages go back to their queue, undelivered as far as it counts.
+    the log lines and of the events that handling it causes.
     """
     from kyora.bus.events import parse  # models: not for those who only emit, or read AWS's events
 
@@ -72,7 +67,7 @@ def consume(
         with logger().append_context_keys(event_id=parsed.id, event=parsed.name):
             handle(parsed)
 
-    return _each(event, read, enough)
+    return _each(event, read)
 
 
 def consume_aws(event: dict[str, Any], handle: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -91,16 +86,11 @@ class _Later(Exception):
     """Leave it to the queue when it comes again."""
 
 
-def _each(
-    event: dict[str, Any],
-    read: Callable[[dict[str, Any]], None],
-    enough: Callable[[], bool] = lambda: True,
-) -> dict[str, Any]:
+def _each(event: dict[str, Any], read: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     failed = []
     for record in event["Records"]:
         begin(record["messageId"])
-        done = _done(record, read) if enough() else _put_off(record, Again(1, counted=False))
-        if not done:
+        if not _done(record, read):
             failed.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failed}
 

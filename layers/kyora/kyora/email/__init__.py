@@ -43,6 +43,15 @@ class Sent:
     id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Addresses on the provider's own list, each with its origin and since when (ISO 8601)."""
+
+    addresses: Mapping[str, tuple[str, str]]
+    whole: bool
+    refused: str = ""  # why it could not be read, or not to its end
+
+
 class Refusal(Exception):
     """The provider did not say that it took the message.
 
@@ -65,6 +74,12 @@ class Provider(Protocol):
 
     def send(self, message: Message, idempotency_key: str) -> Sent:
         """Send the message. Raises Refusal."""
+
+    def lift(self, address: str) -> str:
+        """Take an address off the provider's own list of suppressed ones; return what that did."""
+
+    def suppressed(self, deadline: float) -> Held:
+        """Read that list, as far as there is time (a reading of `time.monotonic`)."""
 
 
 def provider() -> Provider:

@@ -16,6 +16,7 @@ again. For the others, and by hand, see kyora.email.mails.
 
 import hashlib
 import json
+import math
 import random
 import secrets
 from dataclasses import dataclass
@@ -64,14 +65,16 @@ DONE = Verdict()
 _LOST = Verdict(again=1.0)  # the lease was over before the answer came: ask the row once more
 
 
-def deliver(event: Event[Any]) -> None:
-    """Send the mail that an event asks for, if it asks for one.
+def deliver(event: Event[Any], seconds: float = math.inf) -> None:
+    """Send the mail that an event asks for, if it asks for one and `seconds` are enough to try.
 
     Raises Again while that has to wait, and Permanent when a person has to look.
     """
     template = TEMPLATE_OF.get(event.name)
     if template is None:
         return
+    if seconds < LONGEST_ATTEMPT:  # cut off it would wait for the queue's visibility time-out
+        raise Again(1, counted=False)
     settings, provider = config.settings("database", "email"), email.provider()
     lease = secrets.token_hex(8)
     with transaction() as tx:

@@ -8,7 +8,7 @@ import hashlib
 import json
 
 from kyora.config import Settings
-from kyora.email import Message, Refusal, Sent, address, check, payload
+from kyora.email import Held, Message, Refusal, Sent, address, check, payload
 from kyora.ids import new_id
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
@@ -46,6 +46,14 @@ class Mock:
             extra={"mail_id": kept, "to": address.mask(message.recipient)} | dict(message.tags),
         )
         return Sent(kept)
+
+    def lift(self, address: str) -> str:  # noqa: ARG002  # the Provider's arguments
+        """Keep no list of its own."""
+        return ""
+
+    def suppressed(self, deadline: float) -> Held:  # noqa: ARG002
+        """Keep no list of its own."""
+        return Held({}, whole=False, refused="mock")
 
 
 def fail(

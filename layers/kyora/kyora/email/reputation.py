@@ -18,9 +18,11 @@ FROM email_message WHERE ended_at > now() - interval '1 day'
 
 
 def measure(stage: str) -> None:
-    """Record both shares in percent; the alarms are in template.yaml."""
+    """Record both shares in percent, and whether our domain may send; alarms: template.yaml."""
     with transaction() as tx:
         row = tx.row(_DAY) or {}
+        domains = tx.row("SELECT count(*) AS bad FROM email_domain WHERE status <> 'verified'")
+    gauge(stage, "EmailDomainsNotVerified", int(str((domains or {})["bad"])), MetricUnit.Count)
     sent, bounced, complained = (int(str(row[n])) for n in ("sent", "bounced", "complained"))
     gauge(stage, "EmailBouncePercent", _percent(bounced, sent), MetricUnit.Percent)
     known = complained if complained > 1 else 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kyora import config
 from kyora.config import Settings
-from kyora.email import Message, Refusal, Sent, check, params
+from kyora.email import Held, Message, Refusal, Sent, check, params
 from kyora.errors import KyoraError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DEADLINE = 10.0  # seconds for a send, from the first byte we send to the last of the answer
 LONGEST_PAUSE = 1.0  # seconds before it; Resend counts per second
+_TRIES = 5
 _NAME = re.compile(r"[a-z0-9_]{1,60}")
 
 _paused_until: dict[str, float] = {}
@@ -55,13 +56,51 @@ class Resend:
             if isinstance(found, str) and found:
                 return Sent(found)
             raise Refusal(0, "no_id")
-        name = str(answer.body.get("name", ""))
         raise Refusal(
-            answer.status,
-            name if _NAME.fullmatch(name) else "",
+            *_named(answer),
             str(answer.body.get("message", ""))[:300],
             retry_after=retry_after,
         )
+
+    def lift(self, address: str) -> str:
+        """Take an address off Resend's own list; return what that did.
+
+        `removed`, `absent`, `restricted` when the key may only send, else the answer's own words.
+        """
+        from kyora.email import resend_http
+
+        account = resend_http.Account(self._url, self._key)
+        answer = resend_http.lift(account, address, time.monotonic() + DEADLINE)
+        if answer.status == 200:
+            return "removed"
+        if _named(answer) == (404, "not_found"):
+            return "absent"
+        return _why_not(answer)
+
+    def suppressed(self, deadline: float) -> Held:
+        """Read Resend's own list, as far as there is time (a reading of `time.monotonic`)."""
+        from kyora.email import resend_http
+
+        account = resend_http.Account(self._url, self._key)
+        found: dict[str, tuple[str, str]] = {}
+        after, tries = "", 0
+        while True:
+            if time.monotonic() > deadline - 1:
+                return Held(found, whole=False)
+            limit = min(deadline, time.monotonic() + DEADLINE)
+            answer = resend_http.suppressed(account, after, limit)
+            entries = answer.body.get("data")
+            if answer.status != 200 or not isinstance(entries, list):
+                tries += 1
+                if answer.status in (0, 429, 500, 502, 503) and tries < _TRIES:
+                    time.sleep(LONGEST_PAUSE)
+                    continue
+                return Held(found, whole=False, refused=_why_not(answer))
+            for entry in entries:
+                found[str(entry["email"])] = str(entry["origin"]), str(entry["created_at"])
+            if not (entries and answer.body.get("has_more")):
+                return Held(found, whole=True)
+            after = str(entries[-1]["id"])
 
     def _post(self, message: Message, idempotency_key: str, deadline: float) -> "Answer":
         from kyora.email import resend_http  # at the first send: it imports the SDK
@@ -86,6 +125,19 @@ class Resend:
         elif _seconds(answer.headers.get("ratelimit-remaining", "")) == 0:
             pause = _seconds(answer.headers.get("ratelimit-reset", "")) or LONGEST_PAUSE
         _paused_until[self._url] = time.monotonic() + min(pause, LONGEST_PAUSE)
+
+
+def _named(answer: "Answer") -> tuple[int, str]:
+    name = str(answer.body.get("name", ""))
+    return answer.status, name if _NAME.fullmatch(name) else ""
+
+
+def _why_not(answer: "Answer") -> str:
+    """Return why the account's lists cannot be reached, for a person."""
+    status, name = _named(answer)
+    if name == "restricted_api_key":
+        return "restricted"
+    return f"{status} {name}".strip() if status else "no answer"
 
 
 def _seconds(text: Any) -> float | None:

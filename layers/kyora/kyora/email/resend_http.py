@@ -47,6 +47,19 @@ def send(
     return _call(account, lambda: sdk.Emails.send(message, options), deadline)
 
 
+def suppressed(account: Account, after: str, deadline: float) -> Answer:
+    """Read up to a hundred of the addresses that Resend holds, after the entry with this id."""
+    page: sdk.Suppressions.ListParams = {"limit": 100}
+    if after:
+        page["after"] = after
+    return _call(account, lambda: sdk.Suppressions.list(page), deadline)
+
+
+def lift(account: Account, address: str, deadline: float) -> Answer:
+    """Take an address off Resend's list."""
+    return _call(account, lambda: sdk.Suppressions.remove(address), deadline)
+
+
 def _call(account: Account, ask: Callable[[], object], deadline: float) -> Answer:
     """Run one call of the SDK and return what was answered."""
     client = _Client(deadline)

@@ -1,13 +1,23 @@
-"""Addresses that get no mail: they bounced for good, complained, or bounce too often."""
+"""Addresses that get no mail: they bounced for good, complained, or bounce too often.
 
+Resend keeps a list of its own. What changes there comes by webhook and is mirrored here by the time
+it happened at, in whatever order it comes; once a day both lists are compared.
+"""
+
+import json
+import time
+from datetime import UTC, datetime
 from typing import Any
 
-from kyora.email.address import key, mask
+from kyora import email
+from kyora.email.address import key, key_of, mask
 from kyora.postgres import Transaction, transaction
 
 # Whether the suppression `s` holds at this moment.
 ACTIVE = "s.lifted_at IS NULL AND (s.until IS NULL OR s.until > now())"
 _BOUNCES, _DAYS = 3, 7
+# Resend's origins in our words; another one is `suppressed`.
+_REASONS = {"bounce": "bounced", "complaint": "complained"}
 
 
 def suppress(tx: Transaction, recipient_norm: str, reason: str, source_event: str) -> None:
@@ -41,9 +51,95 @@ def lift(tx: Transaction, recipient: str) -> bool:
         tx.run(
             "UPDATE email_suppression s SET lifted_at = now()"
             f" WHERE s.recipient_norm = :recipient AND {ACTIVE}",
-            recipient=key(recipient),
+            recipient=key_of(recipient),
         )
     )
+
+
+def mirror(
+    tx: Transaction, recipient_norm: str, origin: str, at: datetime, source: str, *, held: bool
+) -> None:
+    """Note that Resend began to hold an address at a time, or no longer did.
+
+    What is older than what it said before is passed over, and so is what is older than our lifting.
+    """
+    reason = _REASONS.get(origin, "suppressed")
+    if held:
+        tx.run(
+            "INSERT INTO email_suppression AS s (recipient_norm, reason, source_event, told_at)"
+            " VALUES (:recipient, :reason, :source, :at)"
+            " ON CONFLICT (recipient_norm) DO UPDATE SET told_at = excluded.told_at,"
+            f" reason = CASE WHEN {ACTIVE} AND s.until IS NULL THEN s.reason"
+            "  ELSE excluded.reason END, until = NULL, lifted_at = NULL"
+            " WHERE coalesce(s.told_at, '-infinity') < excluded.told_at"
+            " AND coalesce(s.lifted_at, '-infinity') < excluded.told_at",
+            recipient=recipient_norm,
+            reason=reason,
+            source=source,
+            at=at,
+        )
+        return
+    # The row is kept, so that an older word that comes later finds it. An address that rests for a
+    # week is held by us, not by Resend.
+    tx.run(
+        "INSERT INTO email_suppression AS s (recipient_norm, reason, source_event, told_at,"
+        " lifted_at) VALUES (:recipient, :reason, :source, :at, :at)"
+        " ON CONFLICT (recipient_norm) DO UPDATE SET told_at = excluded.told_at,"
+        f" lifted_at = CASE WHEN {ACTIVE} AND s.until IS NULL THEN excluded.told_at"
+        "  ELSE s.lifted_at END"
+        " WHERE coalesce(s.told_at, '-infinity') < excluded.told_at",
+        recipient=recipient_norm,
+        reason=reason,
+        source=source,
+        at=at,
+    )
+
+
+def compare(seconds: float) -> dict[str, Any]:
+    """Take over what Resend holds and we do not know; note what differs, for `make status`.
+
+    It stops reading after so many seconds. What is held here alone stays: mail to it would do
+    harm if it is right, and a person can lift it if it is not.
+    """
+    found = email.provider().suppressed(time.monotonic() + seconds)
+    result: dict[str, Any] = {"theirs": len(found.addresses), "whole": found.whole}
+    if found.refused:
+        result["refused"] = found.refused
+    theirs = {key(address): entry for address, entry in found.addresses.items()}
+    with transaction() as tx:
+        rows = tx.rows(
+            f"SELECT s.recipient_norm, s.until, s.lifted_at, {ACTIVE} AS active"
+            " FROM email_suppression s"
+        )
+        known = {str(row["recipient_norm"]): row for row in rows}
+        lifted = [a for a in theirs if a in known and known[a]["lifted_at"] is not None]
+        for address, (origin, since) in theirs.items():
+            mirror(tx, address, origin, moment(since), "compared", held=True)
+        ours = [a for a, row in known.items() if row["active"] and row["until"] is None]
+        still = tx.row(
+            "SELECT count(*) AS lifted FROM email_suppression WHERE lifted_at IS NOT NULL"
+            " AND recipient_norm = ANY(CAST(:lifted AS text[]))",
+            lifted=lifted,
+        )
+        result["added"] = len(theirs.keys() - known.keys())
+        result["onlyThere"] = int(str(still["lifted"])) if still else 0
+        result["onlyHere"] = len(set(ours) - theirs.keys()) if found.whole else 0
+        tx.run(
+            "INSERT INTO email_check (name, at, result)"
+            " VALUES ('suppressions', now(), CAST(:result AS jsonb))"
+            " ON CONFLICT (name) DO UPDATE SET at = excluded.at, result = excluded.result",
+            result=json.dumps(result),
+        )
+    return result
+
+
+def moment(text: object) -> datetime:
+    """Read a time as Resend writes it; one that makes no sense is now."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return datetime.now(UTC)
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def active(tx: Transaction, limit: int = 1000) -> list[dict[str, object]]:
@@ -56,10 +152,15 @@ def active(tx: Transaction, limit: int = 1000) -> list[dict[str, object]]:
 
 
 def by_hand(asked: dict[str, Any]) -> dict[str, Any]:
-    """List what holds, or lift one: `{}`, `{"show": true}` for whole addresses, `{"lift": …}`."""
+    """List what holds, or lift one: `{}`, `{"show": true}` for whole addresses, `{"lift": …}`.
+
+    `there` is what lifting did at the provider, in the words of its `lift`.
+    """
+    if given := str(asked.get("lift") or ""):
+        with transaction() as tx:
+            lifted = lift(tx, given)
+        return {"lifted": lifted, "there": email.provider().lift(key_of(given))}
     with transaction() as tx:
-        if asked.get("lift"):
-            return {"lifted": lift(tx, str(asked["lift"]))}
         rows = active(tx)
     shown = str if asked.get("show") else mask
     return {

@@ -1,5 +1,7 @@
 """What Resend tells about a message after it took it: signature, record, status, suppression.
 
+Also what changes on its own list of suppressed addresses, and how our sending domain is.
+
 Signatures follow Standard Webhooks: HMAC-SHA256 of `id.timestamp.body` with any of our keys, one
 or more of them in `svix-signature`. Deliveries come late, twice and in any order.
 """
@@ -33,6 +35,8 @@ _STATUS = {
     "email.complained": "complained",
 }
 _ORDER = list(_STATUS.values())
+_MIRRORED = {"suppression.added": True, "suppression.removed": False}
+_DOMAIN = ("domain.created", "domain.updated", "domain.deleted")
 _FOR_GOOD = {"email.suppressed": "suppressed", "email.complained": "complained"}
 
 
@@ -42,13 +46,16 @@ def receive(headers: Mapping[str, str], body: bytes) -> None:
     `headers` have lower-case names. Raises NotFound while no secret is configured, BadSignature
     and BadPayload.
     """
-    keys = config.settings("database", "email_webhook").email_webhook_keys
+    settings = config.settings("database", "email_webhook")
+    keys = settings.email_webhook_keys
     if not keys:
         raise NotFound("There is nothing at this address.")
     verify(keys, headers, body, time.time())
     text, event = _read(body)
     with transaction() as tx:
         fresh = _record(tx, headers["svix-id"], event, text)
+        if fresh and event["type"] in _DOMAIN:
+            _note_domain(tx, event, settings.email_from)
     logger().info("webhook received", type=event["type"][:60], repeated=not fresh)
 
 
@@ -106,6 +113,9 @@ def _record(tx: Transaction, svix_id: str, event: dict[str, Any], text: str) -> 
     )
     if not fresh:
         return False
+    if event["type"] in _MIRRORED:
+        _mirror(tx, event, svix_id)
+        return True
     if event["type"] in _STATUS:
         _move(tx, event["type"], _reason(data, bounce), provider_id, tagged)
     if recipient is None:
@@ -142,10 +152,41 @@ def _move(
     )
 
 
+def _mirror(tx: Transaction, event: Mapping[str, Any], svix_id: str) -> None:
+    """Take over what changed on Resend's own list."""
+    data = event.get("data", {})
+    if recipient := _text(key(str(data.get("email") or ""))):
+        at, origin = suppressions.moment(event.get("created_at")), str(data.get("origin"))
+        held = _MIRRORED[event["type"]]
+        suppressions.mirror(tx, recipient, origin, at, svix_id, held=held)
+
+
+def _note_domain(tx: Transaction, event: Mapping[str, Any], sender: str) -> None:
+    """Keep how our sending domain is; an account may have others. `make status` shows it."""
+    data = event.get("data", {})
+    name, ours = _text(str(data.get("name") or "").lower()), sender.rpartition("@")[2].lower()
+    if name is None or (ours and name != ours):
+        return
+    deleted = event["type"] == "domain.deleted"
+    tx.run(
+        "INSERT INTO email_domain AS d (name, status, told_at) VALUES (:name, :status, :at)"
+        " ON CONFLICT (name) DO UPDATE SET status = excluded.status, told_at = excluded.told_at"
+        " WHERE d.told_at < excluded.told_at",
+        name=name,
+        status="deleted" if deleted else _text(data.get("status")) or "unknown",
+        at=suppressions.moment(event.get("created_at")),
+    )
+
+
 def _reason(data: Mapping[str, Any], bounce: Mapping[str, Any]) -> str | None:
     """Return the provider's word for why, never its sentence: that may name people."""
-    failed = _object(data, "failed")
-    return _text(bounce.get("subType") or bounce.get("type") or failed.get("reason"))
+    failed, suppressed = _object(data, "failed"), _object(data, "suppressed")
+    return _text(
+        bounce.get("subType")
+        or bounce.get("type")
+        or failed.get("reason")
+        or suppressed.get("type")
+    )
 
 
 def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
