@@ -16,34 +16,45 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+OURS = Path(".venv")
 EMULATOR = Path(".local/ministack")
 CHECKOV = Path(".local/checkov")
 
 
 def main() -> None:
     """Bring both environments up to date; quick when they are."""
-    if is_current(EMULATOR) and (ROOT / ".venv/bin").exists():
-        return
-    step("the project's Python packages", [*sync(), "--group", "dev"])
-    install_apart("the AWS emulator", "emulator", EMULATOR)
+    install("the project's Python packages", OURS, "--group", "dev")
+    install("the AWS emulator", EMULATOR, "--only-group", "emulator")
 
 
 def install_for_checks() -> None:
     """Bring checkov's environment up to date."""
-    if not is_current(CHECKOV):
-        install_apart("checkov", "checkov", CHECKOV)
+    install("checkov", CHECKOV, "--only-group", "checkov")
 
 
-def install_apart(what: str, group: str, home: Path) -> None:
-    """Make an environment of one dependency group."""
-    step(what, [*sync(), "--only-group", group], UV_PROJECT_ENVIRONMENT=str(home))
-    (ROOT / home / ".installed").write_text(wanted())
+def install(what: str, home: Path, *groups: str) -> None:
+    """Make an environment of dependency groups, unless it is there, current and works."""
+    path = (ROOT / home).resolve()
+    stamp = path / ".installed"  # the digest of what is installed, and where it was
+    digest, _, place = stamp.read_text().partition("\n") if stamp.exists() else ("", "", "")
+    starts = works(path)
+    if digest == wanted() and place == str(path) and starts:
+        return
+    if path.exists() and not (starts and place in ("", str(path))):
+        # uv keeps what is installed: its programs would lead to the path or the Python of before.
+        shutil.rmtree(path)
+    stamp.unlink(missing_ok=True)
+    step(what, [*sync(), *groups], UV_PROJECT_ENVIRONMENT=str(home))
+    stamp.write_text(f"{wanted()}\n{path}")
 
 
-def is_current(home: Path) -> bool:
-    """Tell whether an environment was made from the lock file as it is."""
-    stamp = ROOT / home / ".installed"
-    return stamp.exists() and stamp.read_text() == wanted()
+def works(path: Path) -> bool:
+    """Tell whether an environment's Python starts: the one it was made of may be gone."""
+    try:
+        done = subprocess.run([path / "bin/python", "-c", ""], check=False, capture_output=True)
+    except OSError:
+        return False
+    return done.returncode == 0
 
 
 def wanted() -> str:

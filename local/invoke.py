@@ -7,6 +7,7 @@ project's virtual environment is on its path, so a package missing in a layer is
 """
 
 import argparse
+import hashlib
 import hmac
 import http.client
 import importlib.util
@@ -221,7 +222,9 @@ def interpreter() -> Path:
 
     It is a virtual environment of its own: this one would show the function every package of ours.
     """
-    home = ROOT / ".local" / "runtime"
+    # Its packages are links into our own environment: another one, or a moved one, makes another.
+    ours = hashlib.sha256(f"{sys.prefix} {sys.version}".encode()).hexdigest()[:8]
+    home = ROOT / ".local" / f"runtime-{ours}"
     python = home / "bin" / "python"
     if python.exists():
         return python
