@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-later check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay stripe-record upgrade-check status openapi clean
+.PHONY: help setup run stop test test-later check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
@@ -19,9 +19,12 @@ setup: ## install what is needed (done by every other target)
 run: setup ## start the cloud on this machine: http://127.0.0.1:8000 (PORT=)
 	@$(PYTHON) -m local run
 
-test: ## run every test (T="tests/unit -k name" for some)
+stop: setup ## end the stack that make run started (PORT=)
+	@$(PYTHON) -m local stop
+
+test: ## run every test (T="tests/unit -k name" for some, in one process: --pdb works)
 	@python3 local/bootstrap.py tests
-	@KYORA_SEEDS=$(or $(KYORA_SEEDS),4) $(BIN)/pytest -n 2 --dist loadgroup $(T)
+	@KYORA_SEEDS=$(or $(KYORA_SEEDS),4) $(BIN)/pytest -n $(if $(T),0,2) --dist loadgroup $(T)
 
 test-later: ## run what faketime can reach with the clock ahead: DAYS="1 40 400"
 	@python3 local/bootstrap.py tests

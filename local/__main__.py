@@ -26,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="start everything and keep it running")
+    commands.add_parser("stop", help="end the local stack that `make run` started")
     commands.add_parser("build", help="sam build for this machine")
     migrate = commands.add_parser("migrate", help="apply the database migrations")
     migrate.add_argument("--env", help="an environment of samconfig.toml; else the local stack")
@@ -99,6 +100,21 @@ def _run() -> None:
     from local import stack
 
     asyncio.run(stack.run(port))
+
+
+def _stop() -> None:
+    """End the running stack as Ctrl-C does, and wait until it has ended."""
+    process = settings.running(os.environ)
+    if process is None:
+        say("The local stack is not running.")
+        return
+    os.kill(process, signal.SIGINT)
+    deadline = time.monotonic() + 40
+    while settings.running(os.environ) == process:
+        if time.monotonic() > deadline:
+            raise Trouble(f"process {process} still runs; `kill -9 {process}` ends it")
+        time.sleep(0.1)
+    say("Stopped.")
 
 
 async def _build() -> None:
@@ -271,6 +287,7 @@ def _clean() -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": lambda _: _run(),
+    "stop": lambda _: _stop(),
     "build": lambda _: asyncio.run(_build()),
     "migrate": lambda chosen: _migrate(chosen.env),
     "logs": _logs,

@@ -6,6 +6,7 @@ Nothing is changed for this machine but parameters: what runs here is what runs 
 import asyncio
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from local import emulator, template
+from local import emulator, process, template
 from local.progress import Trouble
 from local.settings import ROOT, STACK, Settings, architecture
 
@@ -221,7 +222,7 @@ async def sam(arguments: list[str], *, env: Mapping[str, str], log: Path, failed
     program = Path(sys.executable).with_name("sam")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
+        child = await asyncio.create_subprocess_exec(
             *map(str, (program, *arguments)),
             cwd=ROOT,
             stdin=asyncio.subprocess.DEVNULL,
@@ -229,24 +230,35 @@ async def sam(arguments: list[str], *, env: Mapping[str, str], log: Path, failed
             stderr=asyncio.subprocess.STDOUT,
             env=dict(env),
             start_new_session=True,
+            preexec_fn=process.die_with_parent(signal.SIGTERM),
         )
         try:
-            code = await process.wait()
+            code = await child.wait()
         except asyncio.CancelledError:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)  # with the make and uv it has started
-            await process.wait()
+                os.killpg(child.pid, signal.SIGTERM)  # with the make and uv it has started
+            await child.wait()
             raise
     if code:
-        raise Trouble(f"{failed}: {_reason(log)} (log: {log})")
+        raise Trouble(f"{failed}: {reason(log)} (log: {log})")
 
 
-def _reason(log: Path) -> str:
+def reason(log: Path) -> str:
+    """Return why a program failed: the first error with what it names as its cause.
+
+    What comes after that repeats it from further away: make's "Error 2", sam's "Make Failed".
+    """
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    telling = [
-        line for line in lines if re.search(r"error|failed|invalid|no such", line, re.IGNORECASE)
-    ]
-    return (telling or lines or ["it said nothing"])[-1][:300]
+    for number, line in enumerate(lines):
+        if re.match(r"error:|.* error: |.*: no such file", line, re.IGNORECASE):
+            causes = itertools.takewhile(_is_cause, lines[number + 1 :])
+            return " ".join([line, *causes])[:400]
+    failed = [line for line in lines if re.search(r"error|failed|invalid", line, re.IGNORECASE)]
+    return (failed or lines or ["it said nothing"])[-1][:400]
+
+
+def _is_cause(line: str) -> bool:
+    return line.startswith(("Caused by:", "├─▶", "╰─▶", "hint:", "cause:"))
 
 
 def _environment() -> dict[str, str]:

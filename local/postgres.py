@@ -21,7 +21,7 @@ import pg8000.native
 
 from kyora import database_url
 from local.process import Child, start, until
-from local.progress import Trouble
+from local.progress import Trouble, say
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -115,6 +115,7 @@ def _owner() -> tuple[int, int] | None:
                 "PostgreSQL refuses to run as root and `useradd pgserver` failed"
             ) from None
         entry = pwd.getpwnam("pgserver")
+        say("  ! the system user pgserver was made: PostgreSQL refuses to run as root")
     return entry.pw_uid, entry.pw_gid
 
 
@@ -125,6 +126,8 @@ def _open_way(*paths: Path) -> None:
             mode = folder.stat().st_mode
             if not mode & stat.S_IXOTH:
                 folder.chmod(mode | stat.S_IXOTH)
+                say(f"  ! {folder} may be walked through by every user now: PostgreSQL, which")
+                say("    refuses to run as root, runs as the user pgserver and has to get there")
 
 
 def _create(programs: Path, data: Path, password: str, user: tuple[int, int] | None) -> None:

@@ -42,7 +42,9 @@ class Child:
         return self.process.returncode is None
 
 
-def _die_with_parent(stop_signal: signal.Signals) -> Callable[[], None]:
+def die_with_parent(stop_signal: signal.Signals) -> Callable[[], None]:
+    """Return what a child runs before its program, so that the kernel ends it with its parent."""
+
     def prepare() -> None:  # runs between fork and exec, after the change of user
         if _libc is not None:
             _libc.prctl(PR_SET_PDEATHSIG, int(stop_signal))
@@ -70,7 +72,7 @@ async def start(
                 stderr=asyncio.subprocess.STDOUT,
                 env=dict(env),
                 start_new_session=True,
-                preexec_fn=_die_with_parent(stop_signal),
+                preexec_fn=die_with_parent(stop_signal),
                 user=None if user is None else user[0],
                 group=None if user is None else user[1],
                 extra_groups=None if user is None else [],

@@ -138,8 +138,9 @@ def claim_home(environ: Mapping[str, str], port: int) -> tuple[Path, IO[str]]:
             return home, lock
         running = port
     raise Trouble(
-        f"this checkout already runs at http://{HOST}:{running}; "
-        "stop it first, or give another PORT to run a second one beside it"
+        f"this checkout already runs at http://{HOST}:{running} "
+        f"(process {_read_json(home / 'lock').get('pid')}); "
+        "end it with `make stop`, or give another PORT to run a second one beside it"
     )
 
 
@@ -170,11 +171,20 @@ def load(home: Path, port: int, environ: Mapping[str, str]) -> Settings:
     for name, make in _SECRETS.items():
         kept.setdefault(name, make())
     _write_json(home / "secrets.json", kept)
-    given = dict(environ)
+    given = {name: value for name, value in environ.items() if not _is_ours(name, value, kept)}
     if key := given.get("STRIPE_API_KEY"):  # the name that Stripe's own tools use
         given.setdefault("BILLING_STRIPE_API_KEY", key)
     values = {name: given.get(name) or kept[name] for name in _SECRETS}
     return Settings(home, port, ports["gateway"], ports["postgres"], ports["stripe"], values, given)
+
+
+def _is_ours(name: str, value: str, kept: Mapping[str, Any]) -> bool:
+    """Tell whether a variable is an address that an earlier run of this folder wrote into its env.
+
+    A shell that exports `.local/env` (direnv does) would make it look like a server of the user's.
+    """
+    password = str(kept["POSTGRES_PASSWORD"])
+    return name in {"DATABASE_URL", "DATABASE_OWNER_URL"} and f":{password}@{HOST}:" in value
 
 
 def _choose_port(kept: object, taken: set[int]) -> int:
@@ -206,10 +216,30 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_env(home: Path | None = None) -> dict[str, str]:
-    """Read the `.local/env` of a running stack."""
-    file = (home or ROOT / (os.environ.get("KYORA_LOCAL_DIR") or ".local")) / "env"
+    """Read the `env` file of a running stack: PORT's where that is set, else this checkout's."""
+    file = (home or _home(os.environ)) / "env"
     try:
         lines = file.read_text().splitlines()
     except OSError as error:
         raise Trouble("the local stack has not run here yet; start it with `make run`") from error
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def running(environ: Mapping[str, str]) -> int | None:
+    """Return the process id of the stack that PORT or this checkout names, while it runs."""
+    file = _home(environ) / "lock"
+    try:
+        with file.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(_read_json(file)["pid"])
+    except OSError:  # no folder: nothing has run here
+        pass
+    return None
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    """Return the folder of the stack on PORT, or the checkout's own where there is none."""
+    own = (ROOT / (environ.get("KYORA_LOCAL_DIR") or ".local")).resolve()
+    second = own / environ.get("PORT", "")
+    return second if environ.get("PORT") and (second / "lock").exists() else own

@@ -1,6 +1,7 @@
 """`make run`: start everything, say so, keep it running, stop everything."""
 
 import asyncio
+import errno
 import hashlib
 import json
 import logging
@@ -126,15 +127,21 @@ async def _serving(front: Front) -> AsyncIterator[None]:
         try:
             await web.TCPSite(runner, HOST, front.stack.port, reuse_address=True).start()
         except OSError as error:
-            raise Trouble(
-                f"port {front.stack.port} is already in use; stop what uses it, "
-                f"or choose another one: PORT={front.stack.port + 1} make run"
-            ) from error
+            raise Trouble(_refused(front.stack.port, error)) from error
         yield
     finally:
         await runner.cleanup()
         logging.getLogger("kyora.front").removeHandler(log)
         log.close()
+
+
+def _refused(port: int, error: OSError) -> str:
+    if error.errno == errno.EACCES:
+        return f"port {port} needs more rights than this user has; choose another: PORT=8000"
+    return (
+        f"port {port} is already in use; stop what uses it, "
+        f"or choose another one: PORT={port + 1} make run"
+    )
 
 
 def _quiet() -> logging.Logger:

@@ -232,6 +232,14 @@ def _said_after(stack: Stack, path: Path, text: str | None, until: str) -> str:
     return stack.said()[before:]
 
 
+def test_make_stop_ends_the_stack_as_ctrl_c_does(stack: Stack) -> None:
+    said = run(stack, "stop").stdout
+    assert said.splitlines()[-1] == "Stopped."
+    assert stack.process is not None
+    assert stack.process.wait(10) == 0
+    assert "not running" in run(stack, "stop").stdout
+
+
 def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stack: Stack) -> None:
     kept = stack.upload(PNG)
     token = stack.env["KYORA_TOKEN"]

@@ -1,0 +1,86 @@
+"""The local stack's folder, and what is said when a program that it runs fails."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from local import deploy, settings
+from local.progress import Trouble
+
+
+def test_an_exported_env_of_an_earlier_run_is_no_server_of_the_users(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    first = settings.load(tmp_path, 8000, {})
+    exported = {
+        "DATABASE_URL": first.database_url,
+        "DATABASE_OWNER_URL": first.database_owner_url,
+        "AUTH_JWT_SECRET": first.secrets["AUTH_JWT_SECRET"],
+    }
+    again = settings.load(tmp_path, 8000, exported)
+    assert again.own_postgres
+    assert again.secrets == first.secrets
+    theirs = settings.load(tmp_path, 8000, {"DATABASE_URL": "postgresql://me@127.0.0.1:5432/db"})
+    assert not theirs.own_postgres
+
+
+def test_a_command_with_a_port_reads_the_stack_on_that_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KYORA_LOCAL_DIR", str(tmp_path))
+    monkeypatch.delenv("PORT", raising=False)
+    home, first = settings.claim_home(os.environ, 8000)
+    second, other = settings.claim_home({"KYORA_LOCAL_DIR": str(tmp_path / "8132")}, 8132)
+    with first, other:
+        (home / "env").write_text("PORT=8000\n")
+        (second / "env").write_text("PORT=8132\n")
+        assert settings.read_env() == {"PORT": "8000"}
+        monkeypatch.setenv("PORT", "8132")
+        assert settings.read_env() == {"PORT": "8132"}
+        monkeypatch.setenv("PORT", "8000")
+        assert settings.read_env() == {"PORT": "8000"}
+
+
+def test_a_stack_runs_as_long_as_its_folder_is_claimed(tmp_path: Path) -> None:
+    environ = {"KYORA_LOCAL_DIR": str(tmp_path / "new")}
+    assert settings.running(environ) is None
+    _, lock = settings.claim_home(environ, 8000)
+    with lock:
+        assert settings.running(environ) == os.getpid()
+        with pytest.raises(Trouble, match=rf"process {os.getpid()}.*make stop"):
+            settings.claim_home(environ, 8001)
+    assert settings.running(environ) is None
+
+
+OFFLINE = """\
+error: Failed to fetch: `https://pypi.example/simple/pg8000/`
+  Caused by: Request failed after 3 retries
+  Caused by: dns error: failed to lookup address information
+make: *** [/x/layers/packages.mk:27: build-VendorLayer] Error 2
+Build Failed
+Error: CustomMakeBuilder:MakeBuild - Make Failed: make: *** [build-VendorLayer] Error 2
+"""
+NO_FILE = """\
+Build Failed
+Error: CustomMakeBuilder:MakeBuild - Make Failed: /x/Makefile:2: packages.mk: No such file
+"""
+QUIET = "Deploying\nChangeset creation failed for another reason\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (OFFLINE, "dns error: failed to lookup address information"),
+        (NO_FILE, "packages.mk: No such file"),
+        (QUIET, "Changeset creation failed for another reason"),
+        ("", "it said nothing"),
+    ],
+)
+def test_the_reason_shown_is_the_first_error_with_its_cause(
+    tmp_path: Path, log: str, reason: str
+) -> None:
+    file = tmp_path / "build.log"
+    file.write_text(log)
+    said = deploy.reason(file)
+    assert reason in said
+    assert "Error 2" not in said
