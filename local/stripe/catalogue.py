@@ -173,6 +173,13 @@ def create_price(state: State, params: Params) -> Object:
     return made
 
 
+def inline_price(state: State, data: Params) -> Object:
+    """Return a price that a request describes instead of naming one; it is not offered."""
+    made = create_price(state, {**data, "active": False})
+    made["_inline"] = True
+    return made
+
+
 def update_price(state: State, params: Params, name: str) -> Object:
     """POST /v1/prices/{id}: amounts and intervals never change."""
     found = state.find("price", name)

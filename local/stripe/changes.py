@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from local.stripe import collection, customers, cycle, invoices, subscriptions
+from local.stripe import (
+    collection,
+    coupons,
+    customers,
+    cycle,
+    invoice_items,
+    invoices,
+    subscriptions,
+)
 from local.stripe.collection import reschedule
 from local.stripe.errors import Refusal, invalid, missing, required
 from local.stripe.params import (
@@ -14,6 +22,7 @@ from local.stripe.params import (
     merged,
     need,
     one_of,
+    only,
     text,
 )
 from local.stripe.state import State
@@ -24,7 +33,7 @@ UPDATE = {
     *("off_session", "cancel_at", "cancel_at_period_end", "cancellation_details", "description"),
     *("pause_collection", "payment_settings", "proration_behavior", "proration_date"),
     *("trial_settings", "automatic_tax", "billing_cycle_anchor", "collection_method"),
-    *("days_until_due", "trial_from_plan"),
+    *("days_until_due", "discounts"),
 }
 # What Stripe can keep until its invoice is paid (docs: pending updates reference).
 _CAN_WAIT = {
@@ -66,11 +75,16 @@ def update(state: State, params: Params, name: str) -> Object:
             "schedule instead.",
         )
     work = dict(sub)
+    discounts = _discounts(state, sub, params)
     _read_fields(state, work, params)
     switch = _switch(state, work, params)
     plan = _billing(state, work, switch, params) if switch else None
     before = state.show(sub)
+    gone = sub["discounts"]
     sub |= work
+    if discounts is not None:
+        sub["discounts"] = coupons.redeem(state, discounts)
+        coupons.drop(state, [name for name in gone if name not in sub["discounts"]])
     if switch is None or plan is None:
         if switch is not None:
             sub |= _fields(sub, switch)
@@ -82,6 +96,14 @@ def update(state: State, params: Params, name: str) -> Object:
     if sub["_due"] is not None and sub["_due"] <= state.now:
         cycle.wake(state, sub)  # trial_end=now
     return sub
+
+
+def _discounts(state: State, sub: Object, params: Params) -> list[Object] | None:
+    """Read the discounts that are to be there; None keeps those that are, empty takes them away."""
+    if not params.get("discounts") and params.get("discounts") != "":
+        return None
+    owner = state.get(sub["customer"])
+    return coupons.read(state, params, owner, subscription=sub["id"], currency=sub["currency"])
 
 
 def _can_wait(params: Params) -> None:
@@ -224,8 +246,9 @@ def changed_items(state: State, sub: Object, params: Params) -> list[Object]:
 
 
 def _change_item(state: State, item: Object, given: Params, param: str) -> None:
-    if given.get("price"):
-        item["price"] = subscriptions.offered(state, given["price"], f"{param}[price]")["id"]
+    only(given, subscriptions.ITEM, param)
+    if given.get("price") or given.get("price_data"):
+        item["price"] = subscriptions.chosen(state, given, param)["id"]
     if "quantity" in given:
         item["quantity"] = subscriptions.quantity(given, param)
     item["metadata"] = merged(item["metadata"], given)
@@ -290,7 +313,8 @@ def _billing(state: State, sub: Object, switch: Switch, params: Params) -> Billi
     method = customers.default_method(state, owner, sub)
     outcome = collection.verdict(method, present=False) if method else collection.no_method()
     sent = sub["collection_method"] == "send_invoice"
-    if sent or sum(line["amount"] for line in lines) + owner["balance"] <= 0:
+    owed = invoices.worth(state, lines, coupons.active(state, sub["discounts"]))
+    if sent or owed + owner["balance"] <= 0:
         outcome = None
     if behavior == "error_if_incomplete" and outcome is not None:
         raise outcome if isinstance(outcome, Refusal) else subscriptions.incomplete()
@@ -352,6 +376,8 @@ def preview(state: State, params: Params) -> Object:
         switch = _switch(state, sub, details)
         subscriptions.read_end(state, sub, details)
         lines, reason = _upcoming(state, sub, switch)
+    if reason == "upcoming":
+        lines = lines + invoice_items.waiting(state, customer, sub["currency"], name)
     return invoices.build(
         state,
         customer,

@@ -2,6 +2,7 @@
 
 from local.stripe import (
     cards,
+    catalogue,
     changes,
     collection,
     customers,
@@ -19,6 +20,7 @@ from local.stripe.params import (
     merged,
     need,
     one_of,
+    only,
     text,
 )
 from local.stripe.state import State
@@ -46,10 +48,7 @@ def create_session(state: State, params: Params) -> Object:
     if one_of("subscription", "payment", "setup")(need(params, "mode"), "mode") != "subscription":
         raise invalid("The stand-in knows checkout in mode=subscription only.", "mode")
     data = mapping(params.get("subscription_data"), "subscription_data") or {}
-    for name in set(data) - SUBSCRIPTION_DATA:
-        raise invalid(
-            f"Received unknown parameter: subscription_data[{name}]", name, "parameter_unknown"
-        )
+    only(data, SUBSCRIPTION_DATA, "subscription_data")
     customer = text(params.get("customer"), "customer")
     payer = state.find("customer", customer, "customer") if customer else None
     subscriptions.no_tax(params)
@@ -138,7 +137,12 @@ def _lines(state: State, params: Params) -> list[Object]:
     for number, item in enumerate(given):
         param = f"line_items[{number}]"
         inside = mapping(item, param) or {}
-        price = state.find("price", need(inside, "price"), f"{param}[price]")
+        only(inside, {"price", "price_data", "quantity", "metadata"}, param)
+        data = mapping(inside.get("price_data"), f"{param}[price_data]")
+        if data is None:
+            price = state.find("price", need(inside, "price"), f"{param}[price]")
+        else:
+            price = catalogue.inline_price(state, data)
         quantity = integer(inside.get("quantity"), f"{param}[quantity]")
         if quantity is None:
             raise required(

@@ -57,9 +57,8 @@ def collect(
         return None  # it waits for whoever it was sent to
     customer = state.get(invoice["customer"])
     name = invoices.subscription_of(invoice)
-    method = method or customers.default_method(
-        state, customer, state.objects.get(name) if name else None
-    )
+    chosen = state.objects.get(name) if name else invoice
+    method = method or customers.default_method(state, customer, chosen)
     if method is None:
         refusal = no_method()
         _failed(state, invoice, automatic=automatic)

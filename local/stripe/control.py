@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from local.stripe import collection, faults
+from local.stripe import collection, faults, setup_intents
 from local.stripe.engine import Engine
 from local.stripe.errors import Refusal
 from local.stripe.pump import Behaviour
@@ -187,8 +187,12 @@ def _redeliver(found: StandIn, given: dict[str, Any]) -> Any:
 
 def _authenticate(found: StandIn, given: dict[str, Any]) -> Any:
     """Pass or fail the 3D Secure challenge of a payment intent, as the cardholder would."""
-    intent = found.engine.find("payment_intent", given.get("payment_intent"))
     passed = bool(given.get("passed", True))
+    if "setup_intent" in given:
+        setup = found.engine.find("setup_intent", given["setup_intent"])
+        setup_intents.authenticate(found.engine, setup, passed=passed)
+        return found.engine.show(setup)
+    intent = found.engine.find("payment_intent", given.get("payment_intent"))
     collection.authenticate(found.engine, intent, passed=passed)
     return found.engine.show(intent)
 

@@ -252,6 +252,11 @@ def _method(state: State, name: Any, param: str | None) -> Object:
     return state.find("payment_method", name, param)
 
 
+def named(state: State, name: str, param: str) -> Object:
+    """Return a payment method of any customer or none; a test id makes a new one."""
+    return _method(state, name, param)
+
+
 def usable(state: State, name: str, customer: Object, param: str, *, adopt: bool = False) -> Object:
     """Return a payment method of this customer; a test id, or with `adopt` any, is attached."""
     found = _method(state, name, param)

@@ -3,7 +3,6 @@
 import hashlib
 import heapq
 import json
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -13,24 +12,31 @@ from local.stripe import (
     changes,
     checkout,
     collection,
+    coupons,
+    credit_notes,
     customers,
     cycle,
+    invoice_items,
     invoices,
+    one_off,
     pausing,
+    refunds,
     schedules,
+    search,
+    setup_intents,
+    subscription_items,
     subscriptions,
 )
 from local.stripe import webhooks as hooks
 from local.stripe.contract import check_params, typed
 from local.stripe.errors import Refusal, missing
 from local.stripe.params import Params, only
+from local.stripe.routes import delete, get, one, pages, post
 from local.stripe.state import API_VERSION, Rules, State
 from local.stripe.views import Object, copy, expanded, page
 
 __all__ = ["API_VERSION", "Answer", "Engine", "Rules"]
 
-type Handler = Callable[..., Any]
-_LIST = {"limit", "starting_after", "ending_before", "expand", "created"}
 _REPLAYED = 86400  # how long an idempotency key is remembered
 _LONGEST_KEY = 255  # characters of an idempotency key
 
@@ -42,48 +48,6 @@ class Answer:
     status: int
     body: Object
     replayed: bool = False
-
-
-@dataclass(frozen=True)
-class Route:
-    """A method and a path, the parameters it takes, and what answers it."""
-
-    method: str
-    path: re.Pattern[str]
-    handler: Handler
-    params: frozenset[str]
-    lists: bool
-
-
-def _route(method: str, path: str, handler: Handler, params: set[str], lists: bool) -> Route:
-    pattern = re.compile(re.sub(r"\{\}", r"([^/]+)", re.escape(path).replace(r"\{\}", "{}")))
-    return Route(method, pattern, handler, frozenset(params | {"expand"}), lists)
-
-
-def _post(path: str, handler: Handler, *params: str) -> Route:
-    return _route("POST", path, handler, set(params), lists=False)
-
-
-def _delete(path: str, handler: Handler, *params: str) -> Route:
-    return _route("DELETE", path, handler, set(params), lists=False)
-
-
-def _get(path: str, handler: Handler) -> Route:
-    return _route("GET", path, handler, set(), lists=False)
-
-
-def _list(path: str, handler: Handler, *params: str) -> Route:
-    return _route("GET", path, handler, {*params} | _LIST, lists=True)
-
-
-def _one(kind: str) -> Handler:
-    def show(state: State, params: Params, name: str) -> Object:
-        found = state.find(kind, name)
-        if found.get("_deleted"):
-            raise missing(kind, name)
-        return found
-
-    return show
 
 
 def _account(state: State, params: Params) -> Object:
@@ -119,109 +83,117 @@ _CONFIGURE = ("features", "business_profile", "default_return_url", "metadata", 
 _PREVIEW = ("customer", "subscription", "subscription_details", "currency", "preview_mode")
 _CONFIRM = ("payment_method", "return_url", "off_session", "mandate_data", "setup_future_usage")
 ROUTES = (
-    _get("/v1/account", _account),
-    _post("/v1/products", catalogue.create_product, *catalogue.PRODUCT_CREATE),
-    _list("/v1/products", catalogue.list_products, "active", "ids", "type", "url"),
-    _get("/v1/products/{}", _one("product")),
-    _post("/v1/products/{}", catalogue.update_product, *catalogue.PRODUCT_UPDATE),
-    _delete("/v1/products/{}", catalogue.delete_product),
-    _post("/v1/prices", catalogue.create_price, *catalogue.PRICE_CREATE),
-    _list(
+    get("/v1/account", _account),
+    post("/v1/products", catalogue.create_product, *catalogue.PRODUCT_CREATE),
+    pages("/v1/products", catalogue.list_products, "active", "ids", "type", "url"),
+    get("/v1/products/{}", one("product")),
+    post("/v1/products/{}", catalogue.update_product, *catalogue.PRODUCT_UPDATE),
+    delete("/v1/products/{}", catalogue.delete_product),
+    post("/v1/prices", catalogue.create_price, *catalogue.PRICE_CREATE),
+    pages(
         "/v1/prices",
         catalogue.list_prices,
         *("active", "lookup_keys", "product", "currency", "type", "recurring"),
     ),
-    _get("/v1/prices/{}", _one("price")),
-    _post("/v1/prices/{}", catalogue.update_price, *catalogue.PRICE_UPDATE),
-    _post("/v1/customers", customers.create_customer, *customers.CUSTOMER_CREATE),
-    _list("/v1/customers", customers.list_customers, "email"),
-    _get("/v1/customers/{}", customers.show_customer),
-    _post("/v1/customers/{}", customers.update_customer, *customers.CUSTOMER_UPDATE),
-    _delete("/v1/customers/{}", _delete_customer),
-    _list("/v1/customers/{}/payment_methods", customers.list_customer_methods, "type"),
-    _get("/v1/customers/{}/payment_methods/{}", customers.show_customer_method),
-    _post("/v1/payment_methods", customers.create_method, *customers.METHOD_CREATE),
-    _list("/v1/payment_methods", customers.list_methods, "customer", "type"),
-    _get("/v1/payment_methods/{}", _one("payment_method")),
-    _post("/v1/payment_methods/{}", customers.update_method, *customers.METHOD_UPDATE),
-    _post("/v1/payment_methods/{}/attach", customers.attach_method, "customer"),
-    _post("/v1/payment_methods/{}/detach", customers.detach_method),
-    _post("/v1/subscriptions", subscriptions.create, *subscriptions.CREATE),
-    _list(
+    get("/v1/prices/{}", one("price")),
+    post("/v1/prices/{}", catalogue.update_price, *catalogue.PRICE_UPDATE),
+    post("/v1/customers", customers.create_customer, *customers.CUSTOMER_CREATE),
+    pages("/v1/customers", customers.list_customers, "email"),
+    get("/v1/customers/{}", customers.show_customer),
+    post("/v1/customers/{}", customers.update_customer, *customers.CUSTOMER_UPDATE),
+    delete("/v1/customers/{}", _delete_customer),
+    pages("/v1/customers/{}/payment_methods", customers.list_customer_methods, "type"),
+    get("/v1/customers/{}/payment_methods/{}", customers.show_customer_method),
+    post("/v1/payment_methods", customers.create_method, *customers.METHOD_CREATE),
+    pages("/v1/payment_methods", customers.list_methods, "customer", "type"),
+    get("/v1/payment_methods/{}", one("payment_method")),
+    post("/v1/payment_methods/{}", customers.update_method, *customers.METHOD_UPDATE),
+    post("/v1/payment_methods/{}/attach", customers.attach_method, "customer"),
+    post("/v1/payment_methods/{}/detach", customers.detach_method),
+    post("/v1/subscriptions", subscriptions.create, *subscriptions.CREATE),
+    pages(
         "/v1/subscriptions",
         subscriptions.list_subscriptions,
         *("customer", "status", "price", "collection_method", "current_period_end"),
     ),
-    _get("/v1/subscriptions/{}", _one("subscription")),
-    _post("/v1/subscriptions/{}", changes.update, *changes.UPDATE),
-    _delete(
+    get("/v1/subscriptions/{}", one("subscription")),
+    post("/v1/subscriptions/{}", changes.update, *changes.UPDATE),
+    delete(
         "/v1/subscriptions/{}",
         changes.cancel,
         "cancellation_details",
         "invoice_now",
         "prorate",
     ),
-    _post(
+    post(
         "/v1/subscriptions/{}/resume",
         pausing.resume,
         *pausing.RESUME,
     ),
-    _post("/v1/subscriptions/{}/migrate", pausing.migrate, "billing_mode"),
-    _post("/v1/subscriptions/{}/pause", pausing.pause, *pausing.PAUSE),
-    _post("/v1/subscription_schedules", schedules.create, *schedules.CREATE),
-    _list("/v1/subscription_schedules", schedules.list_schedules, "customer", "scheduled"),
-    _get("/v1/subscription_schedules/{}", _one("subscription_schedule")),
-    _post("/v1/subscription_schedules/{}", schedules.update, *schedules.UPDATE),
-    _post("/v1/subscription_schedules/{}/release", schedules.release, "preserve_cancel_date"),
-    _post("/v1/subscription_schedules/{}/cancel", schedules.cancel, "invoice_now", "prorate"),
-    _list("/v1/subscription_items", subscriptions.list_items, "subscription"),
-    _post("/v1/invoices/create_preview", changes.preview, *_PREVIEW),
-    _list(
+    post("/v1/subscriptions/{}/migrate", pausing.migrate, "billing_mode"),
+    post("/v1/subscriptions/{}/pause", pausing.pause, *pausing.PAUSE),
+    post("/v1/subscription_schedules", schedules.create, *schedules.CREATE),
+    pages("/v1/subscription_schedules", schedules.list_schedules, "customer", "scheduled"),
+    get("/v1/subscription_schedules/{}", one("subscription_schedule")),
+    post("/v1/subscription_schedules/{}", schedules.update, *schedules.UPDATE),
+    post("/v1/subscription_schedules/{}/release", schedules.release, "preserve_cancel_date"),
+    post("/v1/subscription_schedules/{}/cancel", schedules.cancel, "invoice_now", "prorate"),
+    *subscription_items.ROUTES,
+    *coupons.ROUTES,
+    *invoice_items.ROUTES,
+    *one_off.ROUTES,
+    *refunds.ROUTES,
+    *credit_notes.ROUTES,
+    *setup_intents.ROUTES,
+    *search.ROUTES,
+    post("/v1/invoices/create_preview", changes.preview, *_PREVIEW),
+    pages(
         "/v1/invoices",
         invoices.list_invoices,
         *("customer", "status", "subscription", "collection_method"),
     ),
-    _get("/v1/invoices/{}", _one("invoice")),
-    _post(
+    get("/v1/invoices/{}", one("invoice")),
+    post(
         "/v1/invoices/{}",
         collection.update_invoice,
         *("metadata", "description", "auto_advance", "footer"),
     ),
-    _list("/v1/invoices/{}/lines", invoices.list_lines),
-    _post("/v1/invoices/{}/finalize", collection.finalize_invoice, "auto_advance"),
-    _post("/v1/invoices/{}/pay", collection.pay_invoice, *_PAY),
-    _post("/v1/invoices/{}/void", collection.void_invoice),
-    _post("/v1/invoices/{}/mark_uncollectible", collection.mark_uncollectible),
-    _list("/v1/invoice_payments", invoices.list_payments, "invoice", "status", "payment"),
-    _get("/v1/invoice_payments/{}", _one("invoice_payment")),
-    _list("/v1/payment_intents", collection.list_intents, "customer"),
-    _get("/v1/payment_intents/{}", _one("payment_intent")),
-    _post("/v1/payment_intents/{}/confirm", collection.confirm_intent, *_CONFIRM),
-    _get("/v1/charges/{}", _one("charge")),
-    _post("/v1/checkout/sessions", checkout.create_session, *checkout.SESSION_CREATE),
-    _list("/v1/checkout/sessions", checkout.list_sessions, "customer", "subscription", "status"),
-    _get("/v1/checkout/sessions/{}", _one("checkout.session")),
-    _list("/v1/checkout/sessions/{}/line_items", checkout.list_session_lines),
-    _post("/v1/checkout/sessions/{}/expire", checkout.expire_session),
-    _post(
+    pages("/v1/invoices/{}/lines", invoices.list_lines),
+    post("/v1/invoices/{}/finalize", collection.finalize_invoice, "auto_advance"),
+    post("/v1/invoices/{}/pay", collection.pay_invoice, *_PAY),
+    post("/v1/invoices/{}/void", collection.void_invoice),
+    post("/v1/invoices/{}/mark_uncollectible", collection.mark_uncollectible),
+    pages("/v1/invoice_payments", invoices.list_payments, "invoice", "status", "payment"),
+    get("/v1/invoice_payments/{}", one("invoice_payment")),
+    pages("/v1/payment_intents", collection.list_intents, "customer"),
+    get("/v1/payment_intents/{}", one("payment_intent")),
+    post("/v1/payment_intents/{}/confirm", collection.confirm_intent, *_CONFIRM),
+    post("/v1/checkout/sessions", checkout.create_session, *checkout.SESSION_CREATE),
+    pages("/v1/checkout/sessions", checkout.list_sessions, "customer", "subscription", "status"),
+    get("/v1/checkout/sessions/{}", one("checkout.session")),
+    pages("/v1/checkout/sessions/{}/line_items", checkout.list_session_lines),
+    post("/v1/checkout/sessions/{}/expire", checkout.expire_session),
+    post(
         "/v1/billing_portal/sessions",
         checkout.create_portal,
         *("customer", "return_url", "configuration", "flow_data", "locale"),
     ),
-    _post("/v1/billing_portal/configurations", checkout.create_configuration, *_CONFIGURE),
-    _list(
+    post("/v1/billing_portal/configurations", checkout.create_configuration, *_CONFIGURE),
+    pages(
         "/v1/billing_portal/configurations", checkout.list_configurations, "active", "is_default"
     ),
-    _get("/v1/billing_portal/configurations/{}", _one("billing_portal.configuration")),
-    _post("/v1/billing_portal/configurations/{}", checkout.update_configuration, *_CONFIGURE),
-    _list("/v1/events", hooks.list_events, "type", "types", "delivery_success"),
-    _get("/v1/events/{}", hooks.show_event),
-    _post("/v1/webhook_endpoints", hooks.create_endpoint, *hooks.CREATE),
-    _list("/v1/webhook_endpoints", hooks.list_endpoints),
-    _get("/v1/webhook_endpoints/{}", hooks.show_endpoint),
-    _post("/v1/webhook_endpoints/{}", hooks.update_endpoint, *hooks.UPDATE),
-    _delete("/v1/webhook_endpoints/{}", hooks.delete_endpoint),
+    get("/v1/billing_portal/configurations/{}", one("billing_portal.configuration")),
+    post("/v1/billing_portal/configurations/{}", checkout.update_configuration, *_CONFIGURE),
+    pages("/v1/events", hooks.list_events, "type", "types", "delivery_success"),
+    get("/v1/events/{}", hooks.show_event),
+    post("/v1/webhook_endpoints", hooks.create_endpoint, *hooks.CREATE),
+    pages("/v1/webhook_endpoints", hooks.list_endpoints),
+    get("/v1/webhook_endpoints/{}", hooks.show_endpoint),
+    post("/v1/webhook_endpoints/{}", hooks.update_endpoint, *hooks.UPDATE),
+    delete("/v1/webhook_endpoints/{}", hooks.delete_endpoint),
 )
+# `/v1/customers/search` is not a customer whose id is "search".
+_BY_LENGTH = sorted(ROUTES, key=lambda route: route.path.groups)
 
 
 class Engine(State):
@@ -277,7 +249,7 @@ class Engine(State):
         return answer
 
     def _run(self, method: str, path: str, params: Params) -> Object:
-        for route in ROUTES:
+        for route in _BY_LENGTH:
             if route.method == method and (match := route.path.fullmatch(path)):
                 refuse(method, path, params)
                 params = typed(method, path, params)

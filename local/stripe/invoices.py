@@ -3,9 +3,10 @@
 Nothing here knows what an invoice means for its subscription; `collection` does.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 
-from local.stripe import catalogue
+from local.stripe import catalogue, coupons
 from local.stripe.dates import DAY, words
 from local.stripe.errors import Refusal
 from local.stripe.params import Params
@@ -100,7 +101,8 @@ def prorated(state: State, item: Object, period: tuple[int, int], at: int, sign:
     start, end = period
     price, quantity = state.get(item["price"]), item["quantity"]
     share = Decimal(end - at) / Decimal(max(end - start, 1))
-    amount = catalogue.whole(catalogue.cost(price, quantity) * share) * sign
+    full = coupons.net(state, item, catalogue.cost(price, quantity), credit=sign < 0)
+    amount = catalogue.whole(full * share) * sign
     name = state.get(price["product"])["name"]
     said = f"{'Unused' if sign < 0 else 'Remaining'} time on {name} after {words(at)}"
     return price_line(state, item, (at, end), part=(amount, said))
@@ -116,12 +118,15 @@ def build(
     subscription: Object | None = None,
     period: tuple[int, int] | None = None,
     identity: str | None = None,
+    discounts: Sequence[Object] | None = None,
 ) -> Object:
-    """Return a draft with these lines; it is kept nowhere yet."""
+    """Return a draft with these lines; it is kept nowhere yet.
+
+    `discounts` are those of the invoice alone; without them the subscription's own count.
+    """
     name = identity or state.identify("in_1")
-    for line in lines:
-        line["invoice"] = name
-    total = sum(line["amount"] for line in lines)
+    if discounts is None:
+        discounts = coupons.active(state, subscription["discounts"]) if subscription else []
     start, end = period or (state.now, state.now)
     made: Object = {
         "id": name,
@@ -166,7 +171,7 @@ def build(
         "default_source": None,
         "default_tax_rates": [],
         "description": None,
-        "discounts": [],
+        "discounts": [discount["id"] for discount in discounts],
         "due_date": None,
         "effective_at": None,
         "ending_balance": None,
@@ -177,7 +182,7 @@ def build(
         "issuer": {"type": "self"},
         "last_finalization_error": None,
         "latest_revision": None,
-        "lines": whole(lines, f"/v1/invoices/{name}/lines"),
+        "lines": whole([], f"/v1/invoices/{name}/lines"),
         "livemode": False,
         "metadata": {},
         "next_payment_attempt": None,
@@ -208,12 +213,12 @@ def build(
             "paid_at": None,
             "voided_at": None,
         },
-        "subtotal": total,
-        "subtotal_excluding_tax": total,
+        "subtotal": 0,
+        "subtotal_excluding_tax": 0,
         "test_clock": None,
-        "total": total,
+        "total": 0,
         "total_discount_amounts": [],
-        "total_excluding_tax": total,
+        "total_excluding_tax": 0,
         "total_pretax_credit_amounts": [],
         "total_taxes": [],
         "webhooks_delivered_at": state.now,
@@ -228,7 +233,33 @@ def build(
             },
             "type": "subscription_details",
         }
-    return made | _due(made)
+    bill(state, made, lines, discounts)
+    return made
+
+
+def bill(state: State, invoice: Object, lines: list[Object], discounts: Sequence[Object]) -> None:
+    """Put lines on a draft and add everything up again."""
+    for line in lines:
+        line |= {"invoice": invoice["id"], "discount_amounts": [], "discounts": []}
+    totals = coupons.spread(state, lines, list(discounts))
+    subtotal = sum(line["amount"] for line in lines)
+    total = subtotal - sum(each["amount"] for each in totals)
+    invoice |= {
+        "lines": invoice["lines"] | {"data": lines, "total_count": len(lines)},
+        "subtotal": subtotal,
+        "subtotal_excluding_tax": subtotal,
+        "total": total,
+        "total_discount_amounts": totals,
+        "total_excluding_tax": total,
+    }
+    invoice |= _due(invoice)
+
+
+def worth(state: State, lines: list[Object], discounts: Sequence[Object]) -> int:
+    """Return what lines come to after discounts, changing neither."""
+    tried = [{**line, "discount_amounts": [], "discounts": []} for line in lines]
+    taken = coupons.spread(state, tried, list(discounts))
+    return sum(int(line["amount"]) for line in lines) - sum(int(t["amount"]) for t in taken)
 
 
 def _due(invoice: Object) -> Object:
@@ -280,7 +311,8 @@ def finalize(state: State, invoice: Object) -> None:
     }
     state.wake(invoice, None)
     if invoice["collection_method"] == "send_invoice":
-        invoice["due_date"] = state.now + invoice["_days_until_due"] * DAY
+        days = invoice.get("_days_until_due")
+        invoice["due_date"] = invoice["due_date"] if days is None else state.now + days * DAY
         state.wake(invoice, invoice["due_date"] if invoice["amount_due"] else None)
     if invoice["amount_due"]:
         _pay_by(state, invoice, customer)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from local.stripe import cards, checkout, collection, invoices
+from local.stripe import cards, checkout, collection, invoices, setup_intents
 from local.stripe.errors import Refusal, missing
 from local.stripe.pdf import document
 from local.stripe.server import STANDIN, StandIn
@@ -208,9 +208,13 @@ def _checkout_challenge(found: StandIn, request: web.Request) -> web.Response:
 
 def _challenge(found: StandIn, request: web.Request) -> web.Response:
     engine, secret = found.engine, request.match_info["secret"]
-    intent = engine.find("payment_intent", secret.partition("_secret_")[0])
+    name = secret.partition("_secret_")[0]
+    kind = "setup_intent" if name.startswith("seti_") else "payment_intent"
+    intent = engine.find(kind, name)
     if intent["client_secret"] != secret:
-        raise missing("payment_intent", "…")
+        raise missing(kind, "…")
+    if kind == "setup_intent":
+        return _setup_challenge(found, request, intent)
     invoice = engine.get(intent["_invoice"])
     after = intent.get("_return_url") or invoice["hosted_invoice_url"]
     if intent["status"] != "requires_action":
@@ -222,6 +226,19 @@ def _challenge(found: StandIn, request: web.Request) -> web.Response:
     method = engine.get(intent["payment_method"])
     amount = invoices.money(intent["amount"], intent["currency"])
     return _show("challenge", amount=amount, last4=method["card"]["last4"])
+
+
+def _setup_challenge(found: StandIn, request: web.Request, intent: Object) -> web.Response:
+    """Ask the cardholder to approve that a card is saved; nothing is paid."""
+    engine, after = found.engine, intent["_return_url"] or found.engine.url
+    if intent["status"] != "requires_action":
+        return _go(after)
+    if request.method == "POST":
+        passed = request[_FORM].get("answer") == "complete"
+        setup_intents.authenticate(engine, intent, passed=passed)
+        return _go(after)
+    method = engine.get(intent["payment_method"])
+    return _show("challenge", amount=invoices.money(0, "usd"), last4=method["card"]["last4"])
 
 
 # ---- the portal

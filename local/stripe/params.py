@@ -47,11 +47,12 @@ def need(params: Params, name: str) -> Any:
     return params[name]
 
 
-def only(params: Params, allowed: set[str]) -> None:
-    """Refuse a parameter that is not one of those."""
-    for name in params:
-        if name not in allowed:
-            raise invalid(f"Received unknown parameter: {name}", name, "parameter_unknown")
+def only(params: Params, allowed: set[str] | frozenset[str], place: str = "") -> None:
+    """Refuse a parameter that Stripe has and the stand-in would pass over in silence."""
+    for name, value in params.items():
+        if name not in allowed and value is not None:
+            param = f"{place}[{name}]" if place else name
+            raise invalid(f"The stand-in does not know what `{param}` does.", param)
 
 
 def text(value: Any, param: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from local.stripe import collection, customers, invoices
+from local.stripe import catalogue, collection, coupons, customers, invoice_items, invoices
 from local.stripe.collection import reschedule
 from local.stripe.dates import DAY, following
 from local.stripe.errors import Refusal, invalid, required
@@ -15,6 +15,7 @@ from local.stripe.params import (
     merged,
     need,
     one_of,
+    only,
     text,
 )
 from local.stripe.state import State
@@ -25,11 +26,13 @@ CREATE = {
     *("customer", "items", "metadata", "payment_behavior", "trial_period_days", "trial_end"),
     *("default_payment_method", "off_session", "billing_mode", "cancel_at", "currency"),
     *("cancel_at_period_end", "collection_method", "description", "payment_settings"),
-    *("proration_behavior", "trial_settings", "automatic_tax", "trial_from_plan"),
+    *("proration_behavior", "trial_settings", "automatic_tax", "discounts"),
 }
 BEHAVIOR = one_of(
     "allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete"
 )
+OVER = ("canceled", "incomplete_expired")
+ITEM = {"id", "price", "price_data", "quantity", "metadata", "deleted", "clear_usage"}
 _MISSING = one_of("cancel", "create_invoice", "pause")
 
 
@@ -39,6 +42,9 @@ def create(state: State, params: Params) -> Object:
     behavior = BEHAVIOR(params.get("payment_behavior"), "payment_behavior") or "allow_incomplete"
     sub = new(state, customer, params)
     customers.one_currency(state, customer, sub["currency"])
+    sub["_asked"] = coupons.read(
+        state, params, customer, subscription=sub["id"], currency=sub["currency"]
+    )
     if wanted := text(params.get("default_payment_method"), "default_payment_method"):
         method = customers.usable(state, wanted, customer, "default_payment_method")
         sub["default_payment_method"] = method["id"]
@@ -118,6 +124,7 @@ def new(state: State, customer: Object, params: Params) -> Object:
         "_announced": bool(until and until - collection.NOTICE <= state.now),
         "_pending": None,
         "_lines": [],  # prorations that wait for the next invoice
+        "_paid_with": [],  # the discounts of the period that runs
     }
     read_end(state, sub, params)
     return sub
@@ -131,7 +138,9 @@ def begin(state: State, sub: Object, behavior: str, method: Object | None = None
     customer = state.get(sub["customer"])
     lines = cycle_lines(state, sub, trial=sub["status"] == "trialing")
     method = method or customers.default_method(state, customer, sub)
-    due = sum(line["amount"] for line in lines) + customer["balance"] > 0
+    discounts = sub.pop("_asked", [])
+    waiting = invoice_items.waiting(state, customer, sub["currency"], sub["id"])
+    due = invoices.worth(state, lines + waiting, discounts) + customer["balance"] > 0
     sent = sub["collection_method"] == "send_invoice"
     due = due and not sent  # an invoice that is sent asks for no card, and gives access at once
     if due and behavior != "default_incomplete":
@@ -141,6 +150,7 @@ def begin(state: State, sub: Object, behavior: str, method: Object | None = None
         if behavior == "error_if_incomplete" and outcome is not None:
             raise incomplete() if outcome == "challenge" else outcome  # type: ignore[misc]
     state.add(sub)
+    sub["discounts"] = coupons.redeem(state, discounts)
     invoice = draft(state, sub, lines, "subscription_create")
     sub["latest_invoice"] = invoice["id"]
     invoices.finalize(state, invoice)
@@ -173,10 +183,8 @@ def incomplete() -> Refusal:
 def new_item(state: State, sub: str, given: Any, param: str) -> Object:
     """Return an item of these parameters; its period is not set yet."""
     item = mapping(given, param) or {}
-    for name in item:
-        if name not in ("id", "price", "quantity", "metadata", "deleted", "clear_usage"):
-            raise invalid(f"Received unknown parameter: {param}[{name}]", name, "parameter_unknown")
-    price = offered(state, item.get("price"), f"{param}[price]")
+    only(item, ITEM, param)
+    price = chosen(state, item, param)
     return {
         "id": state.identify("si_", 14),
         "object": "subscription_item",
@@ -204,6 +212,16 @@ def quantity(item: Params, param: str) -> int:
     return found
 
 
+def chosen(state: State, item: Params, param: str) -> Object:
+    """Return the price of an item: one that is offered, or one that is made for it alone."""
+    data = mapping(item.get("price_data"), f"{param}[price_data]")
+    if data is None:
+        return offered(state, item.get("price"), f"{param}[price]")
+    if item.get("price"):
+        raise invalid("You may only specify one of these parameters: price, price_data.", param)
+    return catalogue.inline_price(state, data)
+
+
 def offered(state: State, name: Any, param: str) -> Object:
     """Return a price that can be subscribed to, or refuse."""
     if not name:
@@ -215,7 +233,7 @@ def offered(state: State, name: Any, param: str) -> Object:
             "`type=recurring`.",
             param,
         )
-    if not price["active"]:
+    if not price["active"] and not price.get("_inline"):
         raise invalid(
             "The price specified is inactive. This field only accepts active prices.", param
         )
@@ -330,9 +348,12 @@ def draft(state: State, sub: Object, lines: list[Object], reason: str, **fields:
     period = (state.now, state.now)
     if reason == "subscription_cycle":
         period = (items[0]["current_period_start"], items[0]["current_period_end"])
+    customer = state.get(sub["customer"])
+    if reason != "subscription_update":
+        lines = lines + invoice_items.waiting(state, customer, sub["currency"], sub["id"])
     made = invoices.build(
         state,
-        state.get(sub["customer"]),
+        customer,
         lines,
         reason=reason,
         currency=sub["currency"],
@@ -341,7 +362,11 @@ def draft(state: State, sub: Object, lines: list[Object], reason: str, **fields:
     )
     if sub["collection_method"] == "send_invoice":
         made |= {"collection_method": "send_invoice", "_days_until_due": sub["days_until_due"]}
-    return invoices.draft(state, made | fields)
+    kept = invoices.draft(state, made | fields)
+    invoice_items.attach(state, kept)
+    if kept["total_discount_amounts"]:
+        coupons.used(state, sub)
+    return kept
 
 
 def read_end(state: State, sub: Object, params: Params) -> None:
@@ -401,9 +426,3 @@ def list_subscriptions(state: State, params: Params) -> list[Object]:
         and (price is None or any(item["price"] == price for item in sub["items"]["data"]))
         and within(sub["created"], params.get("created"), "created")
     ]
-
-
-def list_items(state: State, params: Params) -> list[Object]:
-    """GET /v1/subscription_items?subscription=…."""
-    name = need(params, "subscription")
-    return list(state.find("subscription", name, "subscription")["items"]["data"])

@@ -15,11 +15,13 @@ INCLUDABLE = {
     "invoice": {"payments", "confirmation_secret"},
     "checkout.session": {"line_items"},
     "customer": {"subscriptions"},
+    "coupon": {"applies_to"},
 }
 _EXPANDABLE = {
     *("customer", "subscription", "latest_invoice", "invoice", "default_payment_method", "payment"),
     *("payment_method", "payment_intent", "product", "default_price", "price", "latest_charge"),
     *("pending_setup_intent", "configuration", "schedule", "source", "latest_revision", "charge"),
+    *("discounts", "promotion_code", "coupon", "refund", "credit_note", "test_clock"),
 }
 _DEEPEST = 4
 
@@ -36,6 +38,8 @@ def copy(value: Any) -> Any:
 def show(objects: Objects, found: Object, include: frozenset[str] = frozenset()) -> Object:
     """Return an object as the API and its events show it."""
     shown: Object = copy(found)
+    if found.get("deleted") is True:
+        return shown  # its id is all that is left
     if dress := _DRESS.get(found["object"]):
         dress(objects, shown)
     for name in INCLUDABLE.get(found["object"], set()) - include:
@@ -145,6 +149,8 @@ def _expand(objects: Objects, place: Any, steps: Sequence[str], path: str) -> No
     if name not in place and stored is not None:
         place[name] = _included(objects, stored, name)
     value = place.get(name)
+    if isinstance(value, list) and name in _EXPANDABLE:
+        place[name] = [show(objects, objects[v]) if v in objects else v for v in value]
     if isinstance(value, str) and name in _EXPANDABLE:
         target = objects.get(value)
         place[name] = show(objects, target) if target else value

@@ -38,4 +38,4 @@ def watched() -> Iterator[set[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Engine, "answer", answer)
         yield answered
-    assert sorted(set(faults)) == []
+    assert not faults, sorted(set(faults))
