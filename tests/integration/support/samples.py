@@ -77,53 +77,218 @@ def box(name: bytes, data: bytes = b"") -> bytes:
     return struct.pack(">I", len(data) + 8) + name + data
 
 
+def full(name: bytes, data: bytes = b"", version: int = 0) -> bytes:
+    """A box that begins with a version and flags."""
+    return box(name, struct.pack(">I", version << 24) + data)
+
+
 def iso(brand: bytes, *boxes: bytes) -> bytes:
     return box(b"ftyp", brand + b"\0\0\0\0" + brand) + b"".join(boxes)
 
 
-def heic(width: int = 9, height: int = 8, brand: bytes = b"heic") -> bytes:
-    size = box(b"ispe", struct.pack(">III", 0, width, height))
-    meta = box(b"meta", b"\0\0\0\0" + box(b"iprp", box(b"ipco", size)))
+def picture(width: int, height: int, coding: bytes, at: int, *more: bytes) -> bytes:
+    """The `meta` of one picture whose pixels are six bytes at `at`; `more` are its properties."""
+    properties = [full(b"ispe", struct.pack(">II", width, height)), *more]
+    numbers = bytes(range(1, len(properties) + 1))
+    return full(
+        b"meta",
+        full(b"hdlr", b"\0\0\0\0pict" + b"\0" * 13)
+        + full(b"pitm", struct.pack(">H", 1))
+        + full(b"iloc", struct.pack(">BBHHHHII", 0x44, 0, 1, 1, 0, 1, at, 6))
+        + full(
+            b"iinf",
+            struct.pack(">H", 1) + full(b"infe", struct.pack(">HH4sB", 1, 0, coding, 0), 2),
+        )
+        + box(
+            b"iprp",
+            box(b"ipco", b"".join(properties))
+            + full(b"ipma", struct.pack(">IHB", 1, 1, len(numbers)) + numbers),
+        ),
+    )
+
+
+def heic(width: int = 9, height: int = 8, brand: bytes = b"heic", *more: bytes) -> bytes:
+    coding = b"av01" if brand == b"avif" else b"hvc1"
+    size = len(iso(brand, picture(width, height, coding, 0, *more)))
+    meta = picture(width, height, coding, size + 8, *more)
     return iso(brand, meta, box(b"mdat", b"pixels"))
 
 
+def track(
+    handler: bytes, coding: bytes, milliseconds: int, width: int = 0, height: int = 0
+) -> bytes:
+    """A `trak` of one sample description."""
+    described = b"\0" * 6 + b"\0\1" + b"\0" * 16 + struct.pack(">HH", width, height) + b"\0" * 50
+    matrix = struct.pack(">9l", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    return box(
+        b"trak",
+        full(b"tkhd", struct.pack(">3I", 0, 0, 1) + b"\0" * 24 + matrix + b"\0" * 8)
+        + box(
+            b"mdia",
+            full(b"mdhd", struct.pack(">4IHH", 0, 0, 1000, milliseconds, 0, 0))
+            + full(b"hdlr", b"\0\0\0\0" + handler + b"\0" * 13)
+            + box(
+                b"minf",
+                box(b"stbl", full(b"stsd", struct.pack(">I", 1) + box(coding, described))),
+            ),
+        ),
+    )
+
+
+def moov(*tracks: bytes, milliseconds: int = 2500) -> bytes:
+    times = struct.pack(">4I", 0, 0, 1000, milliseconds)
+    return box(b"moov", full(b"mvhd", times + b"\0" * 80) + b"".join(tracks))
+
+
 def movie(brand: bytes) -> bytes:
-    return iso(brand, box(b"moov", box(b"mvhd", b"\0" * 100)), box(b"mdat", b"frames"))
+    sound = track(b"soun", b"mp4a", 2500)
+    film = (track(b"vide", b"avc1", 2500, 64, 48), sound)
+    tracks = (sound,) if brand == b"M4A " else film
+    return iso(brand, moov(*tracks), box(b"mdat", b"frames"))
 
 
-def webm() -> bytes:
-    header = b"\x42\x86\x81\x01\x42\x82\x84webm\x42\x87\x81\x04"
-    return b"\x1a\x45\xdf\xa3" + bytes([0x80 | len(header)]) + header + b"\x18\x53\x80\x67\x80"
+def element(name: str, data: bytes) -> bytes:
+    """An EBML element with a length of four bytes."""
+    return bytes.fromhex(name) + struct.pack(">I", len(data) | 1 << 28) + data
+
+
+def webm(kind: int = 1, doc_type: bytes = b"webm", codec: bytes = b"V_VP8") -> bytes:
+    size = element("e0", element("b0", b"\x40") + element("ba", b"\x30")) if kind == 1 else b""
+    entry = element("ae", element("83", bytes([kind])) + element("86", codec) + size)
+    info = element("2ad7b1", b"\x0f\x42\x40") + element("4489", struct.pack(">d", 1500.0))
+    cluster = element("e7", b"\0") + element("a3", b"\x81\0\0\x80frame")
+    return element("1a45dfa3", element("4282", doc_type)) + element(
+        "18538067",
+        element("1549a966", info) + element("1654ae6b", entry) + element("1f43b675", cluster),
+    )
 
 
 def wav() -> bytes:
     body = b"WAVE" + b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16)
-    body += b"data" + struct.pack("<I", 4) + b"\0\1\2\3"
+    body += b"data" + struct.pack("<I", 1600) + b"\0\1" * 800
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def ole(stream: str) -> bytes:
-    """A compound file of one sector whose directory names `stream`."""
-    name = stream.encode("utf-16-le")
-    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 504 + name.ljust(512, b"\0")
+def page(flags: int, granule: int, number: int, packet: bytes) -> bytes:
+    """An Ogg page of one packet; nobody checks its checksum here."""
+    lengths = bytes([255] * (len(packet) // 255) + [len(packet) % 255])
+    head = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, granule, 1, number, 0, len(lengths))
+    return head + lengths + packet
 
 
-def archive(*names: str) -> bytes:
+def ogg() -> bytes:
+    """Opus: a second and the 312 samples that players skip."""
+    head = b"OpusHead" + struct.pack("<BBHIhB", 1, 1, 312, 48000, 0, 0)
+    return page(2, 0, 0, head) + page(0, 0, 1, b"OpusTags" + b"\0" * 8) + page(4, 48312, 2, b"\xfc")
+
+
+FREE, LAST, FAT = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
+
+
+def ole(*names: str, data: bytes = b"", storages: tuple[str, ...] = ()) -> bytes:
+    """A compound file (MS-CFB) whose root has these streams of 4,096 bytes, and storages."""
+    content = data.ljust(4096, b"\0")
+    first = 2
+    entries, fat = [], [FAT, LAST]
+    for name in names:
+        entries.append((name, 2, first, len(content)))
+        fat += [*range(first + 1, first + 8), LAST]
+        first += 8
+    entries += [(name, 1, 0, 0) for name in storages]
+    assert len(entries) <= 3, "one directory sector"
+
+    def entry(name: str, kind: int, right: int, child: int, start: int, size: int) -> bytes:
+        text = name.encode("utf-16-le") + b"\0\0"
+        links = struct.pack("<III", FREE, right, child)
+        return (
+            text.ljust(64, b"\0")
+            + struct.pack("<HBB", len(text), kind, 1)
+            + links
+            + b"\0" * 36
+            + struct.pack("<IQ", start, size)
+        )
+
+    directory = entry("Root Entry", 5, FREE, 1 if entries else FREE, LAST, 0)
+    for number, (name, kind, start, size) in enumerate(entries, 1):
+        directory += entry(
+            name, kind, number + 1 if number < len(entries) else FREE, FREE, start, size
+        )
+    header = (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+        + b"\0" * 16
+        + struct.pack("<5H6x9I", 0x3E, 3, 0xFFFE, 9, 6, 0, 1, 1, 0, 4096, LAST, 0, LAST, 0)
+        + struct.pack("<109I", 0, *[FREE] * 108)
+    )
+    table = struct.pack("<128I", *fat, *[FREE] * (128 - len(fat)))
+    return header + table + directory.ljust(512, b"\0") + content * len(names)
+
+
+def word(*, encrypted: bool = False, storages: tuple[str, ...] = ()) -> bytes:
+    head = b"\xec\xa5\xc1\0\0\0\0\0\0\0" + struct.pack("<H", 0x0100 if encrypted else 0)
+    return ole("WordDocument", data=head, storages=storages)
+
+
+def record(kind: int, data: bytes) -> bytes:
+    return struct.pack("<HH", kind, len(data)) + data
+
+
+def excel(
+    *,
+    encrypted: bool = False,
+    sheet: int = 0,
+    storages: tuple[str, ...] = (),
+    stream: str = "Workbook",
+) -> bytes:
+    records = record(0x0809, b"\0\6\5\0" + b"\0" * 12)
+    records += record(0x002F, b"\0" * 54) if encrypted else b""
+    records += record(0x0085, struct.pack("<IBB", 0, 0, sheet) + b"\6\0Sheet1")
+    return ole(stream, data=records + record(0x000A, b""), storages=storages)
+
+
+def archive(*names: str, **contents: str) -> bytes:
+    return zipped({name: f"<part name='{name}'/>" for name in names} | contents)
+
+
+def zipped(parts: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        for name in names:
-            file.writestr(name, f"<part name='{name}'/>")
+        for name, content in parts.items():
+            file.writestr(name, content)
     return buffer.getvalue()
 
 
-def office(part: str, *more: str) -> bytes:
-    return archive("[Content_Types].xml", "_rels/.rels", part, *more)
+OPEN = "application/vnd.openxmlformats-officedocument"
+MAIN = {
+    "word/document.xml": f"{OPEN}.wordprocessingml.document.main+xml",
+    "xl/workbook.xml": f"{OPEN}.spreadsheetml.sheet.main+xml",
+    "ppt/presentation.xml": f"{OPEN}.presentationml.presentation.main+xml",
+}
+
+
+def office(part: str, *more: str, main: str = "", types: str = "", rels: str = "") -> bytes:
+    """An OOXML package with this main part; `main` is its type, `types` are further ones."""
+    media = main or MAIN[part]
+    return zipped(
+        {
+            "[Content_Types].xml": "<?xml version='1.0'?>"
+            "<Types xmlns='http://schemas.openxmlformats.org/package/2006/content-types'>"
+            "<Default Extension='xml' ContentType='application/xml'/>"
+            f"<Override PartName='/{part}' ContentType='{media}'/>{types}</Types>",
+            "_rels/.rels": rels
+            or "<Relationships"
+            " xmlns='http://schemas.openxmlformats.org/package/2006/relationships'>"
+            "<Relationship Id='rId1' Type='http://schemas.openxmlformats.org/officeDocument/"
+            f"2006/relationships/officeDocument' Target='{part}'/></Relationships>",
+        }
+        | dict.fromkeys((part, *more), "<part/>")
+    )
 
 
 PDF = b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\nendobj\ntrailer\n<< /Root 1 0 R >>\n%%EOF\n"
-MP3 = b"ID3\x04\x00\x00\x00\x00\x00\x0a" + b"\0" * 10 + b"\xff\xfb\x90\x00" + b"\0" * 413
-OGG = b"OggS\x00\x02" + b"\0" * 20 + b"\x01\x1e\x01vorbis" + b"\0" * 23
-AAC = b"\xff\xf1\x50\x80\x02\x1f\xfc" + b"\0" * 9
+MP3_FRAME = b"\xff\xfb\x90\x00" + b"\0" * 413  # 128 kbit/s at 44.1 kHz: 26.12 ms
+MP3 = b"ID3\x04\x00\x00\x00\x00\x00\x0a" + b"\0" * 10 + MP3_FRAME * 4
+AAC_FRAME = b"\xff\xf1\x50\x80\x02\x1f\xfc" + b"\0" * 9  # 44.1 kHz: 23.22 ms
+AAC = AAC_FRAME * 4
 CSV = "id,name,price\n1,كوب قهوة,12.50\n".encode()
 WORD = f"{rules.TYPES['docx'][0]}"
 EXCEL = f"{rules.TYPES['xlsx'][0]}"
@@ -138,21 +303,21 @@ ALL = {
     "heif": Sample("phone.heif", "image/heif", heic(12, 13), 12, 13),
     "jfif": Sample("photo.jfif", "image/jpeg", jpeg(13, 12), 13, 12),
     "avif": Sample("phone.avif", "image/avif", heic(14, 15, b"avif"), 14, 15),
-    "m4v": Sample("clip.m4v", "video/mp4", movie(b"M4V ")),
-    "mp4": Sample("clip.mp4", "video/mp4", movie(b"isom")),
-    "mov": Sample("clip.mov", "video/quicktime", movie(b"qt  ")),
-    "webm": Sample("clip.webm", "video/webm", webm()),
+    "m4v": Sample("clip.m4v", "video/mp4", movie(b"M4V "), 64, 48),
+    "mp4": Sample("clip.mp4", "video/mp4", movie(b"isom"), 64, 48),
+    "mov": Sample("clip.mov", "video/quicktime", movie(b"qt  "), 64, 48),
+    "webm": Sample("clip.webm", "video/webm", webm(), 64, 48),
     "mp3": Sample("song.mp3", "audio/mpeg", MP3),
     "wav": Sample("ring.wav", "audio/wav", wav()),
-    "ogg": Sample("song.ogg", "audio/ogg", OGG),
-    "oga": Sample("song.oga", "audio/ogg", OGG),
-    "opus": Sample("note.opus", "audio/ogg", OGG),
+    "ogg": Sample("song.ogg", "audio/ogg", ogg()),
+    "oga": Sample("song.oga", "audio/ogg", ogg()),
+    "opus": Sample("note.opus", "audio/ogg", ogg()),
     "m4a": Sample("note.m4a", "audio/mp4", movie(b"M4A ")),
     "aac": Sample("note.aac", "audio/aac", AAC),
     "pdf": Sample("bill.pdf", "application/pdf", PDF),
-    "doc": Sample("letter.doc", "application/msword", ole("WordDocument")),
+    "doc": Sample("letter.doc", "application/msword", word()),
     "docx": Sample("letter.docx", WORD, office("word/document.xml")),
-    "xls": Sample("prices.xls", "application/vnd.ms-excel", ole("Workbook")),
+    "xls": Sample("prices.xls", "application/vnd.ms-excel", excel()),
     "xlsx": Sample("prices.xlsx", EXCEL, office("xl/workbook.xml")),
     "pptx": Sample("talk.pptx", rules.TYPES["pptx"][0], office("ppt/presentation.xml")),
     "csv": Sample("prices.csv", "text/csv", CSV),

@@ -35,7 +35,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "heif": ("image/heic", "image/heic-sequence", "image/heif-sequence", "image/x-heif"),
     "avif": ("image/avif-sequence",),
     "mp4": ("application/mp4", "video/x-mp4", "video/mp4v-es", "video/x-m4v", "audio/mp4"),
-    "m4v": ("video/x-m4v", "video/m4v", "video/mp4", "application/mp4"),
+    "m4v": ("video/x-m4v", "video/m4v", "application/mp4"),
     "mov": ("video/mov", "video/x-quicktime", "application/x-quicktime", "video/mp4"),
     "webm": ("video/x-webm", "application/webm"),
     "mp3": (

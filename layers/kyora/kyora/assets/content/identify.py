@@ -1,0 +1,65 @@
+"""What a refused file is, by how it begins: an answer for people, never a reason to accept."""
+
+from kyora.assets.content import iso_images, mpeg_audio, office, old_office
+from kyora.assets.content.iso_boxes import brands, top_level
+from kyora.assets.content.signatures import signature
+from kyora.assets.content.source import Refused, Source
+
+_BRANDS = {
+    b"qt  ": "video/quicktime",
+    b"M4A ": "audio/mp4",
+    b"M4B ": "audio/mp4",
+    b"crx ": "image/x-canon-cr3",
+    b"jp2 ": "image/jp2",
+}
+_FAULTS = (EOFError, IndexError, ValueError, OverflowError)
+
+
+def media_type(source: Source) -> str | None:
+    """Return the media type that a file begins like, or None."""
+    try:
+        return _media_type(source)
+    except (Refused, *_FAULTS):
+        return None
+
+
+def _media_type(source: Source) -> str | None:
+    head = source.at(0, 1024)
+    if head[4:8] == b"ftyp":
+        return _iso(source)
+    if head[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in head[:64]:
+        return "video/webm"
+    if head[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
+        return old_office.kind(source)
+    if head[:4] == b"PK\x03\x04":
+        return _zip(source)
+    if head[:3] == b"ID3":
+        return mpeg_audio.behind_tag(source)
+    return signature(head) or _page(head)
+
+
+def _zip(source: Source) -> str:
+    try:
+        return office.kind(source) or "application/zip"
+    except (Refused, *_FAULTS):
+        return "application/zip"
+
+
+def _iso(source: Source) -> str | None:
+    names = brands(source, top_level(source))
+    known = next((_BRANDS[name] for name in names[:1] if name in _BRANDS), None)
+    if known or names[:1] in ([b"isom"], [b"mp42"], [b"mp41"]):
+        return known or "video/mp4"
+    try:
+        return iso_images.coding(source)
+    except (Refused, *_FAULTS):
+        return "video/mp4"
+
+
+def _page(head: bytes) -> str | None:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<script", b"<body")):
+        return "text/html"
+    if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
+        return "image/svg+xml"
+    return None

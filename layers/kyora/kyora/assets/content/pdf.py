@@ -1,0 +1,45 @@
+"""PDF (ISO 32000-2, 7.5), read as leniently as viewers do.
+
+The header may stand anywhere in the first 1,024 bytes (a mark, a line break, a mail's header
+before it); the end is where a cross-reference was found, and viewers rebuild a lost one from the
+objects themselves.
+"""
+
+import re
+
+from kyora.assets.content import tail
+from kyora.assets.content.source import Facts, Policy, Refused, Source, match, whole
+
+_HEADER = re.compile(rb"%PDF-|%!PS-Adobe-\d\.\d PDF-")
+_OBJECT = re.compile(rb"\d\s+\d+\s+obj\b")
+_LAST = 1 << 20
+_NEAR = 1 << 16
+
+
+def check(source: Source, policy: Policy) -> Facts:
+    """Look for the header, an object and the end."""
+    head = source.at(0, 1024 + 8)
+    end = _end(source)
+    if _HEADER.search(head) is None:  # readers go by the objects then
+        match(_OBJECT.search(head) is not None and end != -1)
+    if end == -1:  # nothing says where the objects are: readers look for them and the first of all
+        whole(source.find(b"/Catalog") != -1)
+        end = source.size
+    tail.check(source, end)
+    whole(_OBJECT.search(source.at(0, _NEAR)) is not None or source.find(b" obj") != -1)
+    if not policy.passwords and source.find(b"/Encrypt") != -1:
+        raise Refused("encrypted")
+    return Facts()
+
+
+def _end(source: Source) -> int:
+    """Return where the last end mark ends, or -1."""
+    position = source.size
+    while position > 0:
+        start = max(0, position - _LAST)
+        data = source.at(start, position - start + 8)
+        for mark in (b"%%EOF", b"startxref", b"trailer"):
+            if (found := data.rfind(mark)) != -1:
+                return start + found + len(mark)
+        position = start
+    return -1

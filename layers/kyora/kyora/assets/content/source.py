@@ -1,0 +1,99 @@
+"""A file that is read in pieces, on a budget, and how a format says that a file is not its own.
+
+Every parser asks a Source for bytes and counts its steps there. Work per byte is bounded by
+construction, so that no upload, however it is made, keeps a worker busy: a step is one box,
+chunk, segment, frame or directory entry and costs a few microseconds.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import BinaryIO
+
+MAX_STEPS = 200_000
+_READ_AGAIN = 3  # times the file's own size that may be read in all
+_SMALL = 4 << 20  # bytes that may be read of any file, however small
+CHUNK = 1 << 20
+
+type Reason = str  # type_mismatch, bad_content, too_many_pixels, macros or encrypted
+
+
+class Refused(Exception):
+    """The bytes are not what the type says; `detected` is the type they have, if known."""
+
+    def __init__(self, reason: Reason, detected: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.detected = reason, detected
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an office file, a PDF or a ZIP may have."""
+
+    macros: bool = False
+    passwords: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file shows: its size in pixels as it is shown, its duration in milliseconds."""
+
+    width: int | None = None
+    height: int | None = None
+    duration_ms: int | None = None
+
+
+class Source:
+    """Random access to a file. Raises Refused `bad_content` when the budget is spent."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = file.seek(0, os.SEEK_END)
+        self.steps = 0
+        self.bytes_read = 0
+        self._most = _READ_AGAIN * self.size + _SMALL
+
+    def at(self, offset: int, count: int) -> bytes:
+        """Return up to `count` bytes at `offset`; fewer where the file ends."""
+        if offset >= self.size or count <= 0:
+            return b""
+        self._file.seek(offset)
+        data = self._file.read(min(count, self.size - offset))
+        self.bytes_read += len(data)
+        if self.bytes_read > self._most:
+            raise Refused("bad_content")
+        return data
+
+    def exactly(self, offset: int, count: int) -> bytes:
+        """Return `count` bytes at `offset`. Raises EOFError where the file ends before."""
+        data = self.at(offset, count)
+        if len(data) != count:
+            raise EOFError
+        return data
+
+    def step(self, count: int = 1) -> None:
+        """Account for `count` parts of the file."""
+        self.steps += count
+        if self.steps > MAX_STEPS:
+            raise Refused("bad_content")
+
+    def find(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
+        """Return where `needle` begins at or behind `start`, or -1."""
+        position, last = start, self.size if end is None else min(end, self.size)
+        while position < last:
+            data = self.at(position, min(CHUNK, last - position) + len(needle) - 1)
+            if (found := data.find(needle)) != -1:
+                return position + found
+            position += CHUNK
+        return -1
+
+
+def match(condition: bool, detected: str | None = None) -> None:
+    """Refuse a file that is of another type."""
+    if not condition:
+        raise Refused("type_mismatch", detected)
+
+
+def whole(condition: bool) -> None:
+    """Refuse a file of the right type that is broken or cut off."""
+    if not condition:
+        raise Refused("bad_content")
