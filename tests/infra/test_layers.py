@@ -110,6 +110,7 @@ def test_our_package_is_whole(built: Path) -> None:
         ("vendor", ["--no-dev"]),
         ("stripe", ["--only-group", "stripe"]),
         ("resend", ["--only-group", "resend"]),
+        ("media", ["--only-group", "media"]),
     ],
 )
 def test_a_layer_is_what_the_lock_says(layer: str, chosen: list[str]) -> None:
@@ -127,11 +128,11 @@ def test_a_layer_is_what_the_lock_says(layer: str, chosen: list[str]) -> None:
     assert (template.ROOT / f"layers/{layer}/requirements.txt").read_text() == exported.stdout
 
 
-@pytest.mark.parametrize("layer", ["vendor", "stripe", "resend"])
+@pytest.mark.parametrize("layer", ["vendor", "stripe", "resend", "media"])
 def test_every_requirement_is_pinned_by_hash(layer: str) -> None:
     text = (template.ROOT / f"layers/{layer}/requirements.txt").read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip()]
-    assert len(lines) > 5
+    assert lines
     assert [line for line in lines if "==" not in line or "--hash=sha256:" not in line] == []
 
 

@@ -2,10 +2,6 @@
 
 import io
 import struct
-import tempfile
-import time
-import zipfile
-from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -26,13 +22,10 @@ def inspect(data: bytes, content_type: str) -> Facts:
 
 def verdict(data: bytes, content_type: str) -> str:
     """`ok` or the reason of the refusal; anything else that is raised fails the test."""
-    started = time.process_time()
     try:
         inspect(data, content_type)
     except Refused as refused:
         return refused.reason
-    finally:
-        assert time.process_time() - started < 1
     return "ok"
 
 
@@ -40,11 +33,15 @@ def test_there_is_a_sample_of_every_extension() -> None:
     assert set(WHOLE) == set(rules.TYPES)
 
 
+DURATIONS = {"mp4": 2500, "m4v": 2500, "mov": 2500, "m4a": 2500, "webm": 1500, "mp3": 104}
+DURATIONS |= {"aac": 93, "wav": 100, "ogg": 1000, "oga": 1000, "opus": 1000}
+
+
 @pytest.mark.parametrize("last", WHOLE)
-def test_a_whole_file_is_accepted_with_its_dimensions(last: str) -> None:
+def test_a_whole_file_is_accepted_with_its_size_and_duration(last: str) -> None:
     sample = WHOLE[last]
-    found = inspect(sample.data, rules.TYPES[last][0])
-    assert found == Facts(sample.width, sample.height)
+    expected = Facts(sample.width, sample.height, DURATIONS.get(last))
+    assert inspect(sample.data, rules.TYPES[last][0]) == expected
 
 
 @pytest.mark.parametrize("last", WHOLE)
@@ -54,61 +51,14 @@ def test_a_file_is_read_from_its_start_wherever_it_stood(last: str) -> None:
     content.inspect(file, rules.TYPES[last][0])
 
 
-def webp(kind: bytes, body: bytes) -> bytes:
-    chunk = kind + struct.pack("<I", len(body)) + body
-    return b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
-
-
-VARIANTS = {
-    "a lossy WebP": (
-        webp(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 640, 480) + b"\0" * 4),
-        "image/webp",
-        Facts(640, 480),
-    ),
-    "a WebP with extras": (
-        webp(b"VP8X", b"\0" * 4 + (639).to_bytes(3, "little") + (479).to_bytes(3, "little")),
-        "image/webp",
-        Facts(640, 480),
-    ),
-    "a JPEG with fill bytes and a tail": (
-        samples.jpeg().replace(b"\xff\xdb", b"\xff\xff\xff\xdb", 1) + b"a camera's preview",
-        "image/jpeg",
-        Facts(5, 4),
-    ),
-    "an empty ZIP": (b"PK\x05\x06" + b"\0" * 18, "application/zip", Facts()),
-    "a QuickTime film from before ftyp": (
-        samples.box(b"moov", b"x") + samples.box(b"mdat", b"y"),
-        "video/quicktime",
-        Facts(),
-    ),
-    "an MP4 whose last box has no length": (
-        samples.iso(b"isom", samples.box(b"moov")) + struct.pack(">I4s", 0, b"mdat") + b"z" * 99,
-        "video/mp4",
-        Facts(),
-    ),
-    "an MP4 with a long box": (
-        samples.iso(b"isom", samples.box(b"moov")) + struct.pack(">I4sQ", 1, b"mdat", 20) + b"zzzz",
-        "video/mp4",
-        Facts(),
-    ),
-    "an MP3 without a tag": (b"\xff\xfb\x90\x00" + b"\0" * 413, "audio/mpeg", Facts()),
-    "an AAC with its own header": (b"ADIF" + b"\0" * 40, "audio/aac", Facts()),
-}
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_other_honest_shapes_of_a_type_are_accepted(name: str) -> None:
-    data, content_type, dimensions = VARIANTS[name]
-    assert inspect(data, content_type) == dimensions
-
-
-# What is honestly both: a ZIP is the container of Office files, and any UTF-8 is a text.
-BOTH = {("docx", "zip"), ("xlsx", "zip"), ("mp4", "m4a"), ("csv", "txt"), ("txt", "csv")}
-BOTH |= {("pdf", "txt"), ("pdf", "csv"), ("pptx", "zip")}
-BOTH |= {(a, b) for a in ("jpg", "jpeg", "jfif") for b in ("jpg", "jpeg", "jfif") if a != b}
-BOTH |= {(a, b) for a in ("ogg", "oga", "opus") for b in ("ogg", "oga", "opus") if a != b}
-BOTH |= {("mp4", "m4v"), ("m4v", "mp4"), ("m4v", "m4a")}
-BOTH |= {("heic", "heif"), ("heif", "heic")}
+# What is honestly both: a ZIP is the container of Office files, and any text is a text.
+BOTH = {("docx", "zip"), ("xlsx", "zip"), ("pptx", "zip"), ("csv", "txt"), ("txt", "csv")}
+BOTH |= {("pdf", "txt"), ("pdf", "csv"), ("heic", "heif"), ("heif", "heic")}
+for alike in ("jpg jpeg jfif", "ogg oga opus", "mp4 m4v mov"):
+    BOTH |= {(a, b) for a in alike.split() for b in alike.split() if a != b}
+# Films have sound, and a film without pictures is still one.
+BOTH |= {(film, "m4a") for film in ("mp4", "m4v", "mov")}
+BOTH |= {("m4a", film) for film in ("mp4", "m4v", "mov")}
 
 
 @pytest.mark.parametrize("last", WHOLE)
@@ -119,6 +69,14 @@ def test_bytes_under_the_name_of_another_type_are_refused(last: str) -> None:
         if other != last and verdict(WHOLE[last].data, rules.TYPES[other][0]) == "ok"
     }
     assert taken == {other for mine, other in BOTH if mine == last}
+
+
+def test_a_film_is_no_sound_recording() -> None:
+    with pytest.raises(Refused) as refused:
+        inspect(samples.webm(), "audio/webm")
+    assert (refused.value.reason, refused.value.detected) == ("type_mismatch", "video/webm")
+    assert inspect(samples.webm(2, codec=b"A_OPUS"), "audio/webm") == Facts(duration_ms=1500)
+    assert inspect(samples.webm(2, codec=b"A_OPUS"), "video/webm") == Facts(duration_ms=1500)
 
 
 FOREIGN = {
@@ -141,15 +99,20 @@ def test_foreign_bytes_are_refused_under_every_name(name: str, content_type: str
     assert verdict(FOREIGN[name], content_type) == ("ok" if as_text else "type_mismatch")
 
 
-# Types whose structure tells where the file ends. A box that is missing as a whole is not seen:
-# what is left is a shorter file of the same type.
+# Types whose structure tells where the file ends, and what no reader misses: GIF's trailer and the
+# end of its last block, PNG's checksums and last chunk, once every pixel is there. A box that is
+# missing as a whole is not seen: what is left is a shorter file, with less than a box behind it.
 STRUCTURED = ["png", "jpg", "gif", "webp", "zip", "docx", "xlsx", "heic", "mp4", "mov", "m4a"]
 
 
-def box_borders(data: bytes) -> set[int]:
+def harmless(last: str, data: bytes) -> set[int]:
+    if last == "gif":
+        return set(range(data.index(b"\x05\x00\x3b"), len(data)))
+    if last == "png":
+        return set(range(data.index(b"IDAT") + 11, len(data)))
     found, position = set(), 0
-    while position < len(data):
-        found.add(position)
+    while last in ("heic", "mp4", "mov", "m4a") and position < len(data):
+        found |= set(range(position, position + 8))
         position += int.from_bytes(data[position : position + 4])
     return found
 
@@ -158,20 +121,72 @@ def box_borders(data: bytes) -> set[int]:
 def test_a_file_cut_off_anywhere_is_refused(last: str) -> None:
     data, content_type = WHOLE[last].data, rules.TYPES[last][0]
     through = {at for at in range(len(data)) if verdict(data[:at], content_type) == "ok"}
-    harmless = box_borders(data) if last in ("heic", "mp4", "mov", "m4a") else set()
-    assert through <= harmless
+    assert through <= harmless(last, data)
 
 
-@pytest.mark.parametrize("last", ["png", "gif", "webp", "heic", "mp4", "mov", "m4a"])
-@pytest.mark.parametrize("tail", [b"\0", b"<script>alert(1)</script>", b"PK\x03\x04" + b"\0" * 40])
-def test_what_stands_behind_the_end_is_refused(last: str, tail: bytes) -> None:
-    assert verdict(WHOLE[last].data + tail, rules.TYPES[last][0]) == "bad_content"
+TAILS = ["png", "jpg", "gif", "webp", "heic", "avif", "mp4", "mov", "m4a", "webm", "wav", "ogg"]
+TAILS += ["pdf"]
+HARMLESS_TAILS = {
+    "a zero": b"\0",
+    "a line break": b"\r\n",
+    "100,000 zeros": b"\0" * 100_000,
+    "a stray word": b"\0\0 made by a camera",
+    "a camera's trailer": b"\x12\x34" * 40 + b"SEFT",
+}
+HIDING_TAILS = {
+    "a page": b"<script>alert(1)</script>",
+    "a page behind zeros": b"\0" * 5000 + b"<!DOCTYPE html>",
+    "a page behind junk": b"junk" * 20_000 + b"<HTML >",
+    "a program of a server": b"<?php system($_GET[0]);",
+    "an archive": samples.archive("a.txt"),
+    "an archive's directory behind junk": b"junk" * 30_000 + samples.archive("a.txt")[-100:],
+    "a Windows program": b"MZ\x90\0" + b"\0" * 60,
+}
 
 
-POLYGLOTS = {
+@pytest.mark.parametrize("last", TAILS)
+@pytest.mark.parametrize("tail", HARMLESS_TAILS)
+def test_harmless_bytes_behind_the_end_are_no_lie(last: str, tail: str) -> None:
+    content_type = rules.TYPES[last][0]
+    whole = inspect(WHOLE[last].data, content_type)
+    assert inspect(WHOLE[last].data + HARMLESS_TAILS[tail], content_type) == whole
+
+
+@pytest.mark.parametrize("last", TAILS)
+@pytest.mark.parametrize("tail", HIDING_TAILS)
+def test_what_hides_behind_the_end_is_refused(last: str, tail: str) -> None:
+    assert verdict(WHOLE[last].data + HIDING_TAILS[tail], rules.TYPES[last][0]) == "bad_content"
+
+
+def detected(data: bytes, content_type: str) -> tuple[str, str | None]:
+    with pytest.raises(Refused) as refused:
+        inspect(data, content_type)
+    return refused.value.reason, refused.value.detected
+
+
+def test_a_refusal_says_what_the_file_is() -> None:
+    found = {
+        last: detected(sample.data, "image/gif" if last != "gif" else "image/png")
+        for last, sample in WHOLE.items()
+        if last not in ("csv", "txt")
+    }
+    assert found == {
+        last: ("type_mismatch", rules.TYPES[last][0] if last != "heif" else "image/heic")
+        for last in WHOLE
+        if last not in ("csv", "txt")
+    } | {"m4v": ("type_mismatch", "video/mp4"), "aac": ("type_mismatch", None)}
+
+
+LIES = {
     "GIF and JavaScript": (b"GIF89a/*" + b"\0" * 40 + b"*/=1;alert(1)//;", "image/gif"),
     "PNG magic and HTML": (b"\x89PNG\r\n\x1a\n<html>" + b" " * 60, "image/png"),
-    "PNG with a ZIP behind": (samples.png(tail=samples.archive("a")), "image/png"),
+    "PNG whose pixels are a page": (
+        b"\x89PNG\r\n\x1a\n"
+        + samples.chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+        + samples.chunk(b"IDAT", b"<html><script>alert(1)</script></html>")
+        + samples.chunk(b"IEND", b""),
+        "image/png",
+    ),
     "PNG without pixels": (
         b"\x89PNG\r\n\x1a\n"
         + samples.chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
@@ -184,135 +199,89 @@ POLYGLOTS = {
     ),
     "JPEG of its header only": (samples.jpeg()[:48], "image/jpeg"),
     "JPEG without dimensions": (b"\xff\xd8\xff\xda\x00\x02\xff\xd9", "image/jpeg"),
-    "HTML in front of a ZIP": (b"<html>" + samples.archive("a"), "application/zip"),
-    "RIFF of another kind": (samples.wav(), "image/webp"),
-    "a ZIP as docx": (samples.archive("a.txt"), rules.TYPES["docx"][0]),
-    "a docx as xlsx": (samples.office("word/document.xml"), rules.TYPES["xlsx"][0]),
-    "a docx with macros": (
-        samples.office("word/document.xml", "word/vbaProject.bin"),
-        rules.TYPES["docx"][0],
+    "WebP of a canvas alone": (
+        b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + b"\0" * 10,
+        "image/webp",
     ),
-    "an xls as doc": (samples.ole("Workbook"), "application/msword"),
-    "UTF-16 as text": ("héllo".encode("utf-16"), "text/plain"),
-    "a text with NUL": (b"a\0b", "text/csv"),
-    "half a character": ("é".encode()[:1], "text/plain"),
-    "a PDF without an end": (b"%PDF-1.7\n" + b"x" * 70_000, "application/pdf"),
-    "a PDF not at its start": (b" %PDF-1.7\n%%EOF", "application/pdf"),
+    "HEIC of one size and a page": (
+        samples.iso(b"heic", samples.full(b"meta", samples.full(b"ispe", b"\0\0\0\1" * 2)))
+        + b"<html>",
+        "image/heic",
+    ),
+    "HEIC whose pixels are not there": (samples.heic()[:-14], "image/heic"),
+    "HTML in front of a ZIP": (b"<html>" + samples.archive("a"), "application/zip"),
+    "HTML in front of a PDF": (b"<html>" + samples.PDF, "application/pdf"),
+    "a ZIP in front of a PDF": (samples.archive("a") + samples.PDF, "application/pdf"),
+    "RIFF of another kind": (samples.wav(), "image/webp"),
+    "a PDF without an object": (b"%PDF-1.7\n%%EOF", "application/pdf"),
+    "a PDF cut before its catalogue": (b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", "application/pdf"),
+    "a PDF behind 1,024 bytes": (b"\n" * 1025 + b"%PDF-1.7\n" + samples.PDF[9:], "application/pdf"),
     "ID3 and nothing": (b"ID3\x04\0\0\0\0\0\0", "audio/mpeg"),
-    "ID3 of a bad length": (b"ID3\x04\0\0\xff\xff\xff\xff" + b"\0" * 99, "audio/mpeg"),
+    "ID3 and a program": (b"ID3\x04\0\0\0\0\0\0MZ\x90\0" + b"\0" * 400, "audio/mpeg"),
+    "ID3 and FLAC": (b"ID3\x04\0\0\0\0\0\0fLaC" + b"\0" * 400, "audio/mpeg"),
+    "one sync word": (b"\xff\xfb\x90\0" + b"junk" * 300, "audio/mpeg"),
+    "MP3 frames inside a program": (b"MZ" + b"\0" * 99 + samples.MP3_FRAME * 20, "audio/mpeg"),
+    "Ogg magic and HTML": (b"OggS\0<html><script>alert(1)</script>", "audio/ogg"),
+    "Ogg of headers only": (samples.ogg()[:47], "audio/ogg"),
+    "WAV without sound": (b"RIFF\x04\0\0\0WAVE", "audio/wav"),
     "an MP4 without a movie": (samples.iso(b"isom", samples.box(b"mdat", b"x")), "video/mp4"),
-    "an MP4 of another brand": (samples.iso(b"evil", samples.box(b"moov")), "video/mp4"),
+    "an MP4 without a track": (samples.iso(b"isom", samples.moov()), "video/mp4"),
+    "a photograph of Canon's": (samples.movie(b"crx "), "video/mp4"),
+    "an AVIF": (samples.heic(brand=b"avif"), "video/mp4"),
     "a box longer than the file": (
-        samples.iso(b"isom", samples.box(b"moov")) + struct.pack(">I4s", 99, b"mdat"),
+        samples.movie(b"isom") + struct.pack(">I4s", 99, b"mdat"),
         "video/mp4",
     ),
     "a box of 2^64 bytes": (
-        samples.iso(b"isom", samples.box(b"moov")) + struct.pack(">I4sQ", 1, b"mdat", 2**64 - 1),
+        samples.movie(b"isom") + struct.pack(">I4sQ", 1, b"mdat", 2**64 - 1),
         "video/mp4",
     ),
-    "a box of 1 byte": (
-        samples.iso(b"isom", samples.box(b"moov")) + struct.pack(">I4s", 7, b"mdat"),
-        "video/mp4",
+    "a box of 7 bytes": (samples.movie(b"isom") + struct.pack(">I4s", 7, b"mdat"), "video/mp4"),
+    "EBML magic and a program": (
+        b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webmMZ" + b"\0" * 99,
+        "video/webm",
     ),
-    "Matroska as WebM": (b"\x1a\x45\xdf\xa3\x93\x42\x82\x88matroska", "video/webm"),
+    "Matroska that no browser plays": (
+        samples.webm(doc_type=b"matroska", codec=b"V_MPEG2"),
+        "video/webm",
+    ),
+    "WebM without a track": (
+        samples.element("1a45dfa3", samples.element("4282", b"webm"))
+        + samples.element("18538067", samples.element("1549a966", b"")),
+        "video/webm",
+    ),
 }
 
 
-@pytest.mark.parametrize("name", POLYGLOTS)
+@pytest.mark.parametrize("name", LIES)
 def test_made_up_files_are_refused(name: str) -> None:
-    assert verdict(*POLYGLOTS[name]) in ("type_mismatch", "bad_content")
+    assert verdict(*LIES[name]) in ("type_mismatch", "bad_content")
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "good"),
+    ("width", "height", "expected"),
     [
-        (10_000, 5_000, True),
-        (10_000, 5_001, False),
-        (50_000, 50_000, False),
-        (2**31 - 1, 2**31 - 1, False),
-        (0, 5, False),
-        (5, 0, False),
-        (200, 1, True),
-        (201, 1, False),
-        (1, 201, False),
+        (25_000, 10_000, "ok"),
+        (25_000, 10_001, "too_many_pixels"),
+        (50_000, 50_000, "too_many_pixels"),
+        (2**31 - 1, 2**31 - 1, "too_many_pixels"),
+        (0, 5, "bad_content"),
+        (5, 0, "bad_content"),
+        (1, 600, "ok"),
+        (1000, 4, "ok"),
+        (60_000, 1, "ok"),
     ],
 )
-def test_decompression_bombs_are_known_by_their_header(width: int, height: int, good: bool) -> None:
-    expected = "ok" if good else "bad_content"
+def test_pixels_are_counted_by_the_header(width: int, height: int, expected: str) -> None:
     assert verdict(samples.png(width, height), "image/png") == expected
     assert verdict(samples.heic(width, height), "image/heic") == expected
+    assert verdict(samples.heic(width, height, b"avif"), "image/avif") == expected
     if width < 65_536:
         assert verdict(samples.jpeg(width, height), "image/jpeg") == expected
+    if 0 < width < 65_536 and height > 0:
         assert verdict(samples.gif(width, height), "image/gif") == expected
     if 0 < width < 16_384 and height > 0:
         assert verdict(samples.webp(width, height), "image/webp") == expected
-
-
-def central(count: int, version: int = 20) -> bytes:
-    """A ZIP whose directory holds `count` entries of nothing."""
-    entry = struct.pack(
-        "<4s4B4HL2L5H2L", b"PK\1\2", 20, 0, version, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-    )
-    lengths = (0, 0, count & 0xFFFF, count & 0xFFFF, len(entry) * count, 30, 0)
-    return b"PK\x03\x04" + b"\0" * 26 + entry * count + struct.pack("<4s4H2LH", b"PK\5\6", *lengths)
-
-
-def test_a_zip_of_a_version_from_the_future_is_refused() -> None:
-    assert verdict(central(1), "application/zip") == "ok"
-    assert verdict(central(1, version=99), "application/zip") == "bad_content"
-
-
-def test_a_zip_is_never_unpacked() -> None:
-    """A bomb of 10 MiB of zeros: its directory is read, nothing else."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("zeros", b"\0" * (10 * MIB))
-    data = buffer.getvalue()
-    broken = data.replace(data[60:90], b"\xff" * 30, 1)  # would fail to unpack
-    assert verdict(broken, "application/zip") == "ok"
-
-
-BUSY = {
-    "a PNG of empty chunks": (
-        samples.png()[:33] + samples.chunk(b"tEXt", b"") * (10 * MIB // 12),
-        "image/png",
-    ),
-    "a JPEG of fill bytes": (b"\xff\xd8" + b"\xff" * (10 * MIB), "image/jpeg"),
-    "a JPEG of empty segments": (b"\xff\xd8" + b"\xff\xe0\0\x02" * (10 * MIB // 4), "image/jpeg"),
-    "a GIF of tiny blocks": (
-        b"GIF89a\1\0\1\0\0\0\0\x21\xf9" + b"\x01\x01" * (5 * MIB),
-        "image/gif",
-    ),
-    "a GIF of empty extensions": (
-        b"GIF89a\1\0\1\0\0\0\0" + b"\x21\xf9\x00" * (3 * MIB),
-        "image/gif",
-    ),
-    "an MP4 of empty boxes": (
-        samples.iso(b"isom") + samples.box(b"free") * (20 * MIB // 8),
-        "video/mp4",
-    ),
-    "a HEIC full of sizes": (
-        samples.iso(b"heic", samples.box(b"meta", b"ispe" * (MIB // 2))),
-        "image/heic",
-    ),
-    "a ZIP of countless entries": (central(20 * MIB // 46), "application/zip"),
-    "an OLE file without its stream": (
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"W\0" * (5 * MIB),
-        "application/msword",
-    ),
-    "a text of one line": (b"a" * (10 * MIB), "text/plain"),
-}
-
-
-@pytest.mark.parametrize("name", BUSY)
-def test_no_file_keeps_us_busy(name: str) -> None:
-    data, content_type = BUSY[name]
-    with tempfile.SpooledTemporaryFile(max_size=16 * MIB) as file:
-        file.write(data)
-        started = time.process_time()
-        with suppress(Refused):
-            content.inspect(file, content_type)  # type: ignore[arg-type]
-        assert time.process_time() - started < 1
 
 
 HEADS = [sample.data[:24] for sample in WHOLE.values()]

@@ -11,8 +11,18 @@ What everyday programs write is accepted, also where it bends its specification 
 allows; what hides as another type is refused. Nothing is decoded, so 250 megapixels cost what
 one costs.
 
-The libraries that were measured (import, memory, what they refuse of real files) and why each
-was taken or not stand in docs of the layer: layers/media/README.md.
+What reads bytes here and what does not (measured on 5,900 real images, films and sounds and 6,200
+documents of 26 public repositories; times are imports, megabytes are on disk):
+
+- olefile: taken, in layers/media. Pure Python, BSD, 0.3 MB; it opened every compound file that
+  xlrd and Apache POI's own corpus call one. Its size checks are ours, see old_office.
+- zipfile: not taken. Quadratic in extra fields; refuses names that other readers show.
+- Pillow (22 MB), pillow-heif (26 MB): not taken. Native code that adds only what 30 lines of
+  EXIF and 200 of boxes give without decoding. Both are oracles in the tests: equal on every file.
+- mutagen: not taken. GPL; refuses nothing, and guesses where ffprobe guesses. tinytag: durations
+  only, unbounded reads.
+- defusedxml: not taken. expat with the DOCTYPE refused is all of it that is needed.
+- pypdf (a second to import), pikepdf: not taken. Readers open what they refuse.
 """
 
 import struct
@@ -21,7 +31,7 @@ from typing import BinaryIO
 
 from kyora.assets.content.source import Facts, Policy, Refused, Source
 
-__all__ = ["MAX_PIXELS", "Facts", "Policy", "Refused", "inspect"]
+__all__ = ["MAX_PIXELS", "Facts", "Policy", "Refused", "Source", "inspect", "parse"]
 
 MAX_PIXELS = 250_000_000
 _DEFAULT = Policy()
@@ -63,20 +73,26 @@ def inspect(file: BinaryIO, content_type: str, policy: Policy = _DEFAULT) -> Fac
 
     Raises Refused: `type_mismatch`, `bad_content`, `too_many_pixels`, `macros`, `encrypted`.
     """
-    source = Source(file)
-    module, function = _CHECKS[content_type]
-    check = getattr(import_module(f"{__name__}.{module}"), function)
     try:
-        facts: Facts = check(source, policy)
+        facts = parse(Source(file), content_type, policy)
     except Refused as refusal:
         raise _with_detected(refusal, file, content_type) from None
-    except _BROKEN as error:
-        raise _with_detected(Refused("bad_content"), file, content_type) from error
     is_image = content_type.startswith("image/")
     if is_image and not (facts.width and facts.height):
         raise Refused("bad_content")
     if is_image and (facts.width or 0) * (facts.height or 0) > MAX_PIXELS:
         raise Refused("too_many_pixels")
+    return facts
+
+
+def parse(source: Source, content_type: str, policy: Policy = _DEFAULT) -> Facts:
+    """Read what a file of this type shows. Raises Refused, without `detected` as a rule."""
+    module, function = _CHECKS[content_type]
+    check = getattr(import_module(f"{__name__}.{module}"), function)
+    try:
+        facts: Facts = check(source, policy)
+    except _BROKEN as error:
+        raise Refused("bad_content") from error
     return facts
 
 

@@ -54,10 +54,11 @@ def entries(source: Source) -> Iterator[Entry]:
             break
         name_at = position + _ENTRY_LAYOUT.size
         extra_at = name_at + name_length
-        position = extra_at + extra_length + comment_length
+        comment_at = extra_at + extra_length
+        position = comment_at + comment_length
         whole(position <= length)
         if 0xFFFFFFFF in (packed, full, offset):
-            wide = _wide(data, extra_at, extra_at + extra_length, (full, packed, offset))
+            wide = _wide(source, data, (extra_at, comment_at), (full, packed, offset))
             full, packed, offset = wide
         offset += shift
         whole(offset + 30 <= start)
@@ -111,9 +112,13 @@ def _directory_64(source: Source, end: int, said: int) -> tuple[int, int, int]:
     raise Refused("bad_content")
 
 
-def _wide(data: bytes, start: int, end: int, short: tuple[int, ...]) -> tuple[int, ...]:
-    """Read the 64-bit sizes that stand in an extra field; each field is looked at once."""
+def _wide(
+    source: Source, data: bytes, extra: tuple[int, int], short: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Read the 64-bit sizes that stand in an extra field; each record is looked at once."""
+    start, end = extra
     while end - start >= 4:
+        source.step()
         kind, length = struct.unpack_from("<HH", data, start)
         if kind == 1:
             values = iter(

@@ -58,7 +58,7 @@ def _pixels(source: Source, position: int, bits: int) -> int:
         length = source.at(position, 1)[0]
         block = source.at(position + 1, length)
         position += 1 + length
-        source.step(1 + len(block) // 8)
+        source.step(1 + len(block) // 2)
         for byte in block:
             pool |= byte << pool_bits
             pool_bits += 8

@@ -2,7 +2,7 @@
 
 from kyora.assets.content import iso_images, mpeg_audio, office, old_office
 from kyora.assets.content.iso_boxes import brands, top_level
-from kyora.assets.content.signatures import signature
+from kyora.assets.content.signatures import page, signature
 from kyora.assets.content.source import Refused, Source
 
 _BRANDS = {
@@ -35,7 +35,7 @@ def _media_type(source: Source) -> str | None:
         return _zip(source)
     if head[:3] == b"ID3":
         return mpeg_audio.behind_tag(source)
-    return signature(head) or _page(head)
+    return signature(head) or page(head)
 
 
 def _zip(source: Source) -> str:
@@ -54,12 +54,3 @@ def _iso(source: Source) -> str | None:
         return iso_images.coding(source)
     except (Refused, *_FAULTS):
         return "video/mp4"
-
-
-def _page(head: bytes) -> str | None:
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<script", b"<body")):
-        return "text/html"
-    if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
-        return "image/svg+xml"
-    return None

@@ -21,7 +21,6 @@ _CODINGS = {
     b"unci": "image/heif",
 }
 _DERIVED = (b"grid", b"iden", b"iovl", b"tmap")
-_SEQUENCES = frozenset({b"hevc", b"hevx", b"hevm", b"hevs", b"msf1", b"avis"})
 _MAX_DEPTH = 8
 
 type Item = int
@@ -74,7 +73,7 @@ def _picture(source: Source) -> tuple[str, Facts]:
 
 def _sequence(source: Source, boxes: list[Box]) -> tuple[str, Facts]:
     """Read a file that has pictures in a track only."""
-    match(bool(_SEQUENCES & set(brands(source, boxes))))
+    match(not iso_movies.IMAGE_BRANDS.isdisjoint(brands(source, boxes)))
     tracks = [t for t in iso_movies.tracks(source, boxes) if t.handler == b"pict" and t.width]
     whole(bool(tracks))
     coded = _AV1 if tracks[0].coding == b"av01" else _HEVC
@@ -179,10 +178,10 @@ def _associations(source: Source, box: Box) -> dict[Item, list[int]]:
     found: dict[Item, list[int]] = {}
     position = 8
     for _ in range(count):
-        source.step()
         item = int.from_bytes(data[position : position + number])
         position += number
         each = data[position]
+        source.step(1 + each)
         position += 1
         numbers = (
             int.from_bytes(data[at : at + wide]) & (0x7FFF if wide == 2 else 0x7F)

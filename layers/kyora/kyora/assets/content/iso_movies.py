@@ -13,10 +13,11 @@ from kyora.assets.content.source import Facts, Policy, Source, match, whole
 _BEFORE_FTYP = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"uuid", b"PICT", b"udta")
 _VIDEO, _AUDIO = b"vide", b"soun"
 _PICTURES = b"pict"  # an image sequence: AVIF and HEIC have such a track
-_IMAGES = frozenset(
+IMAGE_BRANDS = frozenset(
     (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 )
 _RAW = (b"CRAW",)  # Canon's CR3 is a photograph in the boxes of a film
+_FRAGMENTS = 2000  # the last ones, which say where they begin: a longer film is not read whole
 _UNKNOWN_LENGTH = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 
@@ -38,7 +39,7 @@ def movie(source: Source, policy: Policy) -> Facts:
     found = [track for track in tracks(source, boxes) if track.handler != _PICTURES]
     match(bool(found))
     named = brands(source, boxes)[:1]
-    match(not _IMAGES.intersection(named) or any(t.handler == _VIDEO for t in found))
+    match(not IMAGE_BRANDS.intersection(named) or any(t.handler == _VIDEO for t in found))
     picture = next((track for track in found if track.handler == _VIDEO and track.width), None)
     width, height = (picture.width, picture.height) if picture else (None, None)
     return Facts(width, height, _duration(source, boxes, found))
@@ -149,9 +150,7 @@ def _fragments(source: Source, boxes: list[Box], mvex: Box, played: list[Track])
             usual[number] = each
     scales = {track.number: track.timescale for track in played}
     ends: dict[int, int] = {}
-    for moof in boxes:
-        if moof.name != b"moof":
-            continue
+    for moof in [box for box in boxes if box.name == b"moof"][-_FRAGMENTS:]:
         for traf in children(source, moof.start, moof.end):
             if traf.name == b"traf":
                 number, start, length = _run(source, traf, usual)
@@ -184,6 +183,6 @@ def _samples(source: Source, box: Box, flags: int, each: int) -> int:
     at = box.start + 8 + (4 if flags & 1 else 0) + (4 if flags & 4 else 0)
     size = 4 * sum(bool(flags & bit) for bit in (0x100, 0x200, 0x400, 0x800))
     whole(at + count * size <= box.end)
-    source.step(count)
+    source.step(count >> 4)
     data = source.exactly(at, count * size)
     return sum(int.from_bytes(data[i : i + 4]) for i in range(0, len(data), size))

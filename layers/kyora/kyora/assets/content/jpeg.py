@@ -9,10 +9,11 @@ import struct
 from kyora.assets.content import exif, tail
 from kyora.assets.content.source import CHUNK, Facts, Policy, Source, match, whole
 
-_MARKER = re.compile(rb"\xff+([\x01-\xfe])")
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _NEXT_IN_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed 0xFF nor a restart
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+_FIRST_LOOK = 64
 _EXIF, _SCAN, _END = 0xE1, 0xDA, 0xD9
 
 
@@ -64,13 +65,11 @@ def _end(source: Source, position: int) -> int:
 def _next(source: Source, position: int, *, in_scan: bool) -> tuple[int, int]:
     """Return where the next marker ends and which it is."""
     pattern = _NEXT_IN_SCAN if in_scan else _MARKER
-    # Headers stand side by side: most markers are found in the first few bytes.
-    count = CHUNK if in_scan else 4
-    while data := source.at(position, count):
+    count = _FIRST_LOOK  # most markers are near; a scan may be long
+    while len(data := source.at(position, count)) > 1:
         if found := pattern.search(data):
             return position + found.end(), data[found.end() - 1]
-        whole(len(data) > 1)
         source.step()
         position += len(data) - 1  # an 0xFF may be its last byte
-        count = CHUNK
+        count = min(4 * count, CHUNK)
     raise EOFError

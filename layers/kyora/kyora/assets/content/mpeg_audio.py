@@ -106,6 +106,7 @@ def _leads_on(source: Source, position: int, read: Read, *, first: bool) -> bool
     """Follow a chain of like frames; one that ends with the file may be shorter."""
     kind = None
     for count in range(_CHAIN if first else _CHAIN_BEHIND_JUNK):
+        source.step()
         head = source.at(position, 16)
         frame = read(head, 0)
         if frame is None or (kind is not None and frame.kind != kind):

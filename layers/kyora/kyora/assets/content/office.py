@@ -19,6 +19,7 @@ PPTX = f"{_OPEN}.presentationml.presentation"
 _ZIP_STARTS = (b"PK\x03\x04", b"PK00PK\x03\x04")
 _MAX_PARTS = 20_000
 _MAX_XML = 4 << 20
+_ELEMENTS = frozenset(("Default", "Override", "Relationship"))
 # The main part's type, and what a file with it is. Templates and shows open as documents.
 _MAIN = {
     f"{_OPEN}.wordprocessingml.document.main+xml": DOCX,
@@ -155,7 +156,9 @@ def _elements(source: Source, entry: archive.Entry) -> list[tuple[str, dict[str,
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         source.step()
-        found.append((tag.rpartition(":")[2], attributes))
+        name = tag.rpartition(":")[2]
+        if name in _ELEMENTS and attributes:
+            found.append((name, attributes))
 
     def doctype(*_: object) -> None:
         raise Refused("bad_content")

@@ -30,6 +30,7 @@ _RECORDS_ALONE = (
     *(b"\x09\x00\x04\x00", b"\x09\x02\x06\x00", b"\x09\x04\x06\x00"),
     *(b"\x09\x08\x08\x00", b"\x09\x08\x10\x00"),
 )
+_SPARE_TABLES = 256
 _END, _PASSWORD, _SHEET = 0x000A, 0x002F, 0x0085
 _MACRO_SHEET = 1
 _MACRO_STREAM = 0x0040  # what a BOF begins
@@ -99,12 +100,26 @@ def _refuse_macros(policy: Policy, found: bool) -> None:
 
 
 def _open(source: Source) -> "OleFileIO":
-    from olefile.olefile import OleFileError, OleFileIO
+    from olefile.olefile import OleFileIO
 
+    header = source.exactly(0, 512)
+    shift, tables = int.from_bytes(header[30:32], "little"), header[44:48]
+    whole(shift in (9, 12))
+    # The allocation table has four bytes for each sector. A larger one is made to keep us busy:
+    # the library joins its parts one by one.
+    needed = (source.size >> shift) // (1 << shift - 2)
+    whole(int.from_bytes(tables, "little") <= needed + _SPARE_TABLES)
     try:
         return OleFileIO(_File(source))
-    except (OleFileError, RecursionError, OverflowError):
+    except RecursionError:
         raise Refused("bad_content") from None
+    except OSError as error:
+        raise _broken(error) from None
+
+
+def _broken(error: OSError) -> Exception:
+    """Return the refusal for what the library raises; a disk that fails has a number."""
+    return Refused("bad_content") if error.errno is None else error
 
 
 def _root(file: "OleFileIO") -> Names:
@@ -113,12 +128,10 @@ def _root(file: "OleFileIO") -> Names:
 
 
 def _stream(file: "OleFileIO", name: str) -> bytes:
-    from olefile.olefile import OleFileError
-
     try:
         data: bytes = file.openstream([name]).read()
-    except OleFileError:
-        raise Refused("bad_content") from None
+    except OSError as error:
+        raise _broken(error) from None
     return data
 
 

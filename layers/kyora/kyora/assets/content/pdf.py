@@ -8,6 +8,7 @@ objects themselves.
 import re
 
 from kyora.assets.content import tail
+from kyora.assets.content.signatures import page, signature
 from kyora.assets.content.source import Facts, Policy, Refused, Source, match, whole
 
 _HEADER = re.compile(rb"%PDF-|%!PS-Adobe-\d\.\d PDF-")
@@ -18,8 +19,10 @@ _NEAR = 1 << 16
 
 def check(source: Source, policy: Policy) -> Facts:
     """Look for the header, an object and the end."""
-    head = source.at(0, 1024 + 8)
+    head = source.at(0, 1024)
     end = _end(source)
+    other = signature(head) or page(head)
+    match(other in (None, "application/pdf"), other)
     if _HEADER.search(head) is None:  # readers go by the objects then
         match(_OBJECT.search(head) is not None and end != -1)
     if end == -1:  # nothing says where the objects are: readers look for them and the first of all

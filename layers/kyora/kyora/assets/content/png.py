@@ -74,7 +74,7 @@ def _complete(source: Source, parts: list[tuple[int, int]], expected: int) -> bo
     for start, length in parts:
         data = source.at(start, length)
         while data:
-            source.step(_UNPACK >> 10)
+            source.step(_UNPACK >> 9)
             try:
                 total += len(stream.decompress(data, _UNPACK))
             except zlib.error:

@@ -41,3 +41,13 @@ def signature(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return "video/mp4"
     return next((media for mark, media in _SIGNATURES if head.startswith(mark)), None)
+
+
+def page(head: bytes) -> str | None:
+    """Return the media type of a page or a drawing that a browser would run, or None."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<script", b"<body")):
+        return "text/html"
+    if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
+        return "image/svg+xml"
+    return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MAX_STEPS = 200_000
-_READ_AGAIN = 3  # times the file's own size that may be read in all
+_READ_AGAIN = 6  # times the file's own size that may be read in all
 _SMALL = 4 << 20  # bytes that may be read of any file, however small
 CHUNK = 1 << 20
 

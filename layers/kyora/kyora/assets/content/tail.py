@@ -16,7 +16,8 @@ _PROGRAMS = (
     *(b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe", b"%PDF-", b"#!"),
 )
 _PAGE = re.compile(
-    rb"<(?:!doctype|html|head|body|script|svg|iframe|object|embed|img|\?php)[\s>/]", re.IGNORECASE
+    rb"<\?php|<(?:!doctype|html|head|body|script|svg|iframe|object|embed|img)[\s>/]",
+    re.IGNORECASE,
 )
 
 

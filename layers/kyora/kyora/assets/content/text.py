@@ -37,6 +37,8 @@ def check(source: Source, policy: Policy) -> Facts:
         except UnicodeDecodeError:
             match(False)
         match(len(text.translate(_CONTROLS_WIDE)) == len(text))
+    if decoder and not mark:  # without a mark, half a letter at the end says that it is no text
+        match(decoder.getstate()[0] == b"")
     return Facts()
 
 

@@ -15,9 +15,8 @@ _INFO, _SCALE, _DURATION = 0x1549A966, 0x2AD7B1, 0x4489
 _TRACKS, _TRACK, _TYPE, _CODEC = 0x1654AE6B, 0xAE, 0x83, 0x86
 _VIDEO, _WIDTH, _HEIGHT = 0xE0, 0xB0, 0xBA
 _CLUSTER, _TIME, _SIMPLE, _GROUP, _BLOCK = 0x1F43B675, 0xE7, 0xA3, 0xA0, 0xA1
-_TOP = frozenset(
-    (_CLUSTER, _INFO, _TRACKS, 0x114D9B74, 0x1C53BB6B, 0x1043A770, 0x1941A469, 0x1254C367, _SEGMENT)
-)
+_CLUSTER_ID = b"\x1f\x43\xb6\x75"
+_CLUSTER_BEGINS = (_TIME, 0xBF, 0xEC)  # a checksum or padding may stand before the time
 _PICTURE, _SOUND = 1, 2
 _BROWSERS = (
     *(b"V_VP8", b"V_VP9", b"V_AV1", b"V_MPEG4/ISO/AVC", b"V_MPEGH/ISO/HEVC"),
@@ -105,14 +104,18 @@ def _segment(
 
 
 def _open_end(source: Source, cluster: _Element, end: int) -> int:
-    """Return where a cluster of unknown size ends."""
+    """Return where a cluster of unknown size ends: at the next one, or with the segment.
+
+    A recording of an hour has hundreds of thousands of blocks, so it is searched, not walked.
+    """
     position = cluster.start
-    while position < end:
-        child = _element(source, position, end)
-        if child is None or child.name in _TOP or child.end > end:
+    while (position := source.find(_CLUSTER_ID, position, end)) != -1:
+        found = _element(source, position, end)
+        inner = _element(source, found.start, end) if found else None
+        if inner and inner.name in _CLUSTER_BEGINS:
             return position
-        position = child.end
-    return position
+        position += 1
+    return end
 
 
 def _played(source: Source, clusters: list[_Element]) -> int:
