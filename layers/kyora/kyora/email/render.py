@@ -26,7 +26,7 @@ DIRECTIONS = {"en": "ltr", "ar": "rtl"}
 
 _SUBJECT_LENGTH = 78  # what clients show of a subject, and a header's line before it is folded
 _LONGEST_LINE = 900  # bytes; SMTP allows 998 (RFC 5322, 2.1.1), and not every relay encodes
-_SHOWN_LINK = 48  # characters
+_SHOWN_LINK = 44  # characters
 _BETWEEN_ATTRIBUTES = re.compile(r' (?=[\w-]+=")')
 # Currencies whose minor unit is not a hundredth, as Stripe counts them: ISK and UGX have none in
 # ISO 4217, and are hundredths there.
