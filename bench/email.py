@@ -1,4 +1,4 @@
-"""Mail at work: messages a second with eight workers, statements a message, our client or the SDK.
+"""Mail at work: messages a second with eight workers, statements a message, the SDK's own client.
 
 Part of `make bench`. The fake Resend answers after 20 ms, so eight workers that did nothing but
 wait would send 400 messages a second; whatever else this machine does is in the figures.
@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,7 +19,7 @@ from unittest.mock import patch
 from bench.database import database
 from kyora import config, postgres
 from kyora.config import Settings
-from kyora.email import Message
+from kyora.email import Message, params
 from kyora.email.resend import Resend
 from kyora.postgres.connection import Transaction
 from local.progress import say
@@ -104,31 +103,29 @@ def _statements() -> dict[str, int]:
 
 
 def _clients(resend: FakeResend) -> dict[str, Any]:
-    """Send the same message with our client and with Resend's SDK."""
+    """Send the same message through the SDK with our HTTP client, and with its own."""
     import resend as sdk
 
     ours = Resend(Settings("test", "INFO", email_base_url=resend.url, email_api_key=API_KEY))
-    sdk.api_key, sdk.api_url = API_KEY, resend.url
-    params: Any = {
-        "from": _ONE.sender,
-        "to": [_ONE.recipient],
-        "subject": _ONE.subject,
-        "html": _ONE.html,
-        "text": _ONE.text,
-    }
+    own = sdk.RequestsClient()
+
+    def theirs(key: str) -> object:
+        sdk.api_key, sdk.api_url, sdk.default_http_client = API_KEY, resend.url, own
+        return sdk.Emails.send(params(_ONE), {"idempotency_key": key})
+
     senders: dict[str, tuple[str, Callable[[str], object]]] = {
         "ours": (
-            "import http.client, ssl, kyora.email.resend",
-            lambda key: ours.send(replace(_ONE), key),
+            "import kyora.email.resend, kyora.email.resend_http",
+            lambda k: ours.send(_ONE, k),
         ),
-        "sdk": ("import resend", lambda key: sdk.Emails.send(params, {"idempotency_key": key})),
+        "its own": ("import resend", theirs),
     }
     found = {}
     for name, (imports, send) in senders.items():
         before, took = resend.server.connections, []
         for number in range(100):
             started = time.perf_counter()
-            send(f"{name}-{number}")
+            send(f"{name.replace(' ', '-')}-{number}")
             took.append((time.perf_counter() - started) * 1000)
         found[name] = {
             "import_ms": round(_import(imports) - _import("import pydantic, json, re"), 1),
@@ -167,7 +164,7 @@ def _print(result: dict[str, Any]) -> None:
         " for a copy of its event")  # fmt: skip
     for name, figures in result["client"].items():
         say(
-            f"{name:<5} import {figures['import_ms']:>6.1f} ms, send {figures['send_ms']:.2f} ms,"
+            f"{name:<8} import {figures['import_ms']:>6.1f} ms, send {figures['send_ms']:.2f} ms,"
             f" {figures['connections']} connections for 100 messages"
         )
 
