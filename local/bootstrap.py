@@ -1,6 +1,6 @@
 """Install what the project needs, from nothing but python3 and pip. Standard library only.
 
-`bootstrap.py tests` adds what only tests need, where apt can: Chromium and Memcached.
+`bootstrap.py tests` adds what only tests need, where apt and npm can: Chromium, Memcached, Uppy.
 `bootstrap.py check` adds checkov, in an environment of its own as well: it pins a hundred packages.
 
 uv (from PATH, or from the package registry into .local/uv) makes two environments from uv.lock:
@@ -12,6 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,6 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = Path(".venv")
 EMULATOR = Path(".local/ministack")
 CHECKOV = Path(".local/checkov")
+UPPY = Path(".local/uppy/uppy.min.mjs")
+UPPY_VERSION = "5.2.4"
+UPPY_SHA512 = (
+    "d5bb6000651bed3bbb1b29a9980f5793219c5c148cf77775140dfa27aa58e25a"
+    "fa6b48cc5dfbc5520eba0db9e6fd76aaeac16f9bc2b048f245e3a77c360d04f1"
+)
 
 
 def main() -> None:
@@ -74,6 +82,7 @@ def install_for_tests() -> None:
     """Install Debian's programs; without root or apt the tests that need them say why they skip."""
     if not any(map(shutil.which, ("chromium", "chromium-browser"))):
         install_package("chromium", "Chromium for the tests that look at pages")
+    install_uppy()
     if not shutil.which("faketime"):
         install_package("faketime", "faketime for the tests of another day")
     if not shutil.which("spamassassin"):
@@ -88,6 +97,27 @@ def install_for_tests() -> None:
         if systemctl := shutil.which("systemctl"):  # as above
             stop = [systemctl, "disable", "--quiet", "--now", "pgbouncer"]
             subprocess.run(stop, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def install_uppy() -> None:
+    """Get the uploader that front ends use, of one version and digest; without npm do nothing."""
+    npm = shutil.which("npm")
+    if not npm or (ROOT / UPPY).exists():
+        return
+    print("  · installing Uppy for the tests of uploads from a page", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        pack = [npm, "pack", "--silent", "--pack-destination", folder, f"uppy@{UPPY_VERSION}"]
+        subprocess.run(pack, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        archive = Path(folder) / f"uppy-{UPPY_VERSION}.tgz"
+        if not archive.exists():
+            return
+        if hashlib.sha512(archive.read_bytes()).hexdigest() != UPPY_SHA512:
+            print(f"  ✗ Uppy {UPPY_VERSION} is not the file it was; it is not used", flush=True)
+            return
+        (ROOT / UPPY).parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(archive) as opened:
+            if member := opened.extractfile(f"package/dist/{UPPY.name}"):
+                (ROOT / UPPY).write_bytes(member.read())
 
 
 def install_package(package: str, what: str) -> None:

@@ -20,7 +20,7 @@ STACK = "kyora-local"
 HOST = "127.0.0.1"
 
 # Where the development servers of front ends listen, each on two names.
-_PAGE_PORTS = (
+PAGE_PORTS = (
     1234,  # Parcel
     3000,  # Next.js, Nuxt, Remix
     3001,
@@ -80,7 +80,7 @@ class Settings:
         """The pages that may call the API and upload: CORS_ORIGINS, or usual ports here."""
         if given := self.environ.get("CORS_ORIGINS"):
             return given.split(",")
-        ports = sorted({self.port, *_PAGE_PORTS})
+        ports = sorted({self.port, *PAGE_PORTS})
         return [f"http://{host}:{port}" for port in ports for host in (HOST, "localhost")]
 
     @property

@@ -3,11 +3,14 @@
 import base64
 import html
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,12 @@ PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 # What `prefers-color-scheme` answers; --force-dark-mode inverts pages instead.
 _DARK = {True: ("--blink-settings=preferredColorScheme=0",), False: ()}
+
+_OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+    *("--no-first-run", "--disable-background-networking", "--disable-sync"),
+    *("--disable-component-update", "--hide-scrollbars"),
+)
 
 needed = pytest.mark.skipif(
     PROGRAM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
@@ -47,15 +56,37 @@ def report(address: str, width: int = 1280, *, dark: bool = False) -> Any:
     return json.loads(html.unescape(found.group(1)))
 
 
+@contextmanager
+def looking_at(address: str) -> Iterator[None]:
+    """Keep a page open, in real time, for one that says itself when it is done."""
+    assert PROGRAM is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen(
+            [
+                PROGRAM,
+                *_OPTIONS,
+                f"--user-data-dir={profile}",
+                "--remote-debugging-port=0",
+                address,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def _run(address: str, *options: str) -> str:
     assert PROGRAM is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         done = subprocess.run(
             [
                 PROGRAM,
-                *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
-                *("--no-first-run", "--disable-background-networking", "--disable-sync"),
-                *("--disable-component-update", "--hide-scrollbars"),
+                *_OPTIONS,
                 *(f"--user-data-dir={profile}", "--virtual-time-budget=6000"),
                 *options,
                 address,

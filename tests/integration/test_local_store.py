@@ -15,7 +15,7 @@ from tests.conftest import SECRET
 from tests.integration.support import api, books
 from tests.integration.support.api import Reply
 from tests.integration.support.samples import PNG, Sample
-from tests.integration.support.stores import Folder
+from tests.integration.support.stores import PAGE, Folder
 
 
 def _raw(url: str, head: str, body: bytes = b"", *, hang_up: bool = False) -> int:
@@ -277,3 +277,34 @@ def test_a_function_refuses_to_work_with(
     environment.delenv("UPLOADS_ALLOWED", raising=False)
     config.forget()
     assert books.nothing_happened()
+
+
+def test_a_page_of_a_known_origin_may_upload_and_read_the_etag(store: Folder) -> None:
+    ticket = api.request(PNG)
+    asked = {
+        "Origin": PAGE,
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": ",".join(sorted(map(str.lower, ticket["headers"]))),
+    }
+    preflight = api.http_call("OPTIONS", ticket["uploadUrl"], asked)
+    assert preflight.status == 200
+    assert preflight.headers["access-control-allow-origin"] == PAGE
+    assert "PUT" in preflight.headers["access-control-allow-methods"]
+    allowed = preflight.headers["access-control-allow-headers"].split(", ")
+    assert {name.lower() for name in ticket["headers"]} <= set(allowed)
+    put = api.put(ticket, PNG.data, Origin=PAGE)
+    assert put.status == 200
+    assert put.headers["etag"]
+    assert put.headers["access-control-allow-origin"] == PAGE
+    assert "ETag" in put.headers["access-control-expose-headers"]
+    url = api.confirm(ticket["assetId"]).body["downloadUrl"]
+    download = api.http_call("GET", url, {"Origin": PAGE})
+    assert download.headers["access-control-allow-origin"] == PAGE
+
+
+def test_a_page_of_another_origin_may_not(store: Folder) -> None:
+    ticket = api.request(PNG)
+    origin = {"Origin": "http://localhost:1", "Access-Control-Request-Method": "PUT"}
+    assert api.http_call("OPTIONS", ticket["uploadUrl"], origin).status == 403
+    put = api.put(ticket, PNG.data, Origin=origin["Origin"])
+    assert "access-control-allow-origin" not in put.headers

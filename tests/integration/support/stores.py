@@ -25,12 +25,14 @@ import pytest
 from aiohttp import web
 from botocore.config import Config
 
+from local import cors
 from local import storage as front
 from local.process import shifted_clock
 
 ROOT = Path(__file__).resolve().parents[3]
 MINISTACK = ROOT / ".local" / "ministack" / "bin" / "ministack"
 BUCKET = "kyora-assets"
+PAGE = "http://localhost:5173"  # whose pages may upload to the folder
 
 every_store = pytest.mark.parametrize("store", ["local", "ministack", "seaweedfs"], indirect=True)
 every_bucket = pytest.mark.parametrize("store", ["ministack", "seaweedfs"], indirect=True)
@@ -157,6 +159,7 @@ def folder(secret: str) -> Iterator[Folder]:
         root.mkdir()
         stack = SimpleNamespace(assets=root, url=url, secrets={"AUTH_JWT_SECRET": secret})
         app = web.Application(middlewares=[_numbered])
+        cors.mount(app, [PAGE])
         front.mount(app, stack)  # type: ignore[arg-type]
         with _in_thread(app, sock):
             yield Folder(root, url)
