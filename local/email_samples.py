@@ -69,13 +69,22 @@ def sample(template_id: str, locale: str, kind: str) -> dict[str, Any]:
         "invitationLink": f"{base}/accept-invitation?token={token}&locale={locale}",
         "retryLink": f"{base}/billing" if kind == "minimal" else invoice,
         "trialEnd": "2026-12-01T09:00:00Z",
+        "accessUntil": "2026-11-24T07:36:00Z",
+        "chargeAt": "2026-12-23T10:00:00Z",
+        "renewsAt": "2026-11-30T10:00:00Z",
+        "expiry": "11/2026",
     }
     if kind != "minimal":
         values |= {
             "amount": 123_456_789 if kind == "long" else 2900,
             "currency": "KWD" if kind == "long" else "USD",
             "nextAttemptAt": "2026-11-27T08:30:00+03:00",
+            "nextChargeAt": "2026-12-23T10:00:00Z",
+            "resumeAt": "2027-02-01T00:00:00Z",
+            "last4": "4242",
         }
+    if template_id == "renewal_upcoming":
+        values = {"amount": 99_000, "currency": "AED"} | values
     fields = TEMPLATES[template_id].data.model_fields.values()
     return {f.alias: values[f.alias] for f in fields if f.alias in values}
 

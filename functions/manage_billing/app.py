@@ -1,6 +1,7 @@
 """GET, POST, DELETE /v1/billing/…: plans, the workspace's subscription, its invoices, two pages.
 
-Changes are for admins. Emits SubscriptionActivated, SubscriptionChanged, SubscriptionCancelled.
+Changes are for admins. Emits SubscriptionActivated, SubscriptionChanged, SubscriptionCancelled,
+PaymentRecovered, SubscriptionPaused, SubscriptionResumed.
 """
 
 from kyora import http

@@ -2,8 +2,8 @@
 
 Signature first; 404 while no secret is configured. Kept before anything is done about it, done
 once. What comes over Stripe's EventBridge bus, through SQS, takes the same way. Emits
-SubscriptionActivated, -Changed, -Cancelled, PaymentSucceeded, PaymentFailed, TrialEnding and
-PlansSynced.
+SubscriptionActivated, -Changed, -Cancelled, -Paused, -Resumed, PaymentSucceeded, PaymentFailed,
+PaymentRecovered, TrialEnding and PlansSynced.
 """
 
 from typing import Any

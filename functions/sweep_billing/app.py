@@ -1,6 +1,7 @@
 """Every minute: do Stripe's events that wait, end graces, forget; `make replay` does some again.
 
-Emits what the events emit, and SubscriptionChanged when a grace ends. Reports the age of the
+Emits what the events emit, SubscriptionChanged when a grace ends, and GraceEnding,
+PaymentMethodExpiring and RenewalUpcoming ahead of time. Reports the age of the
 oldest event that waits and how many are parked.
 """
 

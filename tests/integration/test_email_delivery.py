@@ -38,6 +38,24 @@ EVENTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "Pro",
     ),
 }
+PLANNED = {"subscriptionId": "sub_1", "planId": "pro", "planName": "Pro"}
+EVENTS |= {
+    "PaymentRecovered": (PLANNED, "payment_recovered", "Pro"),
+    "GraceEnding": (PLANNED | {"accessUntil": "2026-12-01T00:00:00Z"}, "grace_ending", "/billing"),
+    "PaymentMethodExpiring": (
+        PLANNED
+        | {"last4": "4242", "expMonth": 3, "expYear": 2031, "chargeAt": "2031-04-02T00:00:00Z"},
+        "payment_method_expiring",
+        "03/2031",
+    ),
+    "RenewalUpcoming": (
+        PLANNED | {"amount": 99000, "currency": "AED", "renewsAt": "2031-04-02T00:00:00Z"},
+        "renewal_upcoming",
+        "990.00 AED",
+    ),
+    "SubscriptionPaused": (PLANNED, "subscription_paused", "Pro"),
+    "SubscriptionResumed": (PLANNED, "subscription_resumed", "Pro"),
+}
 BILLING = [name for name, (data, _, _) in EVENTS.items() if "email" not in data]
 
 

@@ -49,6 +49,21 @@ CONTRACT = {
     "subscription_cancelled": ({"name", "planName"}, "Your {planName} subscription has ended"),
     "payment_failed": ({"name", "retryLink"}, "We couldn't take your payment"),
     "trial_ending": ({"name", "planName", "trialEnd"}, "Your trial ends soon"),
+    "payment_recovered": ({"name", "planName"}, "Your payment went through"),
+    "grace_ending": (
+        {"name", "planName", "accessUntil", "retryLink"},
+        "Last day to keep {planName}",
+    ),
+    "payment_method_expiring": (
+        {"name", "planName", "expiry", "chargeAt"},
+        "Your card expires before the next charge",
+    ),
+    "renewal_upcoming": (
+        {"name", "planName", "amount", "currency", "renewsAt"},
+        "Your {planName} subscription renews soon",
+    ),
+    "subscription_paused": ({"name", "planName"}, "Your {planName} subscription is paused"),
+    "subscription_resumed": ({"name", "planName"}, "Your {planName} subscription has resumed"),
 }
 # What templates are given beside their data.
 COMMON = {
@@ -161,7 +176,8 @@ def test_07_there_are_no_pictures(mail: Mail) -> None:
 
 
 def test_08_links_lead_where_they_may_and_say_where(mail: Mail) -> None:
-    hosts = {"app.kyora.example"} | (STRIPE_HOSTS if mail.template == "payment_failed" else set())
+    owed = mail.template in ("payment_failed", "grace_ending")
+    hosts = {"app.kyora.example"} | (STRIPE_HOSTS if owed else set())
     for link in mail.links:
         url = urlsplit(link.attrs["href"])
         if url.scheme == "mailto":
@@ -391,7 +407,7 @@ def test_19_each_attack_in_each_field_is_only_words(
     ],
 )
 def test_19_a_bad_link_is_refused_and_not_repeated(locale: str, field: str, link: str) -> None:
-    (template,) = [t for t, (fields, _) in CONTRACT.items() if field in fields]
+    template = next(t for t, (fields, _) in CONTRACT.items() if field in fields)
     with pytest.raises(NotRenderable) as refused:
         render(template, locale, sample(template, locale, "typical") | {field: link},
                settings=SETTINGS)  # fmt: skip

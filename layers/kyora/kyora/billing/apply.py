@@ -22,7 +22,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from kyora import config
-from kyora.billing import facts, grace, inbox, intake, normalise, plan_items, standing, terms
+from kyora.billing import (
+    facts,
+    grace,
+    inbox,
+    intake,
+    normalise,
+    plan_items,
+    standing,
+    terms,
+    transitions,
+)
 from kyora.billing.grace import Grace
 from kyora.billing.normalise import (
     TERMINAL,
@@ -136,8 +146,10 @@ def resync(customer_id: str, subscription_id: str) -> bool:
                     raise _Ask(version, 0)
                 found = normalise.subscription(answer.object)
                 _bind(tx, customer, found.workspace)
-                _mirror(tx, _subscription(tx, found.id), found, Seen(answer.as_of))
-                _conclude(tx, customer, found.id, _moment(answer.as_of))
+                before, moment = _subscription(tx, found.id), _moment(answer.as_of)
+                _mirror(tx, before, found, Seen(answer.as_of))
+                _conclude(tx, customer, found.id, moment)
+                transitions.announce(tx, customer["workspace_id"], before, found, moment)
         except _Ask:
             continue
         return True
@@ -328,6 +340,7 @@ class Seen(NamedTuple):
 def _on_subscription(tx: Transaction, turn: Turn) -> None:
     event, row = turn.event, turn.row
     payload = normalise.subscription(event.object)
+    found: Subscription | None = payload
     _bind(tx, turn.customer, payload.workspace)
     if turn.answer:
         found = normalise.subscription(turn.answer.object)
@@ -342,10 +355,13 @@ def _on_subscription(tx: Transaction, turn: Turn) -> None:
     ):
         _mirror(tx, row, payload, Seen(event.created, event, turn.read is not None))
     else:
+        found = None
         _date(tx, row, payload, event)
     if payload.entitled and not row["entitled"]:  # also of a payload that is old news
         tx.run("UPDATE subscription SET entitled = true WHERE id = :id", id=payload.id)
     _conclude(tx, turn.customer, payload.id, turn.happened)
+    if found:
+        transitions.announce(tx, turn.customer["workspace_id"], row, found, turn.happened)
     if event.type == "customer.subscription.trial_will_end" and payload.trial_end:
         _tell_trial(tx, turn.customer, payload, turn.happened)
 
@@ -621,6 +637,8 @@ def _payment(found: Invoice, amount: int) -> Mapping[str, object]:
         "attempt": found.attempt_count,
         "hostedInvoiceUrl": found.hosted_url,
         "nextAttemptAt": found.next_attempt_at,
+        "subscriptionId": found.subscription,
+        "billingReason": found.reason,
     }
 
 

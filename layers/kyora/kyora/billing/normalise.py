@@ -88,6 +88,7 @@ class Subscription(NamedTuple):
     workspace: str
     whole: bool  # False: its list of items is cut off
     terms: Terms
+    paused_for: str | None = None  # Stripe's word
 
     @property
     def terminal(self) -> bool:
@@ -123,6 +124,7 @@ class Invoice(NamedTuple):
     hosted_url: str | None
     pdf_url: str | None
     created_at: datetime
+    reason: str | None = None  # Stripe's word for what it is for
 
 
 class PaymentMethod(NamedTuple):
@@ -206,6 +208,7 @@ def subscription(found: Json) -> Subscription:
         workspace=workspace_of(found),
         whole=_object(found.get("items")).get("has_more") is not True and bool(items),
         terms=terms.read(found),
+        paused_for=_paused_for(found),
     )
 
 
@@ -270,6 +273,7 @@ def invoice(found: Json) -> Invoice:
         hosted_url=_str(found.get("hosted_invoice_url")),
         pdf_url=_str(found.get("invoice_pdf")),
         created_at=_moment(found, "invoice", "created"),
+        reason=_str(found.get("billing_reason")),
     )
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from kyora import config, purge
-from kyora.billing import apply, inbox, intake, standing
+from kyora.billing import apply, inbox, intake, reminders, standing
 from kyora.errors import ConfigError, Invalid, Unavailable
 from kyora.observability import logger, where
 from kyora.postgres import transaction
@@ -35,6 +35,7 @@ def sweep(remaining: Callable[[], float]) -> dict[str, int]:
     """Do what is due; return how many of each. `remaining` gives the seconds left to work."""
     return {  # in this order: what asks Stripe may take all the time there is
         "graces": _graces(remaining),
+        "reminders": reminders.remind(),
         "events": _events(remaining),
         "doubtful": _doubtful(remaining),
         "forgotten": purge.purge(FORGETS, remaining),
@@ -182,7 +183,7 @@ DELETE FROM stripe_event WHERE ctid = ANY(ARRAY(SELECT ctid FROM stripe_event WH
 # forgot that it was told would tell it again.
 _FORGET_FACTS = r"""
 DELETE FROM billing_fact WHERE ctid = ANY(ARRAY(SELECT ctid FROM billing_fact
-    WHERE (key LIKE 'dunning:%' OR key LIKE 'trial%')
+    WHERE (key LIKE 'dunning:%' OR key LIKE 'trial%' OR key LIKE 'turn:%' OR key LIKE 'ahead:%')
     AND created_at < now() - interval '400 days'
     ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED))
 """

@@ -123,6 +123,12 @@ class _Payment(Data):
     attempt: int = Field(ge=0)
     hosted_invoice_url: Text | None = Field(default=None, repr=False)
     next_attempt_at: AwareDatetime | None = None
+    subscription_id: Id | None = None
+    billing_reason: Text | None = Field(
+        default=None,
+        description="Stripe's word for what the invoice is for, an open list.",
+        examples=["subscription_cycle"],
+    )
 
 
 class PaymentSucceeded(_Payment):
@@ -139,6 +145,54 @@ class TrialEnding(Data):
     subscription_id: Id
     plan_name: Text
     trial_end: AwareDatetime
+
+
+class _Planned(Data):
+    subscription_id: Id
+    plan_id: Id
+    plan_name: Text
+
+
+class PaymentRecovered(_Planned):
+    """What a workspace owed for its subscription is paid; its access is whole again."""
+
+
+class GraceEnding(_Planned):
+    """A payment is still open, and the access that goes on without it ends within a day."""
+
+    access_until: AwareDatetime
+
+
+class PaymentMethodExpiring(_Planned):
+    """The card that pays expires before the next charge."""
+
+    last4: Text | None = None
+    exp_month: int = Field(ge=1, le=12)
+    exp_year: int
+    charge_at: AwareDatetime
+
+
+class RenewalUpcoming(_Planned):
+    """A subscription of a year is charged again within a week."""
+
+    amount: int = Field(description="In the currency's minor unit.", examples=[99000])
+    currency: Currency
+    renews_at: AwareDatetime
+
+
+class SubscriptionPaused(_Planned):
+    """A subscription is paused: no access and no charges until it is resumed."""
+
+    resume_at: AwareDatetime | None = None
+    reason: Text | None = Field(
+        default=None,
+        description="Stripe's word for why, an open list.",
+        examples=["pause_requested"],
+    )
+
+
+class SubscriptionResumed(_Planned):
+    """A paused subscription goes on."""
 
 
 class PlansSynced(Data):

@@ -59,6 +59,9 @@ Link = Annotated[str, AfterValidator(_own_link)]
 InvoiceLink = Annotated[str, AfterValidator(_invoice_link)]
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{3}$", to_upper=True)]
+Amount = Annotated[StrictInt, Field(ge=0)]  # minor units
+Last4 = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}$")]
+Expiry = Annotated[str, StringConstraints(pattern=r"^(0[1-9]|1[0-2])/20[0-9]{2}$")]
 
 
 class Data(BaseModel):
@@ -104,11 +107,26 @@ class WorkspaceInvitation(Data):
     invitation_link: Link
 
 
-class SubscriptionConfirmed(Data):
-    """A paid plan has begun."""
+class _Priced(Data):
+    """What is charged, when it is known."""
+
+    amount: Amount | None = None
+    currency: Currency | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.amount is None) != (self.currency is None):
+            raise ValueError("amount and currency go together")
+        return self
+
+
+class SubscriptionConfirmed(_Priced):
+    """A paid plan has begun; the amount is that of the next charge."""
 
     name: Person
     plan_name: PlanName
+    next_charge_at: Moment | None = None
+    last4: Last4 | None = None
 
 
 class SubscriptionCancelled(Data):
@@ -118,28 +136,77 @@ class SubscriptionCancelled(Data):
     plan_name: PlanName
 
 
-class PaymentFailed(Data):
+class PaymentFailed(_Priced):
     """A card was refused. What is owed and when it is tried again are said when they are known."""
 
     name: Person
     retry_link: InvoiceLink
-    amount: Annotated[StrictInt, Field(ge=0)] | None = None  # minor units
-    currency: Currency | None = None
     next_attempt_at: Moment | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.amount is None) != (self.currency is None):
-            raise ValueError("amount and currency go together")
-        return self
+    last4: Last4 | None = None
 
 
-class TrialEnding(Data):
-    """A trial is in its last days."""
+class TrialEnding(_Priced):
+    """A trial is in its last days. With a card, `last4`, it is charged when the trial ends."""
 
     name: Person
     plan_name: PlanName
     trial_end: Moment
+    last4: Last4 | None = None
+
+
+class PaymentRecovered(Data):
+    """What was owed is paid."""
+
+    name: Person
+    plan_name: PlanName
+    next_charge_at: Moment | None = None
+
+
+class GraceEnding(_Priced):
+    """The last day of the access that goes on without a payment."""
+
+    name: Person
+    plan_name: PlanName
+    access_until: Moment
+    retry_link: InvoiceLink
+
+
+class PaymentMethodExpiring(_Priced):
+    """The card expires before the next charge."""
+
+    name: Person
+    plan_name: PlanName
+    expiry: Expiry
+    charge_at: Moment
+    last4: Last4 | None = None
+
+
+class RenewalUpcoming(Data):
+    """A year's subscription is charged again within a week."""
+
+    name: Person
+    plan_name: PlanName
+    amount: Amount
+    currency: Currency
+    renews_at: Moment
+    last4: Last4 | None = None
+
+
+class SubscriptionPaused(Data):
+    """A subscription is paused."""
+
+    name: Person
+    plan_name: PlanName
+    resume_at: Moment | None = None
+
+
+class SubscriptionResumed(_Priced):
+    """A paused subscription goes on."""
+
+    name: Person
+    plan_name: PlanName
+    next_charge_at: Moment | None = None
+    last4: Last4 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +253,12 @@ TEMPLATES: dict[str, Template] = {
         Template("subscription_cancelled", "SubscriptionCancelled", SubscriptionCancelled, _NEWS),
         Template("payment_failed", "PaymentFailed", PaymentFailed, _NEWS),
         Template("trial_ending", "TrialEnding", TrialEnding, timedelta(days=1)),
+        Template("payment_recovered", "PaymentRecovered", PaymentRecovered, _NEWS),
+        Template("grace_ending", "GraceEnding", GraceEnding, timedelta(hours=12)),
+        Template("payment_method_expiring", "PaymentMethodExpiring", PaymentMethodExpiring, _NEWS),
+        Template("renewal_upcoming", "RenewalUpcoming", RenewalUpcoming, _NEWS),
+        Template("subscription_paused", "SubscriptionPaused", SubscriptionPaused, _NEWS),
+        Template("subscription_resumed", "SubscriptionResumed", SubscriptionResumed, _NEWS),
     )
 }
 

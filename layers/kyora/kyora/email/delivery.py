@@ -120,6 +120,8 @@ def judge(row: Row) -> Verdict:  # noqa: PLR0911  # a rule a line, first come fi
         # key that nobody mended.
         harmless = not row["first_attempt_at"] and not str(row["reason"]).startswith("access")
         return Verdict("skipped" if harmless else "dead", "expired")
+    if row.get("untrue") and not row["first_attempt_at"]:
+        return Verdict("skipped", f"untrue: {row['untrue']}")
     if row["suppressed"]:
         return Verdict("skipped", "suppressed")
     if row["open_until"]:
@@ -223,14 +225,16 @@ def _row(
         )
     if made is not None:
         before = {"status": "queued", "attempts": 0, "first_attempt_at": None}
-        return made | before | {"fresh": True, "deliverable": deliverable(recipient)}
+        seen = {"deliverable": deliverable(recipient), "untrue": mail.untrue}
+        return made | before | seen | {"fresh": True}
     found = tx.row(LOCK, id=message_id, provider=provider)
     if found is None:
         raise Permanent("email.message_gone")  # deleted by hand between the two statements
     # What was resolved first is what attempts say; what was never taken may say it as it is now.
     new = found["status"] == "dead" and untaken(found) and recipient == found["recipient"]
     found["data"] = mail.data if new else found["data"] or mail.data
-    return found | {"fresh": False, "deliverable": deliverable(str(found["recipient"]))}
+    seen = {"deliverable": deliverable(str(found["recipient"])), "untrue": mail.untrue}
+    return found | seen | {"fresh": False}
 
 
 def _recipient(given: str) -> str:

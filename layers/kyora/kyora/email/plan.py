@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from kyora.bus import Permanent
 from kyora.bus.events import Event
 from kyora.config import Settings
+from kyora.email import notices
 from kyora.email.catalogue import STRIPE_HOSTS, TEMPLATES, locale_of
 from kyora.email.text import LinkPolicy
 from kyora.postgres import Transaction
@@ -17,12 +18,16 @@ TEMPLATE_OF = {template.event: name for name, template in TEMPLATES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A mail that is to be sent. `known` is its message, when that had been made before."""
+    """A mail that is to be sent. `known` is its message, when that had been made before.
+
+    `untrue` says why its event is not true any more; then it is not sent.
+    """
 
     recipient: str
     locale: str
     data: Mapping[str, object]
     known: str | None = None
+    untrue: str = ""
 
 
 def plan(tx: Transaction, event: Event[Any], settings: Settings) -> Plan:
@@ -34,7 +39,7 @@ def plan(tx: Transaction, event: Event[Any], settings: Settings) -> Plan:
     if hasattr(event.data, "email"):
         locale = event.data.locale or _locale(tx, event)
         name = getattr(event.data, "name", "")
-        return Plan(event.data.email, locale_of(locale), _data(event, name, settings))
+        return Plan(event.data.email, locale_of(locale), _data(event, name, settings, {}))
     owner = tx.row(
         # The owner may be another one when the event comes again: its message stays the same.
         "SELECT u.email, u.name, u.locale, (SELECT m.id FROM email_message m"
@@ -47,18 +52,20 @@ def plan(tx: Transaction, event: Event[Any], settings: Settings) -> Plan:
     )
     if owner is None or (owner["email"] is None and owner["known"] is None):
         raise Permanent("email.no_owner")
+    row = notices.read(tx, event)
     return Plan(
         recipient=str(owner["email"] or ""),
         locale=locale_of(str(owner["locale"])),
-        data=_data(event, str(owner["name"] or ""), settings),
+        data=_data(event, str(owner["name"] or ""), settings, row),
         known=None if owner["known"] is None else str(owner["known"]),
+        untrue=notices.untrue(event, row),
     )
 
 
-def _data(  # noqa: PLR0911  # an event a case
-    event: Event[Any], name: str, settings: Settings
+def _data(
+    event: Event[Any], name: str, settings: Settings, row: Mapping[str, Any]
 ) -> dict[str, object]:
-    """Return what the template shows, of the event and of the person it goes to."""
+    """Return what the template shows, of the event, of our books, and of the person it goes to."""
     data, base = event.data, settings.app_base_url
     match event.name:
         case "EmailVerificationRequested":
@@ -81,12 +88,46 @@ def _data(  # noqa: PLR0911  # an event a case
                 "amount": data.amount,
                 "currency": data.currency,
                 "nextAttemptAt": due.isoformat() if due else None,
+                **notices.card(row),
             }
+        case _:
+            return {"name": name, "planName": data.plan_name, **_billing(event, settings, row)}
+
+
+def _billing(  # noqa: PLR0911  # an event a case
+    event: Event[Any], settings: Settings, row: Mapping[str, Any]
+) -> dict[str, object]:
+    """Return what a billing mail shows beside the plan."""
+    data = event.data
+    match event.name:
+        case "SubscriptionActivated" | "SubscriptionResumed":
+            return notices.charge(row)
+        case "SubscriptionCancelled":
+            return {}
         case "TrialEnding":
-            trial_end = data.trial_end.isoformat()
-            return {"name": name, "planName": data.plan_name, "trialEnd": trial_end}
-        case _:  # SubscriptionActivated, SubscriptionCancelled
-            return {"name": name, "planName": data.plan_name}
+            said = notices.charge(row)
+            said.pop("nextChargeAt", None)
+            return {"trialEnd": data.trial_end.isoformat(), **said}
+        case "PaymentRecovered":
+            said = notices.charge(row)
+            return {name: said[name] for name in ("nextChargeAt",) if name in said}
+        case "GraceEnding":
+            link = _payment_link(settings, row.get("hosted_url"))
+            until = data.access_until.isoformat()
+            return {"accessUntil": until, "retryLink": link, **notices.owed(row)}
+        case "PaymentMethodExpiring":
+            said = notices.charge(row)
+            said.pop("nextChargeAt", None)
+            said |= {"last4": data.last4} if data.last4 else {}
+            expiry = f"{data.exp_month:02}/{data.exp_year}"
+            return {**said, "expiry": expiry, "chargeAt": data.charge_at.isoformat()}
+        case "RenewalUpcoming":
+            price = {"amount": data.amount, "currency": data.currency}
+            return {**price, "renewsAt": data.renews_at.isoformat(), **notices.card(row)}
+        case "SubscriptionPaused":
+            back = data.resume_at
+            return {"resumeAt": back.isoformat()} if back else {}
+    raise NotImplementedError(event.name)  # a template without a case here
 
 
 def _link(base: str, path: str, token: str) -> str:
