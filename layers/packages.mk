@@ -1,7 +1,7 @@
 # How a layer of third-party packages is built: the locked packages of its requirements.txt for
 # Lambda's architecture, with bytecode that stays valid in Lambda. `sam build` runs make in a copy
-# of the layer's folder. The Makefile that includes this sets HERE, its own folder, and UNUSED, folders that nothing
-# imports.
+# of the layer's folder. The Makefile that includes this sets HERE, its own folder, and UNUSED,
+# folders that nothing imports.
 
 UV := $(or $(shell command -v uv),$(HERE)/../../.local/uv/bin/uv)
 # The bytecode's magic number must be the runtime's: compile with the same minor version.

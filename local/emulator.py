@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from local.process import Child, shifted_clock, start, until
+from local.progress import say
 
 NAME = "the AWS emulator"
 REGION = "us-east-1"
 # MiniStack's own root keys; they open nothing anywhere else.
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+_KEPT = "state.before"  # beside `state`
 
 # MiniStack saves its state only when it is stopped politely. This says it on a signal as well, so
 # that a deployed stack survives a machine that is switched off. Pinned version, see pyproject.toml.
@@ -34,6 +37,7 @@ async def run(python: Path, home: Path, port: int, log: Path) -> Child:
     if old := _put_aside(home, scratch):
         # Thousands of files, when it was killed: nobody has to wait for them to go.
         await asyncio.create_subprocess_exec("rm", "-rf", *old)
+    undo_cut_deploy(home)
     if not (home / "state").exists():
         # Objects without the stack that owns their bucket would stand in the way of a new one.
         shutil.rmtree(home / "s3", ignore_errors=True)
@@ -96,6 +100,39 @@ def save(child: Child, home: Path) -> None:
     deadline = time.monotonic() + 5
     while _changed_at(last) == before and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def keep_before_deploy(child: Child, home: Path, *, first: bool) -> None:
+    """Keep the state as it is until a deploy is whole; before the first one there is nothing."""
+    kept, making = home / _KEPT, home / f"{_KEPT}.new"
+    shutil.rmtree(making, ignore_errors=True)
+    if first:
+        making.mkdir()
+    else:
+        save(child, home)
+        shutil.copytree(home / "state", making)
+    making.rename(kept)
+
+
+def deploy_is_whole(home: Path) -> None:
+    """Forget the state of before the deploy."""
+    shutil.rmtree(home / _KEPT, ignore_errors=True)
+
+
+def undo_cut_deploy(home: Path) -> None:
+    """Go back to the state of before a deploy that a Ctrl-C, a crash or a full disk cut off.
+
+    A stack that is left in the middle of a deploy takes no other, and nothing goes on with it.
+    """
+    kept = home / _KEPT
+    if not kept.exists():
+        return
+    say("  ! the deploy before was cut off: it is undone and made again")
+    shutil.rmtree(home / "state", ignore_errors=True)
+    if any(kept.iterdir()):
+        kept.rename(home / "state")
+    else:
+        kept.rmdir()
 
 
 def _changed_at(path: Path) -> int:

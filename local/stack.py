@@ -190,7 +190,7 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
         raise
     parameters = await asyncio.to_thread(deploy.parameters, stack)
     digest = hashlib.sha256(json.dumps([deploy.built(), parameters]).encode()).hexdigest()
-    deployed, touched = await _deploy(stack, parameters, digest)
+    deployed, touched = await _deploy(stack, child, parameters, digest)
     physical = await asyncio.to_thread(deploy.stack, stack)
     if physical is None:
         raise Trouble(f"sam deploy left no stack behind (log: {stack.logs / 'deploy.log'})")
@@ -217,6 +217,7 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
             await asyncio.to_thread(plans.begin, remote.local(stack, functions, "sync_plans"))
     await asyncio.to_thread(emulator.save, child, stack.home / "emulator")
     (stack.home / "deployed").write_text(digest)
+    await asyncio.to_thread(emulator.deploy_is_whole, stack.home / "emulator")
     front.webhooks = await asyncio.to_thread(routes.webhooks, stack, functions)
     front.functions, front.api = functions, physical["HttpApi"]
     return functions
@@ -233,7 +234,9 @@ async def _build(stack: Settings) -> None:
         raise Trouble(starting.explain(failed))
 
 
-async def _deploy(stack: Settings, parameters: dict[str, str], digest: str) -> tuple[bool, bool]:
+async def _deploy(
+    stack: Settings, child: Child, parameters: dict[str, str], digest: str
+) -> tuple[bool, bool]:
     """Deploy unless that is done; tell whether it was, and whether saved files went round it.
 
     `deployed` names what `sam deploy` put there last. A redeploy on save removes it: from then on
@@ -245,6 +248,8 @@ async def _deploy(stack: Settings, parameters: dict[str, str], digest: str) -> t
     if known and kept == digest:
         say("  ✓ sam deploy: nothing changed")
         return False, False
+    home = stack.home / "emulator"
+    await asyncio.to_thread(emulator.keep_before_deploy, child, home, first=not known)
     with step("sam deploy of template.yaml", starting="sam deploy to the emulator"):
         await deploy.deploy(stack, parameters, stack.logs / "deploy.log")
     return True, known and not kept

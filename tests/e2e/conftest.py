@@ -85,8 +85,8 @@ class Stack:
     process: "subprocess.Popen[bytes] | None" = None
     output: Path = Path()
 
-    def start(self, seconds: float = 120) -> None:
-        """Start it and wait until it says that it is up."""
+    def start(self, seconds: float = 120, until: str = UP) -> None:
+        """Start it and wait until it says that it is up, or as far as `until`."""
         self.output = self.home.with_name(f"output-{self.port}.txt")
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTEST_"))}
         clean.pop("DATABASE_URL", None)
@@ -101,8 +101,8 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-        wait(lambda: UP in self.said() or self.process_ended(), seconds)
-        assert UP in self.said(), self.said()
+        wait(lambda: until in self.said() or self.process_ended(), seconds)
+        assert until in self.said(), self.said()
 
     def process_ended(self) -> bool:
         assert self.process is not None

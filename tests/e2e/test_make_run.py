@@ -232,6 +232,24 @@ def _said_after(stack: Stack, path: Path, text: str | None, until: str) -> str:
     return stack.said()[before:]
 
 
+def test_a_deploy_that_is_cut_off_is_undone_and_made_again(stack: Stack) -> None:
+    kept = stack.upload(PNG)
+    assert stack.stop() == 0
+    template = stack.checkout / "template.yaml"
+    original = template.read_text()
+    template.write_text(original.replace("MemorySize: !Ref MemorySize", "MemorySize: 640"))
+    try:
+        stack.start(until="sam deploy to the emulator")
+        time.sleep(2)  # somewhere in the middle
+        assert stack.stop() == 0
+        stack.start()
+        assert "it is undone" in stack.said()
+        asset = stack.call("GET", f"/v1/assets/{kept['assetId']}")
+        assert request("GET", asset.json["downloadUrl"]).body == PNG
+    finally:
+        template.write_text(original)
+
+
 def test_make_stop_ends_the_stack_as_ctrl_c_does(stack: Stack) -> None:
     said = run(stack, "stop").stdout
     assert said.splitlines()[-1] == "Stopped."
