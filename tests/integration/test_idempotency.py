@@ -60,9 +60,10 @@ def test_another_request_with_the_key_is_refused(change: dict[str, Any], store: 
     assert _count() == 1
 
 
-def test_a_key_belongs_to_a_workspace_and_a_route(store: Store) -> None:
+def test_a_key_belongs_to_a_workspace_a_user_and_a_route(store: Store) -> None:
     first = _ask()
-    assert _ask(who=api.MEMBER).same_as(first), "the same workspace"
+    colleague = _ask(who=api.MEMBER)  # of the same workspace: the answer is not theirs
+    assert (colleague.status, colleague.code) == (422, "idempotency.key_reused")
     other = _ask(who=api.STRANGER)
     assert other.status == 200
     assert other.body["assetId"] != first.body["assetId"]

@@ -668,6 +668,19 @@ def test_an_address_of_the_application_is_taken(url: str, development: bool) -> 
     assert links.own(url, "https://app.example.com", development=development)
 
 
+@pytest.mark.parametrize(
+    "url", ["HTTP://LOCALHOST/", "Http://localhost:3000/", "HTTPS://127.0.0.1/", "http:/localhost/"]
+)
+def test_a_scheme_that_stripe_refuses_is_a_fault_of_the_field(url: str, shop: Shop) -> None:
+    """It passed here, and Stripe's own refusal came out as a 409."""
+    for refused, fields in (
+        (checkout(successUrl=url, cancelUrl=url), ["successUrl", "cancelUrl"]),
+        (portal(url=url), ["returnUrl"]),
+    ):
+        assert refused.status == 422
+        assert [error["field"] for error in refused.body["errors"]] == fields
+
+
 def test_each_address_that_is_refused_is_named(shop: Shop) -> None:
     refused = checkout(successUrl="https://evil.example/", cancelUrl="https://evil.example/")
     assert [error["field"] for error in refused.body["errors"]] == ["successUrl", "cancelUrl"]

@@ -93,6 +93,11 @@ def keep(
     return response
 
 
+def asked(user_id: str, body: object) -> dict[str, object]:
+    """Return a request as it is compared: a key is its user's, and answers no colleague."""
+    return {"by": user_id, "body": body}
+
+
 def forget() -> int:
     """Delete up to a thousand answers that are not repeated any more; return how many."""
     with transaction() as tx:

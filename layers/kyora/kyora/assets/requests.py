@@ -24,7 +24,7 @@ def request_one(who: Principal, file: UploadRequest, idempotency_key: str = "") 
     has come to nothing there is a new one. Raises UnsupportedType, TooLarge, Forbidden
     `billing.limit_reached`, TooMany and what `idempotency.recall` raises.
     """
-    name, body = "request_upload", file.model_dump(mode="json", by_alias=True)
+    name, body = "request_upload", _asked(who, file)
     with transaction() as tx:
         kept = idempotency.recall(tx, who.workspace_id, name, idempotency_key, body)
         (result,) = _tickets(tx, who, [file], [kept])
@@ -38,7 +38,7 @@ def request_one(who: Principal, file: UploadRequest, idempotency_key: str = "") 
 
 def request_many(who: Principal, files: UploadsRequest, idempotency_key: str = "") -> UploadTickets:
     """Do as `request_one` for up to 50 files; a refused one does not stop the others."""
-    name, body = "request_uploads", files.model_dump(mode="json", by_alias=True)
+    name, body = "request_uploads", _asked(who, files)
     with transaction() as tx:
         kept = idempotency.recall(tx, who.workspace_id, name, idempotency_key, body)
         before: list[dict[str, Any]] = kept["uploads"] if kept else [{}] * len(files.files)
@@ -61,6 +61,10 @@ def request_many(who: Principal, files: UploadsRequest, idempotency_key: str = "
                 tx, who.workspace_id, name, idempotency_key, body, {"uploads": to_keep}
             )
     return UploadTickets.model_validate(idempotency.ordered({"uploads": answer}))
+
+
+def _asked(who: Principal, wanted: UploadRequest | UploadsRequest) -> dict[str, Any]:
+    return idempotency.asked(who.user_id, wanted.model_dump(mode="json", by_alias=True))
 
 
 def _document(result: UploadTicket | KyoraError) -> dict[str, Any]:

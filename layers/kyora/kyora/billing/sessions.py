@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kyora import idempotency
 from kyora.auth import Principal
 from kyora.billing import customers, links, offers, operations, owed, subscriptions, usage
 from kyora.billing.models import CheckoutRequest, PortalRequest, Session
@@ -62,7 +63,8 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
 
     body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
     operation = "create_checkout_session"
-    answer = operations.perform(who.workspace_id, operation, idempotency_key, body, act)
+    request = idempotency.asked(who.user_id, body)
+    answer = operations.perform(who.workspace_id, operation, idempotency_key, request, act)
     return Session.model_validate(answer)
 
 
@@ -90,7 +92,8 @@ def portal(who: Principal, wanted: PortalRequest, idempotency_key: str = "") -> 
 
     body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
     operation = "create_portal_session"
-    answer = operations.perform(who.workspace_id, operation, idempotency_key, body, act)
+    request = idempotency.asked(who.user_id, body)
+    answer = operations.perform(who.workspace_id, operation, idempotency_key, request, act)
     return Session.model_validate(answer)
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from kyora import idempotency
 from kyora.auth import Principal
 from kyora.billing import (
     apply,
@@ -89,7 +90,8 @@ def choose(who: Principal, wanted: PlanChoice, idempotency_key: str = "") -> Sub
         return _dumped(overview.read(turn.workspace_id))
 
     body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
-    answer = operations.perform(who.workspace_id, "change_subscription", idempotency_key, body, act)
+    request, name = idempotency.asked(who.user_id, body), "change_subscription"
+    answer = operations.perform(who.workspace_id, name, idempotency_key, request, act)
     return Subscription.model_validate(answer)
 
 

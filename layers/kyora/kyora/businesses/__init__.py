@@ -22,7 +22,7 @@ def create(who: Principal, wanted: NewBusiness, idempotency_key: str = "") -> Bu
         return Business.model_validate(row).model_dump(mode="json", by_alias=True)
 
     with transaction() as tx:
-        body = wanted.model_dump(mode="json", by_alias=True)
+        body = idempotency.asked(who.user_id, wanted.model_dump(mode="json", by_alias=True))
         answer = idempotency.once(
             tx, who.workspace_id, "create_business", idempotency_key, body, produce
         )
