@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-later check fmt build deploy invoke event bench migrate logs emit events redrive schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay stripe-record upgrade-check status openapi clean
+.PHONY: help setup run stop test test-later check fmt build deploy invoke event bench migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
@@ -77,6 +77,9 @@ events: setup ## watch the events that flow over the bus (ENV=… on a deployed 
 
 redrive: setup ## send the dead letters of a queue back to it: QUEUE=emails, fees, … (ENV=…)
 	@$(PYTHON) -m local redrive $(or $(QUEUE),$(error which queue? QUEUE=emails)) $(if $(ENV),--env $(ENV))
+
+outbox: setup ## list events that failed to reach the bus: [DROP=evt_… gives one up] (ENV=…)
+	@$(PYTHON) -m local outbox $(if $(DROP),--drop $(DROP)) $(if $(ENV),--env $(ENV))
 
 schemas: setup ## write events/schemas from the event models (an event may only grow)
 	@$(PYTHON) -m local.schemas

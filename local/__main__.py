@@ -43,6 +43,9 @@ def main() -> int:
     tail = commands.add_parser("events", help="print the events that flow over the bus")
     for command in (emit, redrive, tail):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    waiting = commands.add_parser("outbox", help="list events that failed to reach the bus")
+    waiting.add_argument("--drop", metavar="EVT", help="give this one up")
+    waiting.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     mails = commands.add_parser("mails", help="list mail and what became of it; send it again")
     mails.add_argument("--failed", action="store_true", help="only what its reader did not get")
     mails.add_argument("--to", metavar="ADDRESS", help="only to this address")
@@ -220,6 +223,16 @@ def _mails(chosen: argparse.Namespace) -> None:
         mails.show(ask, {"failed": chosen.failed, "to": chosen.to, "event": chosen.event})
 
 
+def _outbox(chosen: argparse.Namespace) -> None:
+    from local import outbox
+
+    ask = _ask("relay_outbox", chosen.env)
+    if chosen.drop:
+        outbox.drop(ask, chosen.drop)
+    else:
+        outbox.show(ask)
+
+
 def _suppressions(chosen: argparse.Namespace) -> None:
     from local import suppressions
 
@@ -294,6 +307,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "emit": _bus,
     "redrive": _bus,
     "events": _bus,
+    "outbox": _outbox,
     "mails": _mails,
     "suppressions": _suppressions,
     "rebuild-analytics": _rebuild_analytics,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from local import emulator, postgres, remote, settings
-from local.progress import Trouble, say
+from local.progress import Trouble, say, shown
 from local.settings import ROOT
 
 SAMPLES = ROOT / "events" / "samples"
@@ -269,7 +269,7 @@ def line(message: Mapping[str, Any]) -> str:
     detail = message["detail"]
     at = datetime.fromisoformat(detail["occurredAt"]).astimezone()
     replayed = f" replay={message['replay-name']}" if message.get("replay-name") else ""
-    return (
+    return shown(
         f"{at:%H:%M:%S}  {message['detail-type']:<27} {detail['id']}"
         f" {detail.get('workspaceId', '-')} {detail['correlationId']}{replayed}"
         f" {json.dumps(mask(detail['data']), ensure_ascii=False)}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from local.bus import Place, queue_pair
-from local.progress import Trouble, say
+from local.progress import Trouble, say, shown
 from local.remote import Ask
 
 _BATCH = 10  # what SQS hands over, and deletes, at once
@@ -20,9 +20,9 @@ def show(ask: Ask, asked: Mapping[str, Any]) -> None:
     rows = ask({"mails": {"list": dict(asked)}})["mails"]
     for row in rows:
         mark = "✗" if row["unseen"] else " "
-        why = f": {row['reason']}" if row["reason"] else ""
-        say(f"{mark} {row['at']}  {row['id']}  {row['template']} to {row['to']}")
-        say(f"  {'':<25}  {row['event']}, {row['status']}{why}")
+        why = f": {shown(row['reason'])}" if row["reason"] else ""
+        say(f"{mark} {row['at']}  {row['id']}  {row['template']} to {shown(row['to'])}")
+        say(f"  {'':<25}  {shown(row['event'])}, {row['status']}{why}")
     unseen = sum(row["unseen"] for row in rows)
     if not rows:
         say("There is no such mail.")

@@ -1,5 +1,6 @@
 """Short lines that say what is going on and how long it took."""
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -10,10 +11,30 @@ class Trouble(Exception):
     """Something a person has to put right, told in one sentence: no traceback."""
 
 
+# What a terminal obeys or hides: C0 and C1 controls, marks that reorder or hide what follows,
+# separators of lines, halves of letters. Joiners are letters in Persian and in emoji: they stay.
+_CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def shown(value: object) -> str:
+    """Return a value as one line that a terminal prints and does not obey.
+
+    For whatever somebody else has written: an event's field, an address, an error's text.
+    """
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(value))
+
+
 def say(text: str = "") -> None:
-    """Print one line at once; a terminal that has gone away is no reason to stop."""
+    """Print lines at once; a terminal that has gone away is no reason to stop.
+
+    Of control characters only a line's end is printed as it is: text that may hold one of somebody
+    else's goes through `shown` first.
+    """
     with suppress(OSError):
-        print(text, flush=True)
+        print("\n".join(map(shown, text.split("\n"))), flush=True)
 
 
 @contextmanager
@@ -37,4 +58,5 @@ def step(title: str, *, starting: str = "") -> Iterator[list[str]]:
 
 def complain(text: str) -> None:
     """Print the one sentence that says why it stopped."""
-    print(f"\nkyora: {text}", file=sys.stderr, flush=True)
+    lines = "\n".join(map(shown, text.split("\n")))
+    print(f"\nkyora: {lines}", file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from local.bus import Place, queue_urls
-from local.progress import Trouble, say
+from local.progress import Trouble, say, shown
 from local.remote import Ask
 
 _MINUTE, _HOUR = 60, 3600
@@ -42,7 +42,7 @@ def show(where: Place, relay: Ask, plans: Ask) -> bool:
     lines = [*_figures(where, relay), *_stripe(plans), *judge_queues(read_queues(where))]
     say(f"{where.bus}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     for line in lines:
-        say(f"  {'✓' if line.good else '✗'} {line.title:<15} {line.text}")
+        say(f"  {'✓' if line.good else '✗'} {line.title:<15} {shown(line.text)}")
         if not line.good and line.todo:
             say(f"    {'':<15} → {line.todo}")
     bad = sum(not line.good for line in lines)
@@ -63,10 +63,14 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
     """Say what relay_outbox's figures mean; a minute's work is late after `patience` seconds."""
     outbox, mail, stripe = found["outbox"], found["mail"], found["stripe"]
     yield Line(
-        _young(outbox["oldest"], 30),
+        _young(outbox["oldest"], 30) and not outbox["refused"],
         "events",
-        _waiting(outbox, outbox["error"]),
-        "see whether EventBridge answers; nothing is lost, the relay goes on by itself",
+        _joined(
+            _waiting(outbox, outbox["error"]), _some(outbox["refused"], "will never be published")
+        ),
+        "`make outbox` lists them; DROP=<id> gives one up"
+        if outbox["refused"]
+        else "see whether EventBridge answers; nothing is lost, the relay goes on by itself",
     )
     beats = found["beats"]
     deployed = beats.get("migrate_database")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from local.progress import Trouble, say
+from local.progress import Trouble, say, shown
 
 _THERE = {
     "removed": "Resend held it, too, and no longer does.",
@@ -26,6 +26,6 @@ def report(found: dict[str, Any], lifted: str | None) -> None:
     rows = found["suppressions"]
     for row in rows:
         until = f"until {row['until']}" if row["until"] else "for good"
-        say(f"{row['address']:<40} {row['reason']:<11} since {row['since']}  {until}")
+        say(f"{shown(row['address']):<40} {row['reason']:<11} since {row['since']}  {until}")
     if not rows:
         say("Mail goes to every address.")

@@ -2,8 +2,9 @@
 
 Emits whatever waits in the outbox, forgets events of a week ago, mail and what consumers have
 done of three months ago and what the cache keeps no more, and reports the age of the oldest event
-still waiting and how much of a day's mail bounced. By hand: `{"status": true}` only tells what
-waits anywhere, for `make status`.
+still waiting and how much of a day's mail bounced. By hand: `{"status": true}` only reports what
+waits anywhere, for `make status`; `{"waiting": true}` lists events that failed and `{"drop": id}`
+deletes one of them, for `make outbox`.
 """
 
 from typing import Any
@@ -21,6 +22,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     settings = config.settings("database", "bus")
     if "status" in event:
         return status.read()
+    if "drop" in event:
+        return {"dropped": outbox.drop(str(event["drop"]))}
+    if "waiting" in event:
+        return {"events": outbox.waiting()}
     tried = 0
     while context.get_remaining_time_in_millis() > 10_000:
         count = outbox.publish()

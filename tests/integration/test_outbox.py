@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,9 +14,11 @@ from typing import Any
 import boto3
 import pytest
 
-from kyora import aws, config, postgres
+from kyora import aws, config, postgres, status
 from kyora.bus import inbox, outbox
 from kyora.observability import begin
+from local import outbox as commands
+from local.progress import Trouble
 from tests.integration.support import bus as workers
 from tests.integration.support.crew import Crew
 from tests.integration.support.stores import Bucket
@@ -71,6 +74,11 @@ def bus(database: str, environment: pytest.MonkeyPatch) -> Iterator[Bus]:
     for connection in aws._connections.values():
         connection.close()
     aws._connections.clear()
+
+
+def entry_error(code: str) -> Answer:
+    entry = {"ErrorCode": code, "ErrorMessage": "why"}
+    return Answer(200, json.dumps({"FailedEntryCount": 1, "Entries": [entry]}).encode())
 
 
 @pytest.fixture
@@ -263,6 +271,110 @@ def test_one_entry_that_makes_the_whole_call_fail_holds_up_nobody_else(bus: Bus)
     bus.server.answer = refuse_the_call
     outbox.publish()
     assert {row["id"] for row in rows() if row["published_at"] is None} == {poison}
+
+
+# ---- what will never be published
+
+LIMIT = 1 << 20  # bytes; the bus of these tests refuses as EventBridge does: 413 and no body
+
+
+def oversize(bus: Bus) -> Callable[[Request], Answer]:
+    def answer(request: Request) -> Answer:
+        return Answer(413, b"") if len(request.body) > LIMIT else bus(request)
+
+    return answer
+
+
+def add_large(count: int = 1) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch, postgres.transaction() as tx:
+        patch.setattr(postgres.Transaction, "after_commit", lambda *_: None)
+        data: dict[str, object] = {"created": ["x" * 255] * 5000, "updated": [], "archived": []}
+        return [outbox.add(tx, "billing", "PlansSynced", data, None) for _ in range(count)]
+
+
+def test_an_oversize_event_says_so_and_is_marked_as_refused_for_good(
+    bus: Bus, log: io.StringIO
+) -> None:
+    bus.server.answer = oversize(bus)
+    (large,), small = add_large(), waiting(3)
+    assert outbox.publish() == 4
+    found = {row["id"]: row for row in rows()}
+    assert re.fullmatch(
+        r"too large for EventBridge: 12\d{5} bytes \(413\)", found[large]["last_error"]
+    )
+    assert found[large]["refused"] is True
+    assert all(found[event_id]["published_at"] for event_id in small)
+    assert "too large" in log.getvalue()
+    assert status.read()["outbox"]["refused"] == 1
+    assert "too large" in status.read()["outbox"]["error"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "for_good"),
+    [
+        (Answer(413, b""), "too large", True),
+        (Answer(400, b'{"__type": "ValidationException"}'), "ValidationException (", True),
+        (Answer(400, b'{"__type": "AccessDeniedException"}'), "AccessDeniedException", False),
+        (Answer(403, b""), "refused with 403", False),
+        (Answer(404, b"<html>"), "refused with 404", False),
+        (Answer(500, b"{}"), "service.unavailable", False),
+        (entry_error("MalformedDetail"), "MalformedDetail", True),
+        (entry_error("InvalidArgument"), "InvalidArgument", True),
+        (entry_error("InternalFailure"), "InternalFailure", False),
+        (entry_error("ThrottlingException"), "ThrottlingException", False),
+        (entry_error("NotAuthorizedForSourceException"), "NotAuthorized", False),
+    ],
+)
+def test_only_what_stays_wrong_is_refused_for_good(
+    answer: Answer, error: str, for_good: bool, bus: Bus
+) -> None:
+    bus.answer = answer
+    emit()
+    (row,) = rows()
+    assert row["last_error"].startswith(error)
+    assert row["refused"] is for_good
+
+
+def test_an_event_that_is_taken_after_all_is_refused_no_more(bus: Bus) -> None:
+    bus.answer = Answer(413, b"")
+    emit()
+    bus.answer = None
+    make_due()
+    outbox.publish()
+    (row,) = rows()
+    assert (row["refused"], row["last_error"]) == (False, None)
+    assert row["published_at"]
+
+
+def ask(event: dict[str, Any]) -> Any:
+    return function("relay_outbox").handler(event, CONTEXT)
+
+
+def test_a_refused_event_is_listed_and_dropped_by_hand(
+    bus: Bus, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bus.server.answer = oversize(bus)
+    (large,) = add_large()
+    outbox.publish()
+    commands.show(ask)
+    out = capsys.readouterr().out
+    assert f"✗ {large}  PlansSynced, 12" in out
+    assert "too large for EventBridge" in out
+    assert "xxx" not in out  # its data stays where it is
+    commands.drop(ask, large)
+    assert rows() == []
+    assert "event dropped" in log.getvalue()
+    commands.show(ask)
+    assert "No event waits" in capsys.readouterr().out
+
+
+def test_only_what_has_failed_is_dropped(bus: Bus) -> None:
+    (published,) = emit()
+    (untried,) = waiting()
+    for event_id in (published, untried, "evt_nobody", "", "a\0b"):
+        with pytest.raises(Trouble, match="has not failed"):
+            commands.drop(ask, event_id)
+    assert len(rows()) == 2
 
 
 def test_a_failure_backs_off_longer_each_time_and_never_beyond_five_minutes(bus: Bus) -> None:

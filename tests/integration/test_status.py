@@ -51,7 +51,12 @@ def test_what_waits_is_told_with_its_age_and_its_reason(database: str) -> None:
     mail("queued", 2, ended="NULL")
     mail("accepted_unknown", 1, ended="now() - interval '20 minutes'")
     found = status.read()
-    assert found["outbox"] | {"oldest": 0} == {"waiting": 1, "oldest": 0, "error": "Timeout"}
+    assert found["outbox"] | {"oldest": 0} == {
+        "waiting": 1,
+        "oldest": 0,
+        "error": "Timeout",
+        "refused": 0,
+    }
     assert found["outbox"]["oldest"] == pytest.approx(90, abs=20)
     assert (found["stripe"]["waiting"], found["stripe"]["parked"]) == (1, 1)
     assert found["stripe"]["oldest"] == pytest.approx(50, abs=20)

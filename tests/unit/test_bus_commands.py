@@ -1,15 +1,20 @@
 """`make emit`, `redrive` and `events` on a deployed stack: what AWS is asked for."""
 
+import contextlib
+import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kyora.bus.events import parse
 from kyora.bus.names import SENSITIVE
-from local import bus
+from local import bus, progress
 from local.progress import Trouble
 from tests.cloud import ARN, Cloud, cloud
 from tests.scripted import Answer
@@ -161,3 +166,57 @@ def test_a_tail_on_aws_sees_no_token_and_leaves_nothing_behind(
     shown = capsys.readouterr().out
     assert "evt_1" in shown
     assert "delivered@" not in shown
+
+
+CONTROLS = {
+    "C0": "\x1b[2J",
+    "a bell": "\x07",
+    "delete": "\x7f",
+    "C1, which a terminal takes for ESC [": "\x9b2J",
+    "an operating system command": "\x9d0;title\x9c",
+    "bidi overrides": "\u202eevil\u202c",
+    "bidi isolates": "\u2066x\u2069",
+    "marks of direction": "\u200e\u200f\u061c",
+    "separators": "\u2028\u2029",
+    "a line": "one\ntwo\r",
+    "what nobody sees": "a\u200b\ufeff\U000e0041",
+    "half a letter": "\ud800",
+}
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("place", ["workspaceId", "correlationId", "id", "data"])
+def test_no_part_of_an_event_reaches_the_terminal_as_a_control(place: str, name: str) -> None:
+    detail = {
+        "id": "evt_1",
+        "occurredAt": "2026-11-23T07:36:09Z",
+        "correlationId": "c",
+        "workspaceId": "ws",
+        "data": {"name": "x"},
+    }
+    detail[place] = {"name": CONTROLS[name]} if place == "data" else CONTROLS[name]
+    for found in (
+        bus.line({"detail-type": "UserWelcomed", "detail": detail}),
+        bus.line({"detail-type": CONTROLS[name], "detail": detail, "replay-name": CONTROLS[name]}),
+    ):
+        assert found.isprintable(), ascii(found)
+
+
+@pytest.mark.parametrize(
+    "text", ["ليلى", "می\u200cخواهم", "👨\u200d👩\u200d👧", "Olive & Thyme", "naïve ü"]
+)
+def test_letters_are_shown_as_they_are(text: str) -> None:
+    assert progress.shown(text) == text
+
+
+@given(st.text())
+def test_whatever_is_said_is_lines_that_a_terminal_prints(text: str) -> None:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        progress.say(text)
+        progress.say(progress.shown(text))
+    found = out.getvalue()
+    assert found.count("\n") == text.count("\n") + 2
+    assert not re.search(
+        r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", found
+    )

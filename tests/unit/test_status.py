@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from local import status
+from local import progress, status
 from local.status import Queue
 
 WELL: dict[str, Any] = {
-    "outbox": {"waiting": 0, "oldest": None, "error": None},
+    "outbox": {"waiting": 0, "oldest": None, "error": None, "refused": 0},
     "stripe": {
         "waiting": 0,
         "oldest": None,
@@ -57,7 +57,8 @@ def test_a_stack_that_works_needs_nobody() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "title"),
     [
-        ("outbox", {"waiting": 2, "oldest": 31.0, "error": "Timeout"}, "events"),
+        ("outbox", WELL["outbox"] | {"waiting": 2, "oldest": 31.0, "error": "Timeout"}, "events"),
+        ("outbox", WELL["outbox"] | {"waiting": 1, "oldest": 3.0, "refused": 1}, "events"),
         ("beats.relay_outbox", 76.0, "event relay"),
         ("beats", {"relay_outbox": 1.0}, "billing sweep"),
         ("beats", {"relay_outbox": 1.0, "migrate_database": 76.0}, "billing sweep"),
@@ -84,7 +85,7 @@ def test_a_trouble_is_one_line(path: str, value: object, title: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("outbox", {"waiting": 2, "oldest": 3.0, "error": None}),
+        ("outbox", WELL["outbox"] | {"waiting": 2, "oldest": 3.0}),
         ("beats", {"migrate_database": 74.0}),
         ("beats", {"relay_outbox": 9e4, "sweep_billing": 9e4, "migrate_database": 74.0}),
         ("mail.waiting", 0),
@@ -147,3 +148,24 @@ def test_a_queue_is_well_while_it_moves_and_nothing_was_given_up(queue: Queue, g
     [line] = status.judge_queues([queue])
     assert line.good is good
     assert ("make redrive QUEUE=fees" in line.todo) is bool(queue.dead)
+
+
+def test_an_event_that_will_never_be_published_is_named_with_the_command_that_drops_it() -> None:
+    outbox = {"waiting": 1, "oldest": 9.0, "error": "too large", "refused": 1}
+    line = next(iter(status.judge(changed("outbox", WELL["outbox"] | outbox), patience=75)))
+    assert "1 will never be published" in line.text
+    assert "too large" in line.text
+    assert "make outbox" in line.todo
+
+
+def test_what_somebody_else_wrote_is_shown_without_its_control_characters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = changed(
+        "outbox", WELL["outbox"] | {"waiting": 1, "oldest": 90.0, "error": "a\x9b2Jb\nc"}
+    )
+    for line in status.judge(found, patience=75):
+        progress.say(f"{progress.shown(line.text)}")
+    out = capsys.readouterr().out
+    assert "a\\x9b2Jb\\nc" in out
+    assert "\x9b" not in out

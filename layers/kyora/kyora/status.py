@@ -11,7 +11,8 @@ from kyora.postgres import transaction
 # Ages are in seconds; each row is one line of the screen.
 _OUTBOX = """
 SELECT count(*) AS waiting, extract(epoch FROM now() - min(created_at))::float8 AS oldest,
-    max(last_error) AS error
+    count(*) FILTER (WHERE refused) AS refused,
+    coalesce(max(last_error) FILTER (WHERE refused), max(last_error)) AS error
 FROM outbox WHERE published_at IS NULL
 """
 _STRIPE = """

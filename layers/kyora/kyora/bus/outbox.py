@@ -7,7 +7,7 @@ record publishes a row twice, never zero times.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from kyora import aws, config
 from kyora.aws import AwsError
@@ -15,9 +15,14 @@ from kyora.bus.names import DOMAINS
 from kyora.errors import KyoraError
 from kyora.ids import new_id
 from kyora.observability import correlation_id, logger
-from kyora.postgres import Transaction, transaction
+from kyora.postgres import Transaction, storable, transaction
 
 BATCH = 10  # PutEvents takes no more entries at once
+# EventBridge's codes for an entry that stays wrong however often it is sent. Not those of a
+# permission that is missing, which a deploy puts right. (API reference, PutEventsResultEntry and
+# the operation's errors.)
+_FOR_GOOD = ("InvalidArgument", "MalformedDetail", "RedactionFailure", "ValidationException")
+_TOO_LARGE = 413
 _MAX_BACKOFF = 300  # seconds
 
 
@@ -77,7 +82,8 @@ def envelope(
 def publish(ids: Sequence[str] | None = None) -> int:
     """Publish up to ten due events (of `ids`, when given) and return how many were due.
 
-    What EventBridge refused or did not answer stays, with its reason, for a later attempt.
+    What EventBridge refused or did not answer stays, with its reason, for a later attempt; what it
+    will never take is marked as `refused`, for somebody to `drop`.
     """
     with transaction() as tx:
         rows = tx.rows(
@@ -92,22 +98,57 @@ def publish(ids: Sequence[str] | None = None) -> int:
             return 0
         failures = _put(rows)
         tx.run(
-            "UPDATE outbox SET attempts = attempts + 1, last_error = f.reason,"
+            "UPDATE outbox SET attempts = attempts + 1, last_error = f.reason, refused = f.refused,"
             " published_at = CASE WHEN f.reason IS NULL THEN now() END,"
             # a token is for its consumer; here it is of no use any more
             " detail = CASE WHEN f.reason IS NULL THEN detail #- '{data,token}' ELSE detail END,"
             # full jitter, so that rows which failed together do not come back together
             " next_attempt_at = now() + random() * least(power(2, least(attempts + 1, 12)),"
             f" {_MAX_BACKOFF}) * interval '1 second'"
-            " FROM unnest(CAST(:ids AS text[]), CAST(:reasons AS text[])) AS f (id, reason)"
+            " FROM unnest(CAST(:ids AS text[]), CAST(:reasons AS text[]),"
+            "  CAST(:refused AS boolean[])) AS f (id, reason, refused)"
             " WHERE outbox.id = f.id",
             ids=[str(row["id"]) for row in rows],
-            reasons=failures,
+            reasons=[failure and failure.reason for failure in failures],
+            refused=[bool(failure and failure.for_good) for failure in failures],
         )
-    for row, reason in zip(rows, failures, strict=True):
-        if reason:
-            logger().warning("event not published", event_id=row["id"], reason=reason)
+    for row, failure in zip(rows, failures, strict=True):
+        if failure:
+            logger().warning("event not published", event_id=row["id"], reason=failure.reason)
     return len(rows)
+
+
+def waiting() -> list[dict[str, Any]]:
+    """Return up to fifty events that have failed and are not published, the oldest first.
+
+    Without their data, which may be people's; `bytes` is how large it is.
+    """
+    with transaction() as tx:
+        return tx.rows(
+            "SELECT id, detail_type AS name, attempts, last_error AS error, refused,"
+            " octet_length(detail::text) AS bytes,"
+            " extract(epoch FROM now() - created_at)::float8 AS age"
+            " FROM outbox WHERE published_at IS NULL AND attempts > 0"
+            " ORDER BY refused DESC, created_at, id LIMIT 50"
+        )
+
+
+def drop(event_id: str) -> bool:
+    """Delete an event that has failed and is not published; False when there is no such event.
+
+    By hand only: what it would have brought about does not happen.
+    """
+    if not storable(event_id):
+        return False
+    with transaction() as tx:
+        row = tx.row(
+            "DELETE FROM outbox WHERE id = :id AND published_at IS NULL AND attempts > 0"
+            " RETURNING detail_type",
+            id=event_id,
+        )
+    if row:
+        logger().warning("event dropped", event_id=event_id, event=row["detail_type"])
+    return row is not None
 
 
 def forget() -> int:
@@ -142,8 +183,13 @@ def _publish_own(ids: Sequence[str]) -> None:
         logger().warning("events left to the relay", count=len(ids), reason=error.code)
 
 
-def _put(rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
-    """Put the rows on the bus; return for each the reason of its failure, or None."""
+class _Failure(NamedTuple):
+    reason: str
+    for_good: bool = False
+
+
+def _put(rows: Sequence[Mapping[str, Any]]) -> list[_Failure | None]:
+    """Put the rows on the bus; return for each its failure, or None."""
     bus = config.settings("bus").bus_name
     entries = [
         {
@@ -160,16 +206,26 @@ def _put(rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
     except AwsError as error:
         # The call as a whole is refused, which one entry can bring about: it alone has to wait.
         if len(rows) > 1:
-            return [reason for row in rows for reason in _put([row])]
-        return [error.code]
+            return [failure for row in rows for failure in _put([row])]
+        return [_refusal(error, len(str(rows[0]["detail"]).encode()))]
     except KyoraError as error:
-        return [error.code] * len(rows)
+        return [_Failure(error.code)] * len(rows)
     results: Any = answer.get("Entries")
     if not isinstance(results, list) or len(results) != len(rows):
-        return ["PutEvents answered with another number of entries"] * len(rows)
+        return [_Failure("PutEvents answered with another number of entries")] * len(rows)
     found = [entry if isinstance(entry, dict) else {} for entry in results]
-    return [None if entry.get("EventId") else _reason(entry) for entry in found]
+    return [None if entry.get("EventId") else _failure(entry) for entry in found]
 
 
-def _reason(entry: Mapping[str, Any]) -> str:
-    return f"{entry.get('ErrorCode', 'Unknown')}: {entry.get('ErrorMessage', '')}"[:500]
+def _refusal(error: AwsError, size: int) -> _Failure:
+    """Say why a call with one entry was refused: a 413 comes with an empty body."""
+    if error.status == _TOO_LARGE:
+        return _Failure(f"too large for EventBridge: {size} bytes (413)", for_good=True)
+    if error.code in _FOR_GOOD:
+        return _Failure(f"{error.code} ({size} bytes)", for_good=True)
+    return _Failure(error.code if error.code != "Unknown" else f"refused with {error.status}")
+
+
+def _failure(entry: Mapping[str, Any]) -> _Failure:
+    code = str(entry.get("ErrorCode", "Unknown"))
+    return _Failure(f"{code}: {entry.get('ErrorMessage', '')}"[:500], code in _FOR_GOOD)

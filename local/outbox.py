@@ -1,0 +1,24 @@
+"""`make outbox`: events that failed to reach the bus, and dropping one that never will."""
+
+from local.progress import Trouble, say, shown
+from local.remote import Ask
+
+
+def show(ask: Ask) -> None:
+    """List the events that failed and wait, those first that EventBridge refuses for good."""
+    rows = ask({"waiting": True})["events"]
+    for row in rows:
+        mark = "✗" if row["refused"] else " "
+        say(f"{mark} {row['id']}  {shown(row['name'])}, {row['bytes']} bytes")
+        say(f"  waits for {row['age']:.0f} s, {row['attempts']} attempts: {shown(row['error'])}")
+    if not rows:
+        say("No event waits for another attempt.")
+    elif any(row["refused"] for row in rows):
+        say("✗ is refused for good: DROP=<id> gives it up, and what it would have brought about")
+
+
+def drop(ask: Ask, event_id: str) -> None:
+    """Give an event up; raises Trouble when it has not failed or is published."""
+    if not ask({"drop": event_id})["dropped"]:
+        raise Trouble(f"{event_id} has not failed, is published, or is no event")
+    say(f"{event_id} is dropped: what it would have brought about does not happen")
