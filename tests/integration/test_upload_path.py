@@ -37,6 +37,8 @@ def test_every_type_of_file_is_uploaded_verified_downloaded_and_deleted(store: S
         }
         if sample.width:
             expected |= {"width": sample.width, "height": sample.height}
+        if sample.duration_ms:
+            expected |= {"durationMs": sample.duration_ms}
         assert {k: v for k, v in found.items() if k not in ("createdAt", "downloadUrl")} == expected
         assert books.usage() == (reserved[0] + len(sample.data), reserved[1] - len(sample.data))
         assert api.get(asset_id).body == found
@@ -107,7 +109,7 @@ def test_an_upload_url_binds_everything_and_ends_in_ten_minutes(store: Store) ->
 
 @every_store
 def test_a_file_larger_than_what_is_kept_in_memory_is_verified_from_disk(store: Store) -> None:
-    data = samples.iso(b"isom", samples.box(b"moov"), samples.box(b"mdat", b"\x5a" * (17 << 20)))
+    data = samples.movie(b"isom") + samples.box(b"mdat", b"\x5a" * (17 << 20))
     asset_id = api.upload(Sample("long.mp4", "video/mp4", data))
     assert api.confirm(asset_id).body["sha256"] == api.digest(data)
 

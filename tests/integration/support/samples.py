@@ -16,6 +16,7 @@ class Sample:
     data: bytes
     width: int | None = None
     height: int | None = None
+    duration_ms: int | None = None
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -303,17 +304,17 @@ ALL = {
     "heif": Sample("phone.heif", "image/heif", heic(12, 13), 12, 13),
     "jfif": Sample("photo.jfif", "image/jpeg", jpeg(13, 12), 13, 12),
     "avif": Sample("phone.avif", "image/avif", heic(14, 15, b"avif"), 14, 15),
-    "m4v": Sample("clip.m4v", "video/mp4", movie(b"M4V "), 64, 48),
-    "mp4": Sample("clip.mp4", "video/mp4", movie(b"isom"), 64, 48),
-    "mov": Sample("clip.mov", "video/quicktime", movie(b"qt  "), 64, 48),
-    "webm": Sample("clip.webm", "video/webm", webm(), 64, 48),
-    "mp3": Sample("song.mp3", "audio/mpeg", MP3),
-    "wav": Sample("ring.wav", "audio/wav", wav()),
-    "ogg": Sample("song.ogg", "audio/ogg", ogg()),
-    "oga": Sample("song.oga", "audio/ogg", ogg()),
-    "opus": Sample("note.opus", "audio/ogg", ogg()),
-    "m4a": Sample("note.m4a", "audio/mp4", movie(b"M4A ")),
-    "aac": Sample("note.aac", "audio/aac", AAC),
+    "m4v": Sample("clip.m4v", "video/mp4", movie(b"M4V "), 64, 48, 2500),
+    "mp4": Sample("clip.mp4", "video/mp4", movie(b"isom"), 64, 48, 2500),
+    "mov": Sample("clip.mov", "video/quicktime", movie(b"qt  "), 64, 48, 2500),
+    "webm": Sample("clip.webm", "video/webm", webm(), 64, 48, 1500),
+    "mp3": Sample("song.mp3", "audio/mpeg", MP3, duration_ms=104),
+    "wav": Sample("ring.wav", "audio/wav", wav(), duration_ms=100),
+    "ogg": Sample("song.ogg", "audio/ogg", ogg(), duration_ms=1000),
+    "oga": Sample("song.oga", "audio/ogg", ogg(), duration_ms=1000),
+    "opus": Sample("note.opus", "audio/ogg", ogg(), duration_ms=1000),
+    "m4a": Sample("note.m4a", "audio/mp4", movie(b"M4A "), duration_ms=2500),
+    "aac": Sample("note.aac", "audio/aac", AAC, duration_ms=93),
     "pdf": Sample("bill.pdf", "application/pdf", PDF),
     "doc": Sample("letter.doc", "application/msword", word()),
     "docx": Sample("letter.docx", WORD, office("word/document.xml")),

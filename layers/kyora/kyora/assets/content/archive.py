@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kyora.assets.content.signatures import page, signature
 from kyora.assets.content.source import Facts, Policy, Refused, Source, match, whole
 
 _END, _END_64, _LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
@@ -31,7 +32,10 @@ class Entry(NamedTuple):
 
 def check(source: Source, policy: Policy) -> Facts:
     """Walk the directory."""
-    match(source.at(0, 8).startswith(_STARTS))
+    head = source.at(0, 1024)
+    if not head.startswith(_STARTS):  # readers skip what stands before, unless it is a file
+        other = signature(head) or page(head)
+        match(other is None and source.at(source.size - 22, 4) == _END, other)
     for entry in entries(source):
         if entry.encrypted and not policy.passwords:
             raise Refused("encrypted")

@@ -54,7 +54,8 @@ def _picture(source: Source) -> tuple[str, Facts]:
     parts = {box.name: box for box in children(source, meta.start + 4, meta.end)}
     handler = parts.get(b"hdlr")
     match(handler is not None and source.at(handler.start + 8, 4) == b"pict")
-    whole(all(name in parts for name in (b"pitm", b"iinf", b"iprp", b"iloc")))
+    if not all(name in parts for name in (b"pitm", b"iinf", b"iprp", b"iloc")):
+        return _sequence(source, boxes)
     primary = _number(source, parts[b"pitm"])
     types = _types(source, parts[b"iinf"])
     whole(primary in types)

@@ -10,7 +10,19 @@ from typing import NamedTuple
 from kyora.assets.content.iso_boxes import Box, brands, children, first, top_level
 from kyora.assets.content.source import Facts, Policy, Source, match, whole
 
-_BEFORE_FTYP = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"uuid", b"PICT", b"udta")
+_FIRST = (
+    b"ftyp",
+    b"styp",
+    b"moov",
+    b"mdat",
+    b"wide",
+    b"free",
+    b"skip",
+    b"pnot",
+    b"uuid",
+    b"PICT",
+    b"udta",
+)
 _VIDEO, _AUDIO = b"vide", b"soun"
 _PICTURES = b"pict"  # an image sequence: AVIF and HEIC have such a track
 IMAGE_BRANDS = frozenset(
@@ -54,8 +66,7 @@ def sound(source: Source, policy: Policy) -> Facts:
 
 
 def _boxes(source: Source) -> list[Box]:
-    first_name = source.at(4, 4)
-    match(first_name == b"ftyp" or first_name in _BEFORE_FTYP)
+    match(source.at(4, 4) in _FIRST)
     boxes = top_level(source)
     match(b"crx " not in brands(source, boxes), "image/x-canon-cr3")
     whole(all(box.end <= source.size for box in boxes))
