@@ -5,6 +5,7 @@ from local.stripe import (
     catalogue,
     changes,
     collection,
+    coupons,
     customers,
     invoices,
     portal_features,
@@ -33,7 +34,7 @@ _KEPT = {
 SESSION_CREATE = {
     *("mode", "line_items", "customer", "client_reference_id", "subscription_data", "success_url"),
     *("cancel_url", "metadata", "expires_at", "customer_email", "automatic_tax", "customer_update"),
-    *("payment_method_types", "tax_id_collection", "ui_mode"),
+    *("tax_id_collection", "ui_mode", "discounts"),
     *_KEPT,
 }
 SUBSCRIPTION_DATA = {
@@ -118,10 +119,17 @@ def create_session(state: State, params: Params) -> Object:
         "ui_mode": "hosted_page",
         "url": f"{state.url}/c/pay/{name}",
         "wallet_options": None,
+        "_asked": [],
         "_data": dict(data),
         "_challenge": None,
     }
     made |= {field: params[field] for field in _KEPT if field in params}
+    if made["allow_promotion_codes"] and params.get("discounts"):
+        raise invalid(
+            "You may only specify one of these parameters: allow_promotion_codes, discounts.",
+            "discounts",
+        )
+    discount(state, made, listing(params.get("discounts"), "discounts") or [])
     made["payment_method_collection"] = made["payment_method_collection"] or "always"
     _check(state, made)
     state.add(made)
@@ -172,6 +180,33 @@ def _lines(state: State, params: Params) -> list[Object]:
     return lines
 
 
+def discount(state: State, session: Object, asked: list[Object]) -> None:
+    """Take discounts off what a session sells; each is of a coupon or of a promotion code."""
+    found = _discounts(state, session, asked)
+    lines = [
+        invoices.price_line(state, line | {"subscription": None}, (0, 0))
+        for line in session["line_items"]["data"]
+    ]
+    full = session["amount_subtotal"]
+    off = min(full, sum(line["amount"] for line in lines) - invoices.worth(state, lines, found))
+    session |= {
+        "amount_total": full - off,
+        "discounts": [
+            {"coupon": each["source"]["coupon"], "promotion_code": each["promotion_code"]}
+            for each in found
+        ],
+        "total_details": session["total_details"] | {"amount_discount": off},
+        "_asked": asked,
+    }
+
+
+def _discounts(state: State, session: Object, asked: list[Object]) -> list[Object]:
+    nobody: Object = {"id": session["customer"] or ""}
+    customer = state.objects.get(nobody["id"], nobody)
+    wanted = {"discounts": asked}
+    return coupons.read(state, wanted, customer, subscription=None, currency=session["currency"])
+
+
 def _address(value: object, param: str) -> str:
     if not str(value).startswith(("http://", "https://")):
         raise invalid("Not a valid URL", param, "url_invalid")
@@ -218,6 +253,9 @@ def pay_session(state: State, name: str, card: Params, person: Params) -> str:
     That is the success URL, or the address of the 3D Secure challenge. A refused card raises.
     """
     session = open_session(state, name)
+    if session["allow_promotion_codes"] and person.get("promotion_code"):
+        code = coupons.by_code(state, str(person["promotion_code"]))
+        discount(state, session, [{"promotion_code": code["id"]}])
     found = cards.by_number(str(card.get("number", "")))
     month, year = customers.expiry(state, card)
     method = customers.new_method(state, found, month, year)
@@ -265,6 +303,10 @@ def _complete(state: State, session: Object, method: Object) -> str:
     customers.attach(state, method, customer)
     sub = subscriptions.new(state, customer, _wanted(session))
     sub["default_payment_method"] = method["id"]
+    sub["_asked"] = [
+        each | {"checkout_session": session["id"], "subscription": sub["id"]}
+        for each in _discounts(state, session, session["_asked"])
+    ]
     # The cardholder is there: what would ask for 3D Secure has asked already.
     subscriptions.begin(state, sub, "default_incomplete")
     invoice = state.get(sub["latest_invoice"])

@@ -215,7 +215,7 @@ def _page(sdk: Sdk, shape: Shape | None, answer: Mapping[str, Any], where: str) 
 def _resource(sdk: Sdk, ref: Ref, answer: Mapping[str, Any], where: str) -> Iterator[str]:
     known = sdk.members(ref)
     if answer.get("deleted") is True:
-        known = {n: m for n, m in known.items() if n in ("id", "object", "deleted")}
+        known = {n: Member(m.shape, required=False) for n, m in known.items()}
     sent = _ALSO_SENT.get(str(answer.get("object")), set())
     for name, value in answer.items():
         if name in known:

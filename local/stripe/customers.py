@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from local.stripe import cards
+from local.stripe import cards, clocks
 from local.stripe.errors import Refusal, invalid, missing, required
 from local.stripe.params import (
     Params,
@@ -31,7 +31,7 @@ _CUSTOMER: dict[str, Reader] = {
     "tax_exempt": text,
 }
 CUSTOMER_UPDATE = {*_CUSTOMER, "metadata", "invoice_settings"}
-CUSTOMER_CREATE = {*CUSTOMER_UPDATE, "payment_method"}
+CUSTOMER_CREATE = {*CUSTOMER_UPDATE, "payment_method", "test_clock"}
 METHOD_CREATE = {"type", "card", "billing_details", "metadata"}
 METHOD_UPDATE = {"card", "billing_details", "metadata"}
 
@@ -66,7 +66,7 @@ def create_customer(state: State, params: Params) -> Object:
         "preferred_locales": [],
         "shipping": None,
         "tax_exempt": "none",
-        "test_clock": None,
+        "test_clock": clocks.chosen(state, params),
     }
     made |= values(params, _CUSTOMER)
     method = text(params.get("payment_method"), "payment_method")

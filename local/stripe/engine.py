@@ -1,7 +1,6 @@
 """The engine: Stripe's API as a pure state machine with a clock that only `advance` moves."""
 
 import hashlib
-import heapq
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -11,6 +10,7 @@ from local.stripe import (
     catalogue,
     changes,
     checkout,
+    clocks,
     collection,
     coupons,
     credit_notes,
@@ -61,7 +61,20 @@ def _account(state: State, params: Params) -> Object:
         "details_submitted": True,
         "email": "stand-in@example.com",
         "payouts_enabled": True,
-        "settings": {"dashboard": {"display_name": "Kyora (stand-in)", "timezone": "Etc/UTC"}},
+        "settings": {
+            "branding": {
+                "icon": None,
+                "logo": None,
+                "primary_color": None,
+                "secondary_color": None,
+            },
+            "card_payments": {
+                "decline_on": {"avs_failure": False, "cvc_failure": False},
+                "statement_descriptor_prefix": None,
+            },
+            "dashboard": {"display_name": "Kyora (stand-in)", "timezone": "Etc/UTC"},
+            "payments": {"statement_descriptor": None},
+        },
         "type": "standard",
     }
 
@@ -79,7 +92,7 @@ def _delete_customer(state: State, params: Params, name: str) -> Object:
 
 
 _PAY = ("payment_method", "paid_out_of_band", "off_session", "forgive", "mandate", "source")
-_CONFIGURE = ("features", "business_profile", "default_return_url", "metadata", "active", "name")
+_CONFIGURE = ("features", "business_profile", "default_return_url", "metadata", "name")
 _PREVIEW = ("customer", "subscription", "subscription_details", "currency", "preview_mode")
 _CONFIRM = ("payment_method", "return_url", "off_session", "mandate_data", "setup_future_usage")
 ROUTES = (
@@ -146,6 +159,7 @@ ROUTES = (
     *credit_notes.ROUTES,
     *setup_intents.ROUTES,
     *search.ROUTES,
+    *clocks.ROUTES,
     post("/v1/invoices/create_preview", changes.preview, *_PREVIEW),
     pages(
         "/v1/invoices",
@@ -183,7 +197,9 @@ ROUTES = (
         "/v1/billing_portal/configurations", checkout.list_configurations, "active", "is_default"
     ),
     get("/v1/billing_portal/configurations/{}", one("billing_portal.configuration")),
-    post("/v1/billing_portal/configurations/{}", checkout.update_configuration, *_CONFIGURE),
+    post(
+        "/v1/billing_portal/configurations/{}", checkout.update_configuration, "active", *_CONFIGURE
+    ),
     pages("/v1/events", hooks.list_events, "type", "types", "delivery_success"),
     get("/v1/events/{}", hooks.show_event),
     post("/v1/webhook_endpoints", hooks.create_endpoint, *hooks.CREATE),
@@ -254,7 +270,8 @@ class Engine(State):
                 refuse(method, path, params)
                 params = typed(method, path, params)
                 only(params, set(route.params))
-                found = route.handler(self, params, *match.groups())
+                with clocks.at_its_time(self, params, match.groups()):
+                    found = route.handler(self, params, *match.groups())
                 listed = route.lists
                 shown = page(self.objects, found, params, path) if listed else self.show(found)
                 return expanded(self.objects, shown, params)
@@ -268,15 +285,11 @@ class Engine(State):
 
     def advance_to(self, moment: int) -> None:
         """Move the clock to a moment; never back."""
-        while self.agenda and self.agenda[0][0] <= moment:
-            when, name = heapq.heappop(self.agenda)
-            found = self.objects[name]
-            if found.get("_due") != when:
-                continue  # it was planned otherwise in the meantime
-            self.now = max(self.now, when)
-            found["_due"] = None
-            _WAKE[found["object"]](self, found)
-        self.now = max(self.now, moment)
+        self.live(self.agenda, moment)
+
+    def wake_up(self, found: Object) -> None:
+        """Let an object do what its time has come for."""
+        _WAKE[found["object"]](self, found)
 
     def skip(self, seconds: int) -> None:
         """Move the clock while no real time passes, so that nothing told on the way grows old."""

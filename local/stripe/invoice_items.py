@@ -81,7 +81,7 @@ def _new(state: State, customer: Object, params: Params) -> Object:
         "quantity": count,
         "quantity_decimal": str(count),
         "tax_rates": [],
-        "test_clock": None,
+        "test_clock": customer.get("test_clock"),
     }
 
 
@@ -221,7 +221,7 @@ def _prorations(state: State) -> list[Object]:
                     "quantity": line["quantity"],
                     "quantity_decimal": line["quantity_decimal"],
                     "tax_rates": [],
-                    "test_clock": None,
+                    "test_clock": sub["test_clock"],
                 }
             )
     return found

@@ -21,7 +21,7 @@ from local.stripe.sdk import Sdk, Shape, installed
 FILE = Path(__file__).with_name("ours.json")
 _TESTS = (
     *("test_plans", "test_manage_billing", "test_billing_reconcile", "test_billing_sweep"),
-    *("test_stripe_rules", "test_stripe_orders"),
+    *("test_stripe_rules", "test_stripe_orders", "test_plan_changes", "test_billing_access"),
 )
 
 

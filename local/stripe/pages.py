@@ -168,6 +168,7 @@ def _offer(state: State, session: Object) -> Object:
                 "amount": amount,
             }
         )
+    off = session["total_details"]["amount_discount"]
     total = sum(line["amount_total"] for line in session["line_items"]["data"])
     days = int(session["_data"].get("trial_period_days") or 0)
     return {
@@ -176,7 +177,8 @@ def _offer(state: State, session: Object) -> Object:
         "every": _every(first),
         "trial_days": days,
         "trial_end": state.now + days * 86400,
-        "due": invoices.money(0 if days else total, session["currency"]),
+        "off": invoices.money(-off, session["currency"]) if off else "",
+        "due": invoices.money(0 if days else total - off, session["currency"]),
     }
 
 

@@ -109,7 +109,7 @@ def create(state: State, params: Params) -> Object:
         "released_subscription": None,
         "status": "active",
         "subscription": sub["id"],
-        "test_clock": None,
+        "test_clock": sub["test_clock"],
     }
     planned = pausing.planned(state, sub, params)
     state.add(made)

@@ -9,7 +9,7 @@ from local.stripe.views import Object, within
 
 _CREATE = (
     *("customer", "payment_method", "confirm", "usage", "metadata", "description", "return_url"),
-    *("payment_method_types", "automatic_payment_methods"),
+    "automatic_payment_methods",
 )
 _CONFIRM = ("payment_method", "return_url")
 _OVER = ("succeeded", "canceled")

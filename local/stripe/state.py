@@ -10,6 +10,7 @@ from local.stripe.errors import missing
 from local.stripe.views import Object
 
 API_VERSION = "2026-10-28.endive"
+CLOCK = "test_helpers.test_clock"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -68,8 +69,36 @@ class State:
 
     def plan(self, found: Object) -> None:
         """Put on the agenda when an object next does something by itself."""
-        if (when := found.get("_due")) is not None:
+        if (when := found.get("_due")) is None:
+            return
+        clock = self.clock_of(found)
+        if clock is None:
             heapq.heappush(self.agenda, (when, found["id"]))
+        else:
+            heapq.heappush(clock["_agenda"], [when, found["id"]])
+
+    def clock_of(self, found: Object) -> Object | None:
+        """Return the test clock that an object lives in, if it lives in one."""
+        if found["object"] == CLOCK:
+            return found
+        owner = found if found["object"] == "customer" else self.objects.get(_name(found))
+        return self.objects.get(owner["test_clock"] or "") if owner else None
+
+    def live(self, agenda: list[Any], moment: int) -> None:
+        """Do what an agenda holds until a moment, each thing at its own; never back in time."""
+        while agenda and agenda[0][0] <= moment:
+            when, name = heapq.heappop(agenda)
+            found = self.objects[name]
+            if found.get("_due") != when:
+                continue  # it was planned otherwise in the meantime
+            self.now = max(self.now, when)
+            found["_due"] = None
+            self.wake_up(found)
+        self.now = max(self.now, moment)
+
+    def wake_up(self, found: Object) -> None:
+        """Let an object do what its time has come for; the engine knows what that is."""
+        raise NotImplementedError
 
     def wake(self, found: Object, when: int | None) -> None:
         """Say when an object next does something by itself; None is never."""
@@ -124,6 +153,11 @@ class State:
         if previous:
             self.emit(event or f"{_event_name(found)}.updated", found, previous)
         return bool(previous)
+
+
+def _name(found: Object) -> str:
+    owner = found.get("customer")
+    return owner if isinstance(owner, str) else ""
 
 
 def _event_name(found: Object) -> str:

@@ -116,7 +116,7 @@ def new(state: State, customer: Object, params: Params) -> Object:
         "start_date": state.now,
         "status": "trialing" if until else "incomplete",
         "status_details": None,
-        "test_clock": None,
+        "test_clock": customer.get("test_clock"),
         "transfer_data": None,
         "trial_end": until,
         "trial_settings": {"end_behavior": {"missing_payment_method": on_missing(params)}},

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from local.stripe import checkout
 from tests.unit.stripe_shapes import watched
 from tests.unit.test_stripe_engine import DAY, START, Account, Object, mark
 
@@ -138,6 +139,39 @@ def test_a_discount_is_put_on_and_taken_off_a_subscription_that_runs() -> None:
     told = account.told(before)
     assert "customer.discount.created" in told
     assert "customer.discount.deleted" in told
+
+
+CARD = {"number": "4242424242424242", "exp_month": "12", "exp_year": "2040"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "form"),
+    [
+        ({"discounts": True}, {}),
+        ({"allow_promotion_codes": True}, {"promotion_code": " spring "}),
+    ],
+    ids=["by the shop", "typed by the customer"],
+)
+def test_a_checkout_takes_a_discount(asked: Object, form: Object) -> None:
+    account = Account()
+    promotion = {"type": "coupon", "coupon": coupon(account, duration="forever")}
+    code = account.post("/v1/promotion_codes", promotion=promotion, code="SPRING")
+    if asked.get("discounts"):
+        asked = {"discounts": [{"promotion_code": code["id"]}]}
+    lines = [{"price": account.basic, "quantity": 1}]
+    made = account.post(
+        "/v1/checkout/sessions",
+        mode="subscription",
+        line_items=lines,
+        success_url="https://example.com",
+        **asked,
+    )
+    checkout.pay_session(account.engine, made["id"], CARD, {"email": "new@example.com", **form})
+    paid = account.call("GET", f"/v1/checkout/sessions/{made['id']}")
+    assert (paid["amount_total"], paid["total_details"]["amount_discount"]) == (1000, 1000)
+    assert totals(account, paid["subscription"]) == [1000]
+    shown = account.call("GET", f"/v1/subscriptions/{paid['subscription']}", expand=["discounts"])
+    assert [each["promotion_code"] for each in shown["discounts"]] == [code["id"]]
 
 
 # ---- invoice items and one-off invoices
