@@ -218,7 +218,9 @@ def _mails(chosen: argparse.Namespace) -> None:
     if chosen.resend:
         mails.resend(ask, chosen.resend)
     elif chosen.seen:
-        mails.seen(ask)
+        from local import bus
+
+        mails.seen(bus.place(chosen.env), ask)
     else:
         mails.show(ask, {"failed": chosen.failed, "to": chosen.to, "event": chosen.event})
 

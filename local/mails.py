@@ -30,10 +30,31 @@ def show(ask: Ask, asked: Mapping[str, Any]) -> None:
         say("✗ is new: RESEND=<id> sends one again, SEEN=1 says that you have looked at them")
 
 
-def seen(ask: Ask) -> None:
-    """Note that somebody has looked at what failed."""
-    count = ask({"mails": {"seen": True}})["seen"]
-    say(f"{count} failed mails are marked as seen.")
+def seen(where: Place, ask: Ask) -> None:
+    """Note that somebody has looked at what failed, and drop the dead letters about it.
+
+    What the messages say stays in their rows. A letter without a message is left to redrive.
+    """
+    client = where.client("sqs")
+    dead, _ = queue_pair(client, where, "emails")
+    count = dropped = 0
+    looked = set[str]()
+    while True:
+        waits = len(looked) < int(dead["ApproximateNumberOfMessages"])
+        letters = _letters(client, dead, looked) if waits else []
+        if not letters and looked:
+            break
+        found = ask({"mails": {"seen": [event for letter in letters if (event := _event(letter))]}})
+        count += found["seen"]
+        for letter in letters:
+            if _event(letter) in found["ended"]:
+                client.delete_message(QueueUrl=dead["url"], ReceiptHandle=letter["ReceiptHandle"])
+                dropped += 1
+        if not letters:
+            break
+    say(f"{count} failed mails are marked as seen, and {dropped} dead letters about mail dropped.")
+    if left := len(looked) - dropped:
+        say(f"{left} dead letters have no mail; `make redrive QUEUE=emails` tries them again.")
 
 
 def resend(ask: Ask, message_id: str) -> None:

@@ -153,5 +153,26 @@ def test_sending_again_says_what_came_of_it(capsys: pytest.CaptureFixture[str]) 
         mails.resend(Fn(resend={"refused": "it is too late"}), "eml_1")
     with pytest.raises(Trouble, match="eml_1 is dead: 503 internal"):
         mails.resend(Fn(resend={"status": "dead", "reason": "503 internal"}), "eml_1")
-    mails.seen(Fn(seen={"seen": 3}))
-    assert "3 failed mails" in capsys.readouterr().out
+
+
+def test_somebody_who_has_looked_clears_the_dead_letters_about_mail(
+    letters: tuple[Cloud, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws, bodies = letters
+    bodies += [letter("evt_a"), letter("evt_b"), "not json"]
+    before = list(bodies)
+    ask = Fn(seen={"seen": 3, "ended": ["evt_a"]})
+    mails.seen(bus.place("dev"), ask)
+    assert ask.asked == [{"seen": ["evt_a", "evt_b"]}]
+    assert asked(aws, "DeleteMessage", "ReceiptHandle") == before[:1]
+    assert asked(aws, "SendMessage", "MessageBody") == []
+    said = capsys.readouterr().out
+    assert "3 failed mails are marked as seen, and 1 dead letters about mail dropped." in said
+    assert "2 dead letters have no mail" in said
+
+
+def test_looking_without_dead_letters_counts_all_the_same(
+    letters: tuple[Cloud, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mails.seen(bus.place("dev"), Fn(seen={"seen": 2, "ended": []}))
+    assert "2 failed mails" in capsys.readouterr().out

@@ -24,13 +24,13 @@ FAILED = """
 
 
 def by_hand(asked: dict[str, Any]) -> dict[str, Any]:
-    """Do one of `{"list": {…}}`, `{"resend": id}`, `{"redrive": event ids}`, `{"seen": true}`."""
+    """Do one of `{"list": {…}}`, `{"resend": id}`, `{"redrive": events}`, `{"seen": events}`."""
     if "resend" in asked:
         return resend(str(asked["resend"]))
     if "redrive" in asked:
         return {"events": redrive([str(event) for event in asked["redrive"]])}
-    if asked.get("seen"):
-        return {"seen": seen()}
+    if "seen" in asked:
+        return seen([str(event) for event in asked["seen"]])
     return {"mails": listed(asked.get("list") or {})}
 
 
@@ -67,12 +67,21 @@ def listed(asked: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def seen() -> int:
-    """Note that somebody has looked at every message that failed; return how many were new."""
+def seen(event_ids: Sequence[str]) -> dict[str, Any]:
+    """Note that somebody has looked at every message that failed; `seen` is how many were new.
+
+    `ended` are those of the events whose message has ended: their dead letters say nothing more.
+    """
     with transaction() as tx:
-        return tx.run(
+        count = tx.run(
             f"UPDATE email_message m SET seen_at = now() WHERE m.seen_at IS NULL AND {FAILED}"
         )
+        ended = tx.rows(
+            "SELECT DISTINCT event_id FROM email_message"
+            " WHERE event_id = ANY(CAST(:ids AS text[])) AND ended_at IS NOT NULL",
+            ids=list(event_ids),
+        )
+    return {"seen": count, "ended": [row["event_id"] for row in ended]}
 
 
 def resend(message_id: str) -> dict[str, Any]:
