@@ -121,6 +121,10 @@ stripe-record: setup ## record again what we send to Stripe and read of its obje
 upgrade-check: setup ## say what another release of the Stripe SDK changes for us: VERSION=17.0.0
 	@$(PYTHON) -m local.stripe.upgrade $(or $(VERSION),$(error which release? VERSION=17.0.0))
 
+bind: setup ## give a customer of Stripe's to a workspace: CUSTOMER=cus_… (or sub_…) WORKSPACE=ws_… (ENV=…)
+	@$(PYTHON) -m local bind $(or $(CUSTOMER),$(error which customer? CUSTOMER=cus_…)) \
+		$(or $(WORKSPACE),$(error which workspace? WORKSPACE=ws_…)) $(if $(ENV),--env $(ENV))
+
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.openapi
 

@@ -66,7 +66,10 @@ def main() -> int:
     which.add_argument("--event", metavar="EVT", help="this one")
     which.add_argument("--failed", action="store_true", help="all that are parked")
     which.add_argument("--since", metavar="TIME", help="all that came at or after a time")
-    for command in (reconcile, replay):
+    bind = commands.add_parser("bind", help="give a customer of Stripe's to a workspace")
+    bind.add_argument("customer", help="cus_…, or sub_… for its customer")
+    bind.add_argument("workspace", help="ws_…")
+    for command in (reconcile, replay, bind):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     synced = commands.add_parser("sync-plans", help="bring the plans up to date with Stripe")
     synced.add_argument("--check", action="store_true", help="only say what differs; exit code 2")
@@ -262,6 +265,12 @@ def _replay(chosen: argparse.Namespace) -> None:
     billing.replay(_ask("sweep_billing", chosen.env), asked)
 
 
+def _bind(chosen: argparse.Namespace) -> None:
+    from local import billing
+
+    billing.bind(_ask("sweep_billing", chosen.env), chosen.customer, chosen.workspace)
+
+
 def _ask(folder: str, env: str | None) -> "remote.Ask":
     """Return how to ask a function: of the deployed stack `env`, else of the local one."""
     from local import remote
@@ -315,6 +324,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "rebuild-analytics": _rebuild_analytics,
     "reconcile": _reconcile,
     "replay": _replay,
+    "bind": _bind,
     "sync-plans": _plans,
     "push-plans": _plans,
     "status": lambda chosen: _status(chosen.env),

@@ -1,4 +1,4 @@
-"""`make reconcile` and `make replay`: what the functions that know Stripe are asked by hand."""
+"""`make reconcile`, `replay` and `bind`: what functions that know Stripe are asked by hand."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -52,3 +52,10 @@ def replay(ask: Ask, asked: Mapping[str, object]) -> None:
         say("No event that was kept is meant by that.")
     if found["failed"]:
         raise Trouble("some failed and are tried again; stripe_event.last_error says why")
+
+
+def bind(ask: Ask, customer: str, workspace: str) -> None:
+    """Give a customer of Stripe's to a workspace and print what that one is on then."""
+    found = ask({"bind": {"customer": customer, "workspace": workspace}})
+    say(f"{found['customer']} is {found['workspace']}'s, which is on {found['plan_id']}:")
+    say(f"access {found['access']}")

@@ -102,6 +102,14 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
         ),
         "mend what the log of sweep_billing says, then `make replay FAILED=1`",
     )
+    customer = stripe["unserved_customer"] or "cus_…"
+    yield Line(
+        not stripe["unserved"],
+        "subscriptions",
+        _some(stripe["unserved"], "paid for without access") or "all that is paid for gives access",
+        f"`make bind CUSTOMER={customer} WORKSPACE=ws_…` where it is no workspace's; else"
+        " `make sync-plans CHECK=1`: its price is no plan's",
+    )
     late = found["uploads"]["late"]
     yield Line(
         not late,

@@ -1,14 +1,15 @@
 """Every minute: do Stripe's events that wait, end graces, forget; `make replay` does some again.
 
 Emits what the events emit, SubscriptionChanged when a grace ends, and GraceEnding,
-PaymentMethodExpiring and RenewalUpcoming ahead of time. Reports the age of the
-oldest event that waits and how many are parked.
+PaymentMethodExpiring and RenewalUpcoming ahead of time. Reports the age of the oldest event that
+waits, how many are parked, and what is paid for without access. `make bind` gives a customer of
+Stripe's to a workspace.
 """
 
 from typing import Any
 
 from kyora import config, status
-from kyora.billing import sweep
+from kyora.billing import repairs, sweep
 from kyora.observability import begin, count, gauge, logger
 
 
@@ -21,10 +22,18 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
     if "replay" in event:
         return sweep.replay(event["replay"], remaining)
+    if "bind" in event:
+        return repairs.bind(event["bind"])
     swept = sweep.sweep(remaining)
     status.beat("sweep_billing")
     found = sweep.backlog()
     gauge(stage, "StripeOldestSeconds", found.oldest)  # the alarms are in template.yaml
     count(stage, "StripeParked", found.parked)
+    count(stage, "StripeUnserved", found.unserved)
     logger().info("billing swept", extra=swept)
-    return {**swept, "oldestSeconds": found.oldest, "parked": found.parked}
+    return {
+        **swept,
+        "oldestSeconds": found.oldest,
+        "parked": found.parked,
+        "unserved": found.unserved,
+    }

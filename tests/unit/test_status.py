@@ -17,6 +17,8 @@ WELL: dict[str, Any] = {
         "error": None,
         "orphans": 0,
         "doubtful": 0,
+        "unserved": 0,
+        "unserved_customer": None,
     },
     "mail": {"waiting": 0, "oldest": None, "reason": None, "lost": 0, "held": None},
     "suppressions": None,

@@ -15,14 +15,25 @@ SELECT count(*) AS waiting, extract(epoch FROM now() - min(created_at))::float8 
     coalesce(max(last_error) FILTER (WHERE refused), max(last_error)) AS error
 FROM outbox WHERE published_at IS NULL
 """
-_STRIPE = """
+# Paid for, without the access that it should give: of no workspace, or at a price of no plan.
+UNSERVED = """
+SELECT s.id, s.customer_id, c.workspace_id FROM subscription s
+JOIN billing_customer c ON c.id = s.customer_id AND c.deleted_at IS NULL
+LEFT JOIN plan p ON p.id = s.plan_id
+WHERE s.status IN ('active', 'trialing', 'past_due') AND coalesce(p.amount, 1) > 0
+    AND (c.workspace_id IS NULL AND s.plan_id IS NOT NULL
+        OR c.workspace_id IS NOT NULL AND s.unplanned_since IS NOT NULL)
+"""
+_STRIPE = f"""
 SELECT count(*) FILTER (WHERE status = 'received') AS waiting,
     extract(epoch FROM now() - min(received_at) FILTER (WHERE status = 'received'))::float8
         AS oldest,
     count(*) FILTER (WHERE status = 'failed') AS parked,
     max(last_error) AS error,
     (SELECT count(*) FROM stripe_event WHERE status = 'orphan') AS orphans,
-    (SELECT count(*) FROM subscription WHERE doubtful) AS doubtful
+    (SELECT count(*) FROM subscription WHERE doubtful) AS doubtful,
+    (SELECT count(*) FROM ({UNSERVED}) AS unserved) AS unserved,
+    (SELECT min(customer_id) FROM ({UNSERVED}) AS unserved) AS unserved_customer
 FROM stripe_event WHERE status = 'received' OR status = 'failed'
 """
 # What the provider did not take at the first attempt; `lost` is what a person has to look at.

@@ -42,7 +42,7 @@ from kyora.billing.normalise import (
     Subscription,
 )
 from kyora.billing.plan_items import Placed
-from kyora.errors import Unavailable
+from kyora.errors import Invalid, Unavailable
 from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
 
@@ -160,6 +160,57 @@ def adopt(customer_id: str, workspace_id: str) -> None:
     """Note the workspace that a customer was made for. Its version counts up."""
     with transaction() as tx:
         _bind(tx, _lock(tx, customer_id), workspace_id)
+
+
+def bind(customer_id: str, workspace_id: str) -> None:
+    """Give a customer to a workspace by hand, also beside the one that the workspace has.
+
+    Raises Invalid when there is no such workspace, or it is another one's.
+    """
+    with transaction() as tx:
+        customer = _lock(tx, customer_id)
+        _one_by_one(tx, workspace_id)
+        if not tx.row("SELECT 1 FROM workspace WHERE id = :id", id=workspace_id):
+            raise Invalid(f"There is no workspace {workspace_id}.")
+        if customer["workspace_id"] not in (None, workspace_id):
+            raise Invalid(f"{customer_id} is {customer['workspace_id']}'s.")
+        if customer["workspace_id"] is None:
+            tx.run(
+                "UPDATE billing_customer SET workspace_id = :workspace_id,"
+                " beside = EXISTS (SELECT 1 FROM billing_customer"
+                "   WHERE workspace_id = :workspace_id AND deleted_at IS NULL AND NOT beside)"
+                " WHERE id = :id",
+                id=customer_id,
+                workspace_id=workspace_id,
+            )
+        if inbox.reopen(tx, customer_id):
+            tx.after_commit(intake.catch_up, customer_id)
+        standing.settle(tx, workspace_id)
+
+
+def end_customer(customer_id: str) -> None:
+    """Note that Stripe does not know a customer any more. Its workspace may get another one."""
+    with transaction() as tx:
+        customer = _lock(tx, customer_id)
+        tx.run(
+            "UPDATE billing_customer SET deleted_at = coalesce(deleted_at, now()) WHERE id = :id",
+            id=customer_id,
+        )
+        if customer["workspace_id"]:
+            standing.settle(tx, customer["workspace_id"])
+
+
+def end_subscription(customer_id: str, subscription_id: str) -> None:
+    """Note that Stripe does not know a subscription any more: it is over."""
+    with transaction() as tx:
+        customer = _lock(tx, customer_id)
+        tx.run(
+            "UPDATE subscription SET status = 'canceled', ended_at = now(), cancel_at = NULL,"
+            " grace_since = NULL, doubtful = false WHERE id = :id"
+            " AND status NOT IN ('canceled', 'incomplete_expired')",
+            id=subscription_id,
+        )
+        _conclude(tx, customer, subscription_id, datetime.now(UTC))
 
 
 def record_invoice(customer_id: str, found: Invoice) -> bool:
@@ -306,11 +357,7 @@ def _bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
     """
     if customer["workspace_id"] or not workspace_id:
         return False
-    # Of two customers that are given to one workspace at once, the second sees the first.
-    tx.rows(
-        "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))",
-        key=f"customer of {workspace_id}",
-    )
+    _one_by_one(tx, workspace_id)
     bound = tx.run(
         "UPDATE billing_customer c SET workspace_id = :workspace_id WHERE id = :id"
         " AND EXISTS (SELECT 1 FROM workspace WHERE id = :workspace_id)"
@@ -324,6 +371,14 @@ def _bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
         if inbox.reopen(tx, customer["id"]):
             tx.after_commit(intake.catch_up, customer["id"])
     return bool(bound)
+
+
+def _one_by_one(tx: Transaction, workspace_id: str) -> None:
+    """Of two customers that are given to one workspace at once, let the second see the first."""
+    tx.rows(
+        "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))",
+        key=f"customer of {workspace_id}",
+    )
 
 
 # ---- subscriptions

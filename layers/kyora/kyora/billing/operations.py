@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from kyora import idempotency
-from kyora.errors import Conflict, KyoraError, Unavailable
+from kyora.errors import Conflict, KyoraError, NotFound, Unavailable
 from kyora.ids import new_id
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
@@ -24,6 +24,7 @@ _LEASE = "60 seconds"
 # For as long may a request that we gave up on still be under way at Stripe. Stripe repeats a key's
 # answer for a day, also a failure of its own: after this a repetition gets a new one.
 _UNDER_WAY = "5 minutes"
+_GONE = ("billing.stripe_missing", "billing.stripe_refused")
 
 
 class Turn(NamedTuple):
@@ -67,7 +68,7 @@ def perform(
             return kept
         turn = _take(tx, workspace_id, token, asked)
     try:
-        answer = act(turn)
+        answer = _act(turn, act)
     except Exception as error:
         with suppress(Unavailable):  # then the lease runs out by itself
             _give_back(workspace_id, token, settled=_settled(error))
@@ -80,6 +81,20 @@ def perform(
             token=token,
         )
     return answer
+
+
+def _act(turn: Turn, act: Callable[[Turn], dict[str, Any]]) -> dict[str, Any]:
+    """Do `act`; when what it is about is gone at Stripe, end that here and do it once more."""
+    try:
+        return act(turn)
+    except (Conflict, NotFound) as error:
+        from kyora.billing import repairs
+
+        if error.code not in _GONE or not repairs.workspace(turn.workspace_id):
+            raise
+    # Other keys: Stripe keeps a key's answer, refusals as well.
+    again = turn._replace(token=f"{turn.token}:again", attempt=f"{turn.attempt}:again")
+    return act(again)
 
 
 def _take(tx: Transaction, workspace_id: str, token: str, asked: str) -> Turn:

@@ -4,10 +4,12 @@
                    taken as if they came late, so their mails and other effects happen as well
     subscriptions  every one of the account; those of ours that still run and are not listed, by id
     invoices       of the last 90 days (the first time: all); older open ones, by id
+    customers      those of ours without a running subscription, by id, some in each run
 
 A run goes on over many invocations: after each page `billing_run` holds where. One invocation
 works at a time; the lease of one that died is over after a minute. Whatever is done twice changes
-nothing, so a crash costs a page. Nothing is deleted: what Stripe does not know is reported.
+nothing, so a crash costs a page. What Stripe does not know is reported; when its customer is gone
+as well, it is ended (`repairs`).
 """
 
 import json
@@ -17,7 +19,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from kyora import config
-from kyora.billing import apply, intake, normalise, pace, plan_items, standing, terms
+from kyora.billing import apply, intake, normalise, pace, plan_items, repairs, standing, terms
 from kyora.billing.normalise import TERMINAL, Invoice, Unreadable
 from kyora.billing.plan_items import Placed
 from kyora.errors import ConfigError, Unavailable
@@ -39,6 +41,7 @@ _OVERLAP = 3600.0  # seconds of the run before that are looked at again
 _KEPT = 30 * _DAY  # as long as Stripe lists events
 _SETTLED = 90 * _DAY  # Stripe has tried to collect an invoice for the last time long before
 _LATE = 3600.0  # seconds: an event that has not come after so long is missed, not on its way
+_ASKED = 500  # customers that a run asks for by id
 _SHOWN = 100  # differences that a report names; the rest is counted
 _PAGE = 100
 
@@ -109,15 +112,16 @@ def _claim(tx: Transaction, *, start: bool) -> tuple[int, Json] | Json:
     fresh = state.get("phase", "none") not in (*_PHASES, "")
     if fresh:
         if not start and row["started"] and row["started"] > now - _DAY:
-            return {"finished": True, **last}
+            return {"finished": True, **{k: v for k, v in last.items() if k != "customers_after"}}
         began = last.get("began")
         state = {
             "phase": "events",
             "began": now,
             "since": max(now - _KEPT, began - _OVERLAP if began else 0),
             "horizon": now - _SETTLED if began else 0,
-            "listed": {"events": 0, "subscriptions": 0, "invoices": 0},
-            "repaired": {"events": 0, "subscriptions": 0, "invoices": 0},
+            "listed": dict.fromkeys(("events", "subscriptions", "invoices", "customers"), 0),
+            "repaired": dict.fromkeys(("events", "subscriptions", "invoices", "customers"), 0),
+            "customers_after": last.get("customers_after", ""),
             "failed": 0,
             "missed": 0,
             "differences": 0,
@@ -159,7 +163,7 @@ def _finish(version: int, state: Json) -> Json:
             " finished_at = now(), result = CAST(:report AS jsonb)"
             " WHERE name = 'reconcile' AND version = :version",
             version=version,
-            report=json.dumps(report),
+            report=json.dumps(report | {"customers_after": state.get("customers_after", "")}),
         )
     if not kept:
         return {"finished": False, "busy": True}
@@ -262,7 +266,7 @@ def _invoices(work: Work) -> None:
     listed, more = _list(work, "invoices", **since)
     _compare_invoices(work, listed)
     state["listed"]["invoices"] += len(listed)
-    _turn_page(state, listed, more, "open invoices" if state["horizon"] else "")
+    _turn_page(state, listed, more, "open invoices" if state["horizon"] else "gone customers")
 
 
 def _open_invoices(work: Work) -> None:
@@ -284,6 +288,30 @@ def _open_invoices(work: Work) -> None:
             _differs(state, str(row["id"]), {"id": (row["id"], None)})
         state["cursor"] = row["id"]
     if not rows:
+        _next(state, "gone customers")
+
+
+def _customers(work: Work) -> None:
+    """Ask for our customers that no subscription speaks for, some of them in each run."""
+    state = work.state
+    for figures in (state["listed"], state["repaired"]):  # a run may be older than this phase
+        figures.setdefault("customers", 0)
+    with transaction() as tx:
+        rows = tx.rows(
+            "SELECT id FROM billing_customer c WHERE deleted_at IS NULL"
+            " AND workspace_id IS NOT NULL AND id > :after AND NOT EXISTS (SELECT 1"
+            "   FROM subscription WHERE customer_id = c.id"
+            "   AND status NOT IN ('canceled', 'incomplete_expired'))"
+            " ORDER BY id LIMIT 20",
+            after=state.get("customers_after") or "",
+        )
+    for row in rows:
+        _end_customer(work, str(row["id"]))
+        state["customers_after"] = row["id"]
+    state["listed"]["customers"] += len(rows)
+    if not rows:
+        state["customers_after"] = ""  # the next run begins at the first again
+    if not rows or state["listed"]["customers"] >= _ASKED:
         _next(state, "")
 
 
@@ -292,6 +320,7 @@ _PHASES: dict[str, Callable[[Work], None]] = {
     "subscriptions": _subscriptions,
     "invoices": _invoices,
     "open invoices": _open_invoices,
+    "gone customers": _customers,
 }
 
 
@@ -334,6 +363,7 @@ def _resync(
         return
     if not known:
         _differs(state, subscription_id, {"id": (subscription_id, None)})
+        _end_customer(work, customer_id)
         return
     with transaction() as tx:
         after = _rows(tx, "subscription", [subscription_id]).get(subscription_id)
@@ -343,6 +373,21 @@ def _resync(
         names = set(before) - {"as_of", "doubtful"}
         drift = _differences(before, {name: after[name] for name in names})
     _differs(state, subscription_id, drift)
+
+
+def _end_customer(work: Work, customer_id: str) -> None:
+    """End a customer that is gone at Stripe, whose event never came."""
+    try:
+        gone = _patiently(work, lambda: repairs.customer(customer_id))
+    except (ConfigError, Unavailable, _OutOfTime):
+        raise
+    except Exception as error:
+        _failed(work.state, customer_id, error)
+        return
+    if gone:
+        repaired = work.state["repaired"]
+        repaired["customers"] = repaired.get("customers", 0) + 1
+        _differs(work.state, customer_id, {"deleted": (False, True)})
 
 
 def _compare_invoices(work: Work, listed: Sequence[Json]) -> None:

@@ -210,10 +210,15 @@ def refresh(customer_id: str) -> None:
             customer=customer_id,
         )
     ours = {row["id"]: row["status"] for row in rows}
+    unlisted = {str(name) for name, status in ours.items() if status not in normalise.TERMINAL}
     for found in stripe_api.pages("subscriptions", customer=customer_id, status="all"):
+        unlisted.discard(found["id"])
         over = found.get("status") in normalise.TERMINAL
         if not over or ours.get(found["id"], found["status"]) not in normalise.TERMINAL:
             apply.resync(customer_id, str(found["id"]))
+    for name in unlisted:
+        if not apply.resync(customer_id, name):
+            raise stripe_api.Missing("Stripe does not know a subscription of ours.")
 
 
 def end(live: Live) -> None:

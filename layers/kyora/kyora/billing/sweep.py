@@ -14,6 +14,7 @@ from kyora.billing import apply, inbox, intake, reminders, standing
 from kyora.errors import ConfigError, Invalid, Unavailable
 from kyora.observability import logger, where
 from kyora.postgres import transaction
+from kyora.status import UNSERVED
 
 MARGIN = 25.0  # seconds: three attempts at Stripe, of eight each
 CATALOGUE = ("product", "price")
@@ -25,10 +26,15 @@ type Json = dict[str, Any]
 
 
 class Backlog(NamedTuple):
-    """What waits: the age in seconds of the oldest event to be done, and how many are parked."""
+    """What waits: the age in seconds of the oldest event to be done, and how many are parked.
+
+    `unserved` counts what is paid for without the access it should give: running subscriptions of
+    a plan whose customer is no workspace's, and those of a workspace at a price of no plan.
+    """
 
     oldest: float
     parked: int
+    unserved: int
 
 
 def sweep(remaining: Callable[[], float]) -> dict[str, int]:
@@ -216,10 +222,12 @@ def backlog() -> Backlog:
         row = tx.row(
             "SELECT (SELECT extract(epoch FROM now() - min(received_at))::float8"
             "   FROM stripe_event WHERE status = 'received') AS oldest,"
-            " (SELECT count(*) FROM stripe_event WHERE status = 'failed') AS parked"
+            " (SELECT count(*) FROM stripe_event WHERE status = 'failed') AS parked,"
+            f" (SELECT count(*) FROM ({UNSERVED}) AS found) AS unserved"
         )
     assert row is not None  # noqa: S101  # it has no FROM
-    return Backlog(float(str(row["oldest"] or 0)), int(str(row["parked"])))
+    oldest = float(str(row["oldest"] or 0))
+    return Backlog(oldest, int(str(row["parked"])), int(str(row["unserved"])))
 
 
 # ---- by hand
