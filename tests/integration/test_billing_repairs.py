@@ -118,8 +118,10 @@ def test_reconcile_asks_for_customers_without_a_subscription_some_in_each_run(
 ) -> None:
     environment.setattr("kyora.billing.reconcile._ASKED", 20)
     run("UPDATE billing_customer SET workspace_id = NULL")
+    billing.as_owner(
+        "INSERT INTO workspace (id, name) SELECT 'ws_' || n, 'A' FROM generate_series(0, 29) AS n"
+    )
     for number in range(30):
-        run("INSERT INTO workspace (id, name) VALUES (:id, 'A')", id=f"ws_{number}")
         run(
             "INSERT INTO billing_customer (id, workspace_id) VALUES (:id, :workspace)",
             id=f"cus_{number:02}",
