@@ -22,10 +22,18 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 _KEPT = "state.before"  # beside `state`
 
 # MiniStack saves its state only when it is stopped politely. This says it on a signal as well, so
-# that a deployed stack survives a machine that is switched off. Pinned version, see pyproject.toml.
+# that a deployed stack survives a machine that is switched off. Its reset needs no signature, so
+# that any web page could send one: it is refused. Pinned version, see pyproject.toml.
 _LAUNCH = """
 import signal
 from ministack import app
+
+async def refuse_reset(path, method, query_params):
+    if path == "/_ministack/reset":
+        return 403, {"Content-Type": "text/plain"}, b"make clean forgets the data"
+
+assert app._handle_admin_reset
+app._handle_admin_reset = refuse_reset
 signal.signal(signal.SIGUSR1, lambda *_: app.save_all(app._build_persistence_save_dict()))
 app.main()
 """

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from yarl import URL
 
-from local import console, cors, mailbox, storage
+from local import console, cors, mailbox, storage, visitors
 from local.settings import HOST, Settings
 
 _GATEWAY_LIMIT = 10 * 1024 * 1024  # what API Gateway takes before it answers 413 by itself
@@ -32,6 +32,12 @@ _DROP = {
 _REQUEST_ID = "X-Request-Id"
 _log = logging.getLogger("kyora.front")
 
+_PAGES = {
+    "/": "console.html",
+    "/mailbox": "mailbox.html",
+    "/docs": "docs.html",
+    "/openapi.json": "openapi.json",
+}
 _TITLES = {
     401: (
         "auth.token_missing",
@@ -64,15 +70,10 @@ _SESSION = web.AppKey("session", ClientSession)
 def application(front: Front) -> web.Application:
     """Build the server: one route per kind of address."""
     # Limits are the routes' own: uploads to the local storage provider are streamed.
-    app = web.Application(middlewares=[_identify], client_max_size=0)
+    app = web.Application(middlewares=[_identify, _ours_only], client_max_size=0)
     app[_FRONT] = front
     app.cleanup_ctx.append(_client)
-    for path, file in (
-        ("/", "console.html"),
-        ("/mailbox", "mailbox.html"),
-        ("/docs", "docs.html"),
-        ("/openapi.json", "openapi.json"),
-    ):
+    for path, file in _PAGES.items():
         app.router.add_get(path, _page(_STATIC / file))
     app.router.add_get("/_local/state", _state)
     mailbox.mount(app, front.stack)
@@ -148,6 +149,21 @@ async def _identify(
     if not response.prepared and _REQUEST_ID not in response.headers:
         response.headers[_REQUEST_ID] = request[storage.REQUEST_ID]
     return response
+
+
+@web.middleware
+async def _ours_only(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Keep other sites from the pages of this machine: mails hold tokens.
+
+    The API, webhooks and stored files have tokens and signatures of their own, and may be reached
+    by another name (a tunnel).
+    """
+    ours = request.path in _PAGES or request.path.startswith("/_local/")
+    if ours and visitors.is_foreign(request):
+        return web.Response(status=403, text="This address is for this machine only.")
+    return await handler(request)
 
 
 async def _pass_on(request: web.Request, host: str, limit: int) -> web.StreamResponse:

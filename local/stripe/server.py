@@ -13,14 +13,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
-from local.containers import DESKTOP
+from local import visitors
 from local.stripe import faults
 from local.stripe.engine import API_VERSION, Answer, Engine
 from local.stripe.errors import Refusal
@@ -181,26 +180,11 @@ async def serve(options: Options) -> AsyncIterator[StandIn]:
 async def _ours_only(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Keep other sites out, which a browser on this machine would let in.
-
-    A name that is not ours is a rebound one, an address cannot be; a cross-site POST is somebody
-    else's form.
-    """
-    name = urlsplit(f"//{request.host}").hostname or ""
-    ours = {"localhost", DESKTOP, urlsplit(request.app[STANDIN].options.url).hostname}
-    foreign = name not in ours and not _is_address(name)
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    if foreign or (request.method == "POST" and site == "cross-site"):
+    """Keep other sites out, which a browser on this machine would let in."""
+    ours = urlsplit(request.app[STANDIN].options.url).hostname or "localhost"
+    if visitors.is_foreign(request, name=ours):
         return web.Response(status=403, text="This address is for this machine only.")
     return await handler(request)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 # ---- the API

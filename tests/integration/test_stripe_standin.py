@@ -290,8 +290,14 @@ def test_basic_authentication_is_accepted_and_none_is_not(running: Running) -> N
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Host": "evil.example"}, {"Sec-Fetch-Site": "cross-site"}],
-    ids=["a rebound name", "another site's form"],
+    [
+        {"Host": "evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "null"},
+    ],
+    ids=["rebound name", "another site's form", "another origin", "another port", "sandbox"],
 )
 def test_another_site_cannot_steer_the_stand_in(running: Running, headers: Any) -> None:
     before = running.standin.offset

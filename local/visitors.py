@@ -1,0 +1,36 @@
+"""Who may use the local pages: this machine, not the web pages that its browser has open.
+
+A browser lets any site send requests to a loopback address. A name that is not ours was pointed
+here by somebody else (DNS rebinding); an address cannot be. A request that changes something has
+to come from a page of the same origin, or from a program, which sends no Origin.
+"""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from local.containers import DESKTOP
+
+_READ = {"GET", "HEAD", "OPTIONS"}
+
+
+def is_foreign(request: web.Request, *, name: str = "localhost") -> bool:
+    """Tell whether a request was sent here by another site; `name` is a host of ours."""
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if host not in {"localhost", DESKTOP, name} and not _is_address(host):
+        return True
+    if request.method in _READ:
+        return False
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:  # "null" is nobody's
+        return True
+    return request.headers.get("Sec-Fetch-Site", "none") == "cross-site"
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
