@@ -54,7 +54,7 @@ class Source:
 
     def at(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes at `offset`; fewer where the file ends."""
-        if offset >= self.size or count <= 0:
+        if not 0 <= offset < self.size or count <= 0:
             return b""
         self._file.seek(offset)
         data = self._file.read(min(count, self.size - offset))
