@@ -98,6 +98,10 @@ suppressions: setup ## list the addresses that get no mail: [SHOW=1] [LIFT=addre
 status: setup ## tell on one screen whether everything works; exit code 1 if not (ENV=…)
 	@$(PYTHON) -m local status $(if $(ENV),--env $(ENV))
 
+smoke: setup ## prove every integration end to end: [ENV=dev] [MAIL=you@…] [ONLY=upload,plans] [PATIENCE=180]
+	@$(PYTHON) -m local smoke $(if $(ENV),--env $(ENV)) $(if $(MAIL),--mail $(MAIL)) \
+		$(if $(ONLY),--only "$(ONLY)") $(if $(PATIENCE),--patience $(PATIENCE))
+
 sync-plans: setup ## bring the plans up to date with Stripe: [CHECK=1 only tells, exit 2] (ENV=…)
 	@$(PYTHON) -m local sync-plans $(if $(CHECK),--check) $(if $(ENV),--env $(ENV))
 

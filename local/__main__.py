@@ -71,6 +71,11 @@ def main() -> int:
     bind.add_argument("workspace", help="ws_…")
     for command in (reconcile, replay, bind):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    smoke = commands.add_parser("smoke", help="prove every integration end to end")
+    smoke.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    smoke.add_argument("--mail", help="where the test mail goes; else Resend's test address")
+    smoke.add_argument("--only", default="", help="names of checks with commas between")
+    smoke.add_argument("--patience", type=float, default=180, help="seconds to wait for each")
     synced = commands.add_parser("sync-plans", help="bring the plans up to date with Stripe")
     synced.add_argument("--check", action="store_true", help="only say what differs; exit code 2")
     pushed = commands.add_parser("push-plans", help="put a catalogue into the Stripe account")
@@ -278,6 +283,23 @@ def _ask(folder: str, env: str | None) -> "remote.Ask":
     return remote.deployed(env, folder) if env else remote.local(*_running(), folder)
 
 
+def _smoke(chosen: argparse.Namespace) -> None:
+    from local import bus, smoke
+
+    place = bus.place(chosen.env)
+    run = smoke.Run(
+        place,
+        smoke.address(place),
+        _ask("migrate_database", chosen.env),
+        _ask("sync_plans", chosen.env),
+        chosen.mail or smoke.TO,
+        chosen.patience,
+        token=os.environ.get("TOKEN", ""),
+    )
+    if not smoke.smoke(run, chosen.only):
+        sys.exit(1)
+
+
 def _status(env: str | None) -> None:
     from local import bus, status
 
@@ -327,6 +349,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "bind": _bind,
     "sync-plans": _plans,
     "push-plans": _plans,
+    "smoke": _smoke,
     "status": lambda chosen: _status(chosen.env),
     "clean": lambda _: _clean(),
 }

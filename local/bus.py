@@ -80,8 +80,6 @@ def emit(where: Place, name: str, file: Path | None) -> str:
     The file's fields win over the sample's. It holds data, or `workspaceId` and `data`.
     """
     from kyora.bus.events import EVENTS, check
-    from kyora.ids import new_id
-    from kyora.observability import begin
 
     if name not in EVENTS:
         raise Trouble(f"there is no event {name!r}; there are {', '.join(EVENTS)}")
@@ -92,11 +90,20 @@ def emit(where: Place, name: str, file: Path | None) -> str:
         check(name, data)
     except ValueError as error:
         raise Trouble(str(error)) from error
-    begin(new_id("emit"))
-    event = _through_outbox if where.local else _straight
-    event_id = event(where, EVENTS[name].source, name, data, workspace)
+    event_id = put(where, name, data, workspace)
     say(f"{name} {event_id} is on {where.bus}")
     return event_id
+
+
+def put(where: Place, name: str, data: dict[str, Any], workspace: str | None) -> str:
+    """Put an event on the bus, as the outbox would; return its id."""
+    from kyora.bus.events import EVENTS
+    from kyora.ids import new_id
+    from kyora.observability import begin
+
+    begin(new_id("emit"))
+    event = _through_outbox if where.local else _straight
+    return event(where, EVENTS[name].source, name, data, workspace)
 
 
 def sample(name: str, file: Path | None = None) -> tuple[dict[str, Any], str | None]:

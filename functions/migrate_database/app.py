@@ -1,12 +1,12 @@
 """CloudFormation custom resource at deploy, or by hand: bring the schema up to date.
 
 It also looks at the bucket. Answers the stack when CloudFormation asks; a failure fails the
-deploy. Emits nothing.
+deploy. `make smoke` asks it for a workspace to try things in. Emits nothing.
 """
 
 from typing import Any
 
-from kyora import cloudformation, config, postgres, status, storage
+from kyora import cloudformation, config, postgres, smoke, status, storage
 from kyora.observability import begin
 
 
@@ -35,4 +35,6 @@ def migrate() -> dict[str, Any]:
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
+    if "smoke" in event:
+        return smoke.answer(event["smoke"])
     return cloudformation.resource(event, migrate)

@@ -532,7 +532,10 @@ def every_bucket_refuses_plain_http_and_what_a_url_must_not_do(stack: Stack) -> 
         wanted: list[dict[str, Any]] = [
             {"Bool": {"aws:SecureTransport": "false"}},
             {"StringNotEquals": {"s3:signatureversion": "AWS4-HMAC-SHA256"}},
-            {"Null": {"s3:if-none-match": "true"}},
+            {
+                "Null": {"s3:if-none-match": "true"},
+                "Bool": {"s3:ObjectCreationOperation": "true"},
+            },
         ]
         found += [f"{name}: {missing}" for missing in wanted if missing not in conditions]
         if not any("s3:signatureAge" in c.get("NumericGreaterThan", {}) for c in conditions):

@@ -180,7 +180,7 @@ DAMAGES: list[tuple[str, Callable[[Stack], Any]]] = [
     (
         "record_transaction_fee",
         lambda s: statement(s, "record_transaction_fee", "sqs:SendMessage").update(
-            Resource={"Fn::GetAtt": ["FeeQueue", "Arn"]}
+            Resource={"Fn::GetAtt": ["EmailQueue", "Arn"]}
         ),
     ),
     (

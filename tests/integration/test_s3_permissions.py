@@ -21,7 +21,7 @@ from kyora.storage import s3
 from local import template
 from tests.integration.support import api, books
 from tests.integration.support.samples import PNG, Sample
-from tests.scripted import Answer, Request, scripted
+from tests.scripted import Answer, Request, Server, scripted
 
 BUCKET = "kyora-assets"
 WHO = re.compile(r"Credential=([a-z_]+)/")
@@ -55,6 +55,7 @@ class Cloud:
     objects: dict[str, bytes] = field(default_factory=dict)
     used: dict[str, set[Permission]] = field(default_factory=dict)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
+    server: Server | None = None
 
     def answer(self, request: Request) -> Answer:
         if "x-amz-target" in request.headers:
@@ -119,6 +120,7 @@ def cloud(uploads: str, environment: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """One whose policies are the template's, configured for the functions."""
     found = Cloud({name: policy(name) for name in USERS})
     with scripted(found.answer) as server:
+        found.server = server
         for name, value in {
             "STORAGE_PROVIDER": "s3",
             "STORAGE_S3_BUCKET": BUCKET,

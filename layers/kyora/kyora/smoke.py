@@ -1,0 +1,162 @@
+"""A workspace of its own for `make smoke`, which proves a deployed stack end to end.
+
+The migrations' function does this: it may write what accounts keep. Only who may invoke that
+function gets the token, which is good for a quarter of an hour and for this workspace alone.
+"""
+
+import hmac
+import json
+import secrets
+import time
+from typing import Any
+
+from kyora import config
+from kyora.postgres import transaction
+
+_WORKSPACE, _USER = "ws_smoke", "usr_smoke"
+_LIFETIME = 900  # seconds a token is good for
+_EVENTS = "evt_smoke_"  # ids of the Stripe events that are made up
+_EVENT_TYPE = "smoke.test"  # none of Stripe's: it is kept, and nothing is done about it
+
+
+def answer(asked: dict[str, Any]) -> dict[str, Any]:
+    """Do a step of a run: begin, sign, look or end."""
+    match asked.get("step"):
+        case "begin":
+            return begin()
+        case "sign":
+            return {"signature": sign(str(asked["body"]))}
+        case "look":
+            return look(str(asked["business"]), str(asked["mail"]), str(asked["stripe"]))
+        case "end":
+            end()
+            return {}
+    raise ValueError("step must be begin, sign, look or end")
+
+
+def begin() -> dict[str, Any]:
+    """Make the workspace, an admin and a business with a fee; return them with a token.
+
+    `token` is empty where tokens come from an issuer of its own (a JWKS).
+    """
+    end()
+    business = f"biz_smoke_{secrets.token_hex(6)}"
+    with transaction(owner=True) as tx:
+        tx.run(
+            "INSERT INTO workspace (id, name) VALUES (:workspace, 'Smoke test')"
+            " ON CONFLICT (id) DO NOTHING",
+            workspace=_WORKSPACE,
+        )
+        tx.run(
+            "INSERT INTO app_user (id, workspace_id, email, role)"
+            " VALUES (:user, :workspace, 'smoke@kyora.invalid', 'admin')"
+            " ON CONFLICT (id) DO UPDATE SET deleted_at = NULL",
+            user=_USER,
+            workspace=_WORKSPACE,
+        )
+        tx.run(
+            "INSERT INTO business (id, workspace_id, name, currency)"
+            " VALUES (:business, :workspace, 'Smoke test', 'USD')",
+            business=business,
+            workspace=_WORKSPACE,
+        )
+        tx.run(
+            "INSERT INTO payment_method_fee (workspace_id, business_id, method, percent, fixed)"
+            " VALUES (:workspace, :business, 'credit_card', 0.029, 0.30)",
+            business=business,
+            workspace=_WORKSPACE,
+        )
+        user = tx.row(
+            "SELECT auth_version FROM app_user WHERE id = :user AND workspace_id = :workspace",
+            user=_USER,
+            workspace=_WORKSPACE,
+        )
+    version = int(str(user["auth_version"])) if user else 1
+    return {"workspaceId": _WORKSPACE, "businessId": business, "token": _token(version)}
+
+
+def _token(version: int) -> str:
+    import jwt
+
+    found = config.settings("auth")
+    if not found.jwt_secrets:
+        return ""
+    now = int(time.time())
+    claims: dict[str, Any] = {
+        "userId": _USER,
+        "workspaceId": _WORKSPACE,
+        "authVersion": version,
+        "iat": now,
+        "exp": now + _LIFETIME,
+    }
+    if found.jwt_issuer:
+        claims["iss"] = found.jwt_issuer
+    if found.jwt_audience:
+        claims["aud"] = found.jwt_audience
+    return jwt.encode(claims, found.jwt_secrets[0], "HS256")
+
+
+def sign(body: str) -> str:
+    """Return the header that Stripe would send with a body; empty without a signing secret.
+
+    Source: https://docs.stripe.com/webhooks/signature. Only an event of a run is signed.
+    """
+    found = config.settings("billing_webhook")
+    event = json.loads(body)
+    if not str(event["id"]).startswith(_EVENTS) or event["type"] != _EVENT_TYPE:
+        raise ValueError("only an event of a run is signed")
+    if not found.stripe_webhook_secrets:
+        return ""
+    stamp = int(time.time())
+    signed = f"{stamp}.{body}".encode()
+    digest = hmac.digest(found.stripe_webhook_secrets[0].encode(), signed, "sha256").hex()
+    return f"t={stamp},v1={digest}"
+
+
+def look(business: str, mail: str, stripe: str) -> dict[str, Any]:
+    """Return what became of a run: the fees, the mail of an event, a Stripe event."""
+    with transaction() as tx:
+        fees = tx.row(
+            "SELECT count(*) AS count FROM transaction_fee"
+            " WHERE workspace_id = :workspace AND business_id = :business",
+            workspace=_WORKSPACE,
+            business=business,
+        )
+        return {
+            "fees": fees["count"] if fees else 0,
+            "mail": tx.row(
+                "SELECT status, reason, attempts FROM email_message WHERE event_id = :mail",
+                mail=mail,
+            ),
+            "stripe": tx.row(
+                "SELECT status, last_error FROM stripe_event WHERE id = :stripe", stripe=stripe
+            ),
+            # Of Stripe's own: whether its dashboard knows our address.
+            "fromStripe": tx.row(
+                "SELECT count(*) AS count FROM stripe_event WHERE source = 'webhook'"
+                f" AND NOT starts_with(id, '{_EVENTS}')"
+            ),
+        }
+
+
+def end() -> None:
+    """Take away what runs have left; the empty workspace and its user, who is let in no more, stay.
+
+    Files are deleted through the API, mail is forgotten with all other mail.
+    """
+    with transaction(owner=True) as tx:
+        # In an order that no reference forbids.
+        whose = {"workspace": _WORKSPACE}
+        tx.run("DELETE FROM transaction_fee WHERE workspace_id = :workspace", **whose)
+        tx.run("DELETE FROM order_payment WHERE workspace_id = :workspace", **whose)
+        tx.run("DELETE FROM payment_method_fee WHERE workspace_id = :workspace", **whose)
+        tx.run("DELETE FROM analytics_count WHERE workspace_id = :workspace", **whose)
+        tx.run("DELETE FROM analytics_event WHERE workspace_id = :workspace", **whose)
+        tx.run("DELETE FROM business WHERE workspace_id = :workspace", **whose)
+        tx.run(
+            "UPDATE app_user SET deleted_at = now(), auth_version = auth_version + 1"
+            " WHERE id = :user AND workspace_id = :workspace AND deleted_at IS NULL",
+            user=_USER,
+            workspace=_WORKSPACE,
+        )
+        tx.run(f"DELETE FROM stripe_event WHERE starts_with(id, '{_EVENTS}')")

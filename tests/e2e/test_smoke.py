@@ -1,0 +1,105 @@
+"""`make smoke` on the running stack: all of it works, and what somebody broke is named."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.e2e.conftest import Stack, wait
+
+BROKEN = "def handler(event, context):\n    raise RuntimeError('broken on purpose')\n"
+# What somebody breaks, and the one check that has to say so.
+BREAKS = {
+    "check_health": "health",
+    "request_upload": "upload",
+    "confirm_upload": "upload",
+    "update_analytics": "analytics",
+    "record_transaction_fee": "fees",
+    "send_email": "e-mail",
+    "stripe_webhook": "Stripe webhook",
+    "sync_plans": "plans",
+}
+NEIGHBOURS = ("health", "fees", "Stripe webhook")  # which must not be blamed
+
+
+def smoke(stack: Stack, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "local", "smoke", *arguments],
+        cwd=stack.checkout,
+        env={"KYORA_LOCAL_DIR": str(stack.home), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def marks(said: str) -> dict[str, str]:
+    """The mark of each check."""
+    return {
+        name.strip(): mark for mark, name in re.findall(r"^  ([✓✗]) (.{15}) ", said, re.MULTILINE)
+    }
+
+
+def test_everything_works_end_to_end(stack: Stack) -> None:
+    done = smoke(stack)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(marks(done.stdout).values()) == {"✓"}
+    assert len(marks(done.stdout)) == 8
+    assert "All 8 work end to end." in done.stdout
+
+
+def test_it_leaves_nothing_behind(stack: Stack) -> None:
+    from tests.e2e.test_bus import query
+
+    assert smoke(stack, "--only", "upload,analytics,fees,Stripe webhook").returncode == 0
+    left = query(
+        stack,
+        "SELECT (SELECT count(*) FROM business WHERE workspace_id = 'ws_smoke'),"
+        " (SELECT count(*) FROM analytics_event WHERE workspace_id = 'ws_smoke'),"
+        " (SELECT count(*) FROM transaction_fee WHERE workspace_id = 'ws_smoke'),"
+        " (SELECT count(*) FROM stripe_event WHERE id LIKE 'evt_smoke%'),"
+        " (SELECT count(*) FROM asset WHERE workspace_id = 'ws_smoke' AND status <> 'deleted'),"
+        " (SELECT count(*) FROM app_user WHERE id = 'usr_smoke' AND deleted_at IS NULL)",
+    )
+    assert left == [[0] * 6]
+
+
+@pytest.fixture
+def broken(stack: Stack) -> Iterator[Callable[[str], None]]:
+    """Break a function of the running stack; it is repaired at the end."""
+    kept: dict[str, str] = {}
+
+    def save(name: str, text: str) -> None:
+        before = len(stack.said())
+        (stack.checkout / "functions" / name / "app.py").write_text(text)
+        wait(lambda: f"{name} redeployed" in stack.said()[before:], 30)
+
+    def break_it(name: str) -> None:
+        kept[name] = (stack.checkout / "functions" / name / "app.py").read_text()
+        save(name, BROKEN)
+
+    yield break_it
+    for name, text in kept.items():
+        save(name, text)
+
+
+@pytest.mark.parametrize("function", BREAKS)
+def test_what_is_broken_is_named_and_where_to_look(
+    function: str, broken: Callable[[str], None], stack: Stack
+) -> None:
+    broken(function)
+    done = smoke(stack, "--only", ",".join({BREAKS[function], *NEIGHBOURS}), "--patience", "9")
+    found = marks(done.stdout)
+    assert [name for name, mark in found.items() if mark == "✗"] == [BREAKS[function]]
+    assert done.returncode == 1
+    assert f"{BREAKS[function]}: broken." in done.stdout
+    assert f"`make logs` ({function})" in done.stdout
+
+
+def test_a_check_that_does_not_exist_is_refused(stack: Stack) -> None:
+    done = smoke(stack, "--only", "uploads")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no check is called uploads" in done.stderr
