@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,10 +88,13 @@ def test_nothing_is_shipped_that_the_runtime_has_or_nobody_runs(built: Path) -> 
         assert [name for name in files if unwanted.search(name)] == []
 
 
-def test_the_layers_fit(built: Path) -> None:
+def test_what_a_function_loads_is_small(built: Path, source: dict[str, Any]) -> None:
+    """Each function has the layers it needs: what it unpacks at a cold start is theirs together."""
     sizes = {layer.name: megabytes(layer) for layer in built.glob("*Layer")}
-    assert sum(sizes.values()) <= 60, sizes
-    assert sizes["KyoraLayer"] <= 2
+    for name, described in template.functions(source).items():
+        layers = [layer["Ref"] for layer in described["Layers"]]
+        assert sum(sizes[layer] for layer in layers) <= 60, name
+    assert sizes["KyoraLayer"] <= 4
 
 
 def test_our_package_is_whole(built: Path) -> None:
