@@ -187,10 +187,13 @@ def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
         )
         # A minute's grace leaves the worker that ended the asset its own clean-up.
         left = tx.rows(
-            "SELECT * FROM asset WHERE cleaned_at IS NULL AND ended_at IS NOT NULL"
+            "SELECT id, workspace_id, status, final_attempt,"
+            " ARRAY(SELECT unnest(attempts) LIMIT :keys) AS attempts"
+            " FROM asset WHERE cleaned_at IS NULL AND ended_at IS NOT NULL"
             " AND coalesce(clean_after, ended_at) < now()"
             " AND ended_at < now() - interval '1 minute'"
             " ORDER BY coalesce(clean_after, ended_at) LIMIT :batch",
+            keys=_KEYS,
             batch=_BATCH,
         )
     expired = int(str(row["expired"])) if row else 0
@@ -466,11 +469,10 @@ def _clean(
     for row in rows:
         if failures == _PATIENCE or remaining() < _RESERVE:
             break
-        keep = [row["final_attempt"]] if row["status"] == "ready" else []
-        tokens = [token for token in row["attempts"] if token not in keep]
-        now, later = tokens[:_KEYS], tokens[_KEYS:]
+        keep = row["final_attempt"] if row["status"] == "ready" else None
+        tokens = [token for token in row["attempts"][:_KEYS] if token != keep]
         try:
-            store.delete([incoming_key(row), *(_attempt(row, token) for token in now)])
+            store.delete([incoming_key(row), *(_attempt(row, token) for token in tokens)])
         except Exception as error:  # whatever is wrong with it, others wait behind
             failures += 1
             logger().warning(
@@ -478,27 +480,29 @@ def _clean(
             )
             _put_back(row)
             continue
-        cleaned += _note_cleaned(row, keep, later)
+        cleaned += _note_cleaned(row, keep)
     return cleaned
 
 
-def _note_cleaned(row: Mapping[str, Any], keep: list[str], later: list[str]) -> int:
-    """Write down what was deleted; return 1 when nothing is left to do."""
+def _note_cleaned(row: Mapping[str, Any], keep: str | None) -> bool:
+    """Write down what was deleted; return whether nothing is left to do."""
     with transaction() as tx:
         # A row that was deleted meanwhile has more to clean than we have seen.
-        done = tx.run(
-            "UPDATE asset SET attempts = CASE WHEN :more THEN CAST(:left AS text[])"
-            "   ELSE attempts END,"
-            " clean_after = CASE WHEN :more THEN now() END,"
-            " cleaned_at = CASE WHEN :more THEN NULL ELSE now() END"
-            " WHERE id = :id AND workspace_id = :workspace_id AND status = :status",
-            more=bool(later),
-            left=keep + later,
+        noted = tx.row(
+            "UPDATE asset SET attempts = CASE WHEN cardinality(attempts) <= :keys THEN attempts"
+            "   ELSE ARRAY(SELECT token FROM unnest(attempts) WITH ORDINALITY AS a (token, place)"
+            "     WHERE place > :keys OR token = CAST(:keep AS text) ORDER BY place) END,"
+            " clean_after = CASE WHEN cardinality(attempts) > :keys THEN now() END,"
+            " cleaned_at = CASE WHEN cardinality(attempts) <= :keys THEN now() END"
+            " WHERE id = :id AND workspace_id = :workspace_id AND status = :status"
+            " RETURNING cleaned_at IS NOT NULL AS done",
+            keys=_KEYS,
+            keep=keep,
             id=row["id"],
             workspace_id=row["workspace_id"],
             status=row["status"],
         )
-    return 0 if later else done
+    return bool(noted and noted["done"])
 
 
 def _put_back(row: Mapping[str, Any]) -> None:
