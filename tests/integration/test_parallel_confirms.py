@@ -1,6 +1,8 @@
 """Sixteen processes confirm one asset at the same moment: one wins, the others see it."""
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from tests.integration.support import api, books
 from tests.integration.support.crew import Crew
@@ -53,3 +55,38 @@ def test_confirms_of_a_file_that_lies_reject_it_once(store: Store, crew: Crew) -
         assert {answer.status for answer in answers} <= {202, 422}, answers
         assert books.events(asset_id) == ["AssetRejected"]
         assert books.usage() == (0, 0)
+
+
+def _one_of_everything(which: int, ids: list[str], batch: list[dict[str, Any]]) -> int:
+    """Do what one of sixteen processes does to uploads whose reservations have lapsed."""
+    if which % 8 == 0:
+        return 200 if api.sweep() else 0
+    asset_id = ids[which % len(ids)]
+    steps: list[Callable[[], api.Answer]] = [
+        lambda: api.call("POST /v1/assets/upload", body=api.wish(PNG)),
+        lambda: api.call("POST /v1/assets/uploads", body={"files": batch}),
+        lambda: api.call(
+            "POST /v1/assets/uploads",
+            body={"files": batch},
+            headers={"idempotency-key": f"k{which % 2}"},
+        ),
+        lambda: api.renew(asset_id),
+        lambda: api.confirm(asset_id),
+        lambda: api.delete(asset_id),
+        lambda: api.renew(ids[0]),
+    ]
+    return steps[which % 8 - 1]().status
+
+
+def test_requests_renewals_confirms_and_sweeps_at_once_never_wait_for_each_other_in_a_circle(
+    store: Store, crew: Crew
+) -> None:
+    """A deadlock would be a 500; a lost or doubled reservation shows in the recount."""
+    batch = [api.wish(PNG)] * 4
+    for _ in range(8):
+        ids = [api.upload(PNG) for _ in range(6)]
+        books.run("UPDATE asset SET url_expires_at = now() - interval '10 minutes'")
+        found = crew.each(_one_of_everything, [(n, ids, batch) for n in range(16)])
+        assert set(found) <= {200, 202, 204, 404, 409}, found
+        books.recount()
+        books.balance()
