@@ -10,13 +10,11 @@ from typing import Any
 
 from aiohttp import web
 
-from local.stripe import collection, faults, setup_intents
-from local.stripe.engine import Engine
+from local.stripe import collection, faults, overview, setup_intents
 from local.stripe.errors import Refusal
 from local.stripe.pump import Behaviour
 from local.stripe.server import STANDIN, StandIn
 from local.stripe.state import Rules
-from local.stripe.views import Object
 
 type Command = Callable[[StandIn, dict[str, Any]], Any]
 _DAY = 86400
@@ -100,42 +98,8 @@ def _events(found: StandIn, given: dict[str, Any]) -> Any:
 
 def _overview(found: StandIn, given: dict[str, Any]) -> Any:
     """Return what the dashboard shows."""
-    engine = found.engine
-    subs: dict[str, list[Object]] = {}
-    for sub in engine.all("subscription"):
-        subs.setdefault(sub["customer"], []).append(sub)
-    return {
-        **_state(found, given),
-        "events": _events(found, {"limit": 100}),
-        "customers": [
-            _customer(engine, one, subs.get(one["id"], [])) for one in engine.all("customer")[:200]
-        ],
-    }
-
-
-def _customer(engine: Engine, customer: Object, own: list[Object]) -> Object:
-    chosen = customer["invoice_settings"]["default_payment_method"]
-    chosen = chosen or next((sub["default_payment_method"] for sub in own), None)
-    card = engine.get(chosen)["card"] if chosen else None
-    return {
-        "id": customer["id"],
-        "name": customer["name"] or customer["email"] or customer["id"],
-        "card": f"{card['brand']} {card['last4']}" if card else "",
-        "subscriptions": [
-            {
-                "id": sub["id"],
-                "status": sub["status"],
-                "plan": _plan(engine, sub),
-                "until": sub["cancel_at"]
-                or max(item["current_period_end"] for item in sub["items"]["data"]),
-            }
-            for sub in own
-        ],
-    }
-
-
-def _plan(engine: Engine, sub: Object) -> str:
-    return str(engine.get(engine.get(sub["items"]["data"][0]["price"])["product"])["name"])
+    events = _events(found, {"limit": 100})
+    return {**_state(found, given), "events": events, **overview.of(found.engine)}
 
 
 def _advance(found: StandIn, given: dict[str, Any]) -> Any:

@@ -261,6 +261,27 @@ def test_the_dashboard_shows_what_happened(shop: Shop) -> None:
 
 
 @chromium.needed
+def test_the_dashboard_has_a_table_for_each_kind_of_object(shop: Shop) -> None:
+    sub = shop.subscribe()
+    coupon = shop.post("/v1/coupons", percent_off=12.5, name=HOSTILE)["id"]
+    shop.post("/v1/promotion_codes", promotion={"type": "coupon", "coupon": coupon}, code="SPRING")
+    shop.post("/v1/subscription_schedules", from_subscription=sub["id"])
+    shop.post("/v1/invoiceitems", customer=shop.customer, amount=700, currency="usd")
+    charge = shop.standin.engine.all("charge")[0]["id"]
+    shop.post("/v1/refunds", charge=charge, amount=300)
+    shop.post("/v1/credit_notes", invoice=sub["latest_invoice"], amount=100, credit_amount=100)
+    shop.post("/v1/setup_intents", customer=shop.customer)
+    shop.post("/v1/test_helpers/test_clocks", frozen_time=1_800_000_000, name="Later")
+    said = chromium.dom(f"{shop.standin.url}/")
+    titles = ("Schedules", "Invoices", "Invoice items", "Credit notes", "Refunds", "Coupons")
+    for title in (*titles, "Promotion codes", "Setup intents", "Test clocks"):
+        assert f"<h2>{title}</h2>" in said
+    assert "12.5 %" in said
+    assert "$3.00" in said
+    assert HOSTILE not in said
+
+
+@chromium.needed
 def test_a_test_card_is_filled_in_by_a_click(shop: Shop, tmp_path: Any) -> None:
     page = visit(shop.checkout()["url"])[2].encode("latin-1").decode()
     click = (

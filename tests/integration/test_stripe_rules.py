@@ -185,7 +185,7 @@ def test_of_two_customers_given_to_one_workspace_at_once_one_gets_it(database: s
     billing.run("INSERT INTO billing_customer (id) VALUES ('cus_one'), ('cus_two')")
     other = connect(database, development=True)
     other.run("BEGIN")
-    other.run("SELECT 1 FROM workspace WHERE id = 'ws_demo' FOR NO KEY UPDATE")
+    other.run("SELECT pg_advisory_xact_lock(hashtextextended('customer of ws_demo', 0))")
     other.run("UPDATE billing_customer SET workspace_id = 'ws_demo' WHERE id = 'cus_one'")
     with ThreadPoolExecutor(1) as second:
         done = second.submit(apply.adopt, "cus_two", "ws_demo")
