@@ -16,6 +16,7 @@ from local.stripe.params import (
     merged,
     need,
     one_of,
+    only,
     text,
     values,
 )
@@ -237,6 +238,9 @@ def _recurring(params: Params) -> Object | None:
     given = mapping(params.get("recurring"), "recurring")
     if given is None:
         return None
+    only(given, {"interval", "interval_count", "usage_type"}, "recurring")
+    if given.get("usage_type") == "metered":
+        raise invalid("The stand-in bills licensed prices only.", "recurring[usage_type]")
     interval = one_of("day", "week", "month", "year")(given.get("interval"), "recurring[interval]")
     if interval is None:
         raise required("recurring[interval]")

@@ -40,6 +40,11 @@ _CAN_WAIT = {
     *("expand", "payment_behavior", "proration_behavior", "proration_date", "off_session"),
     *("billing_cycle_anchor", "items", "trial_end", "trial_from_plan", "add_invoice_items"),
 }
+_PREVIEWED = {
+    *("items", "proration_behavior", "proration_date", "billing_cycle_anchor", "cancel_at"),
+    "cancel_at_period_end",
+}
+_PREVIEWED_NEW = {"trial_end", "billing_mode"}
 _ITEMS_CAN_WAIT = {"id", "price", "price_data", "quantity", "deleted"}
 _PRORATION = one_of("create_prorations", "always_invoice", "none")
 
@@ -360,6 +365,9 @@ def preview(state: State, params: Params) -> Object:
     """POST /v1/invoices/create_preview: what would be billed, kept nowhere."""
     details = mapping(params.get("subscription_details"), "subscription_details") or {}
     name = text(params.get("subscription"), "subscription")
+    only(details, _PREVIEWED if name else _PREVIEWED | _PREVIEWED_NEW, "subscription_details")
+    if params.get("preview_mode") == "recurring":
+        raise invalid("The stand-in previews the next invoice only.", "preview_mode")
     identity = state.identify("upcoming_in_1")
     if name is None:
         customer = state.find("customer", need(params, "customer"), "customer")
@@ -378,6 +386,7 @@ def preview(state: State, params: Params) -> Object:
         lines, reason = _upcoming(state, sub, switch)
     if reason == "upcoming":
         lines = lines + invoice_items.waiting(state, customer, sub["currency"], name)
+    asked = coupons.read(state, params, customer, subscription=name, currency=sub["currency"])
     return invoices.build(
         state,
         customer,
@@ -386,6 +395,7 @@ def preview(state: State, params: Params) -> Object:
         currency=sub["currency"],
         subscription=sub if name else None,
         identity=identity,
+        discounts=asked if "discounts" in params else None,
     )
 
 

@@ -129,6 +129,8 @@ def create_session(state: State, params: Params) -> Object:
             "You may only specify one of these parameters: allow_promotion_codes, discounts.",
             "discounts",
         )
+    if taxes := mapping(params.get("tax_id_collection"), "tax_id_collection"):
+        made["tax_id_collection"] = {"required": "never", **taxes}
     discount(state, made, listing(params.get("discounts"), "discounts") or [])
     made["payment_method_collection"] = made["payment_method_collection"] or "always"
     _check(state, made)
@@ -172,7 +174,7 @@ def _lines(state: State, params: Params) -> list[Object]:
                 "amount_total": cost,
                 "currency": price["currency"],
                 "description": state.get(price["product"])["name"],
-                "metadata": {},
+                "metadata": merged({}, inside),
                 "price": price["id"],
                 "quantity": quantity,
             }

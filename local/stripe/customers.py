@@ -13,6 +13,7 @@ from local.stripe.params import (
     mapping,
     merged,
     need,
+    only,
     text,
     values,
 )
@@ -32,6 +33,7 @@ _CUSTOMER: dict[str, Reader] = {
 }
 CUSTOMER_UPDATE = {*_CUSTOMER, "metadata", "invoice_settings"}
 CUSTOMER_CREATE = {*CUSTOMER_UPDATE, "payment_method", "test_clock"}
+_PRINTED = ("custom_fields", "footer")  # what every invoice of a customer says
 METHOD_CREATE = {"type", "card", "billing_details", "metadata"}
 METHOD_UPDATE = {"card", "billing_details", "metadata"}
 
@@ -73,7 +75,8 @@ def create_customer(state: State, params: Params) -> Object:
     card = _method(state, method, "payment_method") if method else None
     if card and not cards.named(card["_card"]).attaches:
         raise cards.refuse(cards.named(card["_card"]))
-    settings = mapping(params.get("invoice_settings"), "invoice_settings") or {}
+    settings = _invoice_settings(params)
+    made["invoice_settings"] |= {n: v for n, v in settings.items() if n in _PRINTED}
     state.add(made)
     state.emit("customer.created", made)
     if card:
@@ -91,10 +94,13 @@ def update_customer(state: State, params: Params, name: str) -> Object:
     if found.get("_deleted"):
         raise missing("customer", name)
     fields = values(params, _CUSTOMER) | {"metadata": merged(found["metadata"], params)}
-    settings = mapping(params.get("invoice_settings"), "invoice_settings") or {}
+    settings = _invoice_settings(params)
+    printed = {name: value or None for name, value in settings.items() if name in _PRINTED}
+    if printed:
+        fields["invoice_settings"] = found["invoice_settings"] | printed
     if "default_payment_method" in settings:
         wanted = text(settings["default_payment_method"], "invoice_settings")
-        fields["invoice_settings"] = _settings(state, found, wanted)
+        fields["invoice_settings"] = _settings(state, found, wanted) | printed
     state.change(found, **fields)
     return found
 
@@ -115,6 +121,12 @@ def _settings(state: State, customer: Object, method: str | None) -> Object:
                 param="invoice_settings[default_payment_method]",
             )
     return {**customer["invoice_settings"], "default_payment_method": method}
+
+
+def _invoice_settings(params: Params) -> Object:
+    given = mapping(params.get("invoice_settings"), "invoice_settings") or {}
+    only(given, {"default_payment_method", *_PRINTED}, "invoice_settings")
+    return given
 
 
 def one_currency(state: State, customer: Object, currency: str) -> None:

@@ -91,10 +91,13 @@ def _delete_customer(state: State, params: Params, name: str) -> Object:
     return {"id": name, "object": "customer", "deleted": True}
 
 
-_PAY = ("payment_method", "paid_out_of_band", "off_session", "forgive", "mandate", "source")
+_PAY = ("payment_method", "paid_out_of_band", "off_session")
 _CONFIGURE = ("features", "business_profile", "default_return_url", "metadata", "name")
-_PREVIEW = ("customer", "subscription", "subscription_details", "currency", "preview_mode")
-_CONFIRM = ("payment_method", "return_url", "off_session", "mandate_data", "setup_future_usage")
+_PREVIEW = (
+    *("customer", "subscription", "subscription_details", "currency", "preview_mode"),
+    "discounts",
+)
+_CONFIRM = ("payment_method", "return_url", "off_session", "setup_future_usage")
 ROUTES = (
     get("/v1/account", _account),
     post("/v1/products", catalogue.create_product, *catalogue.PRODUCT_CREATE),

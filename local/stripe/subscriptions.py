@@ -309,6 +309,7 @@ def on_missing(params: Params) -> str:
     """Read what happens at the end of a trial without a way to pay."""
     settings = mapping(params.get("trial_settings"), "trial_settings") or {}
     inside = mapping(settings.get("end_behavior"), "trial_settings[end_behavior]") or {}
+    only(inside, {"missing_payment_method"}, "trial_settings[end_behavior]")
     return _MISSING(inside.get("missing_payment_method"), "trial_settings") or "create_invoice"
 
 
@@ -320,7 +321,8 @@ def payment_settings(before: Object, params: Params) -> Object:
         "save_default_payment_method": "off",
     }
     given = mapping(params.get("payment_settings"), "payment_settings") or {}
-    return base | before | {name: value for name, value in given.items() if name in base}
+    only(given, {"save_default_payment_method", "payment_method_types"}, "payment_settings")
+    return base | before | dict(given)
 
 
 def period_end(state: State, item: Object, anchor: int, after: int) -> int:
