@@ -107,7 +107,7 @@ def test_an_order_and_a_customer_with_one_id_are_two() -> None:
         (" word of mouth ", "word of mouth"),
         ("", "unknown"),
         (" \n\t", "unknown"),
-        ("a\0b\nc", "abc"),
+        ("a\x07b\nc", "abc"),
         ("واتساب", "واتساب"),
         ("x" * 1000, "x" * 100),
     ],
@@ -115,6 +115,69 @@ def test_an_order_and_a_customer_with_one_id_are_two() -> None:
 def test_a_source_is_one_short_line(source: str, label: str) -> None:
     analytics.update(customer("cus_1", source))
     assert counts() == {("biz_demo", DAY, "customer", label): (1, 0)}
+
+
+# ---- sources without end
+
+
+def sources() -> dict[str, int]:
+    return {key[3]: value[0] for key, value in counts().items() if key[2] == "customer"}
+
+
+def test_a_day_has_a_hundred_sources_and_counts_the_rest_as_other() -> None:
+    for number in range(130):
+        analytics.update(customer(f"cus_{number}", f"source {number}"))
+    found = sources()
+    assert len(found) == 101
+    assert found["other"] == 30
+    assert sum(found.values()) == 130
+    analytics.update(customer("cus_known", "source 7"))  # one that it has
+    analytics.update(customer("cus_none"))  # and one that names none
+    assert sources() | {"other": 30} == found | {"source 7": 2, "unknown": 1, "other": 30}
+
+
+def test_another_day_and_another_business_have_a_hundred_of_their_own() -> None:
+    for number in range(101):
+        analytics.update(customer(f"cus_{number}", f"source {number}"))
+    tomorrow = NOON + timedelta(days=1)
+    analytics.update(customer("cus_later", "source 200", at=tomorrow))
+    assert counts()["biz_demo", "2026-11-24", "customer", "source 200"] == (1, 0)
+    assert sources()["other"] == 1
+
+
+def test_a_customer_counted_as_other_is_moved_by_an_earlier_event_and_not_twice() -> None:
+    for number in range(101):
+        analytics.update(customer(f"cus_{number}", f"source {number}"))
+    analytics.update(customer("cus_100", "source 100", at=NOON - timedelta(days=1)))
+    assert counts()["biz_demo", "2026-11-22", "customer", "source 100"] == (1, 0)
+    assert "other" not in sources()
+    assert rebuild.business("ws_demo", "biz_demo") == 0
+
+
+@pytest.mark.parametrize("days", [1, 30, 366])
+def test_an_answer_stays_below_what_lambda_answers_with(days: int) -> None:
+    """Whatever is in the table: 70,000 sources of one day were 7 MB."""
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO analytics_count"
+            " (workspace_id, business_id, day, kind, label, shard, count, amount)"
+            " SELECT 'ws_demo', 'biz_demo', DATE '2026-01-01' + d, 'customer',"
+            "  repeat('ع', 90) || n, 0, n, 0"
+            " FROM generate_series(0, :days - 1) AS d, generate_series(1, :each) AS n",
+            days=days,
+            each=80_000 // days,
+        )
+    last = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days - 1)).date().isoformat()
+    status, found = summary(**{"businessId": "biz_demo", "from": "2026-01-01", "to": last})
+    assert status == 200
+    assert len(json.dumps(found, ensure_ascii=False).encode()) < 5_000_000
+    each = 80_000 // days
+    for day in found["days"]:
+        assert sum(day["customers"].values()) == each * (each + 1) // 2
+        assert day["customers"]["other"] > 0
+        kept = [int(name.strip("ع")) for name in day["customers"] if name != "other"]
+        assert kept == sorted(kept, key=str)
+        assert min(kept) == each - len(kept) + 1  # those with most customers
 
 
 def test_amounts_beyond_any_integer_of_the_database_add_up() -> None:

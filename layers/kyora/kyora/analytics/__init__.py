@@ -5,10 +5,14 @@
 An order counts once, on the UTC day of its earliest event by `occurredAt`, then by id; a customer
 likewise. An earlier event that arrives late moves what the later one had counted, so neither
 order nor repetition makes a difference. All of it is one transaction.
+
+A source is free text, and each new one is rows and a member of the answer: a business has a hundred
+of them a day, give or take those counted at the same moment. Customers of any further one count as
+`other`.
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -23,7 +27,9 @@ type Change = tuple[date, str, int, int]  # day, label, and what to add to count
 _CONSUMER = "update_analytics"
 _SHARDS = 16
 _LONGEST_LABEL = 100  # characters; a source is free text
+MOST_SOURCES = 100  # of a business on a day; a new one beyond these counts as OTHER
 UNKNOWN = "unknown"  # the source of a customer whose event names none
+OTHER = "other"  # every source that there is no room for
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ def update(event: Event[Any]) -> None:
             "SELECT pg_advisory_xact_lock_shared(hashtextextended(:key, 0))",
             key=lock_key(fact.business_id),
         )
+        if fact.kind == "customer" and not _has_room(tx, fact):
+            fact = replace(fact, label=OTHER)
         if changes := _store(tx, fact):
             _count(tx, fact, changes)
 
@@ -110,6 +118,24 @@ def _source(given: str | None) -> str:
     """Return where a customer came from as one short line."""
     line = "".join(letter for letter in given or "" if letter.isprintable())
     return line.strip()[:_LONGEST_LABEL].rstrip() or UNKNOWN
+
+
+def _has_room(tx: Transaction, fact: Fact) -> bool:
+    """Tell whether a customer's source is known that day, or one of the first hundred."""
+    if fact.label in (UNKNOWN, OTHER):
+        return True
+    row = tx.row(
+        "SELECT EXISTS (SELECT FROM analytics_count WHERE workspace_id = :workspace_id"
+        "  AND business_id = :business_id AND day = :day AND kind = 'customer' AND label = :label)"
+        " OR (SELECT count(DISTINCT label) FROM analytics_count WHERE workspace_id = :workspace_id"
+        "  AND business_id = :business_id AND day = :day AND kind = 'customer') < :most AS room",
+        workspace_id=fact.workspace_id,
+        business_id=fact.business_id,
+        day=fact.day,
+        label=fact.label,
+        most=MOST_SOURCES,
+    )
+    return bool(row and row["room"])
 
 
 def _store(tx: Transaction, fact: Fact) -> list[Change]:

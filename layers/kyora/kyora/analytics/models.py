@@ -6,7 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Day(BaseModel):
-    """A day of a business in UTC; amounts are decimals by currency, customers by source."""
+    """A day of a business in UTC; amounts are decimals by currency, customers by source.
+
+    Sources that there is no room for are `other`: beyond a hundred on a day, or beyond 8,000 in
+    an answer, 21 a day for a whole year.
+    """
 
     model_config = ConfigDict(frozen=True)
 
