@@ -37,7 +37,8 @@ CLIENTS = {
     "kyora.cloudformation": {"urllib.request"},  # its answer to the stack
     "kyora.email.resend_http": {"resend", "http.client"},  # the one module that speaks to Resend
     "kyora.cache.memcached": {"pymemcache", "socket"},  # its protocol, and the clock on its socket
-    "kyora.billing.stripe_api": {"stripe"},  # the one module that speaks to Stripe
+    # The one module that speaks to Stripe, and the session of the SDK's HTTP client.
+    "kyora.billing.stripe_api": {"stripe", "requests"},
 }
 STATE = {
     ("kyora.config", "_cached"): "settings, at most five minutes old",

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
+import requests
 import stripe
 
 from kyora import config
 from kyora.billing import pace
 from kyora.billing.normalise import API_VERSION
+from kyora.deadline import within
 from kyora.errors import (
     ConfigError,
     Conflict,
@@ -28,6 +30,7 @@ from kyora.errors import (
 from kyora.observability import logger
 
 _CONNECT_AND_READ = (2.0, 6.0)  # seconds; three attempts of it fit into a function's 29
+_DEADLINE = 24.0  # seconds for a call with its retries, however slowly an answer comes
 _RETRIES = 2  # the SDK makes none by itself; it sends an idempotency key with every write
 _PAGE = 100
 
@@ -101,14 +104,24 @@ def pages_of(path: str, **params: Any) -> Iterator[Answer]:
 
 def _ask(method: str, path: str, options: dict[str, Any]) -> Any:
     """Ask with the key in force; when Stripe refuses it, once more with one that replaced it."""
-    used = config.settings("billing").stripe_api_key
+    used, ends = config.settings("billing").stripe_api_key, time.monotonic() + _DEADLINE
     try:
-        return _client().raw_request(method, path, **options)
+        return _request(method, path, options, ends)
     except (stripe.AuthenticationError, stripe.PermissionError):
         config.forget()
         if config.settings("billing").stripe_api_key == used:
             raise
-    return _client().raw_request(method, path, **options)
+    return _request(method, path, options, ends)
+
+
+def _request(method: str, path: str, options: dict[str, Any], ends: float) -> Any:
+    client = _client()
+    try:
+        return within(ends - time.monotonic(), lambda: client.raw_request(method, path, **options))
+    except TimeoutError as error:
+        _clients.clear()  # a connection of it is still being waited for
+        late = stripe.APIConnectionError("no whole answer in time")  # type: ignore[no-untyped-call]
+        raise late from error
 
 
 def _client() -> stripe.StripeClient:
@@ -124,7 +137,10 @@ def _client() -> stripe.StripeClient:
             stripe_version=API_VERSION,
             base_addresses={"api": found.stripe_base_url} if found.stripe_base_url else {},
             max_network_retries=_RETRIES,
-            http_client=stripe.RequestsClient(timeout=_CONNECT_AND_READ),
+            # A session of the client's, not one for each thread that asks.
+            http_client=stripe.RequestsClient(
+                timeout=_CONNECT_AND_READ, session=requests.Session()
+            ),
         )
     return _clients[name]
 

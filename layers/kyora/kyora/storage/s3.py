@@ -6,7 +6,8 @@ everything else goes through boto3, loaded at its first use.
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from kyora import aws
 from kyora.config import Settings
+from kyora.deadline import within
 from kyora.errors import Unavailable
 from kyora.observability import logger
 from kyora.storage.types import Changed, Stat, Upload, put_headers
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CHUNK = 1 << 20
+# Seconds for one call with its attempts, and for reading a whole object: confirm_upload has 29.
+_CALL, _READ = 20.0, 25.0
 # 403 is never a missing key: S3 answers so to a caller without ListBucket, which ours have, or to
 # one without the right it needs. 409 is what S3 answers while two writes race.
 _MISSING = ("404", "NoSuchKey", "NotFound")
@@ -63,7 +67,9 @@ class S3:
         """Ask with HEAD. Its checksum is not asked for: some stores echo the client's claim."""
         try:
             with _answering(key, _MISSING):
-                found = self._client().head_object(Bucket=self._settings.s3_bucket, Key=key)
+                found = self._within(
+                    lambda s3: s3.head_object(Bucket=self._settings.s3_bucket, Key=key)
+                )
         except Changed:
             return None
         if "ContentLength" not in found or "ETag" not in found:
@@ -74,28 +80,37 @@ class S3:
         """Copy with fresh metadata, so that nothing the client has sent along is kept."""
         bucket = self._settings.s3_bucket
         with _answering(source, _CHANGED):
-            self._client().copy_object(
-                Bucket=bucket,
-                Key=target,
-                CopySource={"Bucket": bucket, "Key": source},
-                CopySourceIfMatch=etag,
-                MetadataDirective="REPLACE",
-                ContentType=content_type,
-                ContentDisposition="attachment",
-                CacheControl="private, max-age=31536000, immutable",
+            self._within(
+                lambda s3: s3.copy_object(
+                    Bucket=bucket,
+                    Key=target,
+                    CopySource={"Bucket": bucket, "Key": source},
+                    CopySourceIfMatch=etag,
+                    MetadataDirective="REPLACE",
+                    ContentType=content_type,
+                    ContentDisposition="attachment",
+                    CacheControl="private, max-age=31536000, immutable",
+                )
             )
 
     def read(self, key: str) -> Iterator[bytes]:
         """Stream the object in chunks of 1 MiB."""
         with _answering(key, _MISSING):
-            found = self._client().get_object(Bucket=self._settings.s3_bucket, Key=key)
-            yield from found["Body"].iter_chunks(_CHUNK)
+            ends = time.monotonic() + _READ
+            found = self._within(lambda s3: s3.get_object(Bucket=self._settings.s3_bucket, Key=key))
+            chunks = found["Body"].iter_chunks(_CHUNK)
+            while chunk := self._within(lambda _: next(chunks, b""), ends - time.monotonic()):
+                yield chunk
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete one by one: they are few, and not every store has the batch call."""
         for key in keys:
             with suppress(Changed), _answering(key, _MISSING):
-                self._client().delete_object(Bucket=self._settings.s3_bucket, Key=key)
+                self._within(
+                    lambda s3, key=key: s3.delete_object(  # type: ignore[misc]  # bound, not late
+                        Bucket=self._settings.s3_bucket, Key=key
+                    )
+                )
 
     def _presign(
         self,
@@ -123,6 +138,15 @@ class S3:
             query=query,
             now=now,
         )
+
+    def _within[T](self, call: Callable[["S3Client"], T], seconds: float | None = None) -> T:
+        """Make a call that has one deadline. Raises TimeoutError."""
+        client = self._client()
+        try:
+            return within(_CALL if seconds is None else seconds, lambda: call(client))
+        except TimeoutError:
+            _clients.clear()  # a connection of it is still being waited for
+            raise
 
     def _client(self) -> "S3Client":
         found = self._settings
