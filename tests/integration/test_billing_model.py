@@ -63,7 +63,7 @@ class Workspace:
         self.shop, self.id = shop, f"ws_{next(_numbers)}"
         self.lost: tuple[int, ...] = ()
         self.who = api.ADMIN | {"workspaceId": self.id, "userId": f"usr_{self.id}"}
-        with postgres.transaction() as tx:
+        with postgres.transaction(owner=True) as tx:
             tx.run("INSERT INTO workspace (id, name) VALUES (:id, 'Shop')", id=self.id)
 
     def call(self, route: str, **options: Any) -> api.Answer:

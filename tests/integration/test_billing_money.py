@@ -1,0 +1,178 @@
+"""Money is conserved: whatever a workspace does, it has paid for the time it used, and no more.
+
+The ledger here knows prices and periods only. It adds up what each second on a plan is worth and
+compares that with what the stand-in has charged, less the credit that is left.
+"""
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.integration.support.shops import CATALOGUE, Shop
+from tests.integration.test_billing_model import Workspace
+
+HOUR = 3600
+PLANS = st.sampled_from(["starter", "professional", "professional-year", "enterprise"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("choose"), PLANS),
+        st.tuples(st.just("choose_now"), PLANS),
+        st.tuples(st.just("cancel"), st.sampled_from(["period_end", "now"])),
+        st.tuples(st.sampled_from(["resume", "pause", "take_back"]), st.just("")),
+        st.tuples(st.just("pass_days"), st.sampled_from(["1.3", "9.7", "22.1", "33.4", "70.2"])),
+        st.tuples(st.just("pass_days"), st.sampled_from(["4.2", "15.6", "28.9"])),
+    ),
+    min_size=2,
+    max_size=9,
+)
+type Steps = list[tuple[str, str]]
+
+
+class Account(Workspace):
+    """A workspace whose card always pays, and the ledger of what its time was worth."""
+
+    def __init__(self, shop: Shop, *counted: str) -> None:
+        super().__init__(shop)
+        self.worth, self.counted = 0.0, counted or ("active", "past_due")
+        self.choose("professional")
+        self.pay("")
+        [customer] = self.customers()
+        shop.save_card(customer["id"])
+        self.seen = self.look()
+
+    def look(self) -> tuple[int, int, int, int]:
+        """Return now, what a period costs, and when it began and ends; nothing for no time."""
+        now = int(self.shop.calls(lambda: self.shop.on.engine.now))
+        for sub in self.live():
+            item = sub["items"]["data"][0]
+            used = sub["status"] in self.counted
+            amount = item["price"]["unit_amount"] * item["quantity"] if used else 0
+            return now, amount, item["current_period_start"], item["current_period_end"]
+        return now, 0, now, now + 1
+
+    def book(self) -> None:
+        """Add what the time since the last look was worth, on what the workspace was on then."""
+        before, amount, began, ends = self.seen
+        self.seen = self.look()
+        now, _, began_now, _ = self.seen
+        if now > ends and began_now >= ends:  # a period began meanwhile
+            self.worth += amount * (ends - before) / (ends - began)
+            _, amount, began, ends = self.seen
+            before = began
+        self.worth += amount * (now - before) / (ends - began)
+
+    def pass_days(self, days: str) -> None:
+        """Let time pass, stopping after each renewal, when its draft of an hour is charged."""
+        left = int(float(days) * 24 * HOUR)
+        while left > 0:
+            self.book()
+            now, _, _, ends = self.seen
+            to_end = ends - now + 2 * HOUR
+            stride = min(left, to_end) if to_end > 0 else left
+            if ends - HOUR < now + stride < ends + 2 * HOUR:
+                stride = to_end
+            self.shop.advance(stride / (24 * HOUR))
+            left -= stride
+            self.shop.deliver()
+        self.book()
+
+    def take(self, steps: Steps) -> None:
+        for name, what in steps:
+            self.book()
+            getattr(self, name)(what)
+            # What an action changed counts from the action on.
+            self.seen = self.look()
+            self.shop.deliver()
+            assert len(self.live()) <= 1
+        self.book()
+        self.cancel("now")
+        self.shop.deliver()
+
+    def paid(self) -> int:
+        """Return what was charged, less the credit that is left."""
+        [customer] = self.customers()
+        charges = [
+            c["amount"]
+            for c in self.shop.all("charge")
+            if c["customer"] == customer["id"] and c["status"] == "succeeded"
+        ]
+        assert customer["balance"] <= 0
+        return sum(charges) + int(customer["balance"])
+
+    def lines(self) -> int:
+        names = {customer["id"] for customer in self.customers()}
+        return sum(
+            len(i["lines"]["data"]) for i in self.shop.all("invoice") if i["customer"] in names
+        )
+
+
+_CONFIGURED = settings(
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@_CONFIGURED
+@given(steps=STEPS)
+# A month of the dearest plan for the price of a smaller one, again and again.
+@example(
+    steps=[
+        *(("choose", "enterprise"), ("pass_days", "28.9"), ("cancel", "now")),
+        *(("choose", "professional"), ("choose", "enterprise"), ("pass_days", "28.9")),
+    ]
+)
+@example(steps=[("choose_now", "starter"), ("choose", "enterprise"), ("pass_days", "9.7")])
+@example(steps=[("choose", "professional-year"), ("pass_days", "70.2"), ("choose_now", "starter")])
+@example(steps=[("pass_days", "9.7"), ("pause", ""), ("pass_days", "70.2"), ("resume", "")])
+@example(steps=[("pass_days", "9.7"), ("pause", ""), ("choose", "enterprise"), ("pause", "")])
+@example(steps=[("choose", "enterprise"), ("choose", "professional"), ("pass_days", "70.2")])
+def test_what_was_charged_is_what_the_time_was_worth(steps: Steps, shop: Shop) -> None:
+    account = Account(shop)
+    account.take(steps)
+    # A line is rounded to a minor unit, and an action takes its second.
+    tolerance = 2 * account.lines() + 5
+    assert abs(account.paid() - account.worth) <= tolerance, (account.paid(), account.worth)
+
+
+@_CONFIGURED
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("choose"), PLANS),
+            st.tuples(st.just("choose_now"), PLANS),
+            st.tuples(st.just("cancel"), st.just("now")),
+            st.tuples(st.just("card"), st.sampled_from(["pm_card_visa", "bad"])),
+            st.tuples(st.just("next_period"), st.just("")),
+        ),
+        max_size=8,
+    )
+)
+@example(steps=[("card", "bad"), ("next_period", ""), ("choose_now", "starter"), ("cancel", "now")])
+@example(steps=[("card", "bad"), ("choose", "enterprise"), ("cancel", "now")])
+def test_nobody_gets_a_credit_for_what_was_not_paid(steps: Steps, shop: Shop) -> None:
+    """What is left of the charges covers at least the time that was paid for."""
+    account = Account(shop, "active")
+    for name, what in steps:
+        account.book()
+        getattr(account, name)("pm_card_chargeCustomerFail" if what == "bad" else what)
+        for sub in account.live():
+            method = account.customers()[0]["invoice_settings"]["default_payment_method"]
+            shop.request("POST", f"subscriptions/{sub['id']}", default_payment_method=method)
+        shop.deliver()
+        if name == "next_period":
+            account.book()
+        else:
+            account.seen = account.look()
+        assert account.paid() >= account.worth - 2 * account.lines() - 5
+
+
+def test_a_ledger_that_books_another_plan_is_found_out(shop: Shop) -> None:
+    """The comparison is no tautology: a month of Enterprise is not worth one of Professional."""
+    account = Account(shop)
+    account.choose("enterprise")
+    account.seen = (account.seen[0], CATALOGUE["professional"][0], *account.seen[2:])
+    shop.advance(25)
+    account.book()
+    account.cancel("now")
+    shop.deliver()
+    assert account.paid() - account.worth > CATALOGUE["enterprise"][0] / 3
