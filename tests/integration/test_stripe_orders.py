@@ -73,6 +73,7 @@ def sweep() -> None:
 def check(stripe: Stripe) -> None:
     sweep()
     assert lives.mirrored() == lives.mirror(stripe)
+    assert lives.planned_here() == lives.planned(stripe)
     assert lives.invoiced() == lives.invoices(stripe)
     for whose in lives.allowed():  # the engine's time is not ours: a grace may be over by now
         with postgres.transaction() as tx:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from stripe import WebhookSignature
 
@@ -73,7 +73,9 @@ class Stripe:
         parts = urlsplit(request.path)
         with self.lock:
             self.reads += 1
-            status, body = self.engine.request(request.method, parts.path, parse([]))
+            status, body = self.engine.request(
+                request.method, parts.path, parse(parse_qsl(parts.query))
+            )
             stamp = formatdate(self.engine.now, usegmt=True)
         return Answer(status, json.dumps(body).encode(), {"Date": stamp})
 
@@ -146,9 +148,12 @@ class Life:
             self._subscribe()
             return
         sub = self.dice.choice(alive)
-        self.dice.choices(
-            [self._change, self._cancel, self._stay, self._card, self._pay, self._more, self._end],
-            [4, 2, 1, 3, 3, 1, 1],
+        self.dice.choices(  # what Stripe refuses, as it does with a schedule, changes nothing
+            [
+                *(self._change, self._cancel, self._stay, self._card, self._pay, self._more),
+                *(self._end, self._plan, self._release, self._pause, self._resume),
+            ],
+            [4, 2, 1, 3, 3, 1, 1, 3, 1, 2, 3],
         )[0](sub)
 
     def _arrive(self) -> None:
@@ -216,6 +221,45 @@ class Life:
             self.stripe.ask("DELETE", f"customers/{self.customer}")
             self.over = True
 
+    def _plan(self, sub: Event) -> None:
+        """Plan another price from the next period on; a schedule may be left without a plan."""
+        made = self.stripe.ask("POST", "subscription_schedules", from_subscription=sub["id"])
+        if "phases" not in made or self.dice.random() < 0.2:
+            return
+        [now] = made["phases"]
+        price = self.stripe.prices[self.dice.choice(list(AMOUNTS))]
+        items = [{"price": i["price"], "quantity": i["quantity"]} for i in now["items"]]
+        same = {name: now[name] for name in ("start_date", "end_date")}
+        if now["trial_end"]:
+            same["trial_end"] = now["trial_end"]
+        following: dict[str, Any] = {"items": [{"price": price}], "proration_behavior": "none"}
+        following["duration"] = {"interval": "month", "interval_count": 1}
+        self.stripe.ask(
+            *("POST", f"subscription_schedules/{made['id']}"),
+            phases=[{"items": items, **same}, following],
+        )
+
+    def _release(self, sub: Event) -> None:
+        if sub["schedule"]:
+            self.stripe.ask("POST", f"subscription_schedules/{sub['schedule']}/release")
+
+    def _pause(self, sub: Event) -> None:
+        if self.dice.random() < 0.5:
+            self.stripe.ask("POST", f"subscriptions/{sub['id']}/pause")
+            return
+        until = self.stripe.engine.now + self.dice.choice(_PAUSES[7:])
+        back = {"resume_at": {"type": "timestamp", "timestamp": until}}
+        plan = {"pause": {"pause_at": {"type": "now"}}, "resume": back}
+        self.stripe.ask(
+            *("POST", "subscription_schedules"),
+            from_subscription=sub["id"],
+            pause_schedules=[plan],
+        )
+
+    def _resume(self, sub: Event) -> None:
+        how = self.dice.choice(["resume_on_payment_attempt", "resume_on_payment_success"])
+        self.stripe.ask("POST", f"subscriptions/{sub['id']}/resume", payment_behavior=how)
+
     def pause(self) -> int:
         return self.dice.choice(_PAUSES)
 
@@ -270,6 +314,45 @@ def mirrored() -> dict[str, tuple[Any, ...]]:
             " FROM subscription"
         )
     return {str(row.pop("id")): tuple(row.values()) for row in rows}
+
+
+def planned(stripe: Stripe) -> dict[str, tuple[Any, ...]]:
+    """What our table `subscription_terms` should say of what is not over."""
+    found = {}
+    for name in [s["id"] for s in stripe.subscriptions() if s["status"] not in _OVER]:
+        sub = stripe.ask("GET", f"subscriptions/{name}")
+        items = [(i["price"]["unit_amount"], i["quantity"]) for i in sub["items"]["data"]]
+        prices = [i["price"]["id"] for i in sub["items"]["data"]]
+        coming, at, resume = None, None, None
+        if sub["schedule"]:
+            schedule = stripe.ask("GET", f"subscription_schedules/{sub['schedule']}")
+            over = schedule["current_phase"]["end_date"]
+            for phase in schedule["phases"][::-1]:
+                if phase["start_date"] >= over and [i["price"] for i in phase["items"]] != prices:
+                    coming, at = [i["price"] for i in phase["items"]], phase["start_date"]
+            for plan in schedule["pause_schedules"]:
+                if plan["resume"] and plan["resume"]["status"]["type"] == "scheduled":
+                    resume = plan["resume"]["resume_at"]
+        found[name] = (items, sub["schedule"], coming, _moment(at), _moment(resume))
+    return found
+
+
+def planned_here() -> dict[str, tuple[Any, ...]]:
+    with postgres.transaction() as tx:
+        rows: list[dict[str, Any]] = tx.rows(
+            "SELECT t.* FROM subscription_terms t JOIN subscription s ON s.id = t.subscription_id"
+            " WHERE s.status NOT IN ('canceled', 'incomplete_expired')"
+        )
+    return {
+        row["subscription_id"]: (
+            [(item["amount"], item["quantity"]) for item in row["items"]],
+            row["schedule_id"],
+            [item["price"] for item in row["pending"]] if row["pending"] else None,
+            row["pending_at"],
+            row["resume_at"],
+        )
+        for row in rows
+    }
 
 
 def invoices(stripe: Stripe) -> dict[str, tuple[Any, ...]]:

@@ -71,6 +71,8 @@ PAYMENT_METHOD = frozenset(
     for what in ("attached", "updated", "automatically_updated", "detached")
 )
 CHECKOUT = frozenset({"checkout.session.completed"})
+# What else happens to a schedule, its subscription's own events tell as well.
+SCHEDULE = frozenset({"subscription_schedule.updated"})
 CATALOGUE = ("product.", "price.")
 
 type Row = dict[str, Any]
@@ -316,7 +318,10 @@ def _read(event: Event, ask: _Ask) -> Read:
     """Ask Stripe for the object of an event. Raises Unavailable, Missing."""
     from kyora.billing import stripe_api
 
-    path, identity = _PATHS[str(event.object.get("object"))], str(event.object.get("id"))
+    if event.type in SCHEDULE:
+        path, identity = "subscriptions", str(event.object.get("subscription"))
+    else:
+        path, identity = _PATHS[str(event.object.get("object"))], str(event.object.get("id"))
     more: dict[str, Any] = {"expand": _WHOLE} if path == "subscriptions" else {}
     try:
         return Read(stripe_api.call("get", f"{path}/{identity}", **more), ask.version)
@@ -419,6 +424,21 @@ def _on_subscription(tx: Transaction, turn: Turn) -> None:
         transitions.announce(tx, turn.customer["workspace_id"], row, found, turn.happened)
     if event.type == "customer.subscription.trial_will_end" and payload.trial_end:
         _tell_trial(tx, turn.customer, payload, turn.happened)
+
+
+def _on_schedule(tx: Transaction, turn: Turn) -> None:
+    """Read the subscription of a schedule that plans something else now."""
+    name = turn.event.object.get("subscription")
+    if not isinstance(name, str):
+        return  # released by now
+    if turn.answer:
+        found = normalise.subscription(turn.answer.object)
+        _mirror(tx, _subscription(tx, found.id), found, Seen(turn.answer.as_of))
+        _conclude(tx, turn.customer, found.id, turn.happened)
+    elif turn.read:  # Stripe is away
+        tx.run("UPDATE subscription SET doubtful = true WHERE id = :id", id=name)
+    else:
+        raise _Ask(turn.customer["version"] - 1, turn.row["attempts"])
 
 
 # What the next state of a subscription depends on.
@@ -776,6 +796,7 @@ _HANDLERS: tuple[tuple[frozenset[str], Callable[[Transaction, Turn], None]], ...
     (CUSTOMER, _on_customer),
     (PAYMENT_METHOD, _on_payment_method),
     (CHECKOUT, _on_checkout),
+    (SCHEDULE, _on_schedule),
 )
 
 
