@@ -395,6 +395,16 @@ def test_manage_billing_preview(start: Start, stripe: dict[str, str]) -> None:
     assert body(answer)["preview"]["amount"] == shops.CATALOGUE["enterprise"][0]
 
 
+def test_manage_billing_pause(start: Start, stripe: dict[str, str]) -> None:
+    answer = start("manage_billing", **stripe).invoke(sample("manage_billing.pause"))
+    assert (answer["statusCode"], body(answer)["code"]) == (409, "billing.no_subscription")
+
+
+def test_manage_billing_take_back(start: Start, stripe: dict[str, str]) -> None:
+    answer = start("manage_billing", **stripe).invoke(sample("manage_billing.take-back"))
+    assert (answer["statusCode"], body(answer)["status"]) == (200, "free")
+
+
 def test_manage_billing_checkout(start: Start, stripe: dict[str, str]) -> None:
     answer = start("manage_billing", **stripe).invoke(sample("manage_billing.checkout"))
     assert body(answer)["url"].startswith(stripe["BILLING_STRIPE_BASE_URL"])
