@@ -55,6 +55,7 @@ class Stripe:
 
     engine: Engine
     prices: dict[str, str] = field(default_factory=dict)
+    more: dict[str, str] = field(default_factory=dict)  # prices that no plan has
     url: str = ""
     reads: int = 0
     catalogue: int = 0  # how many events are about the catalogue
@@ -98,6 +99,17 @@ def stripe(now: int, seed: int) -> Iterator[Stripe]:
         )
         found.prices[plan] = price["id"]
         offer(plan, product["id"], price["id"])
+    gold = found.ask("GET", f"prices/{found.prices['professional']}")["product"]
+    for name in ("addon", "negotiated", "foreign"):
+        of = gold if name == "negotiated" else found.ask("POST", "products", name=name)["id"]
+        made = found.ask(
+            *("POST", "prices"),
+            product=of,
+            unit_amount="700",
+            currency="usd",
+            recurring={"interval": "month"},
+        )
+        found.more[name] = made["id"]
     found.catalogue = len(found.engine.events)
     with scripted(found.answer) as server:
         found.url = server.url
@@ -166,15 +178,29 @@ class Life:
         self.stripe.ask(
             *("POST", "subscriptions"),
             customer=self.customer,
-            items=[{"price": self.stripe.prices[self.dice.choice(list(AMOUNTS))]}],
+            items=[{"price": price} for price in self._prices()],
             payment_behavior=self.dice.choice(["allow_incomplete", "default_incomplete"]),
             metadata={"workspaceId": self.workspace},
             **trial,
         )
 
+    def _prices(self) -> list[str]:
+        """A plan, now and then at a price of its own, with an add-on before or behind it."""
+        plan = self.stripe.prices[self.dice.choice(list(AMOUNTS))]
+        if self.dice.random() < 0.1:
+            plan = self.stripe.more["negotiated"]
+        if self.dice.random() < 0.7:
+            return [plan]
+        both = [plan, self.stripe.more["addon"]]
+        self.dice.shuffle(both)
+        return both
+
     def _change(self, sub: Event) -> None:
         price = self.stripe.prices[self.dice.choice(list(AMOUNTS))]
-        item = sub["items"]["data"][0]["id"] if "items" in sub else None
+        if self.dice.random() < 0.15:
+            price = self.stripe.more[self.dice.choice(["negotiated", "foreign"])]
+        shown = self.stripe.ask("GET", f"subscriptions/{sub['id']}")
+        item = plan_item(self.stripe, shown)["id"]
         how = self.dice.choice(["create_prorations", "always_invoice", "none"])
         self.stripe.ask(
             *("POST", f"subscriptions/{sub['id']}"),
@@ -275,6 +301,28 @@ def live(stripe: Stripe, workspaces: Sequence[str], steps: int, dice: random.Ran
             stripe.engine.advance(pause)
 
 
+def strangers(stripe: Stripe, dice: random.Random) -> list[str]:
+    """Events that must change nothing: of other accounts, and of pages that a payer addressed."""
+    made: list[Event] = []
+    owners = [c for c in stripe.engine.objects.values() if c["object"] == "customer"]
+    for event in stripe.engine.events[stripe.catalogue :]:
+        about = event["data"]["object"]
+        if about["object"] == "subscription" and dice.random() < 0.1:
+            whose = dice.choice(owners)["metadata"]["workspaceId"]
+            best = json.loads(json.dumps(about)) | {"status": "active"}
+            best["items"]["data"] = [
+                {"id": "si_x", "quantity": 1, "price": {"id": stripe.prices["enterprise"]}}
+            ]
+            best["metadata"] = {"workspaceId": whose}
+            of = {dice.choice(["account", "context"]): "acct_another"}
+            made.append(event | {"data": {"object": best}} | of)
+        if about["object"] == "customer" and dice.random() < 0.2:
+            page = {"object": "checkout.session", "id": "cs_x", "customer": "cus_stranger"}
+            page["client_reference_id"] = about["metadata"].get("workspaceId", "")
+            made.append(event | {"type": "checkout.session.completed", "data": {"object": page}})
+    return [json.dumps(e | {"id": f"{e['id']}_{n}"}) for n, e in enumerate(made)]
+
+
 # ---- what follows from Stripe's objects alone
 
 
@@ -286,12 +334,30 @@ def owner(stripe: Stripe, customer: str) -> str:
     return str(stripe.engine.objects[customer]["metadata"]["workspaceId"])
 
 
+def plan_of(stripe: Stripe, price: str) -> str | None:
+    """The plan of a price: its own, or its product's."""
+    if price == stripe.more["negotiated"]:
+        return "professional"
+    return {name: plan for plan, name in stripe.prices.items()}.get(price)
+
+
+def plan_item(stripe: Stripe, sub: Event) -> Event:
+    """The item that is the plan's."""
+
+    def worth(item: Event) -> tuple[bool, int]:
+        plan = plan_of(stripe, item["price"]["id"])
+        return plan is not None, AMOUNTS[plan] if plan else 0
+
+    found: Event = max(sub["items"]["data"], key=worth)
+    return found
+
+
 def mirror(stripe: Stripe) -> dict[str, tuple[Any, ...]]:
     """What our table `subscription` should say."""
     found = {}
     for name in [s["id"] for s in stripe.subscriptions()]:
         sub = stripe.ask("GET", f"subscriptions/{name}")
-        item = sub["items"]["data"][0]
+        item = plan_item(stripe, sub)
         ends = sub["cancel_at"] or (
             item["current_period_end"] if sub["cancel_at_period_end"] else None
         )
@@ -373,22 +439,42 @@ def invoiced() -> dict[str, tuple[Any, ...]]:
     return {str(row.pop("id")): tuple(row.values()) for row in rows}
 
 
-def access(stripe: Stripe, now: datetime) -> dict[str, tuple[str, str]]:
-    """What each workspace with a customer should be allowed: its access and plan."""
-    plans = {price: plan for plan, price in stripe.prices.items()}
+def access(stripe: Stripe, now: datetime) -> dict[str, set[tuple[str, str]]]:
+    """What each workspace with a customer should be allowed: its access and plan.
+
+    More than one answer is right where a subscription left its plan for a price of none: that
+    plan is kept for the grace period, which begins when it was heard of.
+    """
     best: dict[str, list[tuple[int, int, str, str]]] = {}
+    perhaps: dict[str, list[tuple[int, int, str, str]]] = {}
     for sub in [stripe.ask("GET", f"subscriptions/{s['id']}") for s in stripe.subscriptions()]:
         whose = owner(stripe, sub["customer"])
         found = best.setdefault(whose, [])
-        plan = plans[sub["items"]["data"][0]["price"]["id"]]
-        if sub["status"] in ("active", "trialing"):
+        plan = plan_of(stripe, plan_item(stripe, sub)["price"]["id"])
+        if plan is None and sub["status"] in ("active", "trialing", "past_due"):
+            perhaps.setdefault(whose, []).extend(
+                (AMOUNTS[had], 1, "grace", had) for had in had_plans(stripe, sub["id"])
+            )
+            continue
+        if plan and sub["status"] in ("active", "trialing"):
             found.append((AMOUNTS[plan], 2, "full", plan))
         since = due_since(stripe, sub["id"])
-        if sub["status"] == "past_due" and since + GRACE > now:
+        if plan and sub["status"] == "past_due" and since + GRACE > now:
             found.append((AMOUNTS[plan], 1, "grace", plan))
-    return {
-        whose: max(found)[-2:] if found else ("free", "starter") for whose, found in best.items()
+    sure = {
+        whose: max(found) if found else (-1, 0, "free", "starter") for whose, found in best.items()
     }
+    return {
+        whose: {one[-2:] for one in (known, *perhaps.get(whose, [])) if one >= known}
+        for whose, known in sure.items()
+    }
+
+
+def had_plans(stripe: Stripe, name: str) -> set[str]:
+    """The plans that a subscription had at some time."""
+    told = [e["data"]["object"] for e in stripe.engine.events if e["data"]["object"]["id"] == name]
+    plans = {plan_of(stripe, plan_item(stripe, sub)["price"]["id"]) for sub in told}
+    return {plan for plan in plans if plan}
 
 
 def due_since(stripe: Stripe, name: str) -> datetime:

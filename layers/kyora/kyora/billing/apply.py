@@ -417,6 +417,7 @@ def _on_subscription(tx: Transaction, turn: Turn) -> None:
     else:
         found = None
         _date(tx, row, payload, event)
+    _last_plan(tx, row, payload)
     if payload.entitled and not row["entitled"]:  # also of a payload that is old news
         tx.run("UPDATE subscription SET entitled = true WHERE id = :id", id=payload.id)
     _conclude(tx, turn.customer, payload.id, turn.happened)
@@ -442,7 +443,18 @@ def _on_schedule(tx: Transaction, turn: Turn) -> None:
 
 
 # What the next state of a subscription depends on.
-_OURS = "s.as_of, s.status, s.grace_since, s.grace_exact, s.paid_at, s.unplanned_since"
+_OURS = "s.as_of, s.status, s.plan_id, s.grace_since, s.grace_exact, s.paid_at, s.unplanned_since"
+
+
+def _last_plan(tx: Transaction, row: Row, payload: Subscription) -> None:
+    """Learn from any payload which plan a subscription had that is at a price of no plan by now."""
+    if row["plan_id"] or not (plan_id := plan_items.place(tx, payload).plan_id):
+        return
+    tx.run(
+        "UPDATE subscription SET plan_id = :plan WHERE id = :id AND plan_id IS NULL",
+        id=payload.id,
+        plan=plan_id,
+    )
 
 
 def _subscription(tx: Transaction, subscription_id: str) -> Row:
