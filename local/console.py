@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -163,7 +164,9 @@ def _line(message: str) -> dict[str, str] | None:
         return {"level": "", "text": message}
     rest = {key: value for key, value in record.items() if key not in _DULL}
     text = str(record.get("message", ""))
+    trace = textwrap.indent(str(rest.pop("traceback", "")).rstrip(), "    ")
+    fields = json.dumps(rest, ensure_ascii=False) if rest else ""
     return {
         "level": str(record.get("level", "")),
-        "text": f"{text} {json.dumps(rest, ensure_ascii=False)}" if rest else text,
+        "text": "\n".join(filter(None, [f"{text} {fields}".rstrip(), trace])),
     }

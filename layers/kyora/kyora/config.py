@@ -466,6 +466,11 @@ def settings(*sections: Section) -> Settings:
     return loaded
 
 
+def is_own_machine() -> bool:
+    """Tell whether this is a developer's own machine, also when nothing else is configured."""
+    return os.environ.get("STAGE") == "local"
+
+
 def forget() -> None:
     """Drop what was read, so that the next use reads anew (a rotated secret, a test)."""
     _cached.clear()

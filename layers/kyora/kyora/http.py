@@ -25,7 +25,7 @@ from kyora.errors import (
     Unavailable,
     field_errors,
 )
-from kyora.observability import begin, logger, where
+from kyora.observability import begin, fault, logger
 from kyora.postgres import Unstorable
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, 
             response = problem(refusal, event)
         except Exception as error:
             code = KyoraError.code
-            logger().error("unexpected error", error=type(error).__name__, at=where(error))
+            logger().error("unexpected error", **fault(error))
             response = problem(KyoraError(), event)
         response["headers"]["X-Request-Id"] = request_id
         logger().info(

@@ -3,9 +3,12 @@
 import traceback
 from contextvars import ContextVar
 from functools import cache
+from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+from kyora import config
 
 correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
 
@@ -40,7 +43,14 @@ def count(stage: str, name: str, value: int = 1, **dimensions: str) -> None:
             metric.add_dimension(dimension, text)
 
 
-def where(error: BaseException) -> list[str]:
-    """Name the code that an exception went through; its text may hold people's values."""
+def fault(error: BaseException) -> dict[str, Any]:
+    """Describe an exception for a log: its class and the code it went through.
+
+    Its text may hold people's values: only a person's own machine (stage local) is shown that.
+    """
     frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return [f"{'/'.join(f.filename.split('/')[-2:])}:{f.lineno} {f.name}" for f in frames]
+    at = [f"{'/'.join(f.filename.split('/')[-2:])}:{f.lineno} {f.name}" for f in frames]
+    described: dict[str, Any] = {"error": type(error).__name__, "at": at}
+    if config.is_own_machine():
+        described["traceback"] = "".join(traceback.format_exception(error))
+    return described

@@ -8,7 +8,7 @@ from kyora import cache, config
 from kyora.billing import inbox, normalise
 from kyora.billing.normalise import Event
 from kyora.errors import ConfigError, KyoraError, Unavailable
-from kyora.observability import count, gauge, logger, where
+from kyora.observability import count, fault, gauge, logger
 
 _CATCHING_UP = 5.0  # seconds beside the event at hand, whose sender waits
 _REMEMBERED = 3 * 86_400  # seconds: as long as Stripe repeats itself
@@ -73,9 +73,7 @@ def attempt(event: Event) -> bool:
         inbox.failed(event.id, error.code, counts=False)
         raise
     except Exception as error:
-        logger().error(
-            "Stripe event failed", event_id=event.id, error=type(error).__name__, at=where(error)
-        )
+        logger().error("Stripe event failed", event_id=event.id, **fault(error))
         if not inbox.failed(event.id, f"{type(error).__name__}: {error}", counts=True):
             raise
         logger().error("Stripe event parked", event_id=event.id)

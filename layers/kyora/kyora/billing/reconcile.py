@@ -23,7 +23,7 @@ from kyora.billing import apply, intake, normalise, pace, plan_items, repairs, s
 from kyora.billing.normalise import TERMINAL, Invoice, Unreadable
 from kyora.billing.plan_items import Placed
 from kyora.errors import ConfigError, Unavailable
-from kyora.observability import count, logger, where
+from kyora.observability import count, fault, logger
 from kyora.postgres import Transaction, transaction
 
 # The catalogue has a full sync of its own, every hour.
@@ -502,12 +502,7 @@ def _readable[T](state: Json, listed: Sequence[Json], read: Callable[[Json], T])
 
 def _failed(state: Json, object_id: str, error: Exception) -> None:
     state["failed"] += 1
-    logger().error(
-        "Stripe object not reconciled",
-        object_id=object_id[:60],
-        error=type(error).__name__,
-        at=where(error),
-    )
+    logger().error("Stripe object not reconciled", object_id=object_id[:60], **fault(error))
 
 
 def _rows(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from kyora import config, purge
 from kyora.billing import apply, inbox, intake, reminders, standing
 from kyora.errors import ConfigError, Invalid, Unavailable
-from kyora.observability import logger, where
+from kyora.observability import fault, logger
 from kyora.postgres import transaction
 from kyora.status import UNSERVED
 
@@ -135,10 +135,7 @@ def _refresh(customer_id: str, subscription_id: str) -> bool:
         raise
     except Exception as error:  # one row never holds up the others
         logger().error(
-            "subscription not refreshed",
-            subscription_id=subscription_id,
-            error=type(error).__name__,
-            at=where(error),
+            "subscription not refreshed", subscription_id=subscription_id, **fault(error)
         )
         return False
     # Stripe does not know it: asking again would not help. reconcile_billing reports it.

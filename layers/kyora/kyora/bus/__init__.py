@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kyora import aws, config
 from kyora.aws import AwsError
 from kyora.errors import Unavailable
-from kyora.observability import begin, count, logger, where
+from kyora.observability import begin, count, fault, logger
 from kyora.postgres import Unstorable
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _done(record: Record, read: Callable[[dict[str, Any]], None]) -> bool:
         return _bury(record, Permanent("event.unstorable"))
     except Exception as error:
         # Not the exception's text: it may quote the message.
-        logger().error("message failed", error=type(error).__name__, at=where(error))
+        logger().error("message failed", **fault(error))
         count(config.settings().stage, "ConsumerErrors")  # its alarm is in template.yaml
         return _put_off(record, Again(_backoff(record)))
     return True
