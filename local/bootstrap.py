@@ -85,6 +85,8 @@ def install_for_tests() -> None:
     install_uppy()
     if not shutil.which("faketime"):
         install_package("faketime", "faketime for the tests of another day")
+    if not shutil.which("ffprobe"):
+        install_package("ffmpeg", "ffmpeg for the tests of films and sounds")
     if not shutil.which("spamassassin"):
         install_package("spamassassin", "SpamAssassin for the tests of mail")
     if not shutil.which("memcached"):
