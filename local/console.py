@@ -138,10 +138,16 @@ def _log_events(client: Any, group: str, since: float) -> Iterator[tuple[str, fl
     start, seen = int(since * 1000), set[str]()
     while True:
         page = client.filter_log_events(logGroupName=group, startTime=start, limit=_PAGE)["events"]
-        fresh = [event for event in page if event["eventId"] not in seen]
-        for event in fresh:
-            seen.add(event["eventId"])
-            yield event["eventId"], event["timestamp"] / 1000, event["message"]
+        # Nor does it give an id to the lines that it writes itself for a function.
+        known = {
+            event.get("eventId")
+            or f"{event['logStreamName']} {event['timestamp']} {event['message']}": event
+            for event in page
+        }
+        fresh = {name: event for name, event in known.items() if name not in seen}
+        for name, event in fresh.items():
+            seen.add(name)
+            yield name, event["timestamp"] / 1000, event["message"]
         if len(page) < _PAGE or not fresh:
             return
         # The emulator has no page tokens: go on where the page ended, within its last millisecond.
