@@ -12,10 +12,12 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from local import console, cors, mailbox, storage, visitors
@@ -85,6 +87,45 @@ def application(front: Front) -> web.Application:
     return app
 
 
+class Runner(web.AppRunner):
+    """Runs the front; what is no HTTP is refused without a word of what was sent."""
+
+    async def _make_server(self) -> web.Server:
+        server: web.Server = await super()._make_server()
+        server.__class__ = _Server
+        return server
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Handler(self, loop=self._loop, **self._kwargs)
+
+
+class _Handler(web.RequestHandler):
+    """aiohttp's own answer repeats the line that it could not read, which may be a token's."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        super().handle_error(request, status, exc, message)  # logs, to nowhere; a broken one raises
+        if isinstance(exc, LineTooLong):
+            status = 431
+        phrase = HTTPStatus(status).phrase
+        body = {"type": "about:blank", "title": phrase, "status": status, "detail": phrase}
+        response = web.Response(
+            status=status,
+            body=json.dumps(body).encode(),
+            content_type="application/problem+json",
+            headers={_REQUEST_ID: str(uuid.uuid4())},
+        )
+        response.force_close()
+        return response
+
+
 async def _client(app: web.Application) -> AsyncIterator[None]:
     async with ClientSession(
         auto_decompress=False,
@@ -134,7 +175,9 @@ async def _identify(
     usable = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
     request[storage.REQUEST_ID] = given if usable else str(uuid.uuid4())
     try:
-        response = await handler(request)
+        # A proxy's form of a request, for another host or for the server itself (RFC 9112, 3.2).
+        on_path = request.raw_path.startswith("/")
+        response = await handler(request) if on_path else not_found(request)
     except web.HTTPMethodNotAllowed as refused:
         response = problem(request, 405, allow=", ".join(sorted(refused.allowed_methods)))
     except web.HTTPNotFound:  # a path that no pattern takes: one with a line break

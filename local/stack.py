@@ -31,7 +31,7 @@ from local import (
     template,
     watch,
 )
-from local.front import Front, application
+from local.front import Front, Runner, application
 from local.process import Child
 from local.progress import Trouble, say, step
 from local.settings import HOST, ROOT, Settings
@@ -113,7 +113,7 @@ async def _first_death(children: list[Child]) -> Child:
 async def _serving(front: Front) -> AsyncIterator[None]:
     """Listen on the one address from the start: until the stack is up it answers 503."""
     # auto_decompress: a body is passed on as it was sent; signed lengths speak of those bytes.
-    runner = web.AppRunner(
+    runner = Runner(
         application(front),
         access_log=None,
         shutdown_timeout=2,

@@ -2,6 +2,8 @@
 
 import asyncio
 import http.client
+import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from local.front import Front, application
+from local.front import Front, Runner, application
 from local.settings import Settings
 
 
@@ -20,7 +22,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     secrets = {"POSTGRES_PASSWORD": "x", "AUTH_JWT_SECRET": "y" * 64}
     stack = Settings(home, 8000, 1, 1, 1, secrets, {})
     loop = asyncio.new_event_loop()
-    runner = web.AppRunner(application(Front(stack)))
+    runner = Runner(application(Front(stack)), access_log=None)
 
     async def begin() -> int:
         await runner.setup()
@@ -73,3 +75,82 @@ def test_another_site_cannot_act_on_local_pages(
     front: int, headers: dict[str, str], answer: int
 ) -> None:
     assert status(front, "/_local/state", method="POST", **headers) == answer
+
+
+# ---- what is no request of ours
+
+
+def said(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send bytes as they are and return status, headers and body of the answer."""
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(request)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response.status, {k.lower(): v for k, v in response.headers.items()}, response.read()
+
+
+TOKEN = b"eyJhbGciOiJIUzI1NiJ9.canary"
+MALFORMED = {
+    "a long token": (
+        b"GET /v1/health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN * 600 + b"\r\n\r\n",
+        431,
+    ),
+    "a long name": (
+        b"GET /v1/health HTTP/1.1\r\nHost: x\r\n" + TOKEN.replace(b".", b"") * 600 + b": 1\r\n\r\n",
+        431,
+    ),
+    "a long address": (b"GET /v1/" + TOKEN * 600 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+    "a header without a colon": (
+        b"GET /v1/health HTTP/1.1\r\nHost: x\r\nAuthorization " + TOKEN + b"\r\n\r\n",
+        400,
+    ),
+    "a control character": (
+        b"GET /v1/health HTTP/1.1\r\nHost: x\r\nAuthorization: " + TOKEN + b"\0\r\n\r\n",
+        400,
+    ),
+    "no method": (b"\x16\x03\x01" + TOKEN + b"\r\n\r\n", 400),
+    "two lengths": (
+        b"POST /v1/health HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: "
+        + TOKEN
+        + b"\r\n\r\nx",
+        400,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_what_is_no_http_is_refused_without_repeating_it(
+    name: str, front: int, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    request, expected = MALFORMED[name]
+    status, headers, body = said(front, request)
+    assert status == expected
+    assert headers["content-type"].startswith("application/problem+json")
+    assert headers["x-request-id"]
+    assert json.loads(body)["status"] == status
+    assert b"canary" not in body
+    assert b"eyJ" not in body + "".join(headers.values()).encode()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"http://other.example/v1/health",
+        b"http://127.0.0.1:9/v1/health",
+        b"https://other.example/",
+        b"http://other.example",
+        b"ftp://x/y",
+        b"*",
+    ],
+)
+def test_an_absolute_target_is_no_address_here(target: bytes, front: int) -> None:
+    method = b"OPTIONS" if target == b"*" else b"GET"
+    status, headers, body = said(front, method + b" " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert 400 <= status < 500
+    assert headers["content-type"].startswith("application/problem+json")
+    assert json.loads(body)["status"] == status
+
+
+def test_a_token_below_the_limit_is_passed_on(front: int) -> None:
+    request = b"GET /v1/health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + b"x" * 8000
+    assert said(front, request + b"\r\n\r\n")[0] == 503  # nothing runs behind it
