@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from local.stripe.params import parse
 from local.stripe.sdk import Member, Ref, Sdk, Shape, installed
 
 _NUMBER = re.compile(r"-?\d+")
@@ -33,9 +34,12 @@ def check_params(
     """Return what Stripe would refuse of a request, in the order of its parameters.
 
     `params` are nested as `stripe` takes them or as a form decodes: `True` and `"true"`, a list
-    and a hash of its indexes mean the same. `path` holds ids (`/v1/customers/cus_1`).
+    and a hash of its indexes, nested members and names in brackets mean the same. `path` holds ids
+    (`/v1/customers/cus_1`).
     """
     sdk = sdk or installed()
+    if any("[" in name for name in params):
+        params = parse(params.items())
     route = sdk.route(method, path)
     if route is None:
         return [Fault("", "url_unknown", f"Unrecognized request URL ({method.upper()}: {path}).")]

@@ -22,6 +22,7 @@ FILE = Path(__file__).with_name("ours.json")
 _TESTS = (
     *("test_plans", "test_manage_billing", "test_billing_reconcile", "test_billing_sweep"),
     *("test_stripe_rules", "test_stripe_orders", "test_plan_changes", "test_billing_access"),
+    *("test_billing_repairs", "test_billing_mails"),
 )
 
 

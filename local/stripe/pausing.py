@@ -184,7 +184,7 @@ def planned(state: State, sub: Object, params: Params) -> Object | None:
     begin = mapping(entry.get("pause"), "pause_schedules[0][pause]")
     if begin is None and sub["status"] != "paused":
         raise required("pause_schedules[0][pause]")
-    plan["pause_at"] = _at(state, begin, "pause_at") if begin else None
+    plan["pause_at"] = _at(state, begin, "pause_at") if begin else _since(state, sub)
     settings = mapping((begin or {}).get("settings"), "settings") or {}
     plan["settings"] = _settings(settings, "pause_schedules[0][pause][settings]")
     if begin:
@@ -205,6 +205,12 @@ def planned(state: State, sub: Object, params: Params) -> Object | None:
     }
     plan |= {"paused": begin is None, "resumed": False}
     return plan
+
+
+def _since(state: State, sub: Object) -> int:
+    """Return when a subscription that is paused was."""
+    details: Object = (sub["status_details"] or {}).get("paused") or {}
+    return int(details.get("transitioned_at", state.now))
 
 
 def _at(state: State, given: Params, field: str) -> int:

@@ -286,6 +286,20 @@ def test_a_renewal_that_is_a_draft_still_is_credited_to_nobody(payer: Shop) -> N
     assert balance(payer) == 0
 
 
+def test_a_renewal_that_is_a_draft_still_is_paid_before_a_better_plan(payer: Shop) -> None:
+    month = datetime.fromisoformat(read()["currentPeriodEnd"]) - datetime.now(UTC)
+    payer.advance(month.total_seconds() / 86400 + 0.01)
+    payer.deliver()
+    [draft] = [invoice for invoice in payer.all("invoice") if invoice["status"] == "draft"]
+    assert choose("enterprise").body["plan"]["id"] == "enterprise"
+    found = {invoice["id"]: invoice for invoice in payer.all("invoice")}
+    assert (found[draft["id"]]["status"], found[draft["id"]]["amount_paid"]) == (
+        *("paid",),
+        draft["total"],
+    )
+    assert {invoice["status"] for invoice in found.values()} == {"paid"}
+
+
 def test_the_earlier_end_counts(payer: Shop) -> None:
     far = payer.on.engine.now + 180 * 86400
     payer.request("POST", f"subscriptions/{live(payer)['id']}", cancel_at=far)

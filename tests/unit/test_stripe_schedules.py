@@ -1,14 +1,22 @@
 """The stand-in's schedules and pauses: what Stripe's documents say of both."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.unit.stripe_shapes import watched
 from tests.unit.test_stripe_engine import DAY, HOUR, START, Account
 
 Object = dict[str, Any]
 MONTH = 30 * DAY  # November: from 24 November to 24 December
 SCHEDULES = "/v1/subscription_schedules"
+
+
+@pytest.fixture(autouse=True)
+def answers_are_stripes() -> Iterator[None]:
+    with watched():
+        yield
 
 
 def downgrade(account: Account, sub: Object, price: str = "", **duration: Any) -> Object:
