@@ -20,6 +20,7 @@ from local.stripe import (
     invoices,
     one_off,
     pausing,
+    portal_features,
     refunds,
     schedules,
     search,
@@ -328,7 +329,11 @@ class Engine(State):
         """Return the engine that was dumped."""
         rules = data["rules"] | {"retry_days": tuple(data["rules"]["retry_days"])}
         agenda = [(when, name) for when, name in data["agenda"]]
-        return cls(**{**data, "rules": Rules(**rules), "agenda": agenda})
+        found = cls(**{**data, "rules": Rules(**rules), "agenda": agenda})
+        for settings in found.all("billing_portal.configuration"):
+            # An earlier stand-in kept what it was sent, and let everything be done without it.
+            settings["features"] = portal_features.default_features() | settings["features"]
+        return found
 
 
 _WAKE: dict[str, Callable[[State, Object], None]] = {
