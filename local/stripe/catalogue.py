@@ -238,9 +238,7 @@ def _recurring(params: Params) -> Object | None:
     given = mapping(params.get("recurring"), "recurring")
     if given is None:
         return None
-    only(given, {"interval", "interval_count", "usage_type"}, "recurring")
-    if given.get("usage_type") == "metered":
-        raise invalid("The stand-in bills licensed prices only.", "recurring[usage_type]")
+    only(given, {"interval", "interval_count", "usage_type", "meter"}, "recurring")
     interval = one_of("day", "week", "month", "year")(given.get("interval"), "recurring[interval]")
     if interval is None:
         raise required("recurring[interval]")
@@ -250,7 +248,7 @@ def _recurring(params: Params) -> Object | None:
     return {
         "interval": interval,
         "interval_count": count,
-        "meter": None,
+        "meter": text(given.get("meter"), "recurring[meter]"),
         "trial_period_days": None,
         "usage_type": text(given.get("usage_type"), "recurring[usage_type]") or "licensed",
     }

@@ -233,6 +233,8 @@ def offered(state: State, name: Any, param: str) -> Object:
             "`type=recurring`.",
             param,
         )
+    if price["recurring"]["usage_type"] == "metered":
+        raise invalid("The stand-in does not bill what is metered.", param)
     if not price["active"] and not price.get("_inline"):
         raise invalid(
             "The price specified is inactive. This field only accepts active prices.", param
