@@ -85,6 +85,16 @@ def test_a_customer_that_is_gone_is_replaced_where_it_is_met(
     assert query("SELECT 1 FROM subscription WHERE status = 'active'") == []
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_preview_meets_a_customer_that_is_gone(shop: Shop, way: str) -> None:
+    shop.subscribe()
+    WAYS[way](shop)
+    found = api.call(SUBSCRIPTION, body={"planId": "enterprise"}, query={"preview": "true"})
+    assert found.status == 200, found
+    assert found.body["access"] == "free"
+    assert found.body["preview"]["amount"] == 29900
+
+
 def test_a_subscription_that_is_unknown_is_over_where_it_is_met(shop: Shop) -> None:
     shop.subscribe()
     forget(shop, "subscription")

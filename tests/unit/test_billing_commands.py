@@ -97,6 +97,18 @@ def test_a_deployed_stacks_function_is_asked(
     assert json.loads(request.body) == {"replay": {"failed": True}}
 
 
+def test_a_customer_is_bound_on_a_deployed_stack(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"customer": "cus_1", "workspace": "ws_1", "access": "full", "plan_id": "pro"}
+    account.answers = [Answer(body=json.dumps(answer).encode())]
+    monkeypatch.setattr(sys, "argv", ["local", "bind", "sub_1", "ws_1", "--env", "prod"])
+    assert local.main() == 0
+    [request] = account.invoked
+    assert json.loads(request.body) == {"bind": {"customer": "sub_1", "workspace": "ws_1"}}
+    assert "cus_1 is ws_1's, which is on pro" in capsys.readouterr().out
+
+
 def test_what_a_function_refuses_is_said_in_its_words(
     account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,6 @@ _LEASE = "60 seconds"
 # For as long may a request that we gave up on still be under way at Stripe. Stripe repeats a key's
 # answer for a day, also a failure of its own: after this a repetition gets a new one.
 _UNDER_WAY = "5 minutes"
-_GONE = ("billing.stripe_missing", "billing.stripe_refused")
 
 
 class Turn(NamedTuple):
@@ -90,7 +89,7 @@ def _act(turn: Turn, act: Callable[[Turn], dict[str, Any]]) -> dict[str, Any]:
     except (Conflict, NotFound) as error:
         from kyora.billing import repairs
 
-        if error.code not in _GONE or not repairs.workspace(turn.workspace_id):
+        if error.code not in repairs.GONE or not repairs.workspace(turn.workspace_id):
             raise
     # Other keys: Stripe keeps a key's answer, refusals as well.
     again = turn._replace(token=f"{turn.token}:again", attempt=f"{turn.attempt}:again")

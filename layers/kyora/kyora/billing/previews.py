@@ -5,7 +5,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kyora.auth import Principal
-from kyora.billing import customers, directions, normalise, offers, overview, subscriptions, usage
+from kyora.billing import (
+    customers,
+    directions,
+    normalise,
+    offers,
+    overview,
+    repairs,
+    subscriptions,
+    usage,
+)
 from kyora.billing.models import Plan, PlanChoice, Preview, PreviewLine, Subscription
 from kyora.billing.subscriptions import Live
 from kyora.postgres import transaction
@@ -14,23 +23,31 @@ type Json = Mapping[str, Any]
 
 
 def preview(who: Principal, wanted: PlanChoice) -> Subscription:
-    """Return the subscription as it is, with what the change would come to. Changes nothing.
+    """Return the subscription as it is, with what the change would come to.
+
+    Changes nothing at Stripe; what is gone there is ended here first.
 
     Raises as `subscriptions.choose` does, but for what only a payment can tell.
     """
     who.require("admin")
     plan = offers.offered(wanted.plan_id)
-    live = subscriptions.find(who.workspace_id)
+    return repairs.once_more(
+        who.workspace_id, lambda: _previewed(who.workspace_id, plan, wanted.when)
+    )
+
+
+def _previewed(workspace_id: str, plan: Plan, asked: str | None) -> Subscription:
+    live = subscriptions.find(workspace_id)
     if live is None or live.plan_id != plan.id:
         with transaction() as tx:
-            usage.require_fit(tx, who.workspace_id, plan.limits)
-    now = overview.read(who.workspace_id)
-    customer = customers.find(who.workspace_id)
+            usage.require_fit(tx, workspace_id, plan.limits)
+    now = overview.read(workspace_id)
+    customer = customers.find(workspace_id)
     if live is None or live.status in ("incomplete", "paused"):
         shown = _beginning(plan, customer or (live and live.customer_id), now)
     elif live.plan_id == plan.id:
         shown = _staying(plan, live, now)
-    elif (when := wanted.when or directions.default(live.plan_id, plan)) == "renewal":
+    elif (when := asked or directions.default(live.plan_id, plan)) == "renewal":
         shown = _renewing(plan, live, now)
     elif plan.stripe_price_id is None:
         shown = _nothing(plan, now, when)

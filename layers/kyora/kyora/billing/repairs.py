@@ -10,11 +10,11 @@ prices.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kyora.billing import apply, normalise
-from kyora.errors import Invalid
+from kyora.errors import Conflict, Invalid, NotFound
 from kyora.observability import logger
 from kyora.postgres import transaction
 
@@ -24,6 +24,19 @@ _LIVE = """
 SELECT id FROM subscription WHERE customer_id = :customer
 AND status NOT IN ('canceled', 'incomplete_expired') ORDER BY id
 """
+
+
+GONE = ("billing.stripe_missing", "billing.stripe_refused")  # codes of what may be gone
+
+
+def once_more[T](workspace_id: str, ask: Callable[[], T]) -> T:
+    """Ask; when what it is about is gone at Stripe, end that here and ask once more."""
+    try:
+        return ask()
+    except (Conflict, NotFound) as error:
+        if error.code not in GONE or not workspace(workspace_id):
+            raise
+    return ask()
 
 
 def workspace(workspace_id: str) -> bool:
