@@ -1,0 +1,159 @@
+"""When a grace period begins, and which item is the plan: the same in any order."""
+
+import itertools
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kyora.billing import grace, normalise, plan_items
+from kyora.billing.grace import PAID, Grace
+from kyora.billing.normalise import API_VERSION, Event
+
+START = 1_790_000_000
+STATUSES = ("active", "trialing", "past_due", "unpaid")
+
+
+def moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def subscription(status: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": "sub_1",
+        "customer": "cus_1",
+        "status": status,
+        "created": START,
+        "items": {"data": [{"id": "si_1", "price": {"id": "price_1"}}]},
+    } | more
+
+
+def history(statuses: list[str]) -> list[Event]:
+    """Events of a subscription that had these statuses, one each day."""
+    found, before = [], None
+    for day, status in enumerate(statuses):
+        previous = {"status": before} if before not in (None, status) else {"metadata": {}}
+        found.append(
+            Event(
+                f"evt_{day}",
+                "customer.subscription.updated",
+                START + day * 86_400,
+                API_VERSION,
+                False,  # a tuple's member
+                subscription(status),
+                previous,
+            )
+        )
+        before = status
+    return found
+
+
+def told(events: list[Event]) -> Grace:
+    """What is known after events came in this order; the newest is what applies."""
+    known, as_of = Grace(), 0
+    for event in events:
+        payload = normalise.subscription(event.object)
+        known = grace.learn(known, event, payload) if as_of else known
+        if event.created > as_of:
+            known = grace.learn(known, event, payload)
+            known = grace.judge(known, payload, moment(event.created))
+            as_of = event.created
+    return known
+
+
+@given(
+    statuses=st.lists(st.sampled_from(STATUSES), min_size=1, max_size=7),
+    order=st.randoms(use_true_random=False),
+)
+@example(statuses=["active", "past_due", "active", "past_due"], order=random.Random(1))
+def test_in_any_order_it_begins_with_the_last_change_from_paid_to_due(
+    statuses: list[str], order: Any
+) -> None:
+    events = history(statuses)
+    mixed = [*events, *events]
+    order.shuffle(mixed)
+    known = told(mixed)
+    changes = [
+        event.created
+        for before, event, status in zip(["", *statuses], events, statuses, strict=False)
+        if before in PAID and status == "past_due"
+    ]
+    if statuses[-1] in PAID:
+        assert known.since is None
+    elif statuses[-1] == "past_due" and changes:
+        paid = max(e.created for e, s in zip(events, statuses, strict=True) if s in PAID)
+        if max(changes) > paid:
+            assert known.since == moment(max(changes))
+
+
+@given(statuses=st.lists(st.sampled_from(STATUSES), min_size=2, max_size=7), lost=st.integers(0, 6))
+def test_with_an_event_lost_it_begins_no_earlier_than_it_did(
+    statuses: list[str], lost: int
+) -> None:
+    events = history(statuses)
+    known = told([event for day, event in enumerate(events) if day != lost])
+    paid = [e.created for e, s in zip(events, statuses, strict=True) if s in PAID]
+    if known.since and lost not in [d for d, s in enumerate(statuses) if s in PAID]:
+        assert not paid or known.since >= moment(max(paid))
+
+
+def test_a_read_that_finds_it_counts_from_the_invoice_that_is_due() -> None:
+    invoice = {"id": "in_1", "status": "open", "status_transitions": {"finalized_at": START + 9}}
+    found = normalise.subscription(subscription("past_due", latest_invoice=invoice))
+    assert grace.judge(Grace(), found, moment(START + 99)).since == moment(START + 9)
+    sent = invoice | {"due_date": START + 50}
+    found = normalise.subscription(subscription("past_due", latest_invoice=sent))
+    assert grace.judge(Grace(), found, moment(START + 99)).since == moment(START + 50)
+
+
+# ---- the plan's item
+
+LIMITS = {"maxBusinesses": 1}
+PLANS = [
+    {
+        "id": f"plan_{number}",
+        "product_id": f"prod_{number}",
+        "currency": "usd",
+        "interval": "month",
+        "interval_count": 1,
+        "amount": 100 * number,
+        "limits": {"maxBusinesses": number},
+        "active": True,
+        "offered": f"price_{number}",
+        "priced": f"price_{number}",
+    }
+    for number in range(1, 4)
+]
+ITEMS = st.lists(
+    st.tuples(
+        st.sampled_from(["price_1", "price_2", "price_3", "price_x", "price_y"]),
+        st.sampled_from(["prod_1", "prod_3", "prod_x"]),
+        st.sampled_from([None, 0, 1, 3]),
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda item: item[0],
+)
+
+
+@given(items=ITEMS)
+def test_the_plan_is_the_same_wherever_its_item_stands(
+    items: list[tuple[str, str, int | None]],
+) -> None:
+    def placed(order: tuple[tuple[str, str, int | None], ...]) -> plan_items.Placed:
+        data = [
+            {"id": f"si_{price}", "price": {"id": price, "product": product}, "quantity": quantity}
+            for price, product, quantity in order
+        ]
+        found = normalise.subscription(subscription("active", items={"data": data}))
+        return plan_items.choose(found, PLANS)
+
+    orders = [placed(order) for order in itertools.permutations(items)]
+    assert len({one.plan_id for one in orders}) == 1
+    exact = {price: n for n, price in enumerate(("price_1", "price_2", "price_3"), 1)}
+    paid = [exact[price] for price, _, quantity in items if price in exact and quantity != 0]
+    if paid:
+        assert orders[0].plan_id == f"plan_{max(paid)}"
+        assert orders[0].found.price == f"price_{max(paid)}"
