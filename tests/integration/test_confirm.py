@@ -155,6 +155,38 @@ def test_a_file_that_lies_is_rejected_with_its_reason_and_leaves_nothing(store: 
         assert store.list() == [], lie
 
 
+def test_a_rejection_says_what_the_file_is_every_time_and_in_its_event(store: Store) -> None:
+    lie = Sample("photo.heic", "image/heic", ALL["avif"].data)
+    asset_id = api.upload(lie)
+    first = api.confirm(asset_id)
+    assert (first.body["reason"], first.body["detectedType"]) == ("type_mismatch", "image/avif")
+    assert api.confirm(asset_id).same_as(first)
+    (event,) = books.rows("SELECT detail->'data' AS data FROM outbox")
+    assert event["data"]["detectedType"] == "image/avif"
+
+
+@pytest.mark.parametrize(
+    ("variable", "policy", "data", "reason"),
+    [
+        ("UPLOADS_MACROS", "allow", samples.word(storages=("Macros",)), None),
+        ("UPLOADS_PASSWORDS", "refuse", samples.word(encrypted=True), "encrypted"),
+    ],
+)
+def test_the_policies_are_read_from_the_configuration(
+    variable: str,
+    policy: str,
+    data: bytes,
+    reason: str | None,
+    store: Store,
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv(variable, policy)
+    config.forget()
+    answer = api.confirm(api.upload(Sample("letter.doc", "application/msword", data)))
+    assert answer.body.get("reason") == reason
+    assert answer.status == (422 if reason else 200)
+
+
 # Accepted as what they say they are, and served as an attachment of that type.
 HARMLESS = {
     "45 PDF with JavaScript": ("pdf", samples.PDF[:20] + b"/S /JavaScript\n" + samples.PDF[20:]),

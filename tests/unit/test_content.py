@@ -280,6 +280,40 @@ def test_pixels_are_counted_by_the_header(width: int, height: int, expected: str
         assert verdict(samples.webp(width, height), "image/webp") == expected
 
 
+NUMBERS = {
+    "an MP4 of 4 billion seconds": (
+        samples.iso(b"isom", samples.moov(samples.track(b"vide", b"avc1", 2**32 - 2, 64, 48)))
+        .replace(struct.pack(">I", 2500), struct.pack(">I", 2**32 - 2))
+        .replace(struct.pack(">II", 1000, 2**32 - 2), struct.pack(">II", 1, 2**32 - 2)),
+        "video/mp4",
+        Facts(64, 48),
+    ),
+    "a WebM of 2^60 pixels": (
+        samples.webm().replace(
+            samples.element("b0", b"\x40"), samples.element("b0", b"\x10" + b"\0" * 7)
+        ),
+        "video/webm",
+        Facts(duration_ms=1500),
+    ),
+    "a WebM that plays for ever": (
+        samples.webm().replace(struct.pack(">d", 1500.0), struct.pack(">d", float("inf"))),
+        "video/webm",
+        Facts(64, 48),
+    ),
+    "an Ogg that ends at 2^63": (
+        samples.ogg().replace(struct.pack("<q", 48312), struct.pack("<q", 2**63 - 1)),
+        "audio/ogg",
+        Facts(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_that_no_film_has_are_left_out(name: str) -> None:
+    data, content_type, expected = NUMBERS[name]
+    assert inspect(data, content_type) == expected
+
+
 HEADS = [sample.data[:24] for sample in WHOLE.values()]
 
 

@@ -36,6 +36,8 @@ from kyora.assets.content.source import Facts, Policy, Refused, Source
 __all__ = ["MAX_PIXELS", "Facts", "Policy", "Refused", "Source", "inspect", "parse"]
 
 MAX_PIXELS = 250_000_000
+_MAX_SIDE = 65_535
+_MAX_DURATION = 1000 * 86_400_000  # milliseconds: a thousand days
 _DEFAULT = Policy()
 # What parsers raise on bytes that are no file of their format.
 _BROKEN = (struct.error, IndexError, ValueError, EOFError, OverflowError, MemoryError)
@@ -79,12 +81,24 @@ def inspect(file: BinaryIO, content_type: str, policy: Policy = _DEFAULT) -> Fac
         facts = parse(Source(file), content_type, policy)
     except Refused as refusal:
         raise _with_detected(refusal, file, content_type) from None
-    is_image = content_type.startswith("image/")
-    if is_image and not (facts.width and facts.height):
+    if not content_type.startswith("image/"):
+        return _believable(facts)
+    if not (facts.width and facts.height):
         raise Refused("bad_content")
-    if is_image and (facts.width or 0) * (facts.height or 0) > MAX_PIXELS:
+    if facts.width * facts.height > MAX_PIXELS:
         raise Refused("too_many_pixels")
     return facts
+
+
+def _believable(facts: Facts) -> Facts:
+    """Leave out what a film cannot have: its header may say any number."""
+    shown = all(side and side <= _MAX_SIDE for side in (facts.width, facts.height))
+    played = facts.duration_ms and 0 < facts.duration_ms <= _MAX_DURATION
+    return Facts(
+        facts.width if shown else None,
+        facts.height if shown else None,
+        facts.duration_ms if played else None,
+    )
 
 
 def parse(source: Source, content_type: str, policy: Policy = _DEFAULT) -> Facts:

@@ -13,6 +13,7 @@ MAX_STEPS = 200_000
 _READ_AGAIN = 6  # times the file's own size that may be read in all
 _SMALL = 4 << 20  # bytes that may be read of any file, however small
 CHUNK = 1 << 20
+_WINDOW = 1 << 12
 
 type Reason = str  # type_mismatch, bad_content, too_many_pixels, macros or encrypted
 
@@ -50,12 +51,21 @@ class Source:
         self.size = file.seek(0, os.SEEK_END)
         self.steps = 0
         self.bytes_read = 0
+        self._start, self._window = 0, b""
         self._most = _READ_AGAIN * self.size + _SMALL
 
     def at(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes at `offset`; fewer where the file ends."""
         if not 0 <= offset < self.size or count <= 0:
             return b""
+        if count > _WINDOW:
+            return self._read(offset, count)
+        at = offset - self._start
+        if at < 0 or at + count > len(self._window):  # headers stand side by side
+            self._start, self._window, at = offset, self._read(offset, _WINDOW), 0
+        return self._window[at : at + count]
+
+    def _read(self, offset: int, count: int) -> bytes:
         self._file.seek(offset)
         data = self._file.read(min(count, self.size - offset))
         self.bytes_read += len(data)

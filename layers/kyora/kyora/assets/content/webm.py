@@ -15,6 +15,7 @@ _INFO, _SCALE, _DURATION = 0x1549A966, 0x2AD7B1, 0x4489
 _TRACKS, _TRACK, _TYPE, _CODEC = 0x1654AE6B, 0xAE, 0x83, 0x86
 _VIDEO, _WIDTH, _HEIGHT = 0xE0, 0xB0, 0xBA
 _CLUSTER, _TIME, _SIMPLE, _GROUP, _BLOCK = 0x1F43B675, 0xE7, 0xA3, 0xA0, 0xA1
+_VOID = 0xEC
 _CLUSTER_ID = b"\x1f\x43\xb6\x75"
 _CLUSTER_BEGINS = (_TIME, 0xBF, 0xEC)  # a checksum or padding may stand before the time
 _PICTURE, _SOUND = 1, 2
@@ -57,6 +58,8 @@ def _read(source: Source) -> tuple[list[_Track], Facts]:
     doc_type = _text(source, head, _DOC_TYPE) if head else b""
     match(doc_type in (b"webm", b"matroska"), _MATROSKA if doc_type else None)
     segment = _element(source, head.end, source.size) if head else None
+    if segment and segment.name == _VOID:
+        segment = _element(source, segment.end, source.size)
     whole(segment is not None and segment.name == _SEGMENT)
     tracks, scale, duration, clusters = _segment(source, segment)
     whole(bool(tracks))
