@@ -258,10 +258,10 @@ def _portal(found: StandIn, request: web.Request) -> web.Response:
     if request.method == "POST":
         try:
             _act(engine, session, request.match_info.get("action", ""), form)
-            return _go(session["url"])
+            return _go(_after(session))
         except Refusal as refusal:
             message, status = str(refusal), refusal.status
-    customer = engine.get(session["customer"])
+    customer, flow = engine.get(session["customer"]), session["flow"] or {}
     chosen = customer["invoice_settings"]["default_payment_method"]
     own = [sub for sub in engine.all("subscription") if sub["customer"] == customer["id"]]
     living = [sub for sub in own if sub["ended_at"] is None]
@@ -275,6 +275,8 @@ def _portal(found: StandIn, request: web.Request) -> web.Response:
         message=message,
         session=session,
         customer=customer,
+        flow=flow.get("type", ""),
+        only=(flow.get(str(flow.get("type"))) or {}).get("subscription", ""),
         path=f"/p/session/{session['_secret']}",
         subscriptions=[_plan(engine, session, sub) for sub in living],
         card=default["card"] if default else None,
@@ -290,6 +292,13 @@ def _portal(found: StandIn, request: web.Request) -> web.Response:
             if invoice["customer"] == customer["id"]
         ],
     )
+
+
+def _after(session: Object) -> str:
+    """Return where the portal leads once something is done: a flow may lead back at once."""
+    after = (session["flow"] or {}).get("after_completion") or {}
+    redirect = after.get("redirect") or {}
+    return str(redirect.get("return_url") or session["url"])
 
 
 def _act(state: State, session: Object, action: str, form: Object) -> None:
@@ -319,6 +328,8 @@ def _plan(state: State, session: Object, sub: Object) -> Object:
         "every": _every(price),
         "end": max(each["current_period_end"] for each in sub["items"]["data"]),
         "cancel_at": sub["cancel_at"],
+        "planned": _planned(state, sub),
+        "resumes": (sub.get("_planned") or {}).get("resume_at"),
         "can_cancel": checkout.allows(state, session, "subscription_cancel"),
         "choices": [
             {
@@ -330,6 +341,19 @@ def _plan(state: State, session: Object, sub: Object) -> Object:
             for choice in checkout.choices(state, session, price)
         ],
     }
+
+
+def _planned(state: State, sub: Object) -> str:
+    """Return the name of the plan that a subscription's schedule changes it to."""
+    schedule = state.objects.get(sub["schedule"] or "")
+    if not schedule or not schedule["current_phase"]:
+        return ""
+    over = schedule["current_phase"]["end_date"]
+    for phase in schedule["phases"]:
+        if phase["start_date"] >= over:
+            price = state.get(phase["items"][0]["price"])
+            return str(state.get(price["product"])["name"])
+    return ""
 
 
 # ---- invoices

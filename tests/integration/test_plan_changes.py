@@ -121,6 +121,15 @@ def test_the_current_plan_takes_an_upgrade_back_that_waits_for_its_payment(payer
     assert "payUrl" not in read()
 
 
+def test_an_invoice_that_is_being_charged_is_not_owed(payer: Shop) -> None:
+    choose("enterprise")
+    assert "payUrl" not in read()
+    rows("UPDATE invoice SET status = 'open', attempt_count = 0 WHERE true RETURNING id")
+    assert "payUrl" not in read()
+    rows("UPDATE invoice SET attempt_count = 1 WHERE true RETURNING id")
+    assert read()["payUrl"]
+
+
 # ---- down
 
 

@@ -24,6 +24,8 @@ LEFT JOIN subscription s ON s.id = b.subscription_id
 LEFT JOIN subscription_terms t ON t.subscription_id = s.id
 LEFT JOIN LATERAL (SELECT i.hosted_url, i.amount_due, i.currency, i.next_attempt_at FROM invoice i
     WHERE i.subscription_id = s.id AND i.status = 'open' AND i.amount_due > 0
+        -- One that was made a moment ago is about to be charged.
+        AND (i.attempt_count > 0 OR s.status NOT IN ('active', 'trialing'))
     ORDER BY i.id = s.latest_invoice_id DESC, i.created_at DESC LIMIT 1) o ON true
 LEFT JOIN billing_customer c ON c.workspace_id = :workspace_id AND c.deleted_at IS NULL
     AND NOT c.beside
