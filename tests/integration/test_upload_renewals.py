@@ -218,6 +218,18 @@ def test_a_key_gives_a_fresh_url_for_the_same_asset_when_the_first_is_about_to_e
     assert ask().body == again, "which is kept for the next repeat"
 
 
+def test_a_key_whose_assets_day_is_over_gives_another_asset(store: Store) -> None:
+    first = ask().body
+    end_soon(first["assetId"], -20)
+    books.run(
+        "UPDATE asset SET created_at = now() - interval '23 hours 58 minutes',"
+        " confirm_deadline = now() + interval '1 minute'"
+    )
+    again = ask().body
+    assert again["assetId"] != first["assetId"]
+    assert left(again) > 590
+
+
 @pytest.mark.parametrize("end", ["rejected", "expired", "deleted", "purged"])
 def test_a_key_whose_asset_came_to_nothing_gives_another_asset(end: str, store: Store) -> None:
     first = ask(sha256=None).body

@@ -100,7 +100,9 @@ def _revived(
         if found.expires_at - datetime.now(UTC) > _ENOUGH:
             return found
         if row["status"] == "pending":
-            return ticket(_renew(tx, row))
+            fresh = ticket(_renew(tx, row))
+            # At the end of its day too little is left: it is asked for again.
+            return fresh if fresh.expires_at - datetime.now(UTC) > _ENOUGH else None
     except Gone:
         return None
     except KyoraError as refusal:
