@@ -142,7 +142,9 @@ def find_uv() -> str:
     if not program.exists():
         # --target leaves the system's Python alone and needs no venv module (Debian splits it off).
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-        step("uv", [*pip, "install", "--quiet", "--target", str(home), "uv"])
+        # One version, by hash: it installs everything else.
+        pinned = ["--require-hashes", "--only-binary", ":all:", "-r", str(ROOT / "local/uv.txt")]
+        step("uv", [*pip, "install", "--quiet", "--target", str(home), *pinned])
     return str(program)
 
 

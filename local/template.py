@@ -38,8 +38,11 @@ def read(file: Path = FILE) -> dict[str, Any]:
     return found
 
 
-def translated() -> dict[str, Any]:
-    """Return the template as CloudFormation gets it, after SAM's transform, without AWS."""
+def translated(parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the template as CloudFormation gets it, after SAM's transform, without AWS.
+
+    `parameters` are given at a deploy; SAM writes some of their values into what it makes.
+    """
     import boto3  # with samtranslator a second
     from samtranslator.parser.parser import Parser
     from samtranslator.translator.translator import Translator
@@ -53,7 +56,7 @@ def translated() -> dict[str, Any]:
     policies = {managed: f"arn:aws:iam::aws:policy/{managed}"}
     session = boto3.Session(region_name="eu-west-1")
     found: dict[str, Any] = Translator(policies, Parser(), boto_session=session).translate(
-        given, {}
+        given, dict(parameters or {})
     )
     return found
 

@@ -13,6 +13,7 @@ MANAGED = {  # SAM adds them; X-Ray and network interfaces know no narrower reso
     "AWSLambdaBasicExecutionRole",
     "AWSXrayWriteOnlyAccess",
     "AWSLambdaVPCAccessExecutionRole",
+    "AWSCodeDeployRoleForLambda",  # CodeDeploy's own, with GradualDeploys
 }
 TWO_WEEKS = 1_209_600
 

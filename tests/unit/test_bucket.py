@@ -63,6 +63,8 @@ def answer(found: dict[str, str | None]) -> Callable[[Request], Answer]:
 @pytest.fixture
 def looks(environment: pytest.MonkeyPatch) -> Looks:
     """Look at a bucket that differs from a ready one in these answers."""
+    environment.setenv("STAGE", "dev")
+    environment.setenv("APP_BASE_URL", "https://app.example.com")
     environment.setenv("STORAGE_PROVIDER", "s3")
     environment.setenv("STORAGE_S3_BUCKET", "files")
     environment.setenv("STORAGE_S3_ADDRESSING_STYLE", "path")
@@ -122,8 +124,13 @@ def test_every_fault_is_told_at_once(environment: pytest.MonkeyPatch, looks: Loo
     assert all(said in str(refused.value) for said in SAID.values())
 
 
-def test_another_store_is_not_looked_at(environment: pytest.MonkeyPatch, looks: Looks) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("STORAGE_S3_ENDPOINT", "https://127.0.0.1:9"), ("STAGE", "local")]
+)
+def test_another_store_is_not_looked_at(
+    name: str, value: str, environment: pytest.MonkeyPatch, looks: Looks
+) -> None:
     looks({})
-    environment.setenv("STORAGE_S3_ENDPOINT", "http://127.0.0.1:9")
+    environment.setenv(name, value)
     config.forget()
     storage.check()

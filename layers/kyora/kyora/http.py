@@ -25,7 +25,7 @@ from kyora.errors import (
     Unavailable,
     field_errors,
 )
-from kyora.observability import begin, fault, logger
+from kyora.observability import begin, count, fault, logger
 from kyora.postgres import Unstorable
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, 
             code = error.code
             if isinstance(error, ConfigError):
                 logger().critical("not configured", extra={"faults": error.faults})
+                _count_unexpected()
             response = problem(error, event)
         except Unstorable:  # in a text of the request: it says so wherever a model did not
             code = Invalid.code
@@ -183,6 +184,7 @@ def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, 
         except Exception as error:
             code = KyoraError.code
             logger().error("unexpected error", **fault(error))
+            _count_unexpected()
             response = problem(KyoraError(), event)
         response["headers"]["X-Request-Id"] = request_id
         logger().info(
@@ -195,6 +197,15 @@ def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, 
         return response
 
     return handler
+
+
+def _count_unexpected() -> None:
+    """Count what only we can put right: UnexpectedErrorsAlarm in template.yaml."""
+    try:
+        stage = config.settings().stage
+    except KyoraError:  # not configured, not even that
+        return
+    count(stage, "UnexpectedErrors")
 
 
 def unrouted(event: Event) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def check() -> None:
     Only at AWS: other stores have other ways to be set up.
     """
     found = config.settings("storage", "cors")
-    if found.storage_provider != "s3" or found.s3_endpoint:
+    if found.storage_provider != "s3" or found.s3_endpoint or found.development:
         return
     from kyora.storage import bucket, s3
 

@@ -1,0 +1,53 @@
+"""The cost tables of docs/deploy.md: worked out from data, and current."""
+
+import re
+
+import pytest
+
+from bench import costs
+from local import template
+
+
+def test_the_document_has_the_tables_of_now() -> None:
+    """After a change of alarms, schedules or prices: python -m bench.costs --write."""
+    text = costs.DOCUMENT.read_text()
+    assert costs.written(text) == text
+
+
+def test_every_price_has_a_date_and_every_time_is_measured() -> None:
+    found = costs.data()
+    assert re.fullmatch(r"20\d\d-\d\d", found["prices"]["asOf"])
+    assert all(p > 0 for n, p in found["prices"].items() if n not in ("asOf", "note"))
+    needed = {name for operation in costs.OPERATIONS.values() for name in operation.functions}
+    assert needed <= set(found["measured"])
+    assert all(0 < time < 10_000 for time in found["measured"].values())
+
+
+def test_every_consumer_and_every_route_is_part_of_an_operation() -> None:
+    priced = {name for operation in costs.OPERATIONS.values() for name in operation.functions}
+    asked = {
+        template.folder(name)
+        for name, resource in template.read()["Resources"].items()
+        if resource["Type"] == "AWS::Serverless::Function"
+        and any(e["Type"] == "HttpApi" for e in resource["Properties"].get("Events", {}).values())
+    }
+    assert asked - priced <= {"check_health", "reject_unrouted"}
+
+
+@pytest.mark.parametrize("name", costs.OPERATIONS)
+def test_an_operation_costs_more_than_its_parts_alone(name: str) -> None:
+    found, operation = costs.data(), costs.OPERATIONS[name]
+    whole = costs.million(operation, found)
+    assert whole > sum(costs.invocation(f, found) for f in operation.functions) * 1e6
+    dearer = {**found, "measured": {k: v + 100 for k, v in found["measured"].items()}}
+    per_function = 0.1 * 0.5 * found["prices"]["lambda_gb_second"] * 1e6
+    assert costs.million(operation, dearer) - whole == pytest.approx(
+        per_function * len(operation.functions), rel=0.05
+    )
+
+
+def test_an_idle_stage_pays_for_its_alarms_and_schedules() -> None:
+    parts = costs.idle(costs.data())
+    assert any("alarms" in name for name in parts)
+    [runs] = [name for name in parts if "scheduled runs" in name]
+    assert int(runs.split()[0].replace(",", "")) > 2 * 43_000  # two functions, each minute
