@@ -80,10 +80,11 @@ def test_no_mail_looks_like_spam() -> None:
 def test_an_arabic_subject_with_a_name_in_capitals_does_not_shout() -> None:
     """SpamAssassin looks at Latin letters only: ours has small ones, whatever the name has."""
     loud = []
-    for template in ("subscription_confirmed", "subscription_cancelled", "workspace_invitation"):
+    for template in TEMPLATES:
         data = sample(template, "ar", "typical")
         names = {name: "DHL PRO" for name in data if name.endswith("Name") and name != "name"}
-        loud.append(message(template, "ar", "typical", data=data | names))
+        if names:
+            loud.append(message(template, "ar", "typical", data=data | names))
     assert {case: why for case, why in judged(loud).items() if why[0] > 0} == {}
 
 
