@@ -92,8 +92,8 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "billing.stripe_missing": Problem(
         stripe_api.Missing,
-        "Stripe does not know the workspace's customer or subscription any more. Support can tell"
-        " why.",
+        "Stripe knows neither what is asked for nor our prices: its key may be another account's."
+        " What is only gone there is replaced, without a word.",
     ),
     "request.not_found": Problem(errors.NotFound, "Nothing is served at this address."),
     "asset.not_found": Problem(

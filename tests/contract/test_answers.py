@@ -231,7 +231,8 @@ def owing(r: Request) -> None:
 
 
 def forgotten(r: Request) -> None:
-    """Stripe does not know what we know."""
+    """Stripe knows nothing of ours: the key is another account's."""
+    run("UPDATE plan SET price_id = 'price_gone_' || id")
     run("UPDATE subscription SET id = 'sub_gone'")
     run("UPDATE workspace_billing SET subscription_id = 'sub_gone' WHERE workspace_id = 'ws_demo'")
     run(
