@@ -204,6 +204,10 @@ LIES = {
         + b"<html>",
         "image/heic",
     ),
+    "HEIC that locates more than it has": (
+        samples.heic().replace(b"\x44\0\0\1", b"\x44\0\xff\xff"),
+        "image/heic",
+    ),
     "HEIC whose pixels are not there": (samples.heic()[:-14], "image/heic"),
     "HTML in front of a ZIP": (b"<html>" + samples.archive("a"), "application/zip"),
     "HTML in front of a PDF": (b"<html>" + samples.PDF, "application/pdf"),

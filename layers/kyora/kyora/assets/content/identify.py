@@ -3,7 +3,7 @@
 from kyora.assets.content import iso_images, mpeg_audio, office, old_office
 from kyora.assets.content.iso_boxes import brands, top_level
 from kyora.assets.content.signatures import page, signature
-from kyora.assets.content.source import Refused, Source
+from kyora.assets.content.source import BROKEN, Refused, Source
 
 _BRANDS = {
     b"qt  ": "video/quicktime",
@@ -12,14 +12,13 @@ _BRANDS = {
     b"crx ": "image/x-canon-cr3",
     b"jp2 ": "image/jp2",
 }
-_FAULTS = (EOFError, IndexError, ValueError, OverflowError)
 
 
 def media_type(source: Source) -> str | None:
     """Return the media type that a file begins like, or None."""
     try:
         return _media_type(source)
-    except (Refused, *_FAULTS):
+    except (Refused, *BROKEN):
         return None
 
 
@@ -41,7 +40,7 @@ def _media_type(source: Source) -> str | None:
 def _zip(source: Source) -> str:
     try:
         return office.kind(source) or "application/zip"
-    except (Refused, *_FAULTS):
+    except (Refused, *BROKEN):
         return "application/zip"
 
 
@@ -52,5 +51,5 @@ def _iso(source: Source) -> str | None:
         return known or "video/mp4"
     try:
         return iso_images.coding(source)
-    except (Refused, *_FAULTS):
+    except (Refused, *BROKEN):
         return "video/mp4"

@@ -6,6 +6,7 @@ chunk, segment, frame or directory entry and costs a few microseconds.
 """
 
 import os
+import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -14,6 +15,9 @@ _READ_AGAIN = 6  # times the file's own size that may be read in all
 _SMALL = 4 << 20  # bytes that may be read of any file, however small
 CHUNK = 1 << 20
 _WINDOW = 1 << 12
+
+# What parsers raise on bytes that are no file of their format.
+BROKEN = (struct.error, IndexError, ValueError, EOFError, OverflowError, MemoryError)
 
 type Reason = str  # type_mismatch, bad_content, too_many_pixels, macros or encrypted
 
@@ -46,8 +50,8 @@ class Facts:
 class Source:
     """Random access to a file. Raises Refused `bad_content` when the budget is spent."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, most_steps: int = MAX_STEPS) -> None:
+        self._file, self._most_steps = file, most_steps
         self.size = file.seek(0, os.SEEK_END)
         self.steps = 0
         self.bytes_read = 0
@@ -83,7 +87,7 @@ class Source:
     def step(self, count: int = 1) -> None:
         """Account for `count` parts of the file."""
         self.steps += count
-        if self.steps > MAX_STEPS:
+        if self.steps > self._most_steps:
             raise Refused("bad_content")
 
     def find(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
