@@ -221,7 +221,7 @@ REFUSALS: list[tuple[Callable[[Running], object], type[stripe.StripeError], int,
         400,
         "parameter_missing",
     ),
-    (lambda on: on.client.v1.coupons.list(), stripe.InvalidRequestError, 404, None),
+    (lambda on: on.client.v1.quotes.list(), stripe.InvalidRequestError, 404, None),
     (
         lambda on: on.sign_up("pm_card_chargeDeclinedInsufficientFunds"),
         stripe.CardError,
