@@ -111,13 +111,15 @@ def literal(node: ast.expr) -> str | None:
 def test_every_call_in_the_code_has_been_recorded() -> None:
     sites = list(call_sites())
     assert len(sites) > 20
+    missing = []
     for where, method, path, names in sites:
-        pattern = re.escape(path).replace(r"\{\}", "[^/]+")
+        pattern = re.escape(path).replace(r"\{\}", ".+")
         alike = [c for c in OURS.calls if c["method"] == method]
         alike = [c for c in alike if re.fullmatch(pattern, c["path"])]
-        assert alike, f"{where} {method} {path}: make stripe-record"
         recorded = set().union(*(c["params"] for c in alike))
-        assert names <= recorded, f"{where} {method} {path}: make stripe-record"
+        if not alike or names - recorded:
+            missing.append(f"{where} {method} {path} {sorted(names - recorded)}")
+    assert missing == [], "make stripe-record"
 
 
 def test_no_other_module_calls_stripe() -> None:

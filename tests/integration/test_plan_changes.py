@@ -494,10 +494,11 @@ def test_another_plan_ends_the_pause_and_uses_its_credit(payer: Shop) -> None:
 # ---- unpaid, and pages
 
 
-def test_unpaid_is_answered_with_the_way_to_pay(payer: Shop) -> None:
+@pytest.mark.parametrize("tens", [6, 8], ids=["its last invoice is open", "a draft"])
+def test_unpaid_is_answered_with_the_way_to_pay(payer: Shop, tens: int) -> None:
     bad_card(payer)
     payer.calls(lambda: object.__setattr__(payer.on.engine.rules, "final", "unpaid"))
-    for _ in range(6):
+    for _ in range(tens):
         payer.advance(10)
     payer.deliver()
     assert read()["status"] == "unpaid"
