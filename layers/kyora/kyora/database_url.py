@@ -14,7 +14,6 @@ TLS is stricter than libpq's: every mode but `disable` verifies the server and i
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -137,8 +136,11 @@ def _mode(found: dict[str, str], folder: str) -> str:
     root = found.get("sslrootcert", "")
     if root == "system" and mode in WEAK:
         raise BadUrl("has a value of sslmode that is too weak for sslrootcert=system")
-    if root not in ("", "system") and not Path(root).is_file():
-        raise BadUrl("has a sslrootcert that is no file here")
+    if root not in ("", "system"):
+        from pathlib import Path  # eleven modules that most addresses do without
+
+        if not Path(root).is_file():
+            raise BadUrl("has a sslrootcert that is no file here")
     bound = found.get("channel_binding") == "require"
     if bound and (folder or mode in WEAK):
         raise BadUrl("has channel_binding=require, which needs TLS")
