@@ -145,8 +145,11 @@ def _through_outbox(
     from kyora import postgres as database
     from kyora.bus import outbox
 
-    with database.transaction() as tx:
-        event_id = outbox.add(tx, source.removeprefix("kyora."), name, data, workspace)
+    try:
+        with database.transaction() as tx:
+            event_id = outbox.add(tx, source.removeprefix("kyora."), name, data, workspace)
+    except database.Unstorable:
+        raise Trouble("the event holds a text that no database holds, such as NUL") from None
     with database.transaction() as tx:
         row = tx.row("SELECT published_at, last_error FROM outbox WHERE id = :id", id=event_id)
     if row is None or row["published_at"] is None:
