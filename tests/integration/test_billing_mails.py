@@ -74,6 +74,16 @@ def test_a_new_subscription_is_confirmed_with_amount_card_and_day(
     assert "UTC" in said
 
 
+def test_a_plan_that_was_changed_meanwhile_is_called_by_its_name(
+    desk: FakeResend, shop: Shop
+) -> None:
+    shop.subscribe()
+    assert choose("enterprise").status == 200
+    shop.deliver()
+    assert sent() == {"subscription_confirmed": "sent"}
+    assert "299.00 AED" in text(desk, "You're on Enterprise")
+
+
 def test_who_stands_at_the_form_is_not_told_that_the_payment_failed(
     desk: FakeResend, shop: Shop
 ) -> None:

@@ -1,5 +1,7 @@
 """Upgrades now, downgrades at renewal, ends and pauses: what is charged, credited and shown."""
 
+import urllib.parse
+import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -522,6 +524,37 @@ def test_the_portal_opens_at_one_task(payer: Shop, flow: str) -> None:
     assert session["flow"]["type"] == flow
     if flow != "payment_method_update":
         assert session["flow"][flow] == {"subscription": live(payer)["id"]}
+
+
+def page(url: str, **form: str) -> tuple[str, str]:
+    """Open a page of the stand-in's, or send its form; return where that leads and what it says."""
+    data = urllib.parse.urlencode(form).encode() or None
+    with urllib.request.urlopen(url, data) as answer:  # the stand-in's
+        return answer.url, answer.read().decode()
+
+
+def test_a_task_shows_nothing_else_and_leads_back(payer: Shop) -> None:
+    for flow, there, absent in (
+        ("payment_method_update", "Save card", "Cancel subscription"),
+        ("subscription_cancel", "Cancel subscription", "Save card"),
+        ("subscription_update", "Change plan", "Cancel subscription"),
+    ):
+        body = {"returnUrl": HOME, "flow": flow}
+        url = api.call("POST /v1/billing/portal-session", body=body).body["url"]
+        _, said = page(url)
+        assert there in said
+        assert absent not in said
+        assert "Invoices" not in said
+    [session, *_] = payer.all("billing_portal.session")
+    assert session["flow"]["after_completion"]["redirect"]["return_url"] == HOME
+
+
+def test_the_portal_shows_what_is_planned_and_paused(enterprise: Shop) -> None:
+    choose("professional")
+    url = api.call("POST /v1/billing/portal-session", body={"returnUrl": HOME}).body["url"]
+    assert "Changes to Professional on" in page(url)[1]
+    pause()
+    assert "Paused" in page(url)[1]
 
 
 def test_the_portal_has_no_task_for_a_subscription_that_is_not_there(shop: Shop) -> None:

@@ -91,7 +91,10 @@ def _data(
                 **notices.card(row),
             }
         case _:
-            return {"name": name, "planName": data.plan_name, **_billing(event, settings, row)}
+            # Of what goes on, the plan that it is on by now.
+            goes_on = event.name in ("SubscriptionActivated", "SubscriptionResumed")
+            shown = (row.get("plan_name") if goes_on else None) or data.plan_name
+            return {"name": name, "planName": shown, **_billing(event, settings, row)}
 
 
 def _billing(  # noqa: PLR0911  # an event a case
