@@ -126,7 +126,7 @@ def test_a_lock_that_somebody_else_holds_is_no_database_that_is_not_reached(
 ) -> None:
     with closing(connect(database, development=True)) as other:
         other.run("BEGIN")
-        other.run("SELECT FROM workspace FOR UPDATE")
+        other.run("SELECT FROM billing_run FOR UPDATE")
         with pytest.raises(Unavailable), postgres.transaction() as tx:
-            tx.run("SELECT FROM workspace FOR UPDATE NOWAIT")
+            tx.run("SELECT FROM billing_run FOR UPDATE NOWAIT")
     assert counted(capsys, "DatabaseUnavailable") == []
