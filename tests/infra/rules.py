@@ -486,6 +486,26 @@ def every_stage_is_throttled_and_logged(stack: Stack) -> list[str]:
     return found
 
 
+def every_public_route_has_lower_limits_of_its_own(stack: Stack) -> list[str]:
+    """As the parameters' defaults are."""
+    public = {route for route, found in operations(stack) if found["security"] == [{"NONE": []}]}
+    [stage] = of(stack, "AWS::ApiGatewayV2::Stage").values()
+    own = stage.get("RouteSettings", {})
+    known = stack["Parameters"]
+
+    def limit(settings: dict[str, Any], name: str) -> float:
+        value = settings.get(name, "inf")
+        return float(known[named(value)]["Default"] if named(value) else value)
+
+    return [
+        route
+        for route in sorted(public | set(own))
+        for name in ("ThrottlingRateLimit", "ThrottlingBurstLimit")
+        if route not in public  # CloudFormation refuses limits of a route that is not there
+        or limit(own.get(route, {}), name) >= limit(stage["DefaultRouteSettings"], name)
+    ]
+
+
 # ---- the bucket
 
 
@@ -603,6 +623,7 @@ RULES: list[Rule] = [
     only_health_plans_and_the_unrouted_are_public,
     the_authorizer_is_asked_at_least_once_a_minute,
     every_stage_is_throttled_and_logged,
+    every_public_route_has_lower_limits_of_its_own,
     every_bucket_is_private_encrypted_and_tidied,
     every_bucket_takes_browsers_from_the_given_origins_only,
     every_bucket_refuses_plain_http_and_what_a_url_must_not_do,

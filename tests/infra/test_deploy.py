@@ -106,6 +106,23 @@ def test_each_stage_names_its_region(samconfig: dict[str, Any]) -> None:
     assert "region" not in samconfig["local"]["global"]["parameters"]
 
 
+def test_in_prod_no_flood_takes_the_account_s_whole_limit(
+    samconfig: dict[str, Any], stack: dict[str, Any]
+) -> None:
+    """A full account has 1,000 executions at once; Lambda keeps 100 of them unreserved."""
+    given = dict(
+        pair.split("=", 1)
+        for pair in samconfig["prod"]["deploy"]["parameters"]["parameter_overrides"]
+    )
+    reserved = 0
+    for resource in stack["Resources"].values():
+        value = resource.get("Properties", {}).get("ReservedConcurrentExecutions")
+        if value and value["Fn::If"][0] in {"LimitsHttp", "LimitsWebhooks"}:
+            assert int(given[value["Fn::If"][1]["Ref"]]) > 0
+            reserved += int(given[value["Fn::If"][1]["Ref"]])
+    assert 0 < reserved <= 500  # half of it is left for the queues and the jobs
+
+
 def test_each_stage_builds_in_parallel(samconfig: dict[str, Any]) -> None:
     for stage in ("default", *STAGES):
         assert samconfig[stage]["build"]["parameters"]["parallel"] is True

@@ -177,6 +177,16 @@ DAMAGES: list[tuple[Rule, Damage]] = [
         lambda s: of_one(s, "AWS::ApiGatewayV2::Stage").pop("AccessLogSettings"),
     ),
     (
+        rules.every_public_route_has_lower_limits_of_its_own,
+        lambda s: of_one(s, "AWS::ApiGatewayV2::Stage")["RouteSettings"].pop("$default"),
+    ),
+    (
+        rules.every_public_route_has_lower_limits_of_its_own,
+        lambda s: of_one(s, "AWS::ApiGatewayV2::Stage")["RouteSettings"]["GET /v1/health"].update(
+            ThrottlingRateLimit={"Ref": "ApiRateLimit"}
+        ),
+    ),
+    (
         rules.every_bucket_is_private_encrypted_and_tidied,
         lambda s: of_one(s, "AWS::S3::Bucket")["PublicAccessBlockConfiguration"].update(
             BlockPublicPolicy=False
