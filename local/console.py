@@ -126,8 +126,13 @@ def log_lines(stack: Settings, functions: dict[str, str], since: float) -> list[
 
 
 def is_wanted(line: dict[str, Any], identifier: str | None, level: str | None) -> bool:
-    """Tell whether a log line names an id and has at least a level; lines of no level have any."""
+    """Tell whether a log line names an id and has at least a level.
+
+    A line of no level is what a function printed as it died; a REPORT says nothing of that.
+    """
     if identifier and identifier not in line["text"]:
+        return False
+    if level and line["level"] == "REPORT":
         return False
     least = _LEVELS.index(level) if level in _LEVELS else 0
     return line["level"] not in _LEVELS or _LEVELS.index(line["level"]) >= least

@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import hashlib
 import itertools
+import logging
 import os
 import re
 import shutil
@@ -202,6 +203,8 @@ def translated(settings: Settings) -> dict[str, Any]:
     The emulator's own transform knows their defaults only, and SAM writes values into the API.
     """
     import boto3  # with samtranslator a second: not on a start that deploys nothing
+
+    logging.getLogger("samtranslator").setLevel(logging.CRITICAL)  # it reports its own switches
     from samtranslator.parser.parser import Parser
     from samtranslator.translator.translator import Translator
     from samtranslator.yaml_helper import yaml_parse
