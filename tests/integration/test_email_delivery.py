@@ -440,6 +440,10 @@ def test_any_text_can_be_sent_or_is_refused(owned: FakeResend, name: str, token:
     except UnicodeEncodeError:
         return  # half a surrogate pair is no token that anybody made
     assert give("EmailVerificationRequested", event) == []
+    if "\0" in name + token:  # no text of Postgres: dead-lettered at once, and no message of ours
+        with pytest.raises(ValueError, match="expected 1, got 0"):
+            post.message(event["id"])
+        return
     assert post.message(event["id"])["status"] == "sent"
 
 

@@ -210,6 +210,14 @@ def test_send_email_unreadable(start: Start, database: str) -> None:
         assert tx.rows("SELECT locale FROM email_message") == [{"locale": "ar"}]
 
 
+def test_send_email_compare(start: Start, database: str) -> None:
+    """What the daily schedule asks for; the mock provider keeps no list of its own."""
+    compared = start("send_email").invoke(sample("send_email.compare"))
+    assert (compared["refused"], compared["theirs"]) == ("mock", 0)
+    with postgres.transaction() as tx:
+        assert tx.rows("SELECT result FROM email_check") == [{"result": compared}]
+
+
 @pytest.fixture
 def business(database: str) -> None:
     """The samples' business, with a fee for credit cards."""
