@@ -104,8 +104,10 @@ async def _sam_deploy(overrides: list[str], settings: Settings, log: Path) -> No
 def _first_failure(settings: Settings) -> str:
     """Return which resource made CloudFormation give up, and why."""
     client = emulator.client("cloudformation", settings.gateway_port)
+    pages = client.get_paginator("describe_stack_events").paginate(StackName=STACK)
     try:
-        events = client.describe_stack_events(StackName=STACK)["StackEvents"]  # newest first
+        # Newest first, a hundred a page: a rollback alone fills more than one.
+        events = [event for page in pages for event in page["StackEvents"]]
     except client.exceptions.ClientError:
         return ""
     why = ""

@@ -1,12 +1,17 @@
 """The local stack's folder, and what is said when a program that it runs fails."""
 
 import os
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
 
 import pytest
 
 from local import deploy, settings
 from local.progress import Trouble
+from tests.scripted import Answer, Request, Script, scripted
 
 
 def test_an_exported_env_of_an_earlier_run_is_no_server_of_the_users(tmp_path: Path) -> None:
@@ -84,3 +89,70 @@ def test_the_reason_shown_is_the_first_error_with_its_cause(
     said = deploy.reason(file)
     assert reason in said
     assert "Error 2" not in said
+
+
+type Event = tuple[str, str, str]  # resource, status, reason
+
+STACK = deploy.STACK
+FAILED = ("DatabaseMigration", "CREATE_FAILED", "no server\n  at this address")
+ROLLED_BACK: list[Event] = [
+    (STACK, "REVIEW_IN_PROGRESS", ""),
+    (STACK, "CREATE_IN_PROGRESS", ""),
+    *((f"Log{n}", "CREATE_COMPLETE", "") for n in range(150)),
+    FAILED,
+    ("StripeWebhookUrl", "CREATE_FAILED", "Resource creation cancelled"),
+    (STACK, "ROLLBACK_IN_PROGRESS", "Rollback requested"),
+    *((f"Log{n}", "DELETE_COMPLETE", "") for n in range(150)),
+    (STACK, "ROLLBACK_COMPLETE", "Rollback complete"),
+]
+
+
+def cloudformation(events: Iterable[Event]) -> Script:
+    """Answer DescribeStackEvents as CloudFormation does: newest first, a hundred at a time."""
+    newest_first = list(events)[::-1]
+
+    def answer(request: Request) -> Answer:
+        asked = parse_qs(request.body.decode() or urlsplit(request.path).query)
+        start = int(asked.get("NextToken", ["0"])[0])
+        members = "".join(
+            f"<member><StackId>s</StackId><EventId>e</EventId><StackName>{STACK}</StackName>"
+            f"<Timestamp>2026-01-01T00:00:00Z</Timestamp><LogicalResourceId>{resource}"
+            f"</LogicalResourceId><ResourceStatus>{status}</ResourceStatus>"
+            f"<ResourceStatusReason>{escape(reason)}</ResourceStatusReason></member>"
+            for resource, status, reason in newest_first[start : start + 100]
+        )
+        more = f"<NextToken>{start + 100}</NextToken>" if newest_first[start + 100 :] else ""
+        body = (
+            '<DescribeStackEventsResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">'
+            f"<DescribeStackEventsResult><StackEvents>{members}</StackEvents>{more}"
+            "</DescribeStackEventsResult></DescribeStackEventsResponse>"
+        )
+        return Answer(body=body.encode(), headers={"Content-Type": "text/xml"})
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        (ROLLED_BACK, "DatabaseMigration: no server at this address"),
+        (
+            [
+                *ROLLED_BACK,
+                (STACK, "UPDATE_IN_PROGRESS", ""),
+                ("HttpApi", "UPDATE_FAILED", "no such route"),
+                (STACK, "UPDATE_ROLLBACK_IN_PROGRESS", ""),
+            ],
+            "HttpApi: no such route",
+        ),
+        ([*ROLLED_BACK, (STACK, "UPDATE_IN_PROGRESS", "")], ""),
+    ],
+    ids=["a long rollback", "a failure of before", "nothing failed"],
+)
+def test_a_failed_deploy_names_the_resource_that_failed_first(
+    tmp_path: Path, events: list[Event], said: str
+) -> None:
+    with scripted(cloudformation(events)) as server:
+        port = urlsplit(server.url).port or 0
+        found = replace(settings.load(tmp_path, 8000, {}), gateway_port=port)
+        assert deploy._first_failure(found) == said
