@@ -3,6 +3,8 @@
 import datetime as dt
 import re
 import socket
+import ssl
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from kyora import aws, config, tls
+from kyora.email import resend_http
 from kyora.errors import Unavailable
 from kyora.postgres.connection import connect
 from kyora.storage.s3 import S3
@@ -31,8 +34,9 @@ def fresh(environment: pytest.MonkeyPatch) -> Iterator[None]:
 def _forget() -> None:
     tls.context.cache_clear()
     tls._rds_context.cache_clear()
-    while aws._connections:
-        aws._connections.popitem()[1].close()
+    for kept in (aws._connections, resend_http._connections):
+        while kept:
+            kept.popitem()[1].close()
 
 
 @pytest.fixture
@@ -52,6 +56,34 @@ def test_a_call_of_aws_over_tls_is_answered(
         environment.setenv("AWS_ENDPOINT_URL", server.url)
         assert [aws.secret("arn") for _ in range(3)] == ["s3cret"] * 3
         assert server.connections == 1
+
+
+def test_aws_and_resend_are_called_with_one_reading_of_the_authorities(
+    authority: Authority, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("SSL_CERT_FILE", str(authority.file))
+    answers = in_turn(Answer(body=b'{"SecretString": "s3cret"}'), Answer(body=b'{"id": "m1"}'))
+    read: list[str] = []
+
+    def count(name: str) -> None:
+        real = getattr(ssl.SSLContext, name)
+
+        def counted(*given: Any, **named: Any) -> None:
+            read.append(name)
+            real(*given, **named)
+
+        environment.setattr(ssl.SSLContext, name, counted)
+
+    with scripted(answers, authority.certificate("localhost")) as server:
+        environment.setenv("AWS_ENDPOINT_URL", server.url)
+        count("load_default_certs")
+        count("load_verify_locations")
+        assert aws.secret("arn") == "s3cret"
+        account = resend_http.Account(server.url, "re_key")
+        message: Any = {"from": "a@example.com", "to": ["b@example.com"], "subject": "Hello"}
+        answer = resend_http.send(account, message, "key", time.monotonic() + 10)
+        assert answer.body == {"id": "m1"}
+    assert read == ["load_default_certs"]
 
 
 @pytest.mark.parametrize("wrong", ["authority", "name"])
