@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kyora import config, limits, postgres
@@ -272,6 +272,34 @@ def test_a_renamed_plan_is_another_one_and_the_old_one_is_archived(stripe: Strip
     report = plans.sync()
     assert (report.created, report.archived) == (["pro"], ["professional"])
     assert offered() == {"pro": month}
+
+
+@pytest.mark.parametrize("renamed", ["basic", "pro"])  # read before and after the other one
+def test_a_name_that_a_product_gave_up_is_free_for_another(
+    stripe: StripeServer, renamed: str
+) -> None:
+    first = product(stripe, "gold")
+    month = price(stripe, first)
+    plans.sync()
+    stripe.post(f"products/{first}", metadata={"kyora_plan": renamed})
+    second = price(stripe, product(stripe, "gold"))
+    assert plans.sync().faults == []
+    assert offered() == {renamed: month, "gold": second}
+
+
+def test_a_product_of_a_suffixs_name_waits_until_that_is_not_sold(stripe: StripeServer) -> None:
+    gold = product(stripe, "gold")
+    month = price(stripe, gold)
+    default(stripe, gold, month)
+    year = price(stripe, gold, 54900, interval="year")
+    plans.sync()
+    own = price(stripe, product(stripe, "gold-year"), 49900, interval="year")
+    report = plans.sync()
+    assert offered() == {"gold": month, "gold-year": year}
+    assert report.faults == [f"{own}: {gold} is gold-year already"]
+    stripe.post(f"prices/{year}", active=False)
+    plans.sync()
+    assert offered() == {"gold": month, "gold-year": own}
 
 
 def test_new_limits_reach_the_workspaces_of_the_plan_and_of_the_free_one(
@@ -545,6 +573,23 @@ def test_any_catalogue_offers_the_oldest_active_price_of_each_kind(
 
 
 @given(drawn=CATALOGUES, more=CATALOGUES, at=st.sampled_from(range(6)))
+# Another product's suffix, of prices that are not sold or are, and a product of a suffix's name.
+@example(
+    drawn={"a-year": [(("year", "eur"), True), (("year", "aed"), True)]},
+    more={"a": [*[(("month", "aed"), False)] * 3, (("month", "eur"), False),
+                (("year", "aed"), False)]},
+    at=3,
+)  # fmt: skip
+@example(
+    drawn={"a-year": [(("year", "eur"), True), (("year", "aed"), True)]},
+    more={"a": [(("month", "eur"), True), (("year", "aed"), True)]},
+    at=0,
+)
+@example(
+    drawn={"a": [(("month", "aed"), True), (("year", "aed"), True)]},
+    more={"a-year": [(("year", "aed"), True)]},
+    at=0,
+)
 def test_whatever_is_added_to_a_catalogue_no_id_changes_its_kind(
     drawn: dict[str, list[tuple[tuple[str, str], bool]]],
     more: dict[str, list[tuple[tuple[str, str], bool]]],
@@ -573,6 +618,8 @@ def test_whatever_is_added_to_a_catalogue_no_id_changes_its_kind(
         now = after.plans[name]
         assert (now.interval, now.currency) == (plan.interval, plan.currency)
         if plan.active:  # and is still sold for what it was, unless the default price says so
+            assert now.active
+            assert now.product_id == plan.product_id
             assert now.price_id == plan.price_id or now.price_id.endswith(f"_{at}")
 
 

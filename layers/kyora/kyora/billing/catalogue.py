@@ -93,6 +93,16 @@ class _Terms(NamedTuple):
     limits: Mapping[str, int]
 
 
+class _Made(NamedTuple):
+    """What a product says: its plans, as long as no id is another one's, and its prices."""
+
+    base: str
+    product_id: str
+    terms: _Terms
+    plans: Sequence[Plan]
+    prices: Sequence[_Price]
+
+
 def read(
     products: Iterable[Json],
     prices: Iterable[Json],
@@ -104,12 +114,38 @@ def read(
     Nothing that is known is dropped: what Stripe has no more is not offered any more.
     """
     faults: list[str] = []
+    places = {price_id: Place(place.plan_id, offered=False) for price_id, place in mapped.items()}
+    claims = _claims(products, known, faults)
+    made = list(_products(claims, prices, known, faults))
+    keepers = _keepers(made, claims, known)
+    plans: dict[str, Plan] = {}
+    for one in made:
+        ours: dict[Kind, Plan] = {}
+        for plan in one.plans:
+            if taken := _taken(plan, one.base, claims, known, keepers, plans):
+                faults.append(f"{plan.price_id}: {taken}")
+            else:
+                plans[plan.id] = ours[_kind(plan)] = plan
+        for price in one.prices:
+            if place := _place(price, ours.get(price.kind), mapped):
+                places[price.id] = place
+    for one in made:
+        _follow(one.product_id, one.terms, known, plans)
+    for plan in known.values():
+        plans.setdefault(plan.id, plan._replace(active=False))
+    return Catalogue(plans, places, faults)
+
+
+def _products(
+    claims: Mapping[str, Sequence[Json]],
+    prices: Iterable[Json],
+    known: Mapping[str, Plan],
+    faults: list[str],
+) -> Iterator[_Made]:
+    """Yield what each product says, whatever the others say."""
     priced: dict[str, list[Json]] = {}
     for price in prices:
         priced.setdefault(_id(price.get("product")), []).append(price)
-    plans: dict[str, Plan] = {}
-    places = {price_id: Place(place.plan_id, offered=False) for price_id, place in mapped.items()}
-    claims = _claims(products, known, faults)
     for base, claimants in sorted(claims.items()):
         product, *others = sorted(claimants, key=lambda one: _precedence(one, base, known))
         product_id = _id(product)
@@ -119,21 +155,27 @@ def read(
             continue
         usable = list(_usable(priced.get(product_id, []), faults))
         ids = _ids(base, product, usable, known.get(base), faults)
-        ours: dict[Kind, Plan] = {}
-        for plan in _plans(product, terms, ids, usable, known, faults):
-            if taken := _taken(plan, base, claims, known, plans):
-                faults.append(f"{plan.price_id}: {taken}")
-            else:
-                plans[plan.id] = ours[_kind(plan)] = plan
+        plans = list(_plans(product, terms, ids, usable, known, faults))
         # The prices of a product that this one has replaced have their subscribers, too.
         replaced = [price for o in others if not _active(o) for price in priced.get(_id(o), [])]
-        for one in [*usable, *_usable(replaced, [])]:
-            if place := _place(one, ours.get(one.kind), mapped):
-                places[one.id] = place
-        _follow(product_id, terms, known, plans)
-    for plan in known.values():
-        plans.setdefault(plan.id, plan._replace(active=False))
-    return Catalogue(plans, places, faults)
+        yield _Made(base, product_id, terms, plans, [*usable, *_usable(replaced, [])])
+
+
+def _keepers(
+    made: Iterable[_Made], claims: Mapping[str, Sequence[Json]], known: Mapping[str, Plan]
+) -> dict[str, str]:
+    """Return the products that keep the ids that they have, by those: the first known stays.
+
+    An id with a suffix that is not sold any more gives way to a product of that name.
+    """
+    return {
+        plan.id: one.product_id
+        for one in made
+        for plan in one.plans
+        if (held := known.get(plan.id))
+        and (held.product_id, _kind(held)) == (one.product_id, _kind(plan))
+        and (plan.active or plan.id == one.base or plan.id not in claims)
+    }
 
 
 def _taken(
@@ -141,12 +183,15 @@ def _taken(
     base: str,
     claims: Mapping[str, Sequence[Json]],
     known: Mapping[str, Plan],
+    keepers: Mapping[str, str],
     plans: Mapping[str, Plan],
 ) -> str:
     """Return why a plan's id is another one's, or an empty text."""
-    held = known.get(plan.id)
+    held, keeper = known.get(plan.id), keepers.get(plan.id)
     if held and _kind(held) != _kind(plan):
         return f"{plan.id} is {_name(_kind(held))} already"
+    if keeper:
+        return "" if keeper == plan.product_id else f"{keeper} is {plan.id} already"
     if plan.id != base and plan.id in claims:  # a product's own name goes before a suffix
         return f"{_id(claims[plan.id][0])} is {plan.id} already"
     if plan.id in plans:
