@@ -1,7 +1,8 @@
 """What a subscription costs and what is planned for it: its items, its schedule's next phase.
 
 A webhook only names the schedule. What it plans is read from Stripe when the name is another one,
-or when the planned moment has come: `told` says whether a payload can do without that.
+when the items are, or when the planned moment has come: `told` says whether a payload can do
+without that.
 """
 
 import json
@@ -38,15 +39,18 @@ def read(found: Json) -> Terms:
 
 
 def told(tx: Transaction, subscription_id: str, terms: Terms, period_start: object) -> bool:
-    """Tell whether a payload says everything, with what we know of its schedule."""
+    """Tell whether a payload says everything, with what we know of its schedule.
+
+    Other items do not: what the next phase changes is known beside the items that were there.
+    """
     if terms.known:
         return True
     row = tx.row(
-        "SELECT schedule_id, pending_at, resume_at FROM subscription_terms"
+        "SELECT items, schedule_id, pending_at, resume_at FROM subscription_terms"
         " WHERE subscription_id = :id",
         id=subscription_id,
     )
-    if row is None or row["schedule_id"] != terms.schedule:
+    if row is None or (row["schedule_id"], row["items"]) != (terms.schedule, terms.items):
         return False
     planned = [row["pending_at"], row["resume_at"]]
     begun = period_start if isinstance(period_start, datetime) else datetime.now(UTC)
