@@ -13,7 +13,11 @@ from kyora.billing.grace import PAID, Grace
 from kyora.billing.normalise import API_VERSION, Event
 
 START = 1_790_000_000
-STATUSES = ("active", "trialing", "past_due", "unpaid")
+# Stripe pauses only what is active, as somebody asked, or what a payment has failed of.
+STATUSES = ("active", "trialing", "past_due", "unpaid", "paused", "failed")
+UNDUE = (*PAID, "paused")
+DUE = ("past_due", "failed")
+WHY = {"paused": "pause_requested", "failed": "final_payment_failure"}
 
 
 def moment(seconds: int) -> datetime:
@@ -30,11 +34,19 @@ def subscription(status: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
+def shown(status: str | None) -> dict[str, Any]:
+    """How Stripe shows one of the statuses."""
+    if status not in WHY:
+        return {"status": status, "status_details": None}
+    details = {"paused": {"type": "subscription", "subscription": {"type": WHY[status]}}}
+    return {"status": "paused", "status_details": details}
+
+
 def history(statuses: list[str]) -> list[Event]:
     """Events of a subscription that had these statuses, one each day."""
     found, before = [], None
     for day, status in enumerate(statuses):
-        previous = {"status": before} if before not in (None, status) else {"metadata": {}}
+        previous = shown(before) if before not in (None, status) else {"metadata": {}}
         found.append(
             Event(
                 f"evt_{day}",
@@ -42,7 +54,7 @@ def history(statuses: list[str]) -> list[Event]:
                 START + day * 86_400,
                 API_VERSION,
                 False,  # a tuple's member
-                subscription(status),
+                subscription("active") | shown(status),
                 previous,
             )
         )
@@ -68,6 +80,7 @@ def told(events: list[Event]) -> Grace:
     order=st.randoms(use_true_random=False),
 )
 @example(statuses=["active", "past_due", "active", "past_due"], order=random.Random(1))
+@example(statuses=["active", "paused", "past_due", "past_due"], order=random.Random(1))
 def test_in_any_order_it_begins_with_the_last_change_from_paid_to_due(
     statuses: list[str], order: Any
 ) -> None:
@@ -78,12 +91,12 @@ def test_in_any_order_it_begins_with_the_last_change_from_paid_to_due(
     changes = [
         event.created
         for before, event, status in zip(["", *statuses], events, statuses, strict=False)
-        if before in PAID and status == "past_due"
+        if before in UNDUE and status in DUE
     ]
-    if statuses[-1] in PAID:
+    if statuses[-1] in UNDUE:
         assert known.since is None
-    elif statuses[-1] == "past_due" and changes:
-        paid = max(e.created for e, s in zip(events, statuses, strict=True) if s in PAID)
+    elif statuses[-1] in DUE and changes:
+        paid = max(e.created for e, s in zip(events, statuses, strict=True) if s in UNDUE)
         if max(changes) > paid:
             assert known.since == moment(max(changes))
 
@@ -94,8 +107,8 @@ def test_with_an_event_lost_it_begins_no_earlier_than_it_did(
 ) -> None:
     events = history(statuses)
     known = told([event for day, event in enumerate(events) if day != lost])
-    paid = [e.created for e, s in zip(events, statuses, strict=True) if s in PAID]
-    if known.since and lost not in [d for d, s in enumerate(statuses) if s in PAID]:
+    paid = [e.created for e, s in zip(events, statuses, strict=True) if s in UNDUE]
+    if known.since and lost not in [d for d, s in enumerate(statuses) if s in UNDUE]:
         assert not paid or known.since >= moment(max(paid))
 
 

@@ -459,7 +459,7 @@ def access(stripe: Stripe, now: datetime) -> dict[str, set[tuple[str, str]]]:
         if plan and sub["status"] in ("active", "trialing"):
             found.append((AMOUNTS[plan], 2, "full", plan))
         since = due_since(stripe, sub["id"])
-        if plan and sub["status"] == "past_due" and since + GRACE > now:
+        if plan and due(sub) and since + GRACE > now:
             found.append((AMOUNTS[plan], 1, "grace", plan))
     sure = {
         whose: max(found) if found else (-1, 0, "free", "starter") for whose, found in best.items()
@@ -478,16 +478,28 @@ def had_plans(stripe: Stripe, name: str) -> set[str]:
 
 
 def due_since(stripe: Stripe, name: str) -> datetime:
-    """When the payment of a subscription failed for the last time after it had been paid for."""
-    told = [
-        event["created"]
-        for event in stripe.engine.events
-        if event["type"] == "customer.subscription.updated"
-        and event["data"]["object"]["id"] == name
-        and event["data"]["object"]["status"] == "past_due"
-        and event["data"]["previous_attributes"].get("status") in ("active", "trialing")
-    ]
-    return datetime.fromtimestamp(max(told, default=0), UTC)
+    """When the payment of a subscription failed for the last time after nothing had been due.
+
+    Nothing is due of one that is paid for, nor of one that was paused for another reason: a charge
+    that fails when it resumes is the first that is due.
+    """
+    since = 0
+    for event in stripe.engine.events:
+        sub = event["data"]["object"]
+        if sub["id"] != name:
+            continue
+        if due(sub):
+            since = since or event["created"]
+        elif sub["status"] in ("active", "trialing", "paused"):
+            since = 0
+    return datetime.fromtimestamp(since, UTC)
+
+
+def due(sub: Event) -> bool:
+    """Return whether a payment failed and is still due, so that the grace period counts."""
+    paused = ((sub["status_details"] or {}).get("paused") or {}).get("subscription") or {}
+    failed = paused.get("type") in ("first_payment_failure", "final_payment_failure")
+    return sub["status"] == "past_due" or (sub["status"] == "paused" and failed)
 
 
 def facts(stripe: Stripe) -> Counter[tuple[str, str]]:

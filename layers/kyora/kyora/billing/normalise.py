@@ -203,12 +203,12 @@ def subscription(found: Json) -> Subscription:
         latest_invoice=_id(found.get("latest_invoice")),
         unpaid_since=_unpaid_since(found.get("latest_invoice")),
         collection_paused=isinstance(found.get("pause_collection"), dict),
-        payment_failed=_paused_for(found) in _FAILED_PAYMENT,
+        payment_failed=paused_for(found) in _FAILED_PAYMENT,
         began_at=_moment(found, "subscription", "created"),
         workspace=workspace_of(found),
         whole=_object(found.get("items")).get("has_more") is not True and bool(items),
         terms=terms.read(found),
-        paused_for=_paused_for(found),
+        paused_for=paused_for(found),
     )
 
 
@@ -246,7 +246,7 @@ def _unpaid_since(invoice: object) -> datetime | None:
     return _last([final, moment(found.get("due_date"))])
 
 
-def _paused_for(found: Json) -> str | None:
+def paused_for(found: Json) -> str | None:
     """Return Stripe's word for why it paused a subscription (`status_details`, since 2026)."""
     paused = _object(_object(found.get("status_details")).get("paused"))
     return _str(_object(paused.get("subscription")).get("type"))
