@@ -14,7 +14,7 @@ from tests.unit.test_stripe_engine import Account
 PLANS = ("basic", "pro", "yearly", "free")
 TABLES = (
     *("stripe_event", "billing_customer", "payment_method", "subscription", "invoice", "plan"),
-    *("plan_price", "workspace_billing", "billing_fact", "outbox"),
+    *("plan_price", "workspace_billing", "billing_fact", "outbox", "subscription_terms"),
 )
 
 type Row = dict[str, Any]

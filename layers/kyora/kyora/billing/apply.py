@@ -434,8 +434,11 @@ def _on_schedule(tx: Transaction, turn: Turn) -> None:
         return  # released by now
     if turn.answer:
         found = normalise.subscription(turn.answer.object)
-        _mirror(tx, _subscription(tx, found.id), found, Seen(turn.answer.as_of))
+        before, moment = _subscription(tx, found.id), _moment(turn.answer.as_of)
+        _mirror(tx, before, found, Seen(turn.answer.as_of))
         _conclude(tx, turn.customer, found.id, turn.happened)
+        # A pause may be seen here first: its own event then finds nothing that has changed.
+        transitions.announce(tx, turn.customer["workspace_id"], before, found, moment)
     elif turn.read:  # Stripe is away
         tx.run("UPDATE subscription SET doubtful = true WHERE id = :id", id=name)
     else:
@@ -577,7 +580,8 @@ def _conclude(tx: Transaction, customer: Row, subscription_id: str, happened: da
         return
     row = tx.row(
         "SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, s.entitled, p.name,"
-        " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'activated:' || s.id) AS told"
+        " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'activated:' || s.id) AS told,"
+        " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'trial_unnamed:' || s.id) AS unnamed"
         " FROM subscription s LEFT JOIN plan p ON p.id = s.plan_id WHERE s.id = :id",
         id=subscription_id,
     )
@@ -596,6 +600,8 @@ def _conclude(tx: Transaction, customer: Row, subscription_id: str, happened: da
             said = facts.announce(
                 tx, f"activated:{row['id']}", "SubscriptionActivated", begun, workspace_id, began
             )
+            if row["unnamed"]:
+                _tell_trials(tx, customer, subscription_id)
         if row["status"] in TERMINAL:
             over = row["ended_at"] if isinstance(row["ended_at"], datetime) else happened
             said |= facts.announce(
@@ -605,21 +611,33 @@ def _conclude(tx: Transaction, customer: Row, subscription_id: str, happened: da
 
 
 def _tell_trial(tx: Transaction, customer: Row, found: Subscription, happened: datetime) -> None:
+    """Announce the end of a trial; while there is no plan to name, note that it waits for one."""
     if not (customer["workspace_id"] and found.trial_end):
         return
     row = tx.row(
         "SELECT p.name FROM subscription s JOIN plan p ON p.id = s.plan_id WHERE s.id = :id",
         id=found.id,
     )
-    if row:
-        facts.announce(
-            tx,
-            f"trial_ending:{found.id}:{int(found.trial_end.timestamp())}",
-            "TrialEnding",
-            {"subscriptionId": found.id, "planName": row["name"], "trialEnd": found.trial_end},
-            customer["workspace_id"],
-            happened,
-        )
+    if row is None:
+        facts.note(tx, f"trial_unnamed:{found.id}")
+        return
+    facts.announce(
+        tx,
+        f"trial_ending:{found.id}:{int(found.trial_end.timestamp())}",
+        "TrialEnding",
+        {"subscriptionId": found.id, "planName": row["name"], "trialEnd": found.trial_end},
+        customer["workspace_id"],
+        happened,
+    )
+
+
+def _tell_trials(tx: Transaction, customer: Row, subscription_id: str) -> None:
+    """Announce the ends of trials that were heard of before the plan was known.
+
+    No index helps to find those events, so this is only for a subscription that has any.
+    """
+    for event in inbox.kept_of(tx, subscription_id, "customer.subscription.trial_will_end"):
+        _tell_trial(tx, customer, normalise.subscription(event.object), _moment(event.created))
 
 
 # ---- invoices

@@ -20,12 +20,18 @@ def announce(
     `occurred_at` is Stripe's time, so that an old fact that is learned late is old news: no mail
     is sent for it.
     """
+    fresh = note(tx, key)
+    if fresh:
+        tell(tx, name, data, workspace_id, occurred_at)
+    return fresh
+
+
+def note(tx: Transaction, key: str) -> bool:
+    """Keep the fact `key` without announcing anything; return whether it is new."""
     fresh = tx.run(
         "INSERT INTO billing_fact (key) VALUES (:key) ON CONFLICT DO NOTHING",
         key=key,
     )
-    if fresh:
-        tell(tx, name, data, workspace_id, occurred_at)
     return bool(fresh)
 
 

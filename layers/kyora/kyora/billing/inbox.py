@@ -89,6 +89,17 @@ def load(event_id: str) -> tuple[Event, str] | None:
     return _kept(row)
 
 
+def kept_of(tx: Transaction, object_id: str, kind: str) -> list[Event]:
+    """Return the events of one type about an object whose bodies are still kept."""
+    rows = tx.rows(
+        "SELECT body, status FROM stripe_event WHERE object_id = :object AND type = :kind"
+        " AND body IS NOT NULL ORDER BY created, id",
+        object=object_id,
+        kind=kind,
+    )
+    return [found[0] for row in rows if (found := _kept(row))]
+
+
 def _kept(row: Row | None) -> tuple[Event, str] | None:
     if row is None or row["body"] is None:
         return None

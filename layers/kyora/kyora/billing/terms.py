@@ -46,8 +46,10 @@ def told(tx: Transaction, subscription_id: str, terms: Terms, period_start: obje
     if terms.known:
         return True
     row = tx.row(
-        "SELECT items, schedule_id, pending_at, resume_at FROM subscription_terms"
-        " WHERE subscription_id = :id",
+        "SELECT t.items, t.schedule_id, t.pending_at, t.resume_at FROM subscription_terms t"
+        # A payload that had to do while Stripe was away said nothing of what is planned.
+        " JOIN subscription s ON s.id = t.subscription_id AND NOT s.doubtful"
+        " WHERE t.subscription_id = :id",
         id=subscription_id,
     )
     if row is None or (row["schedule_id"], row["items"]) != (terms.schedule, terms.items):
