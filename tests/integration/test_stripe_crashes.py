@@ -18,6 +18,7 @@ from tests.integration.support import stripe_lives as lives
 from tests.integration.support.crash import Crash, crash_at
 from tests.integration.support.stripe_standin import books
 from tests.unit.test_stripe_engine import Account, session
+from tests.unit.test_stripe_schedules import downgrade
 
 DAY = 86_400
 
@@ -209,6 +210,7 @@ KINDS: dict[str, Callable[[Account], object]] = {
         f"/v1/payment_methods/{a.use('pm_card_mastercard')}/detach"
     ),
     "checkout.session.completed": _paid_page,
+    "subscription_schedule.updated": lambda a: downgrade(a, a.subscribe(a.pro)),
     "product.created": _plan,
     "product.updated": _renamed,
     "product.deleted": _withdrawn,
@@ -238,6 +240,7 @@ def of_kind(kind: str, account: Account) -> tuple[list[Event], Event]:
 
 _STATE = {
     "subscription": "SELECT to_jsonb(t) AS row FROM subscription t",
+    "terms": "SELECT to_jsonb(t) AS row FROM subscription_terms t",
     "invoice": "SELECT to_jsonb(t) AS row FROM invoice t",
     "card": "SELECT to_jsonb(t) AS row FROM payment_method t",
     "customer": "SELECT to_jsonb(t) - 'version' - 'created_at' - 'deleted_at'"
