@@ -12,7 +12,7 @@ from local.progress import say
 from local.settings import Settings
 
 # A valid PNG of 8 by 8: small enough to read, real enough for the checks on an upload's bytes.
-_SAMPLE = bytes.fromhex(
+SAMPLE = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc"
     "000000114944415478da6390af8ac18a1886960400dfe13d4122f02d7c0000000049454e44ae426082"
 )
@@ -91,12 +91,12 @@ def commands(stack: Settings) -> list[tuple[str, str]]:
     home = stack.home / "demo"
     home.mkdir(exist_ok=True)
     picture, answer = home / "hello.png", home / "upload.json"
-    picture.write_bytes(_SAMPLE)
+    picture.write_bytes(SAMPLE)
     request = {
         "filename": picture.name,
         "contentType": "image/png",
-        "size": len(_SAMPLE),
-        "sha256": b64encode(hashlib.sha256(_SAMPLE).digest()).decode(),
+        "size": len(SAMPLE),
+        "sha256": b64encode(hashlib.sha256(SAMPLE).digest()).decode(),
     }
     env = shlex.quote(str(stack.home / "env"))
     auth = '-H "Authorization: Bearer $KYORA_TOKEN"'

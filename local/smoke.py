@@ -18,15 +18,12 @@ from urllib.parse import urlencode
 
 from local import bus
 from local.bus import Place
+from local.guide import SAMPLE
 from local.progress import Trouble, say
 from local.remote import Ask
 
 # Resend delivers to nobody under this address, and reports that it did.
 TO = "delivered@resend.dev"
-_PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYPhfDwAChwGA60e6kgAAAABJRU5ErkJg"
-    "gg=="
-)
 _ANSWER = 35.0  # seconds: the API gives up after 30
 
 type Json = dict[str, Any]
@@ -164,12 +161,12 @@ def _health(run: Run) -> str:
 
 def _put(run: Run) -> str:
     """Ask for an upload and PUT the file; return the asset's id."""
-    digest = base64.b64encode(hashlib.sha256(_PNG).digest()).decode()
-    asked = {"filename": "smoke.png", "size": len(_PNG), "sha256": digest}
+    digest = base64.b64encode(hashlib.sha256(SAMPLE).digest()).decode()
+    asked = {"filename": "smoke.png", "size": len(SAMPLE), "sha256": digest}
     asked["contentType"] = "image/png"
     ticket = run.call("POST", "/v1/assets/upload", asked).wanted("request_upload", 200)
     run.made.append(ticket["assetId"])
-    stored = request("PUT", ticket["uploadUrl"], _PNG, ticket["headers"])
+    stored = request("PUT", ticket["uploadUrl"], SAMPLE, ticket["headers"])
     stored.wanted("the bucket, to a PUT of the signed address,", 200)
     return str(ticket["assetId"])
 
@@ -183,7 +180,7 @@ def _upload(run: Run) -> str:
     shown = confirmed.wanted("confirm_upload", 200)
     got = request("GET", shown["downloadUrl"], None, {})
     got.wanted("the bucket, to a GET of the signed address,", 200)
-    if got.body != _PNG:
+    if got.body != SAMPLE:
         raise Failed("the file that came back is another one")
     run.call("DELETE", f"/v1/assets/{asset}").wanted("manage_asset", 204)
     run.made.remove(asset)

@@ -26,7 +26,7 @@ def served(database: str, tmp_path: Path) -> Iterator[Served]:
     found, loop = Served(), asyncio.new_event_loop()
     stack = Settings(
         home=tmp_path,
-        port=0,
+        port=8000,  # what its addresses say; it is served elsewhere
         gateway_port=1,
         postgres_port=0,
         stripe_port=0,

@@ -116,6 +116,8 @@ def test_a_workspace_subscribes_fails_to_pay_pays_leaves_and_is_reconciled(stack
     send(f"{portal(stack)}/card", **card(GOOD))
     control(stack, "advance", days=3)  # Stripe tries again
     until(stack, lambda it: it["access"] == "full" and it["status"] == "active")
+    wait(lambda: len(mails(stack)) > 2, 120)
+    assert mails(stack)[2:] == ["Your payment went through"]
 
     [[name]] = query(stack, "SELECT id FROM subscription")
     assert send(f"{portal(stack)}/cancel", subscription=name)[0] == 303
@@ -125,12 +127,12 @@ def test_a_workspace_subscribes_fails_to_pay_pays_leaves_and_is_reconciled(stack
     control(stack, "advance", days=35)
     found = until(stack, lambda it: it["access"] == "free")
     assert found["plan"]["id"] == "starter"
-    wait(lambda: len(mails(stack)) > 2, 120)
-    assert mails(stack)[2:] == ["Your Professional Plan subscription has ended"]
+    wait(lambda: len(mails(stack)) > 3, 120)
+    assert mails(stack)[3:] == ["Your Professional Plan subscription has ended"]
     twice = "SELECT count(*) FROM stripe_event WHERE status NOT IN ('processed', 'ignored')"
     wait(lambda: query(stack, twice) == [[0]], 60)
     assert query(stack, twice) == [[0]]
-    assert len(mails(stack)) == 3
+    assert len(mails(stack)) == 4
 
     control(stack, "pump", duplicate=0, shuffle=False)
     query(stack, "UPDATE subscription SET status = 'active'")

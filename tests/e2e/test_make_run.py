@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -66,7 +67,7 @@ def test_env_names_everything_other_tools_need(stack: Stack) -> None:
 
 
 def test_env_can_be_read_by_a_shell(stack: Stack) -> None:
-    script = f'. {stack.home}/env; printf %s "$DATABASE_URL"'
+    script = f'. {shlex.quote(str(stack.home))}/env; printf %s "$DATABASE_URL"'
     found = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout == stack.env["DATABASE_URL"]
 
@@ -211,8 +212,7 @@ def test_what_a_save_cannot_deploy_is_named_with_what_to_do(
     path = stack.checkout / name
     original = path.read_text() if path.exists() else None
     try:
-        said = _save(stack, path, f"{original or ''}\n")
-        assert name in said
+        said = _said_after(stack, path, f"{original or ''}\n", f"! {name} changed")
         assert advice in said
     finally:
         _save(stack, path, original)
@@ -270,7 +270,7 @@ def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stac
         assert "Traceback" not in stack.said()
         began = time.monotonic()
         stack.start()
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 60
         asset = stack.call("GET", f"/v1/assets/{kept['assetId']}", token=token)  # still good
         assert asset.json["status"] == "ready"
         assert request("GET", asset.json["downloadUrl"]).body == PNG

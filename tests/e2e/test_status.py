@@ -29,6 +29,7 @@ def test_status_shows_what_a_consumer_gave_up(stack: Stack) -> None:
     live, dead = (
         sqs.get_queue_url(QueueName=f"kyora-local-fees{end}")["QueueUrl"] for end in ("", "-dead")
     )
+    sqs.purge_queue(QueueUrl=dead)  # other tests have given up messages of theirs
     sqs.send_message(QueueUrl=live, MessageBody="not json")
     wait(lambda: "✗ queue fees" in run(stack, "status").stdout, 60)
     said = run(stack, "status").stdout
