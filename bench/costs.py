@@ -113,14 +113,8 @@ def idle(found: Mapping[str, Any]) -> dict[str, float]:
         for resource in stack["Resources"].values()
     )
     secrets = sum(name.endswith("Arn") for name in stack["Parameters"]) - 3
-    watched = sum(
-        # Billed by what it watches: an alarm on an expression by each metric in it.
-        sum("MetricStat" in metric for metric in resource["Properties"].get("Metrics", [])) or 1
-        for resource in stack["Resources"].values()
-        if resource["Type"] == "AWS::CloudWatch::Alarm"
-    )
     return {
-        f"{kinds.count('AWS::CloudWatch::Alarm')} alarms on {watched} metrics": watched
+        f"{kinds.count('AWS::CloudWatch::Alarm')} alarms": kinds.count("AWS::CloudWatch::Alarm")
         * prices["alarm_month"],
         "the dashboard": prices["dashboard_month"],
         f"{secrets} secrets": secrets * prices["secret_month"],

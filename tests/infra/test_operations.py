@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from local import template
-from tests.infra.rules import function_of, functions, mentions, named, of
+from tests.infra.rules import function_of, named, of
 
 OURS = "Kyora/"
 _COUNTED = re.compile(r"\b(?:count|gauge)\(\s*[\w.()\"]+,\s*\"(\w+)\"")
@@ -39,7 +39,7 @@ def emitted(stack: dict[str, Any]) -> set[str]:
 
 def alarmed(stack: dict[str, Any]) -> set[str]:
     found = of(stack, "AWS::CloudWatch::Alarm").values()
-    return {alarm["MetricName"] for alarm in found if OURS in str(alarm.get("Namespace"))}
+    return {alarm["MetricName"] for alarm in found if OURS in str(alarm["Namespace"])}
 
 
 def shown(widgets: list[dict[str, Any]]) -> set[str]:
@@ -58,36 +58,9 @@ def test_every_consumer_that_ends_without_an_answer_has_an_alarm(stack: dict[str
         named(dimension["Value"])
         for alarm in of(stack, "AWS::CloudWatch::Alarm").values()
         for dimension in alarm.get("Dimensions", [])
-        if alarm.get("MetricName") == "Errors"
+        if alarm["MetricName"] == "Errors"
     }
     assert watched == {function_of(stack, mapping["FunctionName"]) for mapping in mappings}
-
-
-def test_throttles_of_each_function_that_a_caller_waits_for_have_an_alarm(
-    stack: dict[str, Any],
-) -> None:
-    """And of nothing else in the account. An unknown address is no fault of ours."""
-    asked = {
-        function_of(stack, found["TargetFunctionArn"])
-        for found in of(stack, "AWS::Lambda::Url").values()
-    }
-    asked |= {n for n, f in functions(stack).items() if mentions(f, "HttpReservedConcurrency")}
-    alarm = of(stack, "AWS::CloudWatch::Alarm")["ThrottlesAlarm"]
-    [expression, *metrics] = alarm["Metrics"]
-    assert (expression["Expression"], expression["ReturnData"]) == ("SUM(METRICS())", True)
-    watched = []
-    for metric in metrics:
-        found = metric["MetricStat"]["Metric"]
-        assert (found["Namespace"], found["MetricName"]) == ("AWS/Lambda", "Throttles")
-        [dimension] = found["Dimensions"]
-        watched.append(named(dimension["Value"]))
-        assert metric["ReturnData"] is False
-    assert sorted(watched) == sorted(asked - {"RejectUnroutedFunction"})
-
-
-def test_no_alarm_has_more_metrics_than_cloudwatch_allows(stack: dict[str, Any]) -> None:
-    for alarm in of(stack, "AWS::CloudWatch::Alarm").values():
-        assert sum("MetricStat" in metric for metric in alarm.get("Metrics", [])) <= 10
 
 
 def test_the_dashboard_shows_what_the_code_counts_and_all_of_it(
