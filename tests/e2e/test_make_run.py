@@ -228,7 +228,7 @@ def _said_after(stack: Stack, path: Path, text: str | None, until: str) -> str:
     before = len(stack.said())
     path.parent.mkdir(exist_ok=True)
     path.unlink() if text is None else path.write_text(text)
-    wait(lambda: until in stack.said()[before:], 20)
+    wait(lambda: until in stack.said()[before:], 60)
     return stack.said()[before:]
 
 
