@@ -203,7 +203,6 @@ def test_a_new_migration_is_applied_by_make_migrate_which_names_it(stack: Stack)
     [
         ("pyproject.toml", "uv lock"),
         ("template.yaml", "`make run` again"),
-        ("functions/count_stars/app.py", "declare it in template.yaml"),
     ],
 )
 def test_what_a_save_cannot_deploy_is_named_with_what_to_do(
