@@ -15,6 +15,26 @@ from local.settings import ROOT
 
 _SUITES = ["tests/unit", "tests/contract", "tests/infra", "tests/runtime", "tests/integration"]
 
+# A thread that waits for another with a limit waits for ever: faketime moves the monotonic clock
+# that Python reads, and not the C library's that wakes it.
+_FOOLED = [
+    "tests/integration/test_cache.py::test_a_name_that_does_not_resolve_in_time_is_a_miss",
+    "tests/integration/test_email_webhook.py::test_bounces_that_arrive_together_see_each_other",
+    "tests/integration/test_migrate.py::test_a_second_runner_waits_and_then_finds_nothing_to_do",
+    (
+        "tests/integration/test_plans.py"
+        "::test_new_limits_reach_a_workspace_that_is_settled_at_the_same_moment"
+    ),
+    (
+        "tests/integration/test_postgres.py"
+        "::test_a_deadlock_is_unavailable_for_one_and_nothing_for_the_other"
+    ),
+    (
+        "tests/integration/test_stripe_rules.py"
+        "::test_of_two_customers_given_to_one_workspace_at_once_one_gets_it"
+    ),
+]
+
 
 def main(days: list[str]) -> int:
     """Run the suites once for each number of days; 1 when one of them failed."""
@@ -32,6 +52,7 @@ def run(faketime: str, days: str, suites: list[str], *more: str) -> int:
     """Run some suites `days` days from now and return pytest's exit code."""
     say(f"\n{days} days from now")
     pytest = [sys.executable, "-m", "pytest", "-q", "--dist", "loadgroup", *(more or ("-n", "2"))]
+    pytest += [f"--deselect={name}" for name in _FOOLED]
     command = [faketime, "-f", f"+{int(days)}d", *pytest, *suites]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
