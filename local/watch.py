@@ -9,24 +9,28 @@ What a save cannot deploy is named with what to do.
 import asyncio
 import compileall
 import io
+import os
 import py_compile
 import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
-
-from watchfiles import awatch
 
 from local import emulator, starting
 from local.progress import say
 from local.settings import ROOT, Settings
 
 FUNCTIONS, KYORA = ROOT / "functions", ROOT / "layers" / "kyora"
+_FILES = ("template.yaml", "samconfig.toml", "pyproject.toml", "uv.lock")
 _ALIAS = "live"
+_LOOK_SECONDS = 0.3
+_SETTLE_SECONDS = 0.1  # an editor, a formatter or git writes several files one after the other
 
 
 def package(source: Path, inside: str, runtime: str) -> bytes:
@@ -136,17 +140,41 @@ def advice(path: Path, functions: Iterable[str]) -> str:
             return f"{again} to deploy it"
 
 
+def snapshot(top: Path = ROOT) -> dict[Path, tuple[int, int, int]]:
+    """Return what tells one state of each watched file from another: inode, times, size.
+
+    Looking is what cannot miss a save: a notification can be lost between two readings of it.
+    The few hundred files take some milliseconds.
+    """
+    paths = [top / name for name in _FILES]
+    for folder, inside, files in chain(os.walk(top / "functions"), os.walk(top / "layers")):
+        inside[:] = [name for name in inside if name != "__pycache__"]
+        paths += [Path(folder, name) for name in files if not name.endswith((".pyc", "~", ".swp"))]
+    found = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            found[path] = (state.st_ino, state.st_mtime_ns, state.st_size)
+    return found
+
+
+def differences(before: Mapping[Path, object], after: Mapping[Path, object]) -> set[Path]:
+    """Return the files that were added, changed or removed between two snapshots."""
+    return {p for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
+
+
 async def watch(stack: Settings, functions: dict[str, str]) -> None:
     """Redeploy on every save until cancelled."""
-    files = ("template.yaml", "samconfig.toml", "pyproject.toml", "uv.lock")
-    tops = [FUNCTIONS, ROOT / "layers", *(ROOT / name for name in files)]
+    seen = await asyncio.to_thread(snapshot)
     pending: set[Path] = set()
-    async for changes in awatch(*tops, step=50, debounce=200, recursive=True):
-        changed = {Path(name) for _, name in changes}
-        # Files that came together with their folder are reported as the folder alone.
-        changed |= {p for folder in changed if folder.is_dir() for p in folder.rglob("*")}
-        changed = {p for p in changed if "__pycache__" not in p.parts and p.suffix != ".pyc"}
-        changed = {p for p in changed if not p.is_dir() and not p.name.endswith(("~", ".swp"))}
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        now = await asyncio.to_thread(snapshot)
+        if now == seen:
+            continue
+        while (later := await _after(_SETTLE_SECONDS)) != now:
+            now = later
+        changed, seen = differences(seen, now), now
         late = {p: todo for p in sorted(changed) if (todo := advice(p, functions))}
         for path, todo in late.items():
             say(f"  ! {path.relative_to(ROOT)} changed: {todo}")
@@ -156,6 +184,11 @@ async def watch(stack: Settings, functions: dict[str, str]) -> None:
             continue
         done = await asyncio.to_thread(_redeploy, stack, functions, pending)
         pending = set() if done else pending
+
+
+async def _after(seconds: float) -> dict[Path, tuple[int, int, int]]:
+    await asyncio.sleep(seconds)
+    return await asyncio.to_thread(snapshot)
 
 
 def _redeploy(stack: Settings, functions: dict[str, str], changed: set[Path]) -> bool:

@@ -228,7 +228,9 @@ def _said_after(stack: Stack, path: Path, text: str | None, until: str) -> str:
     path.parent.mkdir(exist_ok=True)
     path.unlink() if text is None else path.write_text(text)
     wait(lambda: until in stack.said()[before:], 60)
-    return stack.said()[before:]
+    said = stack.said()[before:]
+    assert until in said, f"{path.name} was saved, and after a minute the stack said: {said!r}"
+    return said
 
 
 def test_a_deploy_that_is_cut_off_is_undone_and_made_again(stack: Stack) -> None:

@@ -1,4 +1,6 @@
-"""What a save needs beyond a quick redeploy is named."""
+"""A save is noticed, and what it needs beyond a quick redeploy is named."""
+
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +24,28 @@ def test_a_change_is_deployed_or_named_with_what_to_do(name: str, advice: str) -
     found = watch.advice(ROOT / name, {"check_health"})
     assert advice in found
     assert bool(found) == bool(advice)
+
+
+def test_a_snapshot_tells_what_was_added_changed_and_removed(tmp_path: Path) -> None:
+    functions = tmp_path / "functions"
+    (functions / "check_health").mkdir(parents=True)
+    kept, changed, gone = (functions / "check_health" / name for name in ("a.py", "b.py", "c.py"))
+    for path in (kept, changed, gone):
+        path.write_text("1")
+    before = watch.snapshot(tmp_path)
+    changed.write_text("10")
+    gone.unlink()
+    # The folder and what is in it come at once: a watch on the folder would be too late.
+    added = functions / "count_stars" / "app.py"
+    added.parent.mkdir()
+    added.write_text("1")
+    assert watch.differences(before, watch.snapshot(tmp_path)) == {changed, gone, added}
+
+
+def test_a_snapshot_passes_over_what_editors_and_the_interpreter_leave(tmp_path: Path) -> None:
+    folder = tmp_path / "layers" / "kyora"
+    (folder / "__pycache__").mkdir(parents=True)
+    before = watch.snapshot(tmp_path)
+    for name in ("__pycache__/a.cpython-313.pyc", "a.pyc", "a.py~", ".a.py.swp"):
+        (folder / name).write_text("1")
+    assert watch.snapshot(tmp_path) == before
