@@ -98,11 +98,12 @@ def test_refusals_are_problem_documents_wherever_they_are_made(stack: Stack) -> 
 
 
 def test_a_malformed_request_leaves_nothing_of_itself_on_the_terminal(stack: Stack) -> None:
+    before = len(stack.said())
     with socket.create_connection(("127.0.0.1", stack.port), timeout=10) as client:
         client.sendall(b"GET /v1/health HTTP/1.1\r\nHost: x\r\nAuthorization: secret\x00\r\n\r\n")
         assert b" 400 " in client.recv(100)
-    assert "secret" not in stack.said()
-    assert "Traceback" not in stack.said()
+    assert "secret" not in stack.said()[before:]
+    assert "Traceback" not in stack.said()[before:]
 
 
 def test_the_request_id_of_the_client_is_kept(stack: Stack) -> None:
@@ -265,10 +266,11 @@ def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stac
     for number, code in ((signal.SIGINT, 0), (signal.SIGKILL, -9)):
         customer = _at_stripe(stack, "POST", "customers", email="kept@demo.example").json["id"]
         wait(lambda name=customer: name in (stack.home / "stripe.json").read_text(), 10)
+        before = len(stack.said())
         assert stack.stop(number) == code
         wait(lambda: not stack.leftovers(), 20)
         assert stack.leftovers() == []
-        assert "Traceback" not in stack.said()
+        assert "Traceback" not in stack.said()[before:]
         began = time.monotonic()
         stack.start()
         assert time.monotonic() - began < 60
@@ -380,12 +382,13 @@ def test_a_dead_child_ends_the_stack_with_one_sentence(
     program: str, name: str, stack: Stack
 ) -> None:
     [child] = stack.children(program)
+    before = len(stack.said())
     child.kill()
     assert stack.process is not None
     assert stack.process.wait(15) == 1
     last = stack.said().splitlines()[-1]
     assert last.startswith(f"kyora: {name} ended by itself")
-    assert "Traceback" not in stack.said()
+    assert "Traceback" not in stack.said()[before:]
     wait(lambda: not stack.leftovers(), 5)
     assert stack.leftovers() == []
     stack.start()
