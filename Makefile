@@ -120,10 +120,10 @@ replay: setup ## do Stripe's events again: EVENT=evt_…, FAILED=1 or SINCE=2026
 		$(if $(SINCE),--since $(SINCE)) $(if $(ENV),--env $(ENV))
 
 stripe-record: setup ## record again what we send to Stripe and read of its objects
-	@$(PYTHON) -m local.stripe.ours
+	@$(PYTHON) -m local.stripe.sdk.our_calls
 
 upgrade-check: setup ## say what another release of the Stripe SDK changes for us: VERSION=17.0.0
-	@$(PYTHON) -m local.stripe.upgrade $(or $(VERSION),$(error which release? VERSION=17.0.0))
+	@$(PYTHON) -m local.stripe.sdk.upgrade $(or $(VERSION),$(error which release? VERSION=17.0.0))
 
 bind: setup ## give a customer of Stripe's to a workspace: CUSTOMER=cus_… (or sub_…) WORKSPACE=ws_… (ENV=…)
 	@$(PYTHON) -m local bind $(or $(CUSTOMER),$(error which customer? CUSTOMER=cus_…)) \

@@ -10,11 +10,13 @@ from typing import Any
 
 from aiohttp import web
 
-from local.stripe import collection, faults, overview, setup_intents
-from local.stripe.errors import Refusal
+from local.stripe import faults
+from local.stripe.core.errors import Refusal
+from local.stripe.core.state import Rules
+from local.stripe.objects import collection, setup_intents
+from local.stripe.pages import overview
 from local.stripe.pump import Behaviour
 from local.stripe.server import STANDIN, StandIn
-from local.stripe.state import Rules
 
 type Command = Callable[[StandIn, dict[str, Any]], Any]
 _DAY = 86400

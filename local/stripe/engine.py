@@ -6,35 +6,35 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from local.stripe import (
+from local.stripe.core import search
+from local.stripe.core.errors import Refusal, missing
+from local.stripe.core.params import Params, only
+from local.stripe.core.routes import delete, get, one, pages, post
+from local.stripe.core.state import API_VERSION, Rules, State
+from local.stripe.core.views import Object, copy, expanded, page
+from local.stripe.objects import (
+    billing_cycle,
     catalogue,
-    changes,
     checkout,
-    clocks,
     collection,
     coupons,
     credit_notes,
     customers,
-    cycle,
     invoice_items,
     invoices,
-    one_off,
-    pausing,
+    one_off_invoices,
     portal_features,
     refunds,
-    schedules,
-    search,
     setup_intents,
+    subscription_changes,
     subscription_items,
+    subscription_pauses,
+    subscription_schedules,
     subscriptions,
+    test_clocks,
 )
-from local.stripe import webhooks as hooks
-from local.stripe.contract import check_params, typed
-from local.stripe.errors import Refusal, missing
-from local.stripe.params import Params, only
-from local.stripe.routes import delete, get, one, pages, post
-from local.stripe.state import API_VERSION, Rules, State
-from local.stripe.views import Object, copy, expanded, page
+from local.stripe.objects import webhooks as hooks
+from local.stripe.sdk.contract import check_params, typed
 
 __all__ = ["API_VERSION", "Answer", "Engine", "Rules"]
 
@@ -134,37 +134,54 @@ ROUTES = (
         *("customer", "status", "price", "collection_method", "current_period_end"),
     ),
     get("/v1/subscriptions/{}", one("subscription")),
-    post("/v1/subscriptions/{}", changes.update, *changes.UPDATE),
+    post("/v1/subscriptions/{}", subscription_changes.update, *subscription_changes.UPDATE),
     delete(
         "/v1/subscriptions/{}",
-        changes.cancel,
+        subscription_changes.cancel,
         "cancellation_details",
         "invoice_now",
         "prorate",
     ),
     post(
         "/v1/subscriptions/{}/resume",
-        pausing.resume,
-        *pausing.RESUME,
+        subscription_pauses.resume,
+        *subscription_pauses.RESUME,
     ),
-    post("/v1/subscriptions/{}/migrate", pausing.migrate, "billing_mode"),
-    post("/v1/subscriptions/{}/pause", pausing.pause, *pausing.PAUSE),
-    post("/v1/subscription_schedules", schedules.create, *schedules.CREATE),
-    pages("/v1/subscription_schedules", schedules.list_schedules, "customer", "scheduled"),
+    post("/v1/subscriptions/{}/migrate", subscription_pauses.migrate, "billing_mode"),
+    post("/v1/subscriptions/{}/pause", subscription_pauses.pause, *subscription_pauses.PAUSE),
+    post(
+        "/v1/subscription_schedules", subscription_schedules.create, *subscription_schedules.CREATE
+    ),
+    pages(
+        "/v1/subscription_schedules", subscription_schedules.list_schedules, "customer", "scheduled"
+    ),
     get("/v1/subscription_schedules/{}", one("subscription_schedule")),
-    post("/v1/subscription_schedules/{}", schedules.update, *schedules.UPDATE),
-    post("/v1/subscription_schedules/{}/release", schedules.release, "preserve_cancel_date"),
-    post("/v1/subscription_schedules/{}/cancel", schedules.cancel, "invoice_now", "prorate"),
+    post(
+        "/v1/subscription_schedules/{}",
+        subscription_schedules.update,
+        *subscription_schedules.UPDATE,
+    ),
+    post(
+        "/v1/subscription_schedules/{}/release",
+        subscription_schedules.release,
+        "preserve_cancel_date",
+    ),
+    post(
+        "/v1/subscription_schedules/{}/cancel",
+        subscription_schedules.cancel,
+        "invoice_now",
+        "prorate",
+    ),
     *subscription_items.ROUTES,
     *coupons.ROUTES,
     *invoice_items.ROUTES,
-    *one_off.ROUTES,
+    *one_off_invoices.ROUTES,
     *refunds.ROUTES,
     *credit_notes.ROUTES,
     *setup_intents.ROUTES,
     *search.ROUTES,
-    *clocks.ROUTES,
-    post("/v1/invoices/create_preview", changes.preview, *_PREVIEW),
+    *test_clocks.ROUTES,
+    post("/v1/invoices/create_preview", subscription_changes.preview, *_PREVIEW),
     pages(
         "/v1/invoices",
         invoices.list_invoices,
@@ -274,7 +291,7 @@ class Engine(State):
                 refuse(method, path, params)
                 params = typed(method, path, params)
                 only(params, set(route.params))
-                with clocks.at_its_time(self, params, match.groups()):
+                with test_clocks.at_its_time(self, params, match.groups()):
                     found = route.handler(self, params, *match.groups())
                 listed = route.lists
                 shown = page(self.objects, found, params, path) if listed else self.show(found)
@@ -337,8 +354,8 @@ class Engine(State):
 
 
 _WAKE: dict[str, Callable[[State, Object], None]] = {
-    "subscription": schedules.wake,
-    "invoice": cycle.wake_invoice,
+    "subscription": subscription_schedules.wake,
+    "invoice": billing_cycle.wake_invoice,
     "checkout.session": checkout.expire,
 }
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from local.stripe.core.errors import Refusal
 from local.stripe.engine import Answer
-from local.stripe.errors import Refusal
 
 KINDS = ("status", "refuse", "lose", "slow")
 

@@ -16,10 +16,10 @@ from typing import Any, Self
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
+from local.stripe.core.state import wants
+from local.stripe.core.views import Object, copy
 from local.stripe.engine import Engine
-from local.stripe.state import wants
-from local.stripe.views import Object, copy
-from local.stripe.webhooks import signature
+from local.stripe.objects.webhooks import signature
 
 _GAPS = (
     1.0,

@@ -21,12 +21,12 @@ from aiohttp import web
 
 from local import visitors
 from local.stripe import faults
+from local.stripe.core.errors import Refusal
+from local.stripe.core.params import parse
+from local.stripe.core.views import Object
 from local.stripe.engine import API_VERSION, Answer, Engine
-from local.stripe.errors import Refusal
-from local.stripe.params import parse
+from local.stripe.objects.webhooks import same_shapes
 from local.stripe.pump import Pump
-from local.stripe.views import Object
-from local.stripe.webhooks import same_shapes
 
 HOST = "127.0.0.1"
 
@@ -120,14 +120,15 @@ def save(found: StandIn) -> None:
 
 def application(found: StandIn) -> web.Application:
     """Build the server: the API, its control, and the pages."""
-    from local.stripe import control, pages
+    from local.stripe import control
+    from local.stripe.pages import hosted
 
     app = web.Application(client_max_size=2**20, middlewares=[_ours_only])
     app[STANDIN] = found
     app.cleanup_ctx.append(_living)
     app.router.add_route("*", "/v1/{path:.*}", _api)
     control.mount(app)
-    pages.mount(app)
+    hosted.mount(app)
     return app
 
 

@@ -1,7 +1,7 @@
 """What we send to Stripe and read of its objects, held against the SDK's own types.
 
-`local/stripe/ours.json` is a recording of the billing tests (`make stripe-record`); what stands
-in the code is compared with it, so that no call and no field is left out.
+`local/stripe/sdk/our_calls.json` is a recording of the billing tests (`make stripe-record`); what
+stands in the code is compared with it, so that no call and no field is left out.
 """
 
 import ast
@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 from kyora.billing import catalogue, normalise, publish, reconcile, sessions
 from local.settings import ROOT
-from local.stripe import ours
-from local.stripe.contract import Fault, check_params, check_reads, read_shape
-from local.stripe.sdk import Shape, installed
-from local.stripe.state import API_VERSION
+from local.stripe.core.state import API_VERSION
+from local.stripe.sdk import our_calls
+from local.stripe.sdk.contract import Fault, check_params, check_reads, read_shape
+from local.stripe.sdk.types import Shape, installed
 
-OURS = ours.load()
+OURS = our_calls.load()
 SOURCES = sorted((ROOT / "layers/kyora/kyora/billing").glob("*.py"))
 # Fields that today's objects do not have, and why they are read.
 OTHER_SHAPES = {

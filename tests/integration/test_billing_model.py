@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kyora import postgres
 from kyora.billing import normalise
-from local.stripe import checkout as pages
+from local.stripe.objects import checkout as pages
 from tests.integration.support import api
 from tests.integration.support.shops import CATALOGUE, Shop
 

@@ -508,7 +508,7 @@ def test_a_checkout_page_knows_whose_it_is(shop: Shop) -> None:
 
 
 def test_a_paid_page_puts_the_workspace_on_its_plan(shop: Shop) -> None:
-    from local.stripe import checkout as pages
+    from local.stripe.objects import checkout as pages
 
     checkout()
     [session] = shop.all("checkout.session")

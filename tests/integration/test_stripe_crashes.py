@@ -11,7 +11,7 @@ import pytest
 
 from kyora import config, postgres
 from kyora.billing import apply, reconcile, sweep
-from local.stripe import checkout
+from local.stripe.objects import checkout
 from tests.conftest import FUNCTIONS
 from tests.integration.support import billing
 from tests.integration.support import stripe_lives as lives

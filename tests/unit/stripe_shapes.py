@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from local.stripe.contract import check_answer
+from local.stripe.core.views import copy
 from local.stripe.engine import Answer, Engine
-from local.stripe.sdk import installed
-from local.stripe.views import copy
+from local.stripe.sdk.contract import check_answer
+from local.stripe.sdk.types import installed
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from local.stripe.engine import ROUTES
-from local.stripe.sdk import installed
+from local.stripe.sdk.types import installed
 from tests.unit.stripe_shapes import watched
 from tests.unit.test_stripe_engine import DAY, START, Account, Object
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local.stripe import checkout, collection
+from local.stripe.core.errors import Refusal
 from local.stripe.engine import Engine, Rules
-from local.stripe.errors import Refusal
+from local.stripe.objects import checkout, collection
 from tests.unit.stripe_shapes import watched
 
 START = 1_764_000_000  # 24 Nov 2025, 16:00 UTC

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from local.stripe import checkout
+from local.stripe.objects import checkout
 from tests.unit.stripe_shapes import watched
 from tests.unit.test_stripe_engine import DAY, START, Account, Object, mark
 

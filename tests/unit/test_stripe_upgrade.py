@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from local.stripe import upgrade
-from local.stripe.sdk import installed
+from local.stripe.sdk import upgrade
+from local.stripe.sdk.types import installed
 
 _ANCHOR = '"SubscriptionResumeParamsBillingCycleAnchor"'
 

@@ -23,8 +23,8 @@ from urllib.parse import parse_qsl, urlsplit
 from stripe import WebhookSignature
 
 from kyora import postgres
+from local.stripe.core.params import parse
 from local.stripe.engine import Engine
-from local.stripe.params import parse
 from tests.integration.support.crew import _forkserver, _settle_in, _write_to
 from tests.scripted import Answer, Request, scripted
 from tests.unit.functions import CONTEXT, function

@@ -1,8 +1,8 @@
 """What our code sends to Stripe and reads of its objects, recorded while tests run.
 
 With `STRIPE_RECORDING=<folder>` (`make stripe-record`) every integration test writes there;
-`local/stripe/ours.py` brings the parts together. Nothing is replaced: the real client asks, and
-its answers and events are dictionaries that note which of their keys are looked at.
+`local/stripe/sdk/our_calls.py` brings the parts together. Nothing is replaced: the real client
+asks, and its answers and events are dictionaries that note which of their keys are looked at.
 """
 
 import json
@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from kyora.billing import normalise, stripe_api
-from local.stripe import ours
+from local.stripe.sdk import our_calls
 
 
 class Recording:
@@ -27,7 +27,7 @@ class Recording:
 
     def call(self, method: str, path: str, params: Mapping[str, Any]) -> None:
         sent = {name: value for name, value in params.items() if name != "idempotency_key"}
-        made = ours.general({"method": method, "path": path, "params": sent})
+        made = our_calls.general({"method": method, "path": path, "params": sent})
         self.calls[json.dumps(made, sort_keys=True)] = made
 
     def read(self, kind: str, path: str) -> None:

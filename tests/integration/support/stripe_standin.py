@@ -17,8 +17,8 @@ import pytest
 
 from kyora import config
 from kyora.billing import stripe_api
+from local.stripe.core.params import parse
 from local.stripe.engine import Engine
-from local.stripe.params import parse
 from local.stripe.server import Options, StandIn, serve
 from tests.scripted import Answer, Request, Server, scripted
 

@@ -1,0 +1,171 @@
+"""What the stand-in knows: its objects, its events, its clock, and nothing from outside."""
+
+import hashlib
+import heapq
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.stripe.core import views
+from local.stripe.core.errors import missing
+from local.stripe.core.views import Object
+
+API_VERSION = "2026-10-28.endive"
+CLOCK = "test_helpers.test_clock"
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass
+class Rules:
+    """What an account chooses: days between attempts, what follows the last, draft seconds."""
+
+    retry_days: tuple[int, ...] = (3, 5, 7)
+    final: str = "cancel"  # or "unpaid", "past_due"
+    draft_seconds: int = 3600
+
+
+@dataclass
+class State:
+    """All objects by id, every event so far, and the moment it is. `seed` decides the ids."""
+
+    now: int
+    seed: int = 0
+    url: str = "http://127.0.0.1"  # where the hosted pages are
+    rules: Rules = field(default_factory=Rules)
+    objects: dict[str, Object] = field(default_factory=dict)
+    kinds: dict[str, list[str]] = field(default_factory=dict)  # ids by kind, oldest first
+    events: list[Object] = field(default_factory=list)
+    keys: dict[str, Object] = field(default_factory=dict)  # answers by idempotency key
+    count: int = 0
+    request_of: Object = field(default_factory=lambda: {"id": None, "idempotency_key": None})
+    agenda: list[tuple[int, str]] = field(default_factory=list)  # a heap of (when, id)
+    skipped: int = 0  # seconds that the clock was moved, and that did not pass
+    jump: int | None = None  # when the jump that is being made began
+
+    @property
+    def real(self) -> int:
+        """The moment on a clock that is never moved; during a jump none of its time passes."""
+        return (self.now if self.jump is None else self.jump) - self.skipped
+
+    def identify(self, prefix: str, length: int = 24) -> str:
+        """Return a fresh id."""
+        return prefix + self.random(length)
+
+    def random(self, length: int) -> str:
+        """Return text that looks random and is the same for the same seed."""
+        self.count += 1
+        number = int.from_bytes(hashlib.sha512(f"{self.seed}:{self.count}".encode()).digest())
+        letters = []
+        for _ in range(length):
+            number, digit = divmod(number, len(_ALPHABET))
+            letters.append(_ALPHABET[digit])
+        return "".join(letters)
+
+    def add(self, made: Object) -> Object:
+        """Keep a new object; nothing is told of it."""
+        self.objects[made["id"]] = made
+        self.kinds.setdefault(made["object"], []).append(made["id"])
+        self.plan(made)
+        return made
+
+    def plan(self, found: Object) -> None:
+        """Put on the agenda when an object next does something by itself."""
+        if (when := found.get("_due")) is None:
+            return
+        clock = self.clock_of(found)
+        if clock is None:
+            heapq.heappush(self.agenda, (when, found["id"]))
+        else:
+            heapq.heappush(clock["_agenda"], [when, found["id"]])
+
+    def clock_of(self, found: Object) -> Object | None:
+        """Return the test clock that an object lives in, if it lives in one."""
+        if found["object"] == CLOCK:
+            return found
+        owner = found if found["object"] == "customer" else self.objects.get(_name(found))
+        return self.objects.get(owner["test_clock"] or "") if owner else None
+
+    def live(self, agenda: list[Any], moment: int) -> None:
+        """Do what an agenda holds until a moment, each thing at its own; never back in time."""
+        while agenda and agenda[0][0] <= moment:
+            when, name = heapq.heappop(agenda)
+            found = self.objects[name]
+            if found.get("_due") != when:
+                continue  # it was planned otherwise in the meantime
+            self.now = max(self.now, when)
+            found["_due"] = None
+            self.wake_up(found)
+        self.now = max(self.now, moment)
+
+    def wake_up(self, found: Object) -> None:
+        """Let an object do what its time has come for; the engine knows what that is."""
+        raise NotImplementedError
+
+    def wake(self, found: Object, when: int | None) -> None:
+        """Say when an object next does something by itself; None is never."""
+        found["_due"] = when
+        self.plan(found)
+
+    def get(self, name: str) -> Object:
+        """Return an object that is known to exist."""
+        return self.objects[name]
+
+    def find(self, kind: str, name: Any, param: str | None = None) -> Object:
+        """Return an object of a kind, or refuse: 404 for one in a path, 400 in a parameter."""
+        found = self.objects.get(name) if isinstance(name, str) else None
+        if found is None or found["object"] != kind or (param and found.get("_deleted")):
+            raise missing(kind, str(name), param)
+        return found
+
+    def all(self, kind: str) -> list[Object]:
+        """Return the objects of a kind, newest first, without the deleted ones."""
+        found = (self.objects[name] for name in reversed(self.kinds.get(kind, [])))
+        return [item for item in found if not item.get("_deleted")]
+
+    def show(self, found: Object) -> Object:
+        """Return an object as it is answered now."""
+        return views.show(self.objects, found)
+
+    def emit(self, kind: str, found: Object, previous: Object | None = None) -> None:
+        """Append an event with the object as it is at this moment."""
+        data: Object = {"object": self.show(found)}
+        if previous is not None:
+            data["previous_attributes"] = previous
+        self.events.append(
+            {
+                "id": self.identify("evt_1"),
+                "object": "event",
+                "api_version": API_VERSION,
+                "created": self.now,
+                "data": data,
+                "livemode": False,
+                "pending_webhooks": sum(wants(end, kind) for end in self.all("webhook_endpoint")),
+                "request": dict(self.request_of),
+                "type": kind,
+                "_real": self.real,
+            }
+        )
+
+    def change(self, found: Object, event: str | None = None, **fields: Any) -> bool:
+        """Set fields; tell of it as `<object>.updated` (or `event`) if they made a difference."""
+        before = self.show(found)
+        found |= fields
+        previous = views.difference(before, self.show(found))
+        if previous:
+            self.emit(event or f"{_event_name(found)}.updated", found, previous)
+        return bool(previous)
+
+
+def _name(found: Object) -> str:
+    owner = found.get("customer")
+    return owner if isinstance(owner, str) else ""
+
+
+def _event_name(found: Object) -> str:
+    kind = str(found["object"])
+    return "customer.subscription" if kind == "subscription" else kind
+
+
+def wants(endpoint: Object, kind: str) -> bool:
+    """Tell whether a webhook endpoint is to hear of a kind of event."""
+    enabled = endpoint["enabled_events"]
+    return endpoint["status"] == "enabled" and ("*" in enabled or kind in enabled)

@@ -1,0 +1,1 @@
+"""What a person sees: the hosted pages and the dashboard."""
