@@ -5,7 +5,8 @@ import asyncio
 import signal
 from pathlib import Path
 
-from local.stripe.server import Options, serve
+from local.stripe.server import serve
+from local.stripe.standin import Options
 
 
 def _read() -> Options:

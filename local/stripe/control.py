@@ -16,7 +16,7 @@ from local.stripe.core.state import Rules
 from local.stripe.objects import collection, setup_intents
 from local.stripe.pages import overview
 from local.stripe.pump import Behaviour
-from local.stripe.server import STANDIN, StandIn
+from local.stripe.standin import STANDIN, StandIn
 
 type Command = Callable[[StandIn, dict[str, Any]], Any]
 _DAY = 86400

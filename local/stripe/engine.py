@@ -10,7 +10,7 @@ from local.stripe.core import search
 from local.stripe.core.errors import Refusal, missing
 from local.stripe.core.params import Params, only
 from local.stripe.core.routes import delete, get, one, pages, post
-from local.stripe.core.state import API_VERSION, Rules, State
+from local.stripe.core.state import Rules, State
 from local.stripe.core.views import Object, copy, expanded, page
 from local.stripe.objects import (
     billing_cycle,
@@ -35,8 +35,6 @@ from local.stripe.objects import (
 )
 from local.stripe.objects import webhooks as hooks
 from local.stripe.sdk.contract import check_params, typed
-
-__all__ = ["API_VERSION", "Answer", "Engine", "Rules"]
 
 _REPLAYED = 86400  # how long an idempotency key is remembered
 _LONGEST_KEY = 255  # characters of an idempotency key

@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 import aiohttp
 import pytest
 
-from local.stripe.server import Options, StandIn, serve
+from local.stripe.server import serve
+from local.stripe.standin import Options, StandIn
 from tests.browser import chromium
 
 CARD = {"number": "4242 4242 4242 4242", "expiry": "12 / 34", "cvc": "123"}

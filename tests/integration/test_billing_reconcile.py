@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kyora.billing import reconcile, sweep
-from local.stripe.server import StandIn
+from local.stripe.standin import StandIn
 from tests.integration.support import billing
 from tests.integration.support.billing import Clock, invoke, query, reconciled
 from tests.integration.support.crash import Crash, crash_at

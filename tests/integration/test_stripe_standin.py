@@ -16,7 +16,8 @@ import pytest
 import stripe
 from aiohttp import web
 
-from local.stripe.server import Options, StandIn, serve
+from local.stripe.server import serve
+from local.stripe.standin import Options, StandIn
 
 KEY, SECRET, OTHER = "sk_test_kyora", "whsec_first", "whsec_second"
 

@@ -463,6 +463,48 @@ def test_every_function_folder_holds_one_file() -> None:
             assert files <= {"app.py"}, folder.name
 
 
+# ---- the Stripe stand-in
+
+STANDIN = ROOT / "local" / "stripe"
+# From the bottom to the top: a part imports what stands before it.
+PARTS = ("core", "sdk", "objects", "engine", "faults", "pump", "standin", "pages", "control")
+PARTS += ("server", "__main__", "child", "")
+
+
+def climbing(name: str, imports: set[str]) -> Iterator[str]:
+    """Say which imports of a module of the stand-in point upwards."""
+    part = name.removeprefix("local.stripe").lstrip(".").partition(".")[0]
+    for other in sorted(imports):
+        if not other.startswith("local.stripe."):
+            continue
+        theirs = other.split(".")[2]
+        if theirs in PARTS and PARTS.index(theirs) > PARTS.index(part):
+            yield f"{name} imports {other}"
+
+
+def circles(imports: dict[str, set[str]]) -> Iterator[str]:
+    """Say which modules are left when those that import none of the others are taken away."""
+    left = {name: found & set(imports) - {name} for name, found in imports.items()}
+    while free := {name for name, found in left.items() if not found}:
+        left = {name: found - free for name, found in left.items() if name not in free}
+    yield from sorted(left)
+
+
+def test_the_stand_in_is_built_from_the_bottom_up() -> None:
+    imports = {}
+    for path in sorted(STANDIN.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        imports[name] = Module(name, path.read_text()).imports
+        assert list(climbing(name, imports[name])) == []
+    assert list(circles(imports)) == []
+
+
+def test_a_climbing_import_and_a_circle_are_seen() -> None:
+    assert list(climbing("local.stripe.pages.hosted", {"local.stripe.server"}))
+    assert list(climbing("local.stripe.pages.hosted", {"local.stripe.standin"})) == []
+    assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()})) == ["a", "b", "c"]
+
+
 # ---- what the repository may hold
 
 MACHINES = re.compile(

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.stripe.core.errors import Refusal
-from local.stripe.engine import Engine, Rules
+from local.stripe.core.state import Rules
+from local.stripe.engine import Engine
 from local.stripe.objects import checkout, collection
 from tests.unit.stripe_shapes import watched
 

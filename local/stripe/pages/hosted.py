@@ -18,7 +18,7 @@ from local.stripe.core.state import State
 from local.stripe.core.views import Object
 from local.stripe.objects import cards, checkout, collection, invoices, setup_intents
 from local.stripe.pages.pdf import document
-from local.stripe.server import STANDIN, StandIn
+from local.stripe.standin import STANDIN, StandIn
 
 _HEADERS = {
     "Content-Security-Policy": (

@@ -8,7 +8,8 @@ from typing import Any
 
 from kyora.billing import plans
 from kyora.errors import Unavailable
-from local.stripe.server import Options, StandIn, serve
+from local.stripe.server import serve
+from local.stripe.standin import Options, StandIn
 
 KEY = "sk_test_standin"
 

@@ -13,7 +13,8 @@ from kyora.billing import apply, intake, normalise, stripe_api, subscriptions
 from kyora.billing.models import PlanChoice
 from kyora.errors import PaymentRequired
 from local.stripe.faults import Fault
-from local.stripe.server import Options, StandIn, serve
+from local.stripe.server import serve
+from local.stripe.standin import Options, StandIn
 
 ADMIN = Principal("usr_demo_admin", "ws_demo", "admin", "en")
 KEY = "sk_test_standin"

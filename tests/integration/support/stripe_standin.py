@@ -19,7 +19,8 @@ from kyora import config
 from kyora.billing import stripe_api
 from local.stripe.core.params import parse
 from local.stripe.engine import Engine
-from local.stripe.server import Options, StandIn, serve
+from local.stripe.server import serve
+from local.stripe.standin import Options, StandIn
 from tests.scripted import Answer, Request, Server, scripted
 
 KEY = "sk_test_standin"

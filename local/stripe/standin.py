@@ -1,0 +1,102 @@
+"""One running stand-in: its engine, its clock, its pump, and the file that outlives it."""
+
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+
+from local.stripe import faults
+from local.stripe.core.state import API_VERSION
+from local.stripe.core.views import Object
+from local.stripe.engine import Engine
+from local.stripe.pump import Pump
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the stand-in is started with; `webhooks` are addresses and their secrets."""
+
+    port: int = 0
+    key: str = "sk_test_standin"
+    state: Path | None = None
+    webhooks: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    seed: int | None = None
+    url: str = ""  # where a browser finds it, when that is not the port itself
+
+
+@dataclass
+class StandIn:
+    """A running stand-in: its engine, its clock (seconds ahead of the real one), its pump."""
+
+    options: Options
+    engine: Engine
+    pump: Pump
+    offset: int = 0
+    url: str = ""
+    troubles: list[faults.Fault] = field(default_factory=list)
+    running: set[str] = field(default_factory=set)  # idempotency keys of requests under way
+
+    def now(self) -> int:
+        """Return the stand-in's time."""
+        return int(time.time()) + self.offset
+
+    def tick(self) -> None:
+        """Bring the engine's clock up to date and hand what it told to the pump."""
+        self.engine.advance_to(self.now())
+        self.pump.take(self.engine)
+
+    def forget(self) -> None:
+        """Start anew with the endpoints given at the start, at the real time."""
+        fresh = Engine(now=int(time.time()), seed=self.engine.seed + 1, url=self.engine.url)
+        vars(self.engine).update(vars(fresh))
+        self.pump.clear()
+        self.offset = 0
+        self.troubles.clear()
+        for address, signed in self.options.webhooks:
+            _endpoint(self.engine, address, list(signed))
+
+
+STANDIN = web.AppKey("standin", StandIn)
+
+
+def load(options: Options) -> StandIn:
+    """Return a stand-in with what an earlier run left in the state file."""
+    kept: Object = {}
+    if options.state is not None and options.state.exists():
+        kept = json.loads(options.state.read_text())
+    if kept:
+        engine = Engine.load(kept["engine"])
+    else:
+        seed = secrets.randbits(32) if options.seed is None else options.seed
+        engine = Engine(now=int(time.time()), seed=seed)
+    found = StandIn(options, engine, Pump.load(kept.get("pump", {})), kept.get("offset", 0))
+    for address, signed in options.webhooks:
+        _endpoint(engine, address, list(signed))
+    return found
+
+
+def _endpoint(engine: Engine, address: str, signed: list[str]) -> None:
+    """See that an address given at the start hears of everything."""
+    known = [end for end in engine.all("webhook_endpoint") if end["url"] == address]
+    if not known:
+        wanted = {"url": address, "enabled_events": ["*"], "api_version": API_VERSION}
+        _, made = engine.request("POST", "/v1/webhook_endpoints", wanted)
+        known = [engine.get(made["id"])]
+    known[0]["_secrets"] = signed
+
+
+def save(found: StandIn) -> None:
+    """Write everything to the state file, whole or not at all."""
+    path = found.options.state
+    if path is None:
+        return
+    found.engine.forget({delivery.event for delivery in found.pump.waiting()})
+    kept = {"engine": found.engine.dump(), "pump": found.pump.dump(), "offset": found.offset}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_text(json.dumps(kept))
+    part.replace(path)
