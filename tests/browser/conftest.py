@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from local.front import Front, application
 from local.settings import Settings
+from local.web.front import Front, application
 
 
 @dataclass

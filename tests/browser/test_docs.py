@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local import openapi
+from local.tools import openapi
 from tests.browser import chromium
 
 pytestmark = chromium.needed

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kyora.email.catalogue import TEMPLATES
-from local import emails
-from local.mailbox import forced
+from local.tools import emails
+from local.web.mailbox import forced
 from tests.browser import chromium
 
 pytestmark = [chromium.needed, pytest.mark.timeout(300)]

@@ -12,7 +12,7 @@ from kyora import config
 from kyora.email import Message
 from kyora.email.mock import Mock
 from kyora.email.render import render
-from local.email_samples import MESSAGE_ID, SETTINGS, sample
+from local.tools.email_samples import MESSAGE_ID, SETTINGS, sample
 from tests.browser import chromium
 from tests.browser.conftest import Served
 

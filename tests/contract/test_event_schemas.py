@@ -11,10 +11,11 @@ import pytest
 
 from kyora.bus import outbox
 from kyora.bus.events import EVENTS
-from local import bus, schemas
+from local.commands import bus
 from local.progress import Trouble
-from local.schemas import FOLDER, RELEASED
 from local.settings import ROOT
+from local.tools import schemas
+from local.tools.schemas import FOLDER, RELEASED
 
 
 def test_the_committed_files_are_what_the_models_say() -> None:

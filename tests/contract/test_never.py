@@ -20,7 +20,8 @@ from pytest_socket import SocketConnectBlockedError
 from kyora import config, postgres
 from kyora.email.catalogue import TEMPLATES
 from kyora.email.render import render
-from local import email_samples, template
+from local import template
+from local.tools import email_samples
 from tests import reach
 from tests.cloud import batch, cloud, deliver
 from tests.conftest import SECRET
@@ -135,7 +136,7 @@ def test_a_key_that_stripe_refuses_is_in_no_answer_and_no_log(
         assert secret not in said
 
 
-CLIENTS = ("local/static", "layers/kyora/kyora/email/templates", "events")
+CLIENTS = ("local/web/static", "layers/kyora/kyora/email/templates", "events")
 SECRET_LIKE = re.compile(r"\b(sk|rk)_(test|live)_\w|\bwhsec_\w|\bre_\w{8}_|AKIA|PRIVATE KEY")
 
 

@@ -10,8 +10,9 @@ import openapi_spec_validator
 import pytest
 from jsonschema import Draft202012Validator
 
-from local import openapi, template
+from local import template
 from local.settings import ROOT
+from local.tools import openapi
 from tests.contract import refusals
 
 DOCUMENT: dict[str, Any] = json.loads(openapi.DOCUMENT.read_text())
@@ -20,7 +21,7 @@ OPERATIONS = {
     for path, methods in DOCUMENT["paths"].items()
     for method, made in methods.items()
 }
-PAGE = (ROOT / "local" / "static" / "docs.html").read_text()
+PAGE = (ROOT / "local" / "web" / "static" / "docs.html").read_text()
 
 
 def resolve(node: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def test_check_tells_a_stale_document(
 def test_it_is_made_the_same_in_another_process() -> None:
     for seed in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-m", "local.openapi", "--check"],
+            [sys.executable, "-m", "local.tools.openapi", "--check"],
             cwd=ROOT,
             env={"PYTHONHASHSEED": seed},
             capture_output=True,
@@ -92,12 +93,12 @@ def test_every_code_is_documented_with_the_class_that_carries_it() -> None:
     }
     edge = documented.pop("service.throttled")  # the local front's, for the gateway's own answer
     assert edge == {"TooMany"}
-    assert '"service.throttled"' in (ROOT / "local" / "front.py").read_text()
+    assert '"service.throttled"' in (ROOT / "local" / "web" / "front.py").read_text()
     assert documented == refusals.raised()
 
 
 def test_the_front_answers_with_documented_codes() -> None:
-    front = (ROOT / "local" / "front.py").read_text()
+    front = (ROOT / "local" / "web" / "front.py").read_text()
     used = set(re.findall(r'"((?:auth|request|service)\.[a-z_]+)"', front))
     assert used
     assert used <= DOCUMENT["x-problems"].keys()

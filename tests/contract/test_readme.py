@@ -9,8 +9,9 @@ import pytest
 from kyora.assets import rules
 from kyora.bus.events import EVENTS
 from kyora.errors import KyoraError
-from local import openapi, template
+from local import template
 from local.settings import ROOT
+from local.tools import openapi
 from tests.integration.support.old_rows import PURGES
 
 README = (ROOT / "README.md").read_text()
@@ -56,7 +57,7 @@ def test_files_and_folders_exist() -> None:
     assert len(named) > 10
     missing = {name for name in named if "<" not in name and not (ROOT / name).exists()}
     assert not missing
-    written = (ROOT / "local" / "guide.py").read_text()
+    written = (ROOT / "local" / "stack" / "guide.py").read_text()
     for name in set(re.findall(r"\.local/([\w.-]+)", text)):
         assert f'"{name}"' in written, name
 

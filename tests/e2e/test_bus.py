@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kyora.bus.names import SENSITIVE
-from local import emulator, postgres
 from local.settings import ROOT
+from local.stack import emulator, postgres
 from tests.e2e.conftest import Stack, request, wait
 
 MAILED = {

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import jwt
 
-from local import openapi, postgres
+from local.stack import postgres
+from local.tools import openapi
 from tests.e2e.conftest import ROOT, Stack, request
 
 # Left out: positive_data_acceptance and unsupported_method. A well-formed file may be of a type
@@ -56,7 +57,7 @@ def test_the_page_and_the_document_are_served(stack: Stack) -> None:
     for path, file in (("/docs", "docs.html"), ("/openapi.json", "openapi.json")):
         found = request("GET", stack.env["KYORA_URL"] + path)
         assert found.status == 200
-        assert found.body == (ROOT / "local" / "static" / file).read_bytes()
+        assert found.body == (ROOT / "local" / "web" / "static" / file).read_bytes()
 
 
 def _newcomer(stack: Stack) -> str:

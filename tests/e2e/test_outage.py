@@ -13,7 +13,8 @@ from pathlib import Path
 import jwt
 import pytest
 
-from local import postgres, process
+from local import process
+from local.stack import postgres
 from tests.e2e.conftest import Answer, Stack, free_port, request, wait
 from tests.e2e.test_make_run import PNG
 

@@ -128,7 +128,7 @@ def test_a_sample_is_shown_with_its_token_and_a_signature_of_now(stack: Stack) -
 def sample_of(stack: Stack, name: str) -> Any:
     """What `make event F=name` prints."""
     shown = subprocess.run(
-        [sys.executable, "-m", "local.invoke", "--show", name],
+        [sys.executable, "-m", "local.tools.invoke", "--show", name],
         cwd=stack.checkout,
         capture_output=True,
         text=True,

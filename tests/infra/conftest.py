@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from local import deploy, template
+from local import template
+from local.stack import deploy
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from local.checkov import ACCEPTED, Accepted, Finding, faults
+from local.tools.checkov import ACCEPTED, Accepted, Finding, faults
 
 SQS = Finding("CKV_AWS_27", "AWS::SQS::Queue.EmailQueue", "encrypted")
 URL = "AWS::Lambda::Url.StripeWebhookFunctionUrl"

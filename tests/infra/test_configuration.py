@@ -11,7 +11,7 @@ import pytest
 
 from kyora import config
 from local import template
-from local.deploy import variable_name
+from local.stack.deploy import variable_name
 
 # Not configuration of ours to give: a resource's name, the digest, and what Lambda itself sets.
 _NO_PARAMETER = {"BUS_NAME", "CONFIGURATION"}

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from kyora import http
-from local import samples, template
+from local import template
+from local.tools import samples
 from tests.infra import rules
 
 FOLDERS = sorted(path.parent.name for path in (template.ROOT / "functions").glob("*/app.py"))

@@ -24,7 +24,7 @@ from kyora import jwks as jwks_module
 from kyora.auth import Claims, Principal
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
 from kyora.postgres import connection
-from local import samples
+from local.tools import samples
 from tests.scripted import Answer, Server, dripping, scripted
 from tests.unit.functions import CONTEXT, ROOT, call, captured_log, event, function
 

@@ -7,7 +7,7 @@ import pytest
 
 from kyora.billing import repairs, sweep
 from kyora.errors import Invalid
-from local import status as screen
+from local.commands import status as screen
 from tests.integration.support import api, billing
 from tests.integration.support.billing import query, run
 from tests.integration.support.shops import Shop

@@ -19,7 +19,7 @@ import pytest
 from kyora import postgres
 from kyora.bus import names, outbox
 from kyora.observability import begin
-from local import bus
+from local.commands import bus
 from tests.cloud import DEAD, QUEUE, Cloud, batch, cloud, deliver, message
 from tests.scripted import Answer
 from tests.unit.functions import CONTEXT, call, captured_log, event, function

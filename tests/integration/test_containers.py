@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from local import containers, settings
+from local import settings
 from local.settings import Settings
+from local.stack import containers
 from tests.e2e.conftest import free_port
 
 BRIDGE = "127.0.0.2"  # an address of this machine that nothing listens on, as a bridge's is

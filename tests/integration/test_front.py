@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from local.front import Front, Runner, application
 from local.settings import Settings
+from local.web.front import Front, Runner, application
 
 
 @pytest.fixture(scope="module")

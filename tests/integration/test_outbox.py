@@ -17,7 +17,7 @@ import pytest
 from kyora import aws, config, postgres, status
 from kyora.bus import inbox, outbox
 from kyora.observability import begin
-from local import outbox as commands
+from local.commands import outbox as commands
 from local.progress import Trouble
 from tests.integration.support import bus as workers
 from tests.integration.support.crew import Crew

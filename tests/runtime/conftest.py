@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from local import deploy, invoke
-from local.invoke import Running
+from local.stack import deploy
+from local.tools import invoke
+from local.tools.invoke import Running
 
 type Start = Callable[..., Running]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local import invoke, template
+from local import template
+from local.tools import invoke
 
 # Heavy, and not needed to answer: each is loaded where it is used, or not at all.
 FORBIDDEN = (

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from local import later
+from local.tools import later
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="faketime's preloading is Linux' own")

@@ -14,8 +14,9 @@ import jwt
 import pytest
 
 from kyora import postgres
-from local import invoke, process, samples, template
+from local import process, template
 from local.stripe.engine import Engine
+from local.tools import invoke, samples
 from tests.conftest import SECRET
 from tests.integration.support import shops
 from tests.integration.support.samples import png

@@ -4,7 +4,8 @@ import socket
 import time
 from pathlib import Path
 
-from local import invoke, template
+from local import template
+from local.tools import invoke
 from tests.runtime.conftest import Start
 from tests.runtime.test_samples import body, sample
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from local import __main__ as local
-from local import billing
+from local.commands import billing
 from local.progress import Trouble
 from tests.account import Account
 from tests.scripted import Answer, scripted

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from kyora.bus.events import parse
 from kyora.bus.names import SENSITIVE
-from local import bus, progress
+from local import progress
+from local.commands import bus
 from local.progress import Trouble
 from tests.cloud import ARN, Cloud, cloud
 from tests.scripted import Answer

@@ -26,7 +26,14 @@ from kyora.email.render import (
     render,
 )
 from kyora.email.text import clean
-from local.email_samples import HOSTILE, MESSAGE_ID, SAMPLES, SETTINGS, hostile_variants, sample
+from local.tools.email_samples import (
+    HOSTILE,
+    MESSAGE_ID,
+    SAMPLES,
+    SETTINGS,
+    hostile_variants,
+    sample,
+)
 from tests.unit.email_page import Node, Page, contrast, dark, declarations, rules, seen
 
 SNAPSHOTS = Path(__file__).parent / "snapshots" / "emails"

@@ -15,7 +15,7 @@ import pytest
 
 from kyora.email.catalogue import LOCALES, TEMPLATES
 from kyora.email.render import render
-from local.email_samples import MESSAGE_ID, SETTINGS, sample
+from local.tools.email_samples import MESSAGE_ID, SETTINGS, sample
 
 pytestmark = pytest.mark.skipif(
     shutil.which("spamassassin") is None, reason="needs SpamAssassin: apt-get install spamassassin"

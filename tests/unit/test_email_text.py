@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from kyora.email.text import LIMIT, LinkPolicy, SafeUrl, UserText, clean, shorten
-from local.email_samples import HOSTILE
+from local.tools.email_samples import HOSTILE
 
 
 @pytest.mark.parametrize(

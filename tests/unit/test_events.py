@@ -11,7 +11,7 @@ import pytest
 
 from kyora.bus import events, names, outbox
 from kyora.bus.events import EVENTS, Unreadable, parse
-from local import bus
+from local.commands import bus
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,8 +9,9 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from local import deploy, settings
+from local import settings
 from local.progress import Trouble
+from local.stack import deploy
 from tests.scripted import Answer, Request, Script, scripted
 
 

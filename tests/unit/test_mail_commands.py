@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local import bus, mails
+from local.commands import bus, mails
 from local.progress import Trouble
 from tests.cloud import ARN, Cloud, cloud
 from tests.scripted import Answer

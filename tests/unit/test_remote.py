@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local import remote
+from local.commands import remote
 from local.progress import Trouble
 from tests.account import FUNCTION, Account
 from tests.scripted import Answer, scripted

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from local import samples
 from local.progress import Trouble
+from local.tools import samples
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from local import progress, status
-from local.status import Queue
+from local import progress
+from local.commands import status
+from local.commands.status import Queue
 
 WELL: dict[str, Any] = {
     "outbox": {"waiting": 0, "oldest": None, "error": None, "refused": 0},

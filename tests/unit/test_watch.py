@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from local import watch
 from local.settings import ROOT
+from local.stack import watch
 
 
 @pytest.mark.parametrize(

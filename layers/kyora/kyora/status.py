@@ -1,7 +1,7 @@
 """What waits, what is stuck and what ran last: the figures behind `make status`.
 
 It looks at every domain's tables and belongs to none. What a figure means is said where it is
-shown, in local/status.py.
+shown, in local/commands/status.py.
 """
 
 from typing import Any

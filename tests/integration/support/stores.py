@@ -25,9 +25,9 @@ import pytest
 from aiohttp import web
 from botocore.config import Config
 
-from local import cors
-from local import storage as front
 from local.process import shifted_clock
+from local.web import cors
+from local.web import storage as front
 
 ROOT = Path(__file__).resolve().parents[3]
 MINISTACK = ROOT / ".local" / "ministack" / "bin" / "ministack"

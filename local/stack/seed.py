@@ -4,8 +4,9 @@ import time
 
 import jwt
 
-from local import postgres, settings
+from local import settings
 from local.settings import Settings
+from local.stack import postgres
 
 _ROWS = """
 with w as (

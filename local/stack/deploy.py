@@ -18,9 +18,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from local import emulator, process, template
+from local import process, template
 from local.progress import Trouble
 from local.settings import ROOT, STACK, Settings, architecture
+from local.stack import emulator
 
 BUILD = ROOT / ".aws-sam" / "build"
 _SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers")

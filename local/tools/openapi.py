@@ -28,8 +28,8 @@ from kyora.billing import stripe_api
 from kyora.errors import KyoraError
 from kyora.storage.local import PreconditionFailed
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCUMENT = ROOT / "local" / "static" / "openapi.json"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "local" / "web" / "static" / "openapi.json"
 _REF = "#/components/schemas/"
 
 type Json = dict[str, Any]
@@ -747,7 +747,9 @@ def document() -> Json:
         for key, route in module.ROUTES.items():
             method, path = key.split(" ")
             if route.__name__ not in OPERATIONS:
-                raise SystemExit(f"describe {route.__name__} in OPERATIONS of local/openapi.py")
+                raise SystemExit(
+                    f"describe {route.__name__} in OPERATIONS of local/tools/openapi.py"
+                )
             hints = typing.get_type_hints(route)
             answer = _model(hints.pop("return"))
             body = next((_model(hint) for name, hint in hints.items() if name != "call"), None)
@@ -1168,7 +1170,7 @@ def text() -> str:
 
 def main() -> int:
     """Write the document, or tell with exit code 1 that the committed one is stale."""
-    parser = argparse.ArgumentParser(prog="python -m local.openapi")
+    parser = argparse.ArgumentParser(prog="python -m local.tools.openapi")
     parser.add_argument("--check", action="store_true", help="only compare")
     wanted, name = text(), str(DOCUMENT.relative_to(ROOT))
     kept = DOCUMENT.read_text() if DOCUMENT.exists() else ""

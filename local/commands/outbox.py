@@ -1,7 +1,7 @@
 """`make outbox`: events that failed to reach the bus, and dropping one that never will."""
 
+from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
-from local.remote import Ask
 
 
 def show(ask: Ask) -> None:

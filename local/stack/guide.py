@@ -7,9 +7,10 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from local import deploy, emulator, seed, settings, template
+from local import settings, template
 from local.progress import say
 from local.settings import Settings
+from local.stack import deploy, emulator, seed
 
 # A valid PNG of 8 by 8: small enough to read, real enough for the checks on an upload's bytes.
 SAMPLE = bytes.fromhex(

@@ -12,8 +12,8 @@ from typing import Any
 import pg8000.exceptions
 from aiohttp import web
 
-from local import postgres
 from local.settings import Settings
+from local.stack import postgres
 
 _KEPT = 200
 _TIME = """to_char(b.created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""

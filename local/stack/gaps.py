@@ -5,8 +5,9 @@ The template itself stays as AWS gets it. One gap more, the API's routes, is `ro
 
 import json
 
-from local import emulator, template
+from local import template
 from local.settings import Settings
+from local.stack import emulator
 
 
 def mend(settings: Settings, physical: dict[str, str]) -> None:

@@ -118,7 +118,7 @@ def _text(value: object) -> str:
 
 def main() -> int:
     """Write the files, or compare them; a broken promise is refused either way."""
-    parser = argparse.ArgumentParser(prog="python -m local.schemas")
+    parser = argparse.ArgumentParser(prog="python -m local.tools.schemas")
     parser.add_argument("--check", action="store_true", help="only compare; exit 1 on a difference")
     check = parser.parse_args().check
     now = {name: promises(schema) for name, schema in documents().items()}

@@ -14,28 +14,25 @@ from typing import Any
 
 from aiohttp import web
 
-from local import (
+from local import process, settings, template
+from local.commands import plans, remote
+from local.process import Child
+from local.progress import Trouble, say, step
+from local.settings import HOST, ROOT, Settings
+from local.stack import (
     containers,
     deploy,
     emulator,
     gaps,
     guide,
-    plans,
     postgres,
-    process,
-    remote,
     routes,
     seed,
-    settings,
     starting,
-    template,
     watch,
 )
-from local.front import Front, Runner, application
-from local.process import Child
-from local.progress import Trouble, say, step
-from local.settings import HOST, ROOT, Settings
 from local.stripe import child as standin
+from local.web.front import Front, Runner, application
 
 _EMULATOR_PYTHON = ROOT / ".local" / "ministack" / "bin" / "python"
 

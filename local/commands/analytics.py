@@ -1,7 +1,7 @@
 """`make rebuild-analytics`: the counts anew, from the events that update_analytics has stored."""
 
+from local.commands.remote import Ask
 from local.progress import Trouble, say
-from local.remote import Ask
 
 
 def rebuild(ask: Ask, business: str | None) -> None:

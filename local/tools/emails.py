@@ -7,10 +7,10 @@ from pathlib import Path
 
 from kyora.email.catalogue import LOCALES, TEMPLATES
 from kyora.email.render import render
-from local.email_samples import MESSAGE_ID, SAMPLES, SETTINGS, sample
+from local.tools.email_samples import MESSAGE_ID, SAMPLES, SETTINGS, sample
 
-ROOT = Path(__file__).resolve().parent.parent
-_PAGE = Path(__file__).parent / "static" / "emails.html"
+ROOT = Path(__file__).resolve().parents[2]
+_PAGE = ROOT / "local" / "web" / "static" / "emails.html"
 
 
 def mails() -> list[dict[str, str]]:

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Mapping
 
+from local.commands.remote import Ask
 from local.progress import Trouble, say
-from local.remote import Ask
 
 _BUSY = 5.0  # seconds until another invocation is looked at again
 

@@ -5,9 +5,10 @@ import tomllib
 from collections.abc import Callable
 from typing import Any
 
-from local import emulator, template
+from local import template
 from local.progress import Trouble
 from local.settings import ROOT, Settings
+from local.stack import emulator
 
 _LONGEST = 910  # seconds: Lambda's limit, and a little
 

@@ -4,8 +4,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from local.commands.remote import Ask
 from local.progress import Trouble, say
-from local.remote import Ask
 from local.settings import ROOT
 
 SAMPLE = ROOT / "plans.toml"

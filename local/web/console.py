@@ -10,8 +10,9 @@ from typing import Any
 import pg8000.exceptions
 
 from kyora.money import to_text
-from local import bus, emulator, postgres
+from local.commands import bus
 from local.settings import Settings
+from local.stack import emulator, postgres
 
 _UPLOADS = """
 select id, workspace_id, filename, content_type, size, status, reject_reason,

@@ -32,10 +32,11 @@ from typing import IO, Any, Self
 
 import psutil
 
-from local import process, samples, settings, template
-from local.deploy import BUILD
+from local import process, settings, template
 from local.progress import Trouble, complain, say
 from local.settings import ROOT
+from local.stack.deploy import BUILD
+from local.tools import samples
 
 # What Lambda's own image brings along.
 _RUNTIME = (
@@ -287,7 +288,7 @@ def sign(event: Any, secret: str) -> Any:
 
 def main() -> int:
     """Invoke a function once and print its log and its answer."""
-    parser = argparse.ArgumentParser(prog="python -m local.invoke", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m local.tools.invoke", description=__doc__)
     parser.add_argument("function", help="folder under functions/, e.g. confirm_upload")
     parser.add_argument("event", nargs="?", type=Path, help="events/….json; its own by default")
     parser.add_argument("--show", action="store_true", help="only print the event, for other tools")

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local import emulator
 from local.settings import STACK, Settings
+from local.stack import emulator
 
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 

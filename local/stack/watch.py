@@ -22,9 +22,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from local import emulator, starting
 from local.progress import say
 from local.settings import ROOT, Settings
+from local.stack import emulator, starting
 
 FUNCTIONS, KYORA = ROOT / "functions", ROOT / "layers" / "kyora"
 _FILES = ("template.yaml", "samconfig.toml", "pyproject.toml", "uv.lock")

@@ -6,9 +6,10 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from local import invoke, template
-from local.deploy import BUILD
+from local import template
 from local.settings import ROOT
+from local.stack.deploy import BUILD
+from local.tools import invoke
 
 _KYORA = "KyoraLayer"
 # Each app.py under a name of its own, in one process: the layer is loaded once.

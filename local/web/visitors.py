@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from local.containers import DESKTOP
+from local.stack.containers import DESKTOP
 
 _READ = {"GET", "HEAD", "OPTIONS"}
 

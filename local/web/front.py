@@ -20,8 +20,8 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
-from local import console, cors, mailbox, storage, visitors
 from local.settings import HOST, Settings
+from local.web import console, cors, mailbox, storage, visitors
 
 _GATEWAY_LIMIT = 10 * 1024 * 1024  # what API Gateway takes before it answers 413 by itself
 _WEBHOOK_LIMIT = 6 * 1024 * 1024  # what a function URL takes

@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from local import bus
-from local.bus import Place
-from local.guide import SAMPLE
+from local.commands import bus
+from local.commands.bus import Place
+from local.commands.remote import Ask
 from local.progress import Trouble, say
-from local.remote import Ask
+from local.stack.guide import SAMPLE
 
 # Resend delivers to nobody under this address, and reports that it did.
 TO = "delivered@resend.dev"

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from local.bus import Place, queue_urls
+from local.commands.bus import Place, queue_urls
+from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
-from local.remote import Ask
 
 _MINUTE, _HOUR = 60, 3600
 _APART = 2.0  # seconds between two looks at the queues: what is there twice is not just passing

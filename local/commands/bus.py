@@ -16,9 +16,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from local import emulator, postgres, remote, settings
+from local import settings
+from local.commands import remote
 from local.progress import Trouble, say, shown
 from local.settings import ROOT
+from local.stack import emulator, postgres
 
 SAMPLES = ROOT / "events" / "samples"
 _ADDRESS = re.compile(r"([\w.+%-])[\w.+%-]*@(?=[\w-])")

@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from local.bus import Place, queue_pair
+from local.commands.bus import Place, queue_pair
+from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
-from local.remote import Ask
 
 _BATCH = 10  # what SQS hands over, and deletes, at once
 _HOLD = 120  # seconds that nobody else sees a letter that we look at

@@ -1,0 +1,1 @@
+"""What `make` targets run, on the local stack or with `ENV=` on a deployed one."""
