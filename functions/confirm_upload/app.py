@@ -3,12 +3,13 @@
 202 while another worker verifies them. Emits AssetReady or AssetRejected.
 """
 
-from kyora import assets, http
+from kyora import http
+from kyora.assets.confirm import confirm
 from kyora.assets.models import Asset
 
 
 def confirm_upload(call: http.Call) -> http.Answer[Asset]:
-    asset = assets.confirm(call.principal.workspace_id, call.path["assetId"])
+    asset = confirm(call.principal.workspace_id, call.path["assetId"])
     if asset.status == "ready":
         return http.Answer(asset)
     return http.Answer(asset, status=202, headers={"Retry-After": "1"})

@@ -3,12 +3,13 @@
 For admins. Honours Idempotency-Key. Emits nothing.
 """
 
-from kyora import businesses, http
+from kyora import http
+from kyora.businesses.create import create
 from kyora.businesses.models import Business, NewBusiness
 
 
 def create_business(call: http.Call, wanted: NewBusiness) -> http.Answer[Business]:
-    made = businesses.create(call.principal, wanted, call.header("Idempotency-Key"))
+    made = create(call.principal, wanted, call.header("Idempotency-Key"))
     return http.Answer(made, 201, {"Location": f"/v1/businesses/{made.business_id}"})
 
 

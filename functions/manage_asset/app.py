@@ -3,16 +3,17 @@
 DELETE emits AssetDeleted for an asset that was ready.
 """
 
-from kyora import assets, http
+from kyora import http
+from kyora.assets import manage
 from kyora.assets.models import Asset
 
 
 def get_asset(call: http.Call) -> Asset:
-    return assets.get(call.principal.workspace_id, call.path["assetId"])
+    return manage.get(call.principal.workspace_id, call.path["assetId"])
 
 
 def delete_asset(call: http.Call) -> None:
-    assets.delete(call.principal.workspace_id, call.path["assetId"])
+    manage.delete(call.principal.workspace_id, call.path["assetId"])
 
 
 ROUTES: http.Routes = {

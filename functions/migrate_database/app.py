@@ -6,8 +6,9 @@ deploy. `make smoke` asks it for a workspace to try things in. Emits nothing.
 
 from typing import Any
 
-from kyora import cloudformation, config, postgres, smoke, status, storage
+from kyora import cloudformation, config, postgres, smoke, status
 from kyora.observability import begin
+from kyora.storage import bucket
 
 
 def migrate() -> dict[str, Any]:
@@ -27,7 +28,7 @@ def migrate() -> dict[str, Any]:
             "cache",
         )
     )
-    cloudformation.when_permitted(storage.check)
+    cloudformation.when_permitted(bucket.check)
     applied = postgres.migrate()
     status.beat("migrate_database")  # what is scheduled cannot have run since before
     return {"applied": applied}

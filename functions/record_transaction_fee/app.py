@@ -5,9 +5,10 @@ A later event of the order corrects the fee, an older one changes nothing. Emits
 
 from typing import Any
 
-from kyora import accounting, bus, config
+from kyora import bus, config
+from kyora.accounting.record import record
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     config.settings("database")
-    return bus.consume(event, accounting.record)
+    return bus.consume(event, record)

@@ -6,7 +6,7 @@ URL. Emits nothing: there is no file yet.
 
 from kyora import http
 from kyora.assets import renewals, requests
-from kyora.assets.tickets import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
+from kyora.assets.models import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
 
 
 def request_upload(call: http.Call, file: UploadRequest) -> UploadTicket:

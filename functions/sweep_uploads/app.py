@@ -5,8 +5,9 @@ Deletes what is past its retention, too. Emits nothing.
 
 from typing import Any
 
-from kyora import assets, config
+from kyora import config
 from kyora.assets import retention
+from kyora.assets.sweep import sweep
 from kyora.observability import begin, logger
 from kyora.purge import purge
 
@@ -21,7 +22,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
     config.settings("database", "storage")
     total = {"expired": 0, "cleaned": 0}
     while remaining() > 10:
-        swept = assets.sweep(remaining)
+        swept = sweep(remaining)
         total = {name: total[name] + count for name, count in swept.items()}
         if not any(swept.values()):
             break

@@ -6,8 +6,8 @@ stored. Emits nothing.
 
 from typing import Any
 
-from kyora import analytics, bus, config
-from kyora.analytics import rebuild
+from kyora import bus, config
+from kyora.analytics import count, rebuild
 from kyora.observability import begin
 
 
@@ -16,4 +16,4 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     if "rebuild" in event:
         begin(context.aws_request_id)
         return rebuild.by_hand(event["rebuild"], context.get_remaining_time_in_millis)
-    return bus.consume(event, analytics.update)
+    return bus.consume(event, count.update)

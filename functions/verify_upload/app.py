@@ -6,11 +6,12 @@ holds it or a dependency is down. Emits AssetReady or AssetRejected.
 
 from typing import Any
 
-from kyora import assets, bus, config
+from kyora import bus, config
+from kyora.assets.confirm import confirm_from_event
 
 
 def confirm(detail: dict[str, Any]) -> bool:
-    return assets.confirm_from_event(detail["object"]["key"])
+    return confirm_from_event(detail["object"]["key"])
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:

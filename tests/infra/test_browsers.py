@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kyora import assets
+from kyora.assets import renewals
 from kyora.config import Settings
 from kyora.storage.s3 import S3
 from tests.infra import rules
@@ -29,7 +29,7 @@ def test_the_bucket_takes_an_upload_for_as_long_as_its_address_says(stack: dict[
         for statement in policy["PolicyDocument"]["Statement"]
         if (limit := statement["Condition"].get("NumericGreaterThan"))
     ]
-    assert assets.URL_SECONDS * 1000 <= age <= 900_000  # milliseconds
+    assert renewals.URL_SECONDS * 1000 <= age <= 900_000  # milliseconds
 
 
 def test_the_bucket_forgets_an_upload_only_after_it_can_no_longer_be_confirmed(
@@ -41,7 +41,7 @@ def test_the_bucket_forgets_an_upload_only_after_it_can_no_longer_be_confirmed(
         if rule.get("Prefix") == "incoming/"
     ]
     assert days == [1]
-    assert assets.CONFIRM_SECONDS < 24 * 3600
+    assert renewals.CONFIRM_SECONDS < 24 * 3600
 
 
 def test_the_api_lets_a_browser_use_every_method_and_header(stack: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kyora import analytics, postgres
-from kyora.analytics import rebuild
+from kyora import postgres
+from kyora.analytics import count, rebuild
 from kyora.bus import Permanent
 from kyora.bus.events import Event
 from kyora.errors import Unavailable
@@ -45,11 +45,11 @@ def aws(ledger_database: str, environment: pytest.MonkeyPatch) -> Iterator[Cloud
 
 
 def test_an_order_counts_with_its_revenue_and_a_customer_with_its_source() -> None:
-    analytics.update(order("ord_1", "54.99"))
-    analytics.update(order("ord_2", "0.01"))
-    analytics.update(order("ord_3", "500", "JPY"))
-    analytics.update(customer("cus_1", "instagram"))
-    analytics.update(customer("cus_2"))
+    count.update(order("ord_1", "54.99"))
+    count.update(order("ord_2", "0.01"))
+    count.update(order("ord_3", "500", "JPY"))
+    count.update(customer("cus_1", "instagram"))
+    count.update(customer("cus_2"))
     assert counts() == {
         ("biz_demo", DAY, "order", "USD"): (2, 5500),
         ("biz_demo", DAY, "order", "JPY"): (1, 500),
@@ -68,35 +68,35 @@ def test_an_order_counts_with_its_revenue_and_a_customer_with_its_source() -> No
     ],
 )
 def test_the_day_of_an_event_is_utcs(at: datetime, day: str) -> None:
-    analytics.update(order("ord_1", at=at))
+    count.update(order("ord_1", at=at))
     assert [key[1] for key in counts()] == [day]
 
 
 def test_the_same_event_counts_once() -> None:
     """Also when the inbox has forgotten it: an archive may be replayed years later."""
     again = order("ord_1")
-    analytics.update(again)
-    analytics.update(again)
+    count.update(again)
+    count.update(again)
     ledger.empty("inbox")
-    analytics.update(again)
+    count.update(again)
     assert counts() == {("biz_demo", DAY, "order", "USD"): (1, 5499)}
 
 
 def test_another_event_of_the_same_order_counts_no_second_time() -> None:
-    analytics.update(order("ord_1"))
-    analytics.update(order("ord_1", "99", at=NOON + timedelta(days=1)))
+    count.update(order("ord_1"))
+    count.update(order("ord_1", "99", at=NOON + timedelta(days=1)))
     assert counts() == {("biz_demo", DAY, "order", "USD"): (1, 5499)}
 
 
 def test_an_earlier_event_that_arrives_late_takes_the_place_of_the_later() -> None:
-    analytics.update(order("ord_1", "1.000", "KWD", at=NOON + timedelta(days=1)))
-    analytics.update(order("ord_1"))
+    count.update(order("ord_1", "1.000", "KWD", at=NOON + timedelta(days=1)))
+    count.update(order("ord_1"))
     assert counts() == {("biz_demo", DAY, "order", "USD"): (1, 5499)}
 
 
 def test_an_order_and_a_customer_with_one_id_are_two() -> None:
-    analytics.update(order("x_1"))
-    analytics.update(customer("x_1", "shop"))
+    count.update(order("x_1"))
+    count.update(customer("x_1", "shop"))
     assert len(counts()) == 2
 
 
@@ -113,7 +113,7 @@ def test_an_order_and_a_customer_with_one_id_are_two() -> None:
     ],
 )
 def test_a_source_is_one_short_line(source: str, label: str) -> None:
-    analytics.update(customer("cus_1", source))
+    count.update(customer("cus_1", source))
     assert counts() == {("biz_demo", DAY, "customer", label): (1, 0)}
 
 
@@ -126,29 +126,29 @@ def sources() -> dict[str, int]:
 
 def test_a_day_has_a_hundred_sources_and_counts_the_rest_as_other() -> None:
     for number in range(130):
-        analytics.update(customer(f"cus_{number}", f"source {number}"))
+        count.update(customer(f"cus_{number}", f"source {number}"))
     found = sources()
     assert len(found) == 101
     assert found["other"] == 30
     assert sum(found.values()) == 130
-    analytics.update(customer("cus_known", "source 7"))  # one that it has
-    analytics.update(customer("cus_none"))  # and one that names none
+    count.update(customer("cus_known", "source 7"))  # one that it has
+    count.update(customer("cus_none"))  # and one that names none
     assert sources() | {"other": 30} == found | {"source 7": 2, "unknown": 1, "other": 30}
 
 
 def test_another_day_and_another_business_have_a_hundred_of_their_own() -> None:
     for number in range(101):
-        analytics.update(customer(f"cus_{number}", f"source {number}"))
+        count.update(customer(f"cus_{number}", f"source {number}"))
     tomorrow = NOON + timedelta(days=1)
-    analytics.update(customer("cus_later", "source 200", at=tomorrow))
+    count.update(customer("cus_later", "source 200", at=tomorrow))
     assert counts()["biz_demo", "2026-11-24", "customer", "source 200"] == (1, 0)
     assert sources()["other"] == 1
 
 
 def test_a_customer_counted_as_other_is_moved_by_an_earlier_event_and_not_twice() -> None:
     for number in range(101):
-        analytics.update(customer(f"cus_{number}", f"source {number}"))
-    analytics.update(customer("cus_100", "source 100", at=NOON - timedelta(days=1)))
+        count.update(customer(f"cus_{number}", f"source {number}"))
+    count.update(customer("cus_100", "source 100", at=NOON - timedelta(days=1)))
     assert counts()["biz_demo", "2026-11-22", "customer", "source 100"] == (1, 0)
     assert "other" not in sources()
     assert rebuild.business("ws_demo", "biz_demo") == 0
@@ -182,14 +182,14 @@ def test_an_answer_stays_below_what_lambda_answers_with(days: int) -> None:
 
 def test_amounts_beyond_any_integer_of_the_database_add_up() -> None:
     for number in range(12):
-        analytics.update(order(f"ord_{number}", "999999999999999.999", "KWD"))
+        count.update(order(f"ord_{number}", "999999999999999.999", "KWD"))
     assert counts() == {("biz_demo", DAY, "order", "KWD"): (12, 12 * 999_999_999_999_999_999)}
 
 
 def test_the_views_tell_orders_revenue_and_customers_apart() -> None:
-    analytics.update(order("ord_1", "54.99"))
-    analytics.update(order("ord_2", "500", "JPY"))
-    analytics.update(customer("cus_1", "shop"))
+    count.update(order("ord_1", "54.99"))
+    count.update(order("ord_2", "500", "JPY"))
+    count.update(customer("cus_1", "shop"))
     with postgres.transaction() as tx:
         assert [r["orders"] for r in tx.rows("SELECT orders FROM analytics_daily_orders")] == [2]
         revenue = tx.rows(
@@ -260,7 +260,7 @@ def test_a_history_in_any_order_is_its_recount_and_its_rebuild(
 ) -> None:
     ledger.empty("analytics_count", "analytics_event", "inbox")
     for one in data.draw(st.permutations(events + events[::2])):
-        analytics.update(one)
+        count.update(one)
     expected = recount(events)
     assert counts() == expected
     assert anew()["wrong"] == 0
@@ -287,8 +287,8 @@ def test_a_thousand_events_of_one_day_in_sixteen_processes_count_once_each(crew:
 
 
 def test_a_rebuild_mends_counts_that_are_wrong_missing_or_of_nothing() -> None:
-    analytics.update(order("ord_1"))
-    analytics.update(customer("cus_1", "shop"))
+    count.update(order("ord_1"))
+    count.update(customer("cus_1", "shop"))
     expected = counts()
     with postgres.transaction() as tx:
         tx.run("UPDATE analytics_count SET amount = 7 WHERE kind = 'order'")
@@ -309,7 +309,7 @@ def test_a_rebuild_waits_for_an_event_that_is_being_counted(
     other.run("BEGIN")
     other.run(
         "SELECT pg_advisory_xact_lock_shared(hashtextextended(:key, 0))",
-        key=analytics.lock_key("biz_demo"),
+        key=count.lock_key("biz_demo"),
     )
     monkeypatch.setattr(rebuild, "_PATIENCE", 1.0)
     with pytest.raises(Unavailable):
@@ -320,8 +320,8 @@ def test_a_rebuild_waits_for_an_event_that_is_being_counted(
 
 
 def test_a_rebuild_of_one_business_leaves_the_others_alone() -> None:
-    analytics.update(order("ord_1"))
-    analytics.update(order("ord_1", business="biz_second"))
+    count.update(order("ord_1"))
+    count.update(order("ord_1", business="biz_second"))
     with postgres.transaction() as tx:
         tx.run("UPDATE analytics_count SET count = 9")
     asked = {"rebuild": {"business": "biz_second"}}
@@ -363,7 +363,7 @@ def test_an_event_that_makes_no_sense_is_given_up_and_leaves_nothing(
     given_event: Event[Any], code: str
 ) -> None:
     with pytest.raises(Permanent, match=f"^{code}$"):
-        analytics.update(given_event)
+        count.update(given_event)
     with postgres.transaction() as tx:
         for table in ("analytics_event", "analytics_count", "inbox"):
             assert tx.row(f"SELECT count(*) AS n FROM {table}") == {"n": 0}
@@ -396,13 +396,13 @@ def summary(who: dict[str, str] = MEMBER, **query: str) -> tuple[int, dict[str, 
 
 
 def test_a_summary_has_every_day_of_its_range() -> None:
-    analytics.update(order("ord_1", "54.99"))
-    analytics.update(order("ord_2", "500", "JPY"))
-    analytics.update(order("ord_3", "1.5", "KWD", at=NOON + timedelta(days=2)))
-    analytics.update(customer("cus_1", "shop"))
-    analytics.update(customer("cus_2", at=NOON + timedelta(days=2)))
-    analytics.update(order("ord_4", at=NOON + timedelta(days=3)))
-    analytics.update(order("ord_5", at=NOON - timedelta(days=1)))
+    count.update(order("ord_1", "54.99"))
+    count.update(order("ord_2", "500", "JPY"))
+    count.update(order("ord_3", "1.5", "KWD", at=NOON + timedelta(days=2)))
+    count.update(customer("cus_1", "shop"))
+    count.update(customer("cus_2", at=NOON + timedelta(days=2)))
+    count.update(order("ord_4", at=NOON + timedelta(days=3)))
+    count.update(order("ord_5", at=NOON - timedelta(days=1)))
     status, body = summary(businessId="biz_demo", **{"from": "2026-11-23", "to": "2026-11-25"})
     assert status == 200
     assert body == {
@@ -426,7 +426,7 @@ def test_a_summary_has_every_day_of_its_range() -> None:
 
 @pytest.mark.parametrize("business", ["biz_nobody", "x" * 5000, "\0", "biz_demo'--", "' OR 1=1"])
 def test_a_business_of_another_workspace_answers_like_one_that_is_none(business: str) -> None:
-    analytics.update(order("ord_1"))
+    count.update(order("ord_1"))
     when = {"from": DAY, "to": DAY}
     stranger = MEMBER | {"userId": "usr_other", "workspaceId": "ws_other"}
     known = summary(stranger, businessId="biz_demo", **when)

@@ -17,19 +17,19 @@ CONFIRM = "POST /v1/assets/{assetId}/confirm"
 
 # Where the worker dies before its commit: the asset is claimed, and nothing has happened.
 BEFORE_COMMIT = {
-    "after the claim": ("kyora.assets:_verify", "before"),
+    "after the claim": ("kyora.assets.confirm:_verify", "before"),
     "after the look": ("stat", "after"),
     "after the attempt was noted": ("copy", "before"),
     "after the copy": ("copy", "after"),
-    "while reading": ("kyora.assets.content:inspect", "before"),
-    "after the reading": ("kyora.assets:_end", "before"),
-    "inside the last transaction": ("kyora.assets:_settle", "after"),
+    "while reading": ("kyora.assets.content.verify:inspect", "before"),
+    "after the reading": ("kyora.assets.confirm:_end", "before"),
+    "inside the last transaction": ("kyora.assets.confirm:_settle", "after"),
 }
 # Where it dies after its commit: the verdict stands, its event and its clean-up are owed.
 AFTER_COMMIT = {
     "before the event is sent": ("kyora.bus.outbox:publish", "before"),
     "between PutEvents and its record": ("kyora.bus.outbox:_put", "after"),
-    "before the clean-up": ("kyora.assets:_clean", "before"),
+    "before the clean-up": ("kyora.assets.sweep:clean", "before"),
     "in the middle of the clean-up": ("delete", "after"),
 }
 
@@ -168,7 +168,7 @@ def test_a_late_clean_up_does_not_call_a_deleted_asset_clean(
 ) -> None:
     """It knows only what ready leaves behind; delete owes the verified object as well."""
     asset_id, _ = _upload(good=True)
-    with crew.stalled("kyora.assets:_clean", "before", CONFIRM, asset_id=asset_id) as finish:
+    with crew.stalled("kyora.assets.sweep:clean", "before", CONFIRM, asset_id=asset_id) as finish:
         with stores.broken(b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n") as url:
             for name, value in Bucket("broken", url, "key", "secret").variables.items():
                 environment.setenv(name, value)
@@ -200,7 +200,7 @@ def test_a_connection_lost_while_the_file_is_read_is_replaced(store: Store, crew
     assert books.events(asset_id) == ["AssetReady"]
 
 
-@pytest.mark.parametrize("step", ["kyora.assets:_settle", "kyora.assets:_free"])
+@pytest.mark.parametrize("step", ["kyora.assets.confirm:_settle", "kyora.assets.ledger:free"])
 def test_a_connection_lost_inside_the_last_transaction_is_503_and_then_ready(
     step: str, store: Store, crew: Crew
 ) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from kyora import storage
+from kyora.storage.provider import provider
 from tests.integration.support import api, books, samples
 from tests.integration.support.samples import PNG, Sample
 from tests.integration.support.stores import Store, every_store
@@ -58,7 +58,7 @@ def test_a_download_url_is_good_for_its_own_object_type_name_and_time(store: Sto
     row = books.asset(asset_id)
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     key = f"assets/ws_demo/{asset_id}/{row['final_attempt']}"
-    expired = storage.provider().presign_get(key, "a.png", "image/png", long_ago, 1200)
+    expired = provider().presign_get(key, "a.png", "image/png", long_ago, 1200)
     assert api.http_call("GET", expired).status == 403
 
 

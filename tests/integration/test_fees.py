@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kyora import accounting, money, postgres
+from kyora import money, postgres
 from kyora.accounting.fees import DEFAULTS, Fee
+from kyora.accounting.record import record
 from kyora.bus import Permanent
 from kyora.bus.events import Event
 from kyora.postgres.connection import StatementFailed
@@ -62,7 +63,7 @@ def test_a_fee_is_rounded_half_up_to_the_currencys_minor_unit(
     total: str, currency: str, percent: str, fixed: str, minor: int
 ) -> None:
     agree("credit_card", percent, fixed)
-    accounting.record(payment(total, currency))
+    record(payment(total, currency))
     expected = Fraction(total) * Fraction(percent) + Fraction(fixed)
     expected *= 10 ** money.DECIMALS[currency.upper()]
     assert minor == int(expected + Fraction(1, 2))  # the table itself is right
@@ -98,14 +99,14 @@ def test_every_method_of_the_defaults_can_be_agreed_on_and_no_other() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_business_that_has_agreed_on_nothing_pays_nothing(method: str) -> None:
-    accounting.record(payment(paymentMethod=method))
+    record(payment(paymentMethod=method))
     assert fees() == {}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_business_has_agreed_on_wins_over_the_default(method: str) -> None:
     agree(method, "0.1")
-    accounting.record(payment("50", paymentMethod=method))
+    record(payment("50", paymentMethod=method))
     assert fees() == {"ord_1": (500, "USD")}
 
 
@@ -113,8 +114,8 @@ def test_what_another_business_has_agreed_on_does_not_count() -> None:
     agree("tabby", "0.1", business="biz_second")
     agree("tabby", "0.1", business="biz_other", workspace="ws_other")
     agree("paypal", "0.1", workspace="ws_other")  # of this business, and not its workspace's
-    accounting.record(payment(paymentMethod="tabby"))
-    accounting.record(payment(paymentMethod="paypal", orderId="ord_2"))
+    record(payment(paymentMethod="tabby"))
+    record(payment(paymentMethod="paypal", orderId="ord_2"))
     assert fees() == {}
 
 
@@ -134,7 +135,7 @@ def test_there_is_no_fee_and_no_row(changed: dict[str, str]) -> None:
     agree("credit_card", "0.029")
     agree("tabby", "0.5")
     agree("tamara", "0.5", "1", enabled=False)
-    accounting.record(payment(**changed))
+    record(payment(**changed))
     assert fees() == {}
 
 
@@ -143,23 +144,23 @@ def test_there_is_no_fee_and_no_row(changed: dict[str, str]) -> None:
 
 def test_a_later_event_of_the_order_corrects_its_fee() -> None:
     agree("credit_card", "0.1")
-    accounting.record(payment("10"))
-    accounting.record(payment("20", "KWD", at=NOON + timedelta(microseconds=1)))
+    record(payment("10"))
+    record(payment("20", "KWD", at=NOON + timedelta(microseconds=1)))
     assert fees() == {"ord_1": (2000, "KWD")}
 
 
 def test_an_older_event_changes_nothing() -> None:
     agree("credit_card", "0.1")
-    accounting.record(payment("20"))
-    accounting.record(payment("10", at=NOON - timedelta(microseconds=1)))
+    record(payment("20"))
+    record(payment("10", at=NOON - timedelta(microseconds=1)))
     assert fees() == {"ord_1": (200, "USD")}
 
 
 def test_a_later_event_without_a_fee_takes_it_away_for_good() -> None:
     agree("credit_card", "0.1")
-    accounting.record(payment("20"))
-    accounting.record(payment("20", paymentMethod="shells", at=NOON + timedelta(seconds=1)))
-    accounting.record(payment("30", at=NOON + timedelta(microseconds=1)))
+    record(payment("20"))
+    record(payment("20", paymentMethod="shells", at=NOON + timedelta(seconds=1)))
+    record(payment("30", at=NOON + timedelta(microseconds=1)))
     assert fees() == {}
 
 
@@ -167,19 +168,19 @@ def test_an_event_that_comes_again_keeps_the_fee_it_had() -> None:
     """Also when the business has agreed on something else, and when the inbox has forgotten."""
     agree("credit_card", "0.1")
     event = payment("20")
-    accounting.record(event)
+    record(event)
     agree("credit_card", "0.2")
-    accounting.record(event)
+    record(event)
     ledger.empty("inbox")
-    accounting.record(event)
+    record(event)
     assert fees() == {"ord_1": (200, "USD")}
 
 
 def test_orders_of_two_businesses_with_one_id_are_two() -> None:
     agree("credit_card", "0.1")
     agree("credit_card", "0.2", business="biz_second")
-    accounting.record(payment("20"))
-    accounting.record(payment("20", businessId="biz_second"))
+    record(payment("20"))
+    record(payment("20", businessId="biz_second"))
     with postgres.transaction() as tx:
         rows = tx.rows("SELECT business_id, amount FROM transaction_fee ORDER BY business_id")
     assert [(row["business_id"], int(str(row["amount"]))) for row in rows] == [
@@ -216,7 +217,7 @@ def test_in_any_order_and_number_the_newest_event_decides(
     agree("credit_card", "0.029", "0.30")
     twice = data.draw(st.permutations(events + events[::2]))
     for event in twice:
-        accounting.record(event)
+        record(event)
     newest: dict[str, Event[Any]] = {}
     for event in sorted(events, key=lambda e: (e.occurred_at, e.id)):
         newest[event.data.order_id] = event
@@ -264,7 +265,7 @@ def test_an_event_that_makes_no_sense_is_given_up_and_leaves_nothing(
 ) -> None:
     agree("credit_card", "0.1")
     with pytest.raises(Permanent, match=f"^{code}$"):
-        accounting.record(payment(**changed))
+        record(payment(**changed))
     with postgres.transaction() as tx:
         for table in TABLES:
             assert tx.row(f"SELECT count(*) AS n FROM {table}") == {"n": 0}

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from kyora import storage
+from kyora.storage.provider import provider as configured
 from tests.integration.support import api, books, samples
 from tests.integration.support.api import Reply
 from tests.integration.support.samples import PNG
@@ -138,7 +138,7 @@ def test_a_weak_store_that_took_other_bytes_than_signed_is_seen_through(
 ) -> None:
     """22, 23 where a store checks neither length nor checksum: as if it had let them pass."""
     copied: list[str] = []
-    provider = type(storage.provider())
+    provider = type(configured())
     real: Any = provider.copy
 
     def copy(self: object, source: str, *args: Any) -> None:
@@ -206,7 +206,7 @@ def test_an_expired_url_is_refused(store: Store) -> None:
     """28: the same URL, signed eleven minutes ago."""
     ticket = api.request(PNG)
     key = f"incoming/ws_demo/{ticket['assetId']}"
-    provider: Any = storage.provider()
+    provider: Any = configured()
     if store.name == "local":
         url = provider.presign_put(key, "image/png", len(PNG.data), api.digest(PNG.data), -60).url
     else:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kyora import assets, config
-from kyora.assets import ledger
+from kyora import config
+from kyora.assets import confirm, ledger, renewals
 from tests.integration.support import api, books, stores
 from tests.integration.support.crew import Crew
 from tests.integration.support.samples import PNG
@@ -29,14 +29,14 @@ def test_a_confirm_that_copies_nothing_notes_no_attempt(store: Store) -> None:
 
 def test_confirms_are_limited_to_a_burst_and_one_a_second(store: Store) -> None:
     asset_id = api.request(PNG)["assetId"]
-    answers = [api.confirm(asset_id) for _ in range(assets.MAX_CLAIMS + 40)]
+    answers = [api.confirm(asset_id) for _ in range(confirm.MAX_CLAIMS + 40)]
     refused = [answer for answer in answers if answer.status == 429]
     assert {answer.status for answer in answers} == {409, 429}
     assert {answer.code for answer in refused} == {"asset.too_many_attempts"}
     assert refused[0].headers["Retry-After"] == "2"
     claims = books.asset(asset_id)["claims"]
     age = datetime.now(UTC) - books.asset(asset_id)["created_at"]
-    assert claims <= assets.MAX_CLAIMS + age.total_seconds() + 1
+    assert claims <= confirm.MAX_CLAIMS + age.total_seconds() + 1
 
 
 def test_a_limited_confirm_loses_no_bytes(store: Store) -> None:
@@ -58,8 +58,8 @@ def test_copies_of_one_upload_are_limited(store: Store, crew: Crew) -> None:
         books.break_lease(asset_id)
     refused = api.confirm(asset_id)
     assert (refused.status, refused.code) == (429, "asset.too_many_attempts")
-    assert 0 < int(refused.headers["Retry-After"]) <= assets.CONFIRM_SECONDS
-    assert len(books.asset(asset_id)["attempts"]) == assets.MAX_ATTEMPTS
+    assert 0 < int(refused.headers["Retry-After"]) <= renewals.CONFIRM_SECONDS
+    assert len(books.asset(asset_id)["attempts"]) == confirm.MAX_ATTEMPTS
     assert api.deleted(api.delete(asset_id))
     assert store.list() == []
 
@@ -188,7 +188,7 @@ def test_each_row_of_a_clean_up_is_committed_alone(store: Store, crew: Crew) -> 
         books.pass_deadline(asset_id)
     api.sweep()
     books.pass_grace()
-    with crew.stalled("kyora.assets:_note_cleaned", "after", "sweep") as finish:
+    with crew.stalled("kyora.assets.sweep:_note_cleaned", "after", "sweep") as finish:
         cleaned = [books.asset(asset_id)["cleaned_at"] is not None for asset_id in ids]
         assert cleaned.count(True) == 1
         finish()

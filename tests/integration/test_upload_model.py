@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kyora import assets as limits
+from kyora.assets.confirm import MAX_ATTEMPTS
 from tests.integration.support import api, books
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Folder
@@ -206,7 +206,7 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
                 books.run(
                     "UPDATE asset SET attempts = array_fill(CAST('try_old' AS text),"
                     " ARRAY[CAST(:most AS integer)]) WHERE id = :id",
-                    most=limits.MAX_ATTEMPTS,
+                    most=MAX_ATTEMPTS,
                     id=asset.id,
                 )
                 asset.capped = True
@@ -245,7 +245,7 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
                 return 202
             if asset.late:
                 return 410
-            if asset.capped or asset.copies >= limits.MAX_ATTEMPTS:
+            if asset.capped or asset.copies >= MAX_ATTEMPTS:
                 return 429
             if not asset.reserved:
                 before = [other.reserved for other in self.all]

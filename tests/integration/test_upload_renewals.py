@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from kyora import assets
 from kyora.assets import ledger
+from kyora.assets.renewals import CONFIRM_SECONDS, URL_SECONDS
 from tests.integration.support import api, books, samples
 from tests.integration.support.api import Answer
 from tests.integration.support.samples import PNG
@@ -57,7 +57,7 @@ def test_a_pending_upload_gets_a_fresh_url_of_the_same_shape(store: Store) -> No
     assert {name: fresh.body[name] for name in ("assetId", "method", "headers")} == {
         name: first[name] for name in ("assetId", "method", "headers")
     }
-    assert 590 < left(fresh.body) <= assets.URL_SECONDS
+    assert 590 < left(fresh.body) <= URL_SECONDS
     assert api.put(fresh.body, PNG.data).status == 200
     assert api.put(api.renew(first["assetId"]).body, PNG.data).status == 412, "the bytes are there"
     assert api.confirm(first["assetId"]).status == 200
@@ -70,7 +70,7 @@ def test_a_fresh_url_is_another_signature_for_the_whole_time(store: Store) -> No
     fresh = api.renew(first["assetId"]).body
     assert left(fresh) > 590
     (row,) = books.rows("SELECT confirm_deadline - url_expires_at AS more FROM asset")
-    assert row["more"] == timedelta(seconds=assets.CONFIRM_SECONDS - assets.URL_SECONDS)
+    assert row["more"] == timedelta(seconds=CONFIRM_SECONDS - URL_SECONDS)
 
 
 def test_an_upload_is_renewed_for_a_day_and_no_longer(store: Store) -> None:

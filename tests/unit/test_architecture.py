@@ -61,7 +61,7 @@ CACHED = {
     ("kyora.tls", "_rds_context"): "the same, for RDS",
 }
 EVERY_TENANT = {
-    ("kyora.assets", "sweep"): "expires and cleans uploads of all workspaces; nobody asks for it",
+    ("kyora.assets.sweep", "sweep"): "expires and cleans the uploads of all workspaces",
     ("kyora.assets.retention", "forget"): "what is past its time, of whoever",
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",
     ("kyora.idempotency", "forget"): "what is past its time, of whoever",

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from kyora import config, storage
+from kyora import config
 from kyora.storage import bucket, s3
 from tests.scripted import Answer, Request, scripted
 
@@ -119,8 +119,8 @@ def test_every_fault_is_told_at_once(environment: pytest.MonkeyPatch, looks: Loo
     everything["notification"] = f"<NotificationConfiguration {XMLNS}/>"
     with scripted(answer(everything)) as server:
         environment.setenv("AWS_ENDPOINT_URL", server.url)
-        with pytest.raises(storage.BucketNotReady) as refused:
-            storage.check()
+        with pytest.raises(bucket.BucketNotReady) as refused:
+            bucket.check()
     assert all(said in str(refused.value) for said in SAID.values())
 
 
@@ -133,4 +133,4 @@ def test_another_store_is_not_looked_at(
     looks({})
     environment.setenv(name, value)
     config.forget()
-    storage.check()
+    bucket.check()

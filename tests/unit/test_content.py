@@ -7,17 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kyora.assets import content, rules
-from kyora.assets.content import Facts, Refused
+from kyora.assets import rules
+from kyora.assets.content import verify
+from kyora.assets.content.source import Facts, Refused
 from tests.integration.support import samples
 
-TYPES = sorted(content._CHECKS)
+TYPES = sorted(verify._CHECKS)
 WHOLE = samples.ALL
 MIB = 1 << 20
 
 
 def inspect(data: bytes, content_type: str) -> Facts:
-    return content.inspect(io.BytesIO(data), content_type)
+    return verify.inspect(io.BytesIO(data), content_type)
 
 
 def verdict(data: bytes, content_type: str) -> str:
@@ -44,7 +45,7 @@ def test_a_whole_file_is_accepted_with_its_size_and_duration(last: str) -> None:
 def test_a_file_is_read_from_its_start_wherever_it_stood(last: str) -> None:
     file = io.BytesIO(WHOLE[last].data)
     file.seek(3)
-    content.inspect(file, rules.TYPES[last][0])
+    verify.inspect(file, rules.TYPES[last][0])
 
 
 # What is honestly both: a ZIP is the container of Office files, and any text is a text.

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kyora.assets import content
-from kyora.assets.content import Facts, Refused
+from kyora.assets.content import verify
+from kyora.assets.content.source import Facts, Refused
 from tests.integration.support import samples
 
 FILES = Path(__file__).parents[1] / "corpus" / "files"
@@ -32,7 +32,7 @@ def boxes(data: bytes) -> list[bytes]:
 
 def ours(data: bytes, content_type: str) -> Facts | None:
     try:
-        return content.inspect(io.BytesIO(data), content_type)
+        return verify.inspect(io.BytesIO(data), content_type)
     except Refused:
         return None
 

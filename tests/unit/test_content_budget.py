@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kyora.assets import content, rules
-from kyora.assets.content import Refused, Source, identify
-from kyora.assets.content.source import MAX_STEPS
+from kyora.assets import rules
+from kyora.assets.content import identify, verify
+from kyora.assets.content.source import MAX_STEPS, Refused, Source
 from tests.integration.support import samples
 
 MIB = 1 << 20
@@ -228,7 +228,7 @@ BUSY: dict[str, tuple[Callable[[], bytes], str]] = {
 def spent(data: bytes, content_type: str) -> Source:
     source = Source(io.BytesIO(data))
     with suppress(Refused):
-        content.parse(source, content_type)
+        verify.parse(source, content_type)
     return source
 
 
@@ -252,7 +252,7 @@ def test_no_file_keeps_us_busy(name: str) -> None:
     while len(taken) < 3 and (not taken or min(taken) >= 1):
         started = time.process_time()
         with suppress(Refused):
-            content.inspect(io.BytesIO(data), content_type)
+            verify.inspect(io.BytesIO(data), content_type)
         taken.append(time.process_time() - started)
     assert min(taken) < 1
 
@@ -271,7 +271,7 @@ def test_no_file_fills_the_memory(name: str) -> None:
     tracemalloc.start()
     try:
         with suppress(Refused):
-            content.inspect(file, content_type)
+            verify.inspect(file, content_type)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

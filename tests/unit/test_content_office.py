@@ -5,8 +5,9 @@ import struct
 
 import pytest
 
-from kyora.assets import content, rules
-from kyora.assets.content import Policy, Refused
+from kyora.assets import rules
+from kyora.assets.content import verify
+from kyora.assets.content.source import Policy, Refused
 from tests.integration.support import samples
 
 DOC, XLS = rules.TYPES["doc"][0], rules.TYPES["xls"][0]
@@ -19,7 +20,7 @@ STRICT = Policy(macros=False, passwords=False)
 def verdict(data: bytes, content_type: str, policy: Policy | None = None) -> str:
     """`ok`, or the reason and what the file is."""
     try:
-        content.inspect(io.BytesIO(data), content_type, policy or Policy())
+        verify.inspect(io.BytesIO(data), content_type, policy or Policy())
     except Refused as refused:
         return f"{refused.reason} {refused.detected or ''}".strip()
     return "ok"

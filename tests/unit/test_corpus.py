@@ -11,8 +11,9 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageOps
 
-from kyora.assets import content, rules
-from kyora.assets.content import Facts, Refused
+from kyora.assets import rules
+from kyora.assets.content import verify
+from kyora.assets.content.source import Facts, Refused
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 with (CORPUS / "verdicts.tsv").open(encoding="utf-8") as table:
@@ -38,7 +39,7 @@ def number(text: str) -> int | None:
 def inspect(name: str) -> Facts:
     last = name.rpartition(".")[2]
     with (CORPUS / "files" / name).open("rb") as file:
-        return content.inspect(file, ANNOUNCED.get(name, rules.TYPES[last][0]))
+        return verify.inspect(file, ANNOUNCED.get(name, rules.TYPES[last][0]))
 
 
 def test_every_file_has_a_line_and_the_corpus_is_small() -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyora.assets import content, rules
+from kyora.assets import rules
+from kyora.assets.content import verify
 from kyora.assets.media_types import _ALIASES as ALIASES
 from kyora.assets.media_types import _SAME
 from kyora.errors import Invalid, KyoraError, TooLarge, UnsupportedType
@@ -33,7 +34,7 @@ def test_the_table_is_the_contracts() -> None:
 
 def test_every_extension_has_a_type_and_every_type_a_look_at_its_bytes() -> None:
     assert {last for names, _ in CONTRACT.values() for last in names.split()} == set(rules.TYPES)
-    assert {name for types in rules.TYPES.values() for name in types} == set(content._CHECKS)
+    assert {name for types in rules.TYPES.values() for name in types} == set(verify._CHECKS)
 
 
 CASES = [

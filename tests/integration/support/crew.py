@@ -19,7 +19,7 @@ from tests.integration.support import api
 CRASHED = 70
 _forkserver = multiprocessing.get_context("forkserver")
 _forkserver.set_forkserver_preload(
-    ["tests.integration.support.api", "pg8000.native", "kyora.assets.content", "boto3"]
+    ["tests.integration.support.api", "pg8000.native", "kyora.assets.content.verify", "boto3"]
 )
 _barrier: Any = None
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from kyora import accounting, analytics, postgres
-from kyora.analytics import rebuild
+from kyora import postgres
+from kyora.accounting.record import record
+from kyora.analytics import count, rebuild
 from kyora.bus.events import Event, parse
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -130,13 +131,13 @@ def anew() -> Row:
 def update_all(events: Sequence[Event[Any]], seed: int) -> None:
     """Handle events in an order of one's own, each until it has worked."""
     for event in _shuffled(events, seed):
-        analytics.update(event)
+        count.update(event)
     postgres.close()
 
 
 def record_all(events: Sequence[Event[Any]], seed: int) -> None:
     for event in _shuffled(events, seed):
-        accounting.record(event)
+        record(event)
     postgres.close()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from kyora.analytics import lock_key
+from kyora.analytics.count import lock_key
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 

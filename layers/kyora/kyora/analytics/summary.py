@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from kyora import money
-from kyora.analytics import OTHER, owned
+from kyora.analytics.count import OTHER, owned
 from kyora.analytics.models import Day, Summary
 from kyora.errors import Invalid, NotFound
 from kyora.postgres import transaction

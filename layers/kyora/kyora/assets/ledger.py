@@ -14,7 +14,7 @@ Locks are taken in one order: an asset, then the workspace's billing row, then i
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from kyora import limits
 from kyora.errors import KyoraError, TooMany
@@ -128,6 +128,17 @@ def lapse(batch: int) -> int:
             batch=batch,
         )
     return int(str(row["n"])) if row else 0
+
+
+def free(
+    tx: Transaction, row: Mapping[str, Any], column: Literal["used_bytes", "reserved_bytes"]
+) -> None:
+    """Take the bytes of an asset out of one column of its workspace's ledger."""
+    tx.run(
+        f"UPDATE storage_usage SET {column} = {column} - :size WHERE workspace_id = :workspace_id",
+        size=row["size"],
+        workspace_id=row["workspace_id"],
+    )
 
 
 def _room(usage: Mapping[str, int], size: int) -> KyoraError | None:

@@ -1,12 +1,103 @@
-"""An asset as clients see it."""
+"""What clients send to upload files, the tickets they get, and assets as they see them."""
 
+import base64
+import binascii
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StringConstraints,
+)
 from pydantic.alias_generators import to_camel
 
+from kyora.assets.filename import clean
+
 Status = Literal["pending", "verifying", "ready", "rejected", "expired"]
+
+
+# `defer_build`: a function that imports these and uses some does not pay for the others.
+class _Request(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, defer_build=True
+    )
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, frozen=True, defer_build=True
+    )
+
+
+def _digest(value: str) -> str:
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (ValueError, binascii.Error):
+        raw = b""
+    if len(raw) != 32 or base64.b64encode(raw).decode() != value:
+        raise ValueError("must be 32 bytes in base64")
+    return value
+
+
+class UploadRequest(_Request):
+    """A file that a client wants to upload."""
+
+    filename: Annotated[
+        str, StringConstraints(min_length=1, max_length=1024), AfterValidator(clean)
+    ] = Field(description="Display name with its extension.", examples=["mug.png"])
+    content_type: Annotated[str, StringConstraints(max_length=255)] | None = Field(
+        default=None,
+        description="As the browser says it (`File.type`): parameters, other names of the type, "
+        "an empty text and application/octet-stream are accepted, the extension decides. The "
+        "ticket's `headers` say which type was chosen.",
+        examples=["image/png"],
+    )
+    size: Annotated[StrictInt, Field(ge=0, le=2**53)] = Field(
+        description="In bytes; only a csv or txt may have none."
+    )
+    sha256: Annotated[str, AfterValidator(_digest)] | None = Field(
+        default=None, description="SHA-256 of the file in base64; bound to the upload when given."
+    )
+    purpose: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")] | None = Field(
+        default=None, description="What the file is for.", examples=["product_photo"]
+    )
+
+
+class UploadsRequest(_Request):
+    """Up to 50 files at once; each is judged by itself."""
+
+    files: Annotated[list[dict[str, object]], Field(min_length=1, max_length=50)] = Field(
+        description="Each as the body of POST /v1/assets/upload."
+    )
+
+
+class UploadTicket(_Answer):
+    """Where to PUT the file. Every header must be sent exactly as given.
+
+    `Content-Type` among them is the type that was chosen.
+    """
+
+    asset_id: str
+    upload_url: str
+    method: Literal["PUT"] = "PUT"
+    headers: dict[str, str]
+    expires_at: datetime
+
+
+class RefusedUpload(_Answer):
+    """Why one file of several was refused: the problem it would have got alone."""
+
+    error: dict[str, object]
+
+
+class UploadTickets(_Answer):
+    """An answer for each file, in the order they were asked for."""
+
+    uploads: list[UploadTicket | RefusedUpload]
 
 
 class Asset(BaseModel):

@@ -10,20 +10,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kyora import storage
-from kyora.assets import (
-    CONFIRM_SECONDS,
-    URL_SECONDS,
-    find,
-    incoming_key,
-    ledger,
-    raise_when_expired,
-)
-from kyora.assets.tickets import UploadTicket
+from kyora.assets import asset_row, ledger
+from kyora.assets.models import UploadTicket
 from kyora.auth import Principal
 from kyora.errors import Conflict, Gone, KyoraError
 from kyora.postgres import Transaction, transaction
+from kyora.storage.provider import provider
 
+URL_SECONDS = 600
+CONFIRM_SECONDS = 4200  # the URL's life and an hour: a PUT that began in time may end later
 _RENEWABLE = "interval '1 day'"  # after which an upload has to be asked for again
 _ENOUGH = timedelta(seconds=URL_SECONDS // 2)  # what must be left of a URL that is repeated
 
@@ -35,8 +30,8 @@ def upload_url(who: Principal, asset_id: str) -> UploadTicket:
     `billing.limit_reached` when its reservation had lapsed and there is no room any more.
     """
     with transaction() as tx:
-        row = find(tx, who.workspace_id, asset_id)
-        raise_when_expired(row)
+        row = asset_row.find(tx, who.workspace_id, asset_id)
+        asset_row.raise_when_expired(row)
         pending = tx.row(
             "SELECT * FROM asset WHERE id = :id AND workspace_id = :workspace_id"
             " AND status = 'pending' AND confirm_deadline > now() FOR UPDATE",
@@ -75,8 +70,8 @@ def revive(
 def ticket(row: Mapping[str, Any]) -> UploadTicket:
     """Sign the ticket of an asset for as long as its row says."""
     seconds = math.ceil((row["url_expires_at"] - datetime.now(UTC)).total_seconds())
-    upload = storage.provider().presign_put(
-        incoming_key(row),
+    upload = provider().presign_put(
+        asset_row.incoming_key(row),
         row["content_type"],
         row["size"],
         row["declared_sha256"],
@@ -96,7 +91,7 @@ def _revived(
     if row is None:
         return None
     try:
-        raise_when_expired(row)
+        asset_row.raise_when_expired(row)
         if found.expires_at - datetime.now(UTC) > _ENOUGH:
             return found
         if row["status"] == "pending":

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from kyora import config, idempotency
-from kyora.assets import CONFIRM_SECONDS, URL_SECONDS, ledger, renewals, rules
-from kyora.assets.tickets import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
+from kyora.assets import ledger, renewals, rules
+from kyora.assets.models import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
+from kyora.assets.renewals import CONFIRM_SECONDS, URL_SECONDS
 from kyora.auth import Principal
 from kyora.errors import Invalid, KyoraError, field_errors
 from kyora.ids import new_id

@@ -8,6 +8,7 @@ client has gone, and without CORS no browser can upload. docs/deploy.md has the 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from kyora import config
 from kyora.config import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,24 @@ _UNSET = (
     "NoSuchLifecycleConfiguration",
     "NoSuchPublicAccessBlockConfiguration",
 )
+
+
+class BucketNotReady(Exception):
+    """The bucket is not set up for uploads."""
+
+
+def check() -> None:
+    """Look at the bucket during a deploy. Raises BucketNotReady naming everything that it lacks.
+
+    Only at AWS: other stores have other ways to be set up.
+    """
+    found = config.settings("storage", "cors")
+    if found.storage_provider != "s3" or found.s3_endpoint or found.development:
+        return
+    from kyora.storage import s3
+
+    if lacks := faults(s3.connect(found), found):
+        raise BucketNotReady("; ".join(lacks))
 
 
 def faults(client: "S3Client", settings: Settings) -> list[str]:

@@ -19,7 +19,8 @@ from urllib.parse import quote, urlencode
 
 from kyora.config import Settings
 from kyora.errors import Forbidden, Invalid, KyoraError, NotFound, Unavailable
-from kyora.storage.types import Changed, Stat, Upload, put_headers
+from kyora.storage.headers import attachment, put_headers
+from kyora.storage.types import Changed, Stat, Upload
 
 PREFIX = "/_local/storage/"
 _CHUNK = 1 << 20
@@ -137,8 +138,6 @@ def serve(
     settings: Settings, key: str, query: Mapping[str, str]
 ) -> tuple[dict[str, str], Iterator[bytes]]:
     """Answer a GET to a URL of `Local.presign_get` with headers and the bytes."""
-    from kyora.storage.s3 import attachment
-
     content_type, name = query.get("type", ""), query.get("name", "")
     _verify(settings, "GET", key, query, content_type, name)
     path = _path(settings, key)

@@ -5,7 +5,6 @@ everything else goes through boto3, loaded at its first use.
 """
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,7 +17,8 @@ from kyora.config import Settings
 from kyora.deadline import within
 from kyora.errors import Unavailable
 from kyora.observability import logger
-from kyora.storage.types import Changed, Stat, Upload, put_headers
+from kyora.storage.headers import attachment, put_headers
+from kyora.storage.types import Changed, Stat, Upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -160,18 +160,6 @@ class S3:
         if name not in _clients:
             _clients[name] = connect(found)
         return _clients[name]
-
-
-def attachment(filename: str) -> str:
-    """Return a Content-Disposition for a name in any script (RFC 6266, RFC 8187).
-
-    `filename` is for clients that know nothing else: the name when it is ASCII, without what
-    some of them take for an escape (RFC 6266, appendix D), or `download` with its extension.
-    """
-    extension = filename.rpartition(".")[2]
-    plain = extension if extension.isascii() and extension.isalnum() else "bin"
-    simple = re.sub(r'["\\%]', "_", filename) if filename.isascii() else f"download.{plain}"
-    return f"attachment; filename=\"{simple}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
 def _base(settings: Settings) -> str:

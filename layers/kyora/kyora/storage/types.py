@@ -1,6 +1,8 @@
 """What the storage providers exchange with their callers."""
 
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import NamedTuple, Protocol
 
 
 class Changed(Exception):
@@ -21,9 +23,27 @@ class Upload(NamedTuple):
     headers: dict[str, str]
 
 
-def put_headers(content_type: str, sha256: str | None) -> dict[str, str]:
-    """Return the headers of a PUT that every provider signs and every client must send."""
-    headers = {"Content-Type": content_type, "If-None-Match": "*"}
-    if sha256:
-        headers["x-amz-checksum-sha256"] = sha256
-    return headers
+class Storage(Protocol):
+    """What a provider does. Every method raises Unavailable when the store does not answer."""
+
+    def presign_put(
+        self, key: str, content_type: str, size: int, sha256: str | None, expires: int
+    ) -> Upload:
+        """Return where and how to PUT exactly these bytes, within `expires` seconds."""
+
+    def presign_get(
+        self, key: str, filename: str, content_type: str, signed_at: datetime, expires: int
+    ) -> str:
+        """Return a URL that downloads `key` as an attachment."""
+
+    def stat(self, key: str) -> Stat | None:
+        """Return size and version of `key`, or None when there is no such object."""
+
+    def copy(self, source: str, target: str, etag: str, content_type: str) -> None:
+        """Copy the version `etag` of `source`. Raises Changed when it is not that any more."""
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """Yield the bytes of `key`. Raises Changed when there is no such object."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; one that is not there is no error."""

@@ -1,0 +1,201 @@
+"""Counting events as they arrive, each once."""
+
+import zlib
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from kyora import money
+from kyora.bus import Permanent, inbox
+from kyora.bus.events import Event
+from kyora.postgres import Transaction, transaction
+
+type Change = tuple[date, str, int, int]  # day, label, and what to add to count and amount
+
+_CONSUMER = "update_analytics"
+_SHARDS = 16
+_LONGEST_LABEL = 100  # characters; a source is free text
+MOST_SOURCES = 100  # of a business on a day; a new one beyond these counts as OTHER
+UNKNOWN = "unknown"  # the source of a customer whose event names none
+OTHER = "other"  # every source that there is no room for
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What an event says: its order with currency and total, or its customer with the source."""
+
+    workspace_id: str
+    business_id: str
+    kind: str
+    subject_id: str
+    event_id: str
+    occurred_at: datetime
+    label: str
+    amount: int = 0  # minor units
+
+    @property
+    def day(self) -> date:
+        """The day it happened, in UTC."""
+        return self.occurred_at.astimezone(UTC).date()
+
+
+def update(event: Event[Any]) -> None:
+    """Count an OrderCreated or a CustomerCreated, once.
+
+    Raises Permanent for an event without a workspace, of a business that is not that workspace's,
+    or in a currency that does not exist.
+    """
+    fact = read(event)
+    with transaction() as tx:
+        if not inbox.first_time(tx, _CONSUMER, event.id):
+            return
+        if not owned(tx, fact.workspace_id, fact.business_id):
+            raise Permanent("business.not_found")
+        # Counted together with others, but never while the counts are made anew.
+        tx.rows(
+            "SELECT pg_advisory_xact_lock_shared(hashtextextended(:key, 0))",
+            key=lock_key(fact.business_id),
+        )
+        if fact.kind == "customer" and not _has_room(tx, fact):
+            fact = replace(fact, label=OTHER)
+        if changes := _store(tx, fact):
+            _count(tx, fact, changes)
+
+
+def read(event: Event[Any]) -> Fact:
+    """Return what an event says. Raises Permanent."""
+    if event.workspace_id is None:
+        raise Permanent("event.no_workspace")
+    data = event.data
+    if event.name == "OrderCreated":
+        kind, subject, label = "order", data.order_id, data.currency.upper()
+        try:
+            amount = money.to_minor(Decimal(data.total), label)
+        except money.UnknownCurrency:
+            raise Permanent("money.unknown_currency") from None
+    else:
+        kind, subject, label, amount = "customer", data.customer_id, _source(data.source), 0
+    return Fact(
+        workspace_id=event.workspace_id,
+        business_id=data.business_id,
+        kind=kind,
+        subject_id=subject,
+        event_id=event.id,
+        occurred_at=event.occurred_at,
+        label=label,
+        amount=amount,
+    )
+
+
+def owned(tx: Transaction, workspace_id: str, business_id: str) -> bool:
+    """Tell whether the business is the workspace's."""
+    found = tx.row(
+        "SELECT 1 AS found FROM business WHERE id = :id AND workspace_id = :workspace_id",
+        id=business_id,
+        workspace_id=workspace_id,
+    )
+    return found is not None
+
+
+def lock_key(business_id: str) -> str:
+    """Return the name of the lock on the counts of a business."""
+    return f"analytics {business_id}"
+
+
+def _source(given: str | None) -> str:
+    """Return where a customer came from as one short line."""
+    line = "".join(letter for letter in given or "" if letter.isprintable())
+    return line.strip()[:_LONGEST_LABEL].rstrip() or UNKNOWN
+
+
+def _has_room(tx: Transaction, fact: Fact) -> bool:
+    """Tell whether a customer's source is known that day, or one of the first hundred."""
+    if fact.label in (UNKNOWN, OTHER):
+        return True
+    row = tx.row(
+        "SELECT EXISTS (SELECT FROM analytics_count WHERE workspace_id = :workspace_id"
+        "  AND business_id = :business_id AND day = :day AND kind = 'customer' AND label = :label)"
+        " OR (SELECT count(DISTINCT label) FROM analytics_count WHERE workspace_id = :workspace_id"
+        "  AND business_id = :business_id AND day = :day AND kind = 'customer') < :most AS room",
+        workspace_id=fact.workspace_id,
+        business_id=fact.business_id,
+        day=fact.day,
+        label=fact.label,
+        most=MOST_SOURCES,
+    )
+    return bool(row and row["room"])
+
+
+def _store(tx: Transaction, fact: Fact) -> list[Change]:
+    """Keep the event if it is its subject's first; return what that changes in the counts.
+
+    Whoever has another event of the same subject waits here for this one's commit.
+    """
+    kept = {
+        "workspace_id": fact.workspace_id,
+        "business_id": fact.business_id,
+        "kind": fact.kind,
+        "subject_id": fact.subject_id,
+    }
+    told = {
+        "event_id": fact.event_id,
+        "occurred_at": fact.occurred_at,
+        "day": fact.day,
+        "label": fact.label,
+        "amount": str(fact.amount),
+    }
+    counted: Change = (fact.day, fact.label, 1, fact.amount)
+    if tx.run(
+        "INSERT INTO analytics_event (workspace_id, business_id, kind, subject_id, event_id,"
+        "  occurred_at, day, label, amount)"
+        " VALUES (:workspace_id, :business_id, :kind, :subject_id, :event_id,"
+        "  :occurred_at, :day, :label, CAST(:amount AS numeric))"
+        " ON CONFLICT DO NOTHING",
+        **kept,
+        **told,
+    ):
+        return [counted]
+    old: dict[str, Any] | None = tx.row(
+        "SELECT event_id, occurred_at, day, label, amount FROM analytics_event"
+        " WHERE workspace_id = :workspace_id AND business_id = :business_id AND kind = :kind"
+        " AND subject_id = :subject_id FOR UPDATE",
+        **kept,
+    )
+    if old is None:  # counted while the business was another workspace's
+        raise Permanent("analytics.other_workspace")
+    if (old["occurred_at"], old["event_id"]) <= (fact.occurred_at, fact.event_id):
+        return []
+    tx.run(
+        "UPDATE analytics_event SET event_id = :event_id, occurred_at = :occurred_at, day = :day,"
+        " label = :label, amount = CAST(:amount AS numeric)"
+        " WHERE workspace_id = :workspace_id AND business_id = :business_id AND kind = :kind"
+        " AND subject_id = :subject_id",
+        **kept,
+        **told,
+    )
+    return [(old["day"], old["label"], -1, -int(old["amount"])), counted]
+
+
+def _count(tx: Transaction, fact: Fact, changes: list[Change]) -> None:
+    """Add changes to the counts, in one order everywhere: two workers cannot lock each other."""
+    days, labels, counts, amounts = zip(*changes, strict=True)
+    tx.run(
+        "INSERT INTO analytics_count AS c"
+        " (workspace_id, business_id, day, kind, label, shard, count, amount)"
+        " SELECT :workspace_id, :business_id, d.day, :kind, d.label, CAST(:shard AS smallint),"
+        "  sum(d.count), sum(d.amount)"
+        " FROM unnest(CAST(:days AS date[]), CAST(:labels AS text[]), CAST(:counts AS bigint[]),"
+        "  CAST(:amounts AS numeric[])) AS d (day, label, count, amount)"
+        " GROUP BY d.day, d.label ORDER BY d.day, d.label"
+        " ON CONFLICT (business_id, day, kind, label, shard) DO UPDATE"
+        " SET count = c.count + excluded.count, amount = c.amount + excluded.amount",
+        workspace_id=fact.workspace_id,
+        business_id=fact.business_id,
+        kind=fact.kind,
+        shard=zlib.crc32(fact.subject_id.encode()) % _SHARDS,
+        days=[day.isoformat() for day in days],
+        labels=list(labels),
+        counts=list(counts),
+        amounts=[str(amount) for amount in amounts],
+    )

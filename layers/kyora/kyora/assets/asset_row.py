@@ -1,0 +1,101 @@
+"""A row of `asset`: how it is found, its state, the keys of its objects, and its view."""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kyora.assets.models import Asset
+from kyora.errors import Gone, NotFound
+from kyora.postgres import Transaction
+from kyora.storage.provider import provider
+
+_DOWNLOAD_WINDOW = 600  # seconds in which the same download URL is given out
+ID = re.compile(r"ast_[0-9a-z]{26}")
+
+
+def find(tx: Transaction, workspace_id: str, asset_id: str) -> dict[str, object]:
+    """Return the row of an asset that is not deleted. Raises NotFound."""
+    well_formed(asset_id)
+    row = tx.row(
+        "SELECT * FROM asset"
+        " WHERE id = :id AND workspace_id = :workspace_id AND status <> 'deleted'",
+        id=asset_id,
+        workspace_id=workspace_id,
+    )
+    if row is None:
+        raise not_found()
+    return row
+
+
+def view(row: Mapping[str, Any]) -> Asset:
+    """Return the asset as clients see it."""
+    expired = is_free(row) and _past_deadline(row)
+    return Asset(
+        asset_id=row["id"],
+        status="expired" if expired else row["status"],
+        filename=row["filename"],
+        content_type=row["content_type"],
+        size=row["size"],
+        sha256=row["sha256"] or row["declared_sha256"],
+        width=row["width"],
+        height=row["height"],
+        duration_ms=row["duration_ms"],
+        created_at=row["created_at"],
+        download_url=_download_url(row) if row["status"] == "ready" else None,
+    )
+
+
+def _download_url(row: Mapping[str, Any]) -> str:
+    """Sign at the start of a window: the same keys give the same URL, and caches can work.
+
+    Each execution environment has keys of its own, so two of them give two URLs.
+    """
+    age = (datetime.now(UTC) - row["ready_at"]).total_seconds()
+    start = math.floor(age / _DOWNLOAD_WINDOW) * _DOWNLOAD_WINDOW
+    return provider().presign_get(
+        attempt_key(row, row["final_attempt"]),
+        row["filename"],
+        row["content_type"],
+        row["ready_at"] + timedelta(seconds=start),
+        2 * _DOWNLOAD_WINDOW,
+    )
+
+
+def raise_when_expired(row: Mapping[str, Any]) -> None:
+    """Raise Gone `asset.expired` for an upload past its deadline, swept or not."""
+    if row["status"] == "expired" or (is_free(row) and _past_deadline(row)):
+        raise Gone("The upload was not confirmed in time.", code="asset.expired")
+
+
+def is_free(row: Mapping[str, Any]) -> bool:
+    """Tell whether an open upload is held by no worker."""
+    if row["status"] == "verifying":
+        return bool(row["lease_until"] < datetime.now(UTC))
+    return bool(row["status"] == "pending")
+
+
+def _past_deadline(row: Mapping[str, Any]) -> bool:
+    return bool(row["confirm_deadline"] < datetime.now(UTC))
+
+
+def incoming_key(row: Mapping[str, Any]) -> str:
+    """Return the only key that a client's URL can write."""
+    return f"incoming/{row['workspace_id']}/{row['id']}"
+
+
+def attempt_key(row: Mapping[str, Any], token: str) -> str:
+    """Return the key of the copy that the holder of this lease makes."""
+    return f"assets/{row['workspace_id']}/{row['id']}/{token}"
+
+
+def well_formed(asset_id: str) -> None:
+    """Answer an id that cannot be ours like one that is not."""
+    if not ID.fullmatch(asset_id):
+        raise not_found()
+
+
+def not_found() -> NotFound:
+    """Return the refusal of an id that is unknown or belongs to another workspace."""
+    return NotFound("There is no such asset.", code="asset.not_found")

@@ -1,0 +1,300 @@
+"""Confirming an upload: claim it, verify its bytes, and end it as ready or rejected.
+
+A claim takes a lease whose token names the only key its worker may write, so a worker that
+stalled and woke up can change nothing. The token is noted before the copy begins, so that the
+clean-up knows every object there may be. No transaction is open while the store is spoken to.
+"""
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kyora import config
+from kyora.assets import asset_row, ledger, sweep
+from kyora.assets.models import Asset
+from kyora.bus import outbox
+from kyora.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    KyoraError,
+    TooMany,
+    Unavailable,
+)
+from kyora.ids import new_id
+from kyora.observability import count, logger
+from kyora.postgres import Transaction, transaction
+from kyora.storage.provider import provider
+from kyora.storage.types import Changed, Storage
+
+if TYPE_CHECKING:
+    from kyora.assets.content.source import Facts
+
+LEASE_SECONDS = 60
+MAX_ATTEMPTS = 20  # copies that may be begun of one upload
+MAX_CLAIMS = 60  # claims of one upload at once; one more is free for every second of its age
+_IN_MEMORY = 16 << 20  # bytes; a larger file is read through a temporary file
+
+
+class _Facts(NamedTuple):
+    """What was read from the bytes themselves."""
+
+    sha256: str
+    shown: "Facts"
+
+
+class _Rejected(Exception):
+    """The bytes are not what was promised. `detected` is the type they have, where it is known."""
+
+    def __init__(self, reason: str, detected: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.detected = reason, detected
+
+
+def confirm(workspace_id: str, asset_id: str) -> Asset:
+    """Verify the uploaded bytes and return the asset: `ready`, or `verifying` elsewhere.
+
+    Raises NotFound, Conflict `asset.not_uploaded`, Gone `asset.expired`, Invalid `asset.rejected`,
+    TooMany `asset.too_many_attempts`, Unavailable, and Forbidden `billing.limit_reached` when the
+    reservation had lapsed and there is no room any more. Emits AssetReady or AssetRejected, once
+    per asset.
+    """
+    asset_row.well_formed(asset_id)
+    with transaction() as tx:
+        claimed = tx.row(
+            "UPDATE asset SET status = 'verifying', lease_token = :token,"
+            " lease_until = now() + :lease * interval '1 second', claims = claims + 1"
+            " WHERE id = :id AND workspace_id = :workspace_id AND confirm_deadline > now()"
+            " AND (status = 'pending' OR status = 'verifying' AND lease_until < now())"
+            " AND cardinality(attempts) < :attempts"
+            " AND claims < :claims + extract(epoch FROM now() - created_at)"
+            " RETURNING *",
+            id=asset_id,
+            workspace_id=workspace_id,
+            token=new_id("try"),
+            lease=LEASE_SECONDS,
+            attempts=MAX_ATTEMPTS,
+            claims=MAX_CLAIMS,
+        )
+        if claimed is None:
+            return _standing(tx, workspace_id, asset_id)
+        if not claimed["reserved"]:
+            ledger.take_again(tx, claimed)
+            claimed["reserved"] = True
+    return _verify(claimed)
+
+
+def confirm_from_event(key: str) -> bool:
+    """Confirm the asset whose object was created at `key`; False when it should be tried later.
+
+    The safety net for a client that never came back, and for one that came back too often: what
+    is written after the end of its asset is deleted, since no ledger counts it.
+    """
+    prefix, _, rest = key.partition("/")
+    workspace_id, _, asset_id = rest.partition("/")
+    if prefix != "incoming" or not workspace_id or not asset_row.ID.fullmatch(asset_id):
+        return True
+    try:
+        if confirm(workspace_id, asset_id).status != "ready":
+            return False
+    # Conflict: another worker has just given its claim back.
+    except (Unavailable, Conflict, TooMany):
+        return False
+    except Forbidden:  # no room any more; there may be until the deadline
+        return True
+    except KyoraError as refusal:
+        logger().info("upload not confirmed", asset_id=asset_id, reason=refusal.code)
+    with suppress(KyoraError):  # the bucket's lifecycle rule finds it as well, in a day
+        provider().delete([key])
+    return True
+
+
+def _verify(row: Mapping[str, Any]) -> Asset:
+    """Verify what a claim holds and end the claim, one way or the other."""
+    store = provider()
+    target = asset_row.attempt_key(row, row["lease_token"])
+    try:
+        found = store.stat(asset_row.incoming_key(row))
+        if found is None:
+            raise Changed(asset_row.incoming_key(row))
+        if found.size != row["size"]:
+            raise _Rejected("size_mismatch")
+        if not _note_attempt(row):  # the lease was taken over meanwhile
+            with transaction() as tx:
+                return _standing(tx, row["workspace_id"], row["id"])
+        store.copy(asset_row.incoming_key(row), target, found.etag, row["content_type"])
+        facts = _inspect(store, target, row)
+    except _Rejected as rejection:
+        return _end(row, rejection)
+    except Changed:
+        _release(row)
+        raise Conflict(
+            "The file has not been uploaded.", code="asset.not_uploaded", retry_after=1
+        ) from None
+    except Unavailable:
+        _release(row)
+        raise
+    return _end(row, facts)
+
+
+def _note_attempt(row: Mapping[str, Any]) -> bool:
+    """Write down which object is about to be made, while the lease is ours."""
+    with transaction() as tx:
+        return bool(
+            tx.run(
+                "UPDATE asset SET attempts = attempts || lease_token"
+                " WHERE id = :id AND workspace_id = :workspace_id AND lease_token = :token",
+                id=row["id"],
+                workspace_id=row["workspace_id"],
+                token=row["lease_token"],
+            )
+        )
+
+
+def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
+    """Read the copy once: count, digest and look into its bytes. Raises _Rejected or Changed."""
+    import tempfile
+
+    from kyora.assets.content import verify
+    from kyora.assets.content.source import Policy, Refused
+
+    digest, count = hashlib.sha256(), 0
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+        for chunk in store.read(key):
+            count += len(chunk)
+            if count > row["size"]:
+                break
+            digest.update(chunk)
+            file.write(chunk)
+        if count != row["size"]:
+            raise _Rejected("size_mismatch")
+        sha256 = base64.b64encode(digest.digest()).decode()
+        if row["declared_sha256"] not in (None, sha256):
+            raise _Rejected("checksum_mismatch")
+        try:
+            found = config.settings("storage")
+            policy = Policy(macros=found.macros_allowed, passwords=found.passwords_allowed)
+            shown = verify.inspect(file, row["content_type"], policy)  # type: ignore[arg-type]  # IO
+        except Refused as refusal:
+            raise _Rejected(refusal.reason, refusal.detected) from refusal
+    return _Facts(sha256, shown)
+
+
+def _end(row: Mapping[str, Any], verdict: _Facts | _Rejected) -> Asset:
+    """Commit the verdict with its event, then delete what is not needed any more.
+
+    A worker whose lease was taken over commits nothing and answers with what stands.
+    """
+    facts = verdict if isinstance(verdict, _Facts) else None
+    refusal = verdict if isinstance(verdict, _Rejected) else None
+    with transaction() as tx:
+        ended = tx.row(
+            "UPDATE asset SET status = :status, reject_reason = :reason,"
+            " detected_type = :detected, sha256 = :sha256, width = :width, height = :height,"
+            " duration_ms = :duration, final_attempt = :final,"
+            " ready_at = CASE WHEN :status = 'ready' THEN now() END, ended_at = now(),"
+            " lease_token = NULL, lease_until = NULL"
+            " WHERE id = :id AND workspace_id = :workspace_id AND lease_token = :token"
+            " RETURNING *",
+            status="ready" if facts else "rejected",
+            reason=refusal.reason if refusal else None,
+            detected=refusal.detected if refusal else None,
+            sha256=facts.sha256 if facts else None,
+            width=facts.shown.width if facts else None,
+            height=facts.shown.height if facts else None,
+            duration=facts.shown.duration_ms if facts else None,
+            final=row["lease_token"] if facts else None,
+            id=row["id"],
+            workspace_id=row["workspace_id"],
+            token=row["lease_token"],
+        )
+        if ended is not None:
+            _settle(tx, ended)
+    if ended is None:
+        with suppress(Unavailable):  # a later sweep knows this key as well
+            provider().delete([asset_row.attempt_key(row, row["lease_token"])])
+        with transaction() as tx:
+            return _standing(tx, row["workspace_id"], row["id"])
+    stage = config.settings("database").stage
+    if facts:
+        count(stage, "UploadsReady")
+    else:
+        count(stage, "UploadsRejected", Reason=refusal.reason if refusal else "")
+    with suppress(Unavailable):  # the verdict stands; the sweep does the rest
+        sweep.clean([ended])
+    return _outcome(ended)
+
+
+def _settle(tx: Transaction, row: Mapping[str, Any]) -> None:
+    """Book the bytes of an asset that has just ended and write its event."""
+    data = {"assetId": row["id"], "contentType": row["content_type"], "size": row["size"]}
+    ledger.free(tx, row, "reserved_bytes")  # a claim has seen to it that they are
+    if row["status"] == "ready":
+        tx.run(
+            "UPDATE storage_usage SET used_bytes = used_bytes + :size"
+            " WHERE workspace_id = :workspace_id",
+            size=row["size"],
+            workspace_id=row["workspace_id"],
+        )
+        outbox.add(tx, "assets", "AssetReady", data, row["workspace_id"])
+    else:
+        rejected = data | {"reason": row["reject_reason"]} | _detected(row)
+        outbox.add(tx, "assets", "AssetRejected", rejected, row["workspace_id"])
+
+
+def _release(row: Mapping[str, Any]) -> None:
+    """Give the claim back, so that the client may upload or confirm again."""
+    with transaction() as tx:
+        tx.run(
+            "UPDATE asset SET status = 'pending', lease_token = NULL, lease_until = NULL"
+            " WHERE id = :id AND workspace_id = :workspace_id AND lease_token = :token",
+            id=row["id"],
+            workspace_id=row["workspace_id"],
+            token=row["lease_token"],
+        )
+
+
+def _standing(tx: Transaction, workspace_id: str, asset_id: str) -> Asset:
+    """Answer a confirm that claimed nothing from what the asset is now."""
+    return _outcome(asset_row.find(tx, workspace_id, asset_id))
+
+
+def _outcome(row: Mapping[str, Any]) -> Asset:
+    """Return an asset that is ready or being verified; raise what else there is to say."""
+    if row["status"] == "rejected":
+        raise Invalid(
+            "The file is not what was announced.",
+            code="asset.rejected",
+            reason=row["reject_reason"],
+            **_detected(row),
+        )
+    asset_row.raise_when_expired(row)
+    if asset_row.is_free(row):
+        _raise_when_capped(row)
+        # Released by the worker that held it, a moment ago.
+        raise Conflict("The file has not been uploaded.", code="asset.not_uploaded", retry_after=1)
+    return asset_row.view(row)
+
+
+def _raise_when_capped(row: Mapping[str, Any]) -> None:
+    """Raise TooMany for an upload that was tried too often, or too fast."""
+    now = datetime.now(UTC)
+    wait = 0.0
+    if len(row["attempts"]) >= MAX_ATTEMPTS:
+        wait = (row["confirm_deadline"] - now).total_seconds()
+    elif row["claims"] >= MAX_CLAIMS + (now - row["created_at"]).total_seconds():
+        wait = 2.0
+    if wait:
+        raise TooMany(
+            "This upload was confirmed too often.",
+            code="asset.too_many_attempts",
+            retry_after=max(1, math.ceil(wait)),
+        )
+
+
+def _detected(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"detectedType": row["detected_type"]} if row["detected_type"] else {}

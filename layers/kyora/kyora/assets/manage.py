@@ -1,0 +1,40 @@
+"""GET and DELETE of an asset."""
+
+from contextlib import suppress
+
+from kyora.assets import asset_row, ledger, sweep
+from kyora.assets.models import Asset
+from kyora.bus import outbox
+from kyora.errors import Unavailable
+from kyora.postgres import transaction
+
+
+def get(workspace_id: str, asset_id: str) -> Asset:
+    """Return an asset. Raises NotFound."""
+    with transaction() as tx:
+        return asset_row.view(asset_row.find(tx, workspace_id, asset_id))
+
+
+def delete(workspace_id: str, asset_id: str) -> None:
+    """Delete an asset in any state and free its storage. Raises NotFound. Emits AssetDeleted."""
+    asset_row.well_formed(asset_id)
+    with transaction() as tx:
+        row = tx.row(
+            "WITH old AS (SELECT id, status FROM asset WHERE id = :id"
+            " AND workspace_id = :workspace_id AND status <> 'deleted' FOR UPDATE)"
+            " UPDATE asset SET status = 'deleted', lease_token = NULL, lease_until = NULL,"
+            " ended_at = now(), cleaned_at = NULL, clean_after = NULL"
+            " FROM old WHERE asset.id = old.id"
+            " RETURNING asset.*, old.status AS was",
+            id=asset_id,
+            workspace_id=workspace_id,
+        )
+        if row is None:
+            raise asset_row.not_found()
+        if row["was"] == "ready":
+            ledger.free(tx, row, "used_bytes")
+            outbox.add(tx, "assets", "AssetDeleted", {"assetId": asset_id}, workspace_id)
+        elif row["was"] in ("pending", "verifying") and row["reserved"]:
+            ledger.free(tx, row, "reserved_bytes")
+    with suppress(Unavailable):  # deleted it is; the sweep does the rest
+        sweep.clean([row])

@@ -1,0 +1,16 @@
+"""The configured store."""
+
+from kyora import config
+from kyora.storage.types import Storage
+
+
+def provider() -> Storage:
+    """Return the configured provider."""
+    found = config.settings("storage")
+    if found.storage_provider == "local":
+        from kyora.storage import local
+
+        return local.Local(found)
+    from kyora.storage import s3
+
+    return s3.S3(found)
