@@ -35,7 +35,7 @@ from local import template
 from local.process import listening
 from local.progress import Trouble, complain, say
 from local.settings import ROOT
-from local.stack import deploy
+from local.stack import deploy, runtime
 from local.tools import invoke
 from tests.e2e.conftest import free_port, wait
 
@@ -106,7 +106,7 @@ def main() -> int:
     return 0
 
 
-type Start = Callable[[], invoke.Running]
+type Start = Callable[[], runtime.Running]
 
 
 def _measure(starts: dict[str, Start], cold: int, warm: int) -> dict[str, Figures]:
@@ -179,15 +179,15 @@ def _checked(name: str, answer: Any) -> None:
 
 
 def _function(name: str, env: dict[str, str]) -> Start:
-    return lambda: invoke.start(name, env)
+    return lambda: runtime.start(name, env)
 
 
 def _bare(folder: Path) -> Start:
     code = folder / "bare"
     code.mkdir()
     (code / "app.py").write_text("def handler(event, context):\n    return {}\n")
-    subprocess.run([invoke.interpreter(), "-m", "compileall", "-q", code], check=True)
-    return lambda: invoke.start_folder(code, [], {}, name="bare", timeout=10)
+    subprocess.run([runtime.interpreter(), "-m", "compileall", "-q", code], check=True)
+    return lambda: runtime.start_folder(code, [], {}, name="bare", timeout=10)
 
 
 @contextmanager
@@ -226,7 +226,7 @@ def _database(folder: Path, stripe: str) -> Iterator[dict[str, str]]:
             "BILLING_STRIPE_BASE_URL": stripe,
             "BILLING_STRIPE_WEBHOOK_SECRET": _WEBHOOK_SECRET,
         }
-        with invoke.start("migrate_database", env) as running:
+        with runtime.start("migrate_database", env) as running:
             _checked("migrate_database", running.invoke({}))
         socket = parse_qs(urlsplit(address).query)["host"][0]
         connection = pg8000.native.Connection("postgres", unix_sock=f"{socket}/.s.PGSQL.5432")

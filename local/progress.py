@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 
 class Trouble(Exception):
@@ -18,6 +19,9 @@ _CONTROLS = re.compile(
     r"\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
+_ADDRESS = re.compile(r"([\w.+%-])[\w.+%-]*@(?=[\w-])")
+_LINK = re.compile(r"https?://[^\s\"]+")
+
 
 def shown(value: object) -> str:
     """Return a value as one line that a terminal prints and does not obey.
@@ -25,6 +29,17 @@ def shown(value: object) -> str:
     For whatever somebody else has written: an event's field, an address, an error's text.
     """
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(value))
+
+
+def mask(value: Any) -> Any:
+    """Return a value without its tokens, addresses and links."""
+    if isinstance(value, dict):
+        return {key: "…" if key == "token" else mask(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [mask(item) for item in value]
+    if isinstance(value, str):
+        return _ADDRESS.sub(r"\1…@", _LINK.sub("…", value))
+    return value
 
 
 def say(text: str = "") -> None:

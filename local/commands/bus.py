@@ -18,13 +18,11 @@ from typing import Any
 
 from local import settings
 from local.commands import remote
-from local.progress import Trouble, say, shown
+from local.progress import Trouble, mask, say, shown
 from local.settings import ROOT
 from local.stack import emulator, postgres
 
 SAMPLES = ROOT / "events" / "samples"
-_ADDRESS = re.compile(r"([\w.+%-])[\w.+%-]*@(?=[\w-])")
-_LINK = re.compile(r"https?://[^\s\"]+")
 _WAITING = """
 select id, detail_type, attempts, coalesce(last_error, '') from outbox
 where published_at is null and created_at < now() - interval '2 seconds'
@@ -286,17 +284,6 @@ def line(message: Mapping[str, Any]) -> str:
         f" {detail.get('workspaceId', '-')} {detail['correlationId']}{replayed}"
         f" {json.dumps(mask(detail['data']), ensure_ascii=False)}"
     )
-
-
-def mask(value: Any) -> Any:
-    """Return a value without its tokens, addresses and links."""
-    if isinstance(value, dict):
-        return {key: "…" if key == "token" else mask(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [mask(item) for item in value]
-    if isinstance(value, str):
-        return _ADDRESS.sub(r"\1…@", _LINK.sub("…", value))
-    return value
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from local import template
 from local.settings import ROOT
+from local.stack import runtime
 from local.stack.deploy import BUILD
-from local.tools import invoke
 
 _KYORA = "KyoraLayer"
 # Each app.py under a name of its own, in one process: the layer is loaded once.
@@ -54,7 +54,7 @@ def failures(folders: Iterable[str]) -> dict[str, str]:
 
 def _failures(layers: tuple[Path, ...], files: dict[str, str]) -> dict[str, str]:
     done = subprocess.run(
-        [invoke.interpreter(), "-s", "-c", _IMPORT, json.dumps(files)],
+        [runtime.interpreter(), "-s", "-c", _IMPORT, json.dumps(files)],
         env={
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(map(str, layers)),

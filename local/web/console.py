@@ -10,7 +10,7 @@ from typing import Any
 import pg8000.exceptions
 
 from kyora.money import to_text
-from local.commands import bus
+from local.progress import mask
 from local.settings import Settings
 from local.stack import emulator, postgres
 
@@ -87,7 +87,7 @@ def state(stack: Settings, functions: dict[str, str], ready: bool) -> dict[str, 
         "functions": sorted(functions),
         "stripe": stack.stripe_url if stack.own_stripe else "",
         **found,
-        "events": [event | {"data": bus.mask(event["data"])} for event in found["events"]],
+        "events": [event | {"data": mask(event["data"])} for event in found["events"]],
         "days": [day | {"revenue": _revenue(day["revenue"])} for day in found["days"]],
         "fees": [fee | {"amount": _money(fee["amount"], fee["currency"])} for fee in found["fees"]],
         "logs": log_lines(stack, functions, since=time.time() - 600)[-60:] if ready else [],

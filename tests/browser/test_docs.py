@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.tools import openapi
+from local.tools.openapi import document as openapi
 from tests.browser import chromium
 
 pytestmark = chromium.needed

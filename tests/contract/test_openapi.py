@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 
 from local import template
 from local.settings import ROOT
-from local.tools import openapi
+from local.tools.openapi import document as openapi
+from local.tools.openapi import problems
 from tests.contract import refusals
 
 DOCUMENT: dict[str, Any] = json.loads(openapi.DOCUMENT.read_text())
@@ -89,7 +90,7 @@ def test_it_has_the_routes_of_the_template_and_only_these() -> None:
 def test_every_code_is_documented_with_the_class_that_carries_it() -> None:
     documented = {
         code: {known.error.__name__}
-        for code, known in (openapi.PROBLEMS | openapi.STORE_PROBLEMS).items()
+        for code, known in (problems.PROBLEMS | problems.STORE_PROBLEMS).items()
     }
     edge = documented.pop("service.throttled")  # the local front's, for the gateway's own answer
     assert edge == {"TooMany"}

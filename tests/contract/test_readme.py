@@ -11,7 +11,8 @@ from kyora.bus.events import EVENTS
 from kyora.errors import KyoraError
 from local import template
 from local.settings import ROOT
-from local.tools import openapi
+from local.tools.openapi import document as openapi
+from local.tools.openapi import problems
 from tests.integration.support.old_rows import PURGES
 
 README = (ROOT / "README.md").read_text()
@@ -133,8 +134,8 @@ def test_every_code_stands_beside_its_status() -> None:
         for name in names
         if re.fullmatch(r"[a-z]+\.[a-z_]+", name)
     }
-    assert named == {name: known.error.status for name, known in openapi.PROBLEMS.items()}
-    for name in openapi.STORE_PROBLEMS:
+    assert named == {name: known.error.status for name, known in problems.PROBLEMS.items()}
+    for name in problems.STORE_PROBLEMS:
         assert f"`{name}`" in README
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import jwt
 
 from local.stack import postgres
-from local.tools import openapi
+from local.tools.openapi import document as openapi
 from tests.e2e.conftest import ROOT, Stack, request
 
 # Left out: positive_data_acceptance and unsupported_method. A well-formed file may be of a type

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local.stack import deploy
-from local.tools import invoke
-from local.tools.invoke import Running
+from local.stack import deploy, runtime
+from local.stack.runtime import Running
 
 type Start = Callable[..., Running]
 
@@ -42,7 +41,7 @@ def start(built: Path, environment: pytest.MonkeyPatch) -> Iterator[Start]:
 
     def begin(function: str, *, timeout: float | None = None, **more: str) -> Running:
         env = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-        started.append(invoke.start(function, env | more, timeout=timeout))
+        started.append(runtime.start(function, env | more, timeout=timeout))
         return started[-1]
 
     yield begin

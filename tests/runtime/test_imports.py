@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local import template
-from local.tools import invoke
+from local.stack import runtime
 
 # Heavy, and not needed to answer: each is loaded where it is used, or not at all.
 FORBIDDEN = (
@@ -29,7 +29,7 @@ def loaded(built: Path, function: str) -> list[str]:
     """The modules that a fresh process has after importing the built handler."""
     parts = (template.logical_id(function), "VendorLayer/python", "KyoraLayer/python")
     done = subprocess.run(
-        [invoke.interpreter(), "-s", "-c", _LIST],
+        [runtime.interpreter(), "-s", "-c", _LIST],
         env={
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(str(built / part) for part in parts),
@@ -60,7 +60,7 @@ def test_everything_comes_from_the_build(built: Path) -> None:
     """The virtual environment of the tests is not seen, so a layer that lacks a package fails."""
     done = subprocess.run(
         [
-            invoke.interpreter(),
+            runtime.interpreter(),
             "-S",
             "-s",
             "-c",

@@ -15,6 +15,7 @@ import pytest
 
 from kyora import postgres
 from local import process, template
+from local.stack import runtime
 from local.stripe.engine import Engine
 from local.tools import invoke, samples
 from tests.conftest import SECRET
@@ -495,7 +496,7 @@ def test_every_sample_is_run_by_a_test_of_this_folder() -> None:
 
 def test_a_sample_can_be_run_by_hand(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What `make invoke F=reject_unrouted` does."""
-    with invoke.start("reject_unrouted", {}) as running:
+    with runtime.start("reject_unrouted", {}) as running:
         assert running.invoke(invoke.sample("reject_unrouted"))["statusCode"] == 404
         log = running.log()
     assert [line.split()[0] for line in log if not line.startswith("{")] == [

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from local import template
-from local.tools import invoke
+from local.stack import runtime
 from tests.runtime.conftest import Start
 from tests.runtime.test_samples import body, sample
 
@@ -20,7 +20,7 @@ def handler(event, context):
 
 def test_a_function_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(_SLEEPER)
-    with invoke.start_folder(tmp_path, [], {}, name="sleeper", timeout=1) as running:
+    with runtime.start_folder(tmp_path, [], {}, name="sleeper", timeout=1) as running:
         before = running.invoke({})
         assert before["left"] <= 1000
         began = time.monotonic()
@@ -36,7 +36,7 @@ def test_a_function_has_the_timeout_and_the_memory_of_the_template(
     tmp_path: Path, built: Path
 ) -> None:
     described = template.functions(template.read())["ConfirmUploadFunction"]
-    with invoke.start("confirm_upload", {}) as running:
+    with runtime.start("confirm_upload", {}) as running:
         assert running.timeout == described["Timeout"]
         running.invoke(sample("confirm_upload"))
         [report] = [line for line in running.log() if line.startswith("REPORT")]

@@ -505,6 +505,57 @@ def test_a_climbing_import_and_a_circle_are_seen() -> None:
     assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()})) == ["a", "b", "c"]
 
 
+# ---- local/: what a folder may import, and no circle
+
+# Each folder with those that it may import; "" are the files beside them, which all share.
+LOCAL_FOLDERS: dict[str, set[str]] = {
+    "": set(),
+    "stack": {""},
+    "web": {"", "stack"},
+    "stripe": {"", "web"},
+    "tools": {"", "stack"},
+    "commands": {"", "stack", "web", "stripe"},
+}
+
+
+def local_folder(name: str) -> str:
+    """The folder of `local.web.front`: `web`; of `local.settings` it is ""."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LOCAL_FOLDERS else ""
+
+
+def local_modules() -> dict[str, Module]:
+    found = {}
+    for path in sorted((ROOT / "local").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        found[name] = Module(name, path.read_text())
+    return found
+
+
+def wrong_folders(module: Module) -> Iterator[str]:
+    """A module of local/ imports from its own folder and from those below it."""
+    mine = local_folder(module.name)
+    for name in sorted(module.imports):
+        theirs = local_folder(name)
+        if name.startswith("local.") and theirs != mine and theirs not in LOCAL_FOLDERS[mine]:
+            yield f"imports {name}"
+
+
+def test_folders_of_local_point_one_way() -> None:
+    assert [
+        (name, fault)
+        for name, module in local_modules().items()
+        if name != "local.__main__"  # the command line reaches everything
+        for fault in wrong_folders(module)
+    ] == []
+    assert list(wrong_folders(Module("local.stack.x", "def f():\n    from local.web import front")))
+
+
+def test_nothing_in_local_imports_in_a_circle() -> None:
+    assert list(circles({name: module.imports for name, module in local_modules().items()})) == []
+
+
 # ---- what the repository may hold
 
 MACHINES = re.compile(
