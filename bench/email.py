@@ -19,7 +19,7 @@ from unittest.mock import patch
 from bench.database import database
 from kyora import config, postgres
 from kyora.config import Settings
-from kyora.email import Message, params
+from kyora.email.message import Message, params
 from kyora.email.resend import Resend
 from kyora.postgres.connection import Transaction
 from local.progress import say

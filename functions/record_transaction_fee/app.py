@@ -5,10 +5,11 @@ A later event of the order corrects the fee, an older one changes nothing. Emits
 
 from typing import Any
 
-from kyora import bus, config
+from kyora import config
 from kyora.accounting.record import record
+from kyora.bus.consume import consume
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     config.settings("database")
-    return bus.consume(event, record)
+    return consume(event, record)

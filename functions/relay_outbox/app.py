@@ -10,11 +10,19 @@ deletes one of them, for `make outbox`.
 from typing import Any
 
 from kyora import cache, config, idempotency, purge, status
-from kyora.bus import inbox, outbox
-from kyora.email import reputation, retention
+from kyora.bus import outbox
+from kyora.bus import retention as bus_retention
+from kyora.email import reputation
+from kyora.email import retention as email_retention
 from kyora.observability import begin, gauge, logger
 
-_FORGETS = (outbox.forget, inbox.forget, retention.forget, cache.forget, idempotency.forget)
+_FORGETS = (
+    bus_retention.forget_published,
+    bus_retention.forget_seen,
+    email_retention.forget,
+    cache.forget,
+    idempotency.forget,
+)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -8,8 +8,9 @@ Resend's. By hand, for `make mails`, `make redrive` and `make suppressions`: `{"
 
 from typing import Any
 
-from kyora import bus, config
-from kyora.email import delivery, mails, suppressions
+from kyora import config
+from kyora.bus.consume import consume
+from kyora.email import by_hand, delivery, suppressions
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -19,9 +20,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return float(context.get_remaining_time_in_millis()) / 1000
 
     if "Records" in event:
-        return bus.consume(event, lambda message: delivery.deliver(message, left()))
+        return consume(event, lambda message: delivery.deliver(message, left()))
     if "mails" in event:
-        return mails.by_hand(event["mails"])
+        return by_hand.run(event["mails"])
     if "suppressions" in event:
         return suppressions.by_hand(event["suppressions"])
     return suppressions.compare(left() - 5)

@@ -6,8 +6,9 @@ stored. Emits nothing.
 
 from typing import Any
 
-from kyora import bus, config
+from kyora import config
 from kyora.analytics import count, rebuild
+from kyora.bus.consume import consume
 from kyora.observability import begin
 
 
@@ -16,4 +17,4 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     if "rebuild" in event:
         begin(context.aws_request_id)
         return rebuild.by_hand(event["rebuild"], context.get_remaining_time_in_millis)
-    return bus.consume(event, count.update)
+    return consume(event, count.update)

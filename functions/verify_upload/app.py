@@ -6,8 +6,9 @@ holds it or a dependency is down. Emits AssetReady or AssetRejected.
 
 from typing import Any
 
-from kyora import bus, config
+from kyora import config
 from kyora.assets.confirm import confirm_from_event
+from kyora.bus.consume import consume_aws
 
 
 def confirm(detail: dict[str, Any]) -> bool:
@@ -16,4 +17,4 @@ def confirm(detail: dict[str, Any]) -> bool:
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     config.settings("database", "storage", "bus")
-    return bus.consume_aws(event, confirm)
+    return consume_aws(event, confirm)

@@ -1,6 +1,6 @@
 """`make mails`, and `make redrive QUEUE=emails`: what became of mail, and sending it again.
 
-send_email decides what may be sent again and says what it did; see kyora.email.mails.
+send_email decides what may be sent again and says what it did; see kyora.email.by_hand.
 """
 
 import json

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from kyora import config
-from kyora.email import Message
+from kyora.email.message import Message
 from kyora.email.mock import Mock
 from kyora.email.render import render
 from local.tools.email_samples import MESSAGE_ID, SETTINGS, sample

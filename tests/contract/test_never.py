@@ -435,7 +435,7 @@ def test_only_delivery_makes_a_message_and_only_of_what_is_rendered() -> None:
         node
         for node in reach.nodes()
         for made in reach.calls(frozenset({node}), "Message")
-        if "kyora.email.Message" in reach.reach(node)
+        if "kyora.email.message.Message" in reach.reach(node)
     }
     assert made == {"kyora.email.delivery._message"}
     [made_by] = reach.calls(frozenset(made), "Message")

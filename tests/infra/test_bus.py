@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kyora.bus import inbox
+from kyora.bus import retention
 from kyora.bus.names import DOMAINS, SENSITIVE
 from kyora.email import delivery, resend
 from kyora.email.catalogue import TEMPLATES
@@ -67,7 +67,7 @@ def test_a_function_that_consumes_our_events_is_fed_by_a_rule(stack: dict[str, A
     reading = set()
     for path in (template.ROOT / "functions").glob("*/app.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and node.attr == "consume":
+            if isinstance(node, ast.Name) and node.id == "consume":
                 reading.add(path.parent.name)
     assert consumers(stack).keys() == reading
 
@@ -195,5 +195,5 @@ def test_the_samples_of_a_consumer_are_events_of_its_rule(stack: dict[str, Any])
 
 
 def test_no_event_can_be_replayed_that_its_consumers_have_forgotten(source: dict[str, Any]) -> None:
-    kept = re.findall(r"interval '(\d+) days'", inspect.getsource(inbox))
+    kept = re.findall(r"interval '(\d+) days'", inspect.getsource(retention.forget_seen))
     assert source["Parameters"]["EventArchiveDays"]["MaxValue"] < min(map(int, kept))

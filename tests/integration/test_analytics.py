@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from kyora import postgres
 from kyora.analytics import count, rebuild
-from kyora.bus import Permanent
 from kyora.bus.events import Event
+from kyora.bus.outcomes import Permanent
 from kyora.errors import Unavailable
 from kyora.postgres import connection
 from tests.cloud import DEAD, Cloud, batch, cloud

@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from kyora import config, email
+from kyora import config
 from kyora.config import Settings
-from kyora.email import Message, Refusal, mock, resend_http
+from kyora.email import mock, resend_http
 from kyora.email import resend as client
+from kyora.email.message import Message, Refusal, params, payload
+from kyora.email.provider import Provider, configured
 from kyora.errors import ConfigError
 from tests.fake_resend import API_KEY, FakeResend, Fault
 from tests.integration.support import books, post
@@ -42,7 +44,7 @@ MESSAGE = Message(
 class Box:
     """A provider and the mailbox behind it."""
 
-    provider: email.Provider
+    provider: Provider
     kept: Callable[[], list[tuple[str, str]]]  # (id, key)
     a_day_passes: Callable[[], object]
     fail: Callable[..., object]
@@ -56,7 +58,7 @@ def box(
     config.forget()
     if request.param == "mock":
         yield Box(
-            email.provider(),
+            configured(),
             lambda: [
                 (row["id"], row["idempotency_key"])
                 for row in books.rows("SELECT * FROM mock_mailbox ORDER BY created_at, id")
@@ -78,7 +80,7 @@ def box(
         resend.faults = lambda key, nth: left.pop() if left else None
 
     yield Box(
-        email.provider(),
+        configured(),
         lambda: [(delivery.id, delivery.key) for delivery in resend.deliveries],
         lambda: days.__setitem__(0, days[0] + 86_400),
         fail,
@@ -184,7 +186,7 @@ def test_the_mock_is_refused_in_production(environment: pytest.MonkeyPatch) -> N
     environment.setenv("EMAIL_PROVIDER", "mock")
     config.forget()
     with pytest.raises(ConfigError) as refused:
-        email.provider()
+        configured()
     assert "EMAIL_PROVIDER=mock is refused in prod" in refused.value.faults
 
 
@@ -208,12 +210,12 @@ def test_the_request_is_the_one_that_the_sdk_makes_over_its_own_client(resend: F
 
     ours = provider(resend.url).send(MESSAGE, "key-1")
     sdk.default_http_client = sdk.RequestsClient()
-    theirs = sdk.Emails.send(email.params(MESSAGE), {"idempotency_key": "key-1"})
+    theirs = sdk.Emails.send(params(MESSAGE), {"idempotency_key": "key-1"})
     assert theirs["id"] == ours.id, "the fake takes both for the same message"
     mine, its = resend.server.requests
     assert (mine.method, mine.path) == (its.method, its.path)
     assert json.loads(mine.body) == json.loads(its.body)
-    assert mine.body == email.payload(MESSAGE), "what the row keeps the digest of"
+    assert mine.body == payload(MESSAGE), "what the row keeps the digest of"
     for name in ("authorization", "content-type", "idempotency-key", "user-agent", "accept"):
         assert mine.headers[name].partition(";")[0] == its.headers[name].partition(";")[0]
 
@@ -222,7 +224,7 @@ def test_the_request_has_what_the_sdks_types_have_and_nothing_else() -> None:
     import resend as sdk
 
     for message in (MESSAGE, replace(MESSAGE, reply_to="", tags={})):
-        assert faults(email.params(message), sdk.Emails.SendParams) == []
+        assert faults(params(message), sdk.Emails.SendParams) == []
 
 
 def test_the_base_url_is_honoured() -> None:

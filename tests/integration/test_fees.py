@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from kyora import money, postgres
 from kyora.accounting.fees import DEFAULTS, Fee
 from kyora.accounting.record import record
-from kyora.bus import Permanent
 from kyora.bus.events import Event
+from kyora.bus.outcomes import Permanent
 from kyora.postgres.connection import StatementFailed
 from tests.cloud import DEAD, Cloud, batch, cloud
 from tests.integration.support import ledger

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from kyora import bus, postgres
+from kyora import postgres
+from kyora.bus.consume import consume
 from kyora.bus.events import Event
+from kyora.bus.outcomes import Again
 from kyora.errors import Unavailable
 from kyora.postgres.connection import connect
 from tests.cloud import batch, cloud
@@ -95,7 +97,7 @@ def test_each_message_that_a_consumer_fails_at_counts(
     ]
     with cloud() as aws:
         environment.setenv("AWS_ENDPOINT_URL", aws.url)
-        bus.consume(batch(*bodies), handle)
+        consume(batch(*bodies), handle)
     assert counted(capsys, "ConsumerErrors") == [{"ConsumerErrors": [1.0]}] * 2
 
 
@@ -103,12 +105,12 @@ def test_a_wait_and_what_nobody_can_read_are_no_failures_of_a_consumer(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def handle(event: Event[Any]) -> None:
-        raise bus.Again(5)
+        raise Again(5)
 
     body = json.dumps({"detail-type": "UserWelcomed", "detail": detail("UserWelcomed")})
     with cloud() as aws:
         environment.setenv("AWS_ENDPOINT_URL", aws.url)
-        bus.consume(batch(body, "not json"), handle)
+        consume(batch(body, "not json"), handle)
     assert counted(capsys, "ConsumerErrors") == []
 
 

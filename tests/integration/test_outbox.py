@@ -15,7 +15,7 @@ import boto3
 import pytest
 
 from kyora import aws, config, postgres, status
-from kyora.bus import inbox, outbox
+from kyora.bus import outbox, seen
 from kyora.observability import begin
 from local.commands import outbox as commands
 from local.progress import Trouble
@@ -519,13 +519,13 @@ def test_of_sixteen_workers_with_one_event_one_has_the_effect(bus: Bus, crew: Cr
 
 def test_an_effect_that_was_rolled_back_may_happen_later(database: str) -> None:
     with pytest.raises(ZeroDivisionError), postgres.transaction() as tx:
-        assert inbox.first_time(tx, "mailer", "evt_1")
+        assert seen.first_time(tx, "mailer", "evt_1")
         raise ZeroDivisionError
     with postgres.transaction() as tx:
-        assert inbox.first_time(tx, "mailer", "evt_1")
-        assert inbox.first_time(tx, "books", "evt_1")  # each consumer has its own
+        assert seen.first_time(tx, "mailer", "evt_1")
+        assert seen.first_time(tx, "books", "evt_1")  # each consumer has its own
     with postgres.transaction() as tx:
-        assert not inbox.first_time(tx, "mailer", "evt_1")
+        assert not seen.first_time(tx, "mailer", "evt_1")
 
 
 def test_what_was_done_ninety_days_ago_is_forgotten_by_the_relay(bus: Bus) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from kyora import aws, config
 from kyora.billing import stripe_api
-from kyora.email import Message, Refusal, resend, resend_http
+from kyora.email import resend, resend_http
+from kyora.email.message import Message, Refusal
 from kyora.errors import ConfigError
 from tests.integration.support import post
 from tests.scripted import Answer, Request, Server, scripted

@@ -17,8 +17,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.model import Shape
 
-from kyora import aws, bus, config
+from kyora import aws, config
 from kyora.bus import outbox
+from kyora.bus.consume import consume_aws
+from kyora.bus.outcomes import Again, Permanent
 from kyora.storage.s3 import S3
 from tests import sigv4
 from tests.scripted import Answer, Request, scripted
@@ -54,7 +56,7 @@ def _consume(raised: Exception) -> Callable[[], object]:
 
     def work() -> object:
         record = RECORD | {"body": json.dumps({"detail": {}})}
-        return bus.consume_aws({"Records": [record]}, handle)
+        return consume_aws({"Records": [record]}, handle)
 
     return work
 
@@ -65,12 +67,12 @@ WORK: dict[str, tuple[Callable[[], object], list[tuple[str, str]]]] = {
     "a secret is read": (_read_secret, [("secretsmanager", "GetSecretValue")]),
     "events are published": (_publish, [("events", "PutEvents")]),
     "a message comes again": (
-        _consume(bus.Again(30)),
+        _consume(Again(30)),
         [("sqs", "ChangeMessageVisibility")],
     ),
-    "a message waits uncounted": (_consume(bus.Again(30, counted=False)), [("sqs", "SendMessage")]),
+    "a message waits uncounted": (_consume(Again(30, counted=False)), [("sqs", "SendMessage")]),
     "a message is dead-lettered": (
-        _consume(bus.Permanent("event.invalid")),
+        _consume(Permanent("event.invalid")),
         [("sqs", "GetQueueAttributes"), ("sqs", "SendMessage")],
     ),
 }

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from kyora import bus, postgres
+from kyora import postgres
+from kyora.bus.consume import consume, consume_aws
 from kyora.bus.events import Event
+from kyora.bus.outcomes import Again, Permanent
 from kyora.observability import correlation_id, logger
 from tests.cloud import DEAD, QUEUE, Cloud, batch, cloud
 from tests.scripted import Answer
@@ -52,7 +54,7 @@ def failed(answer: dict[str, Any]) -> list[str]:
 
 def test_what_is_handled_is_done_with(aws: Cloud) -> None:
     seen = []
-    assert failed(bus.consume(batch(body(id="evt_a"), body(id="evt_b")), seen.append)) == []
+    assert failed(consume(batch(body(id="evt_a"), body(id="evt_b")), seen.append)) == []
     assert [event.id for event in seen] == ["evt_a", "evt_b"]
     assert aws.calls == []
 
@@ -78,7 +80,7 @@ def test_what_nobody_can_read_is_dead_lettered_and_the_rest_goes_on(
 ) -> None:
     seen: list[str] = []
     event = batch(body(id="evt_a"), broken, body(id="evt_b"))
-    assert failed(bus.consume(event, lambda e: seen.append(e.id))) == []
+    assert failed(consume(event, lambda e: seen.append(e.id))) == []
     assert seen == ["evt_a", "evt_b"]
     [message] = aws.sent(DEAD)
     assert message["MessageBody"] == broken
@@ -96,19 +98,19 @@ def test_without_the_dead_letter_queue_the_message_stays(
     """SQS moves it by itself after the last delivery."""
     refusal = Answer(status, b'{"__type": "com.amazonaws.sqs#AccessDenied"}')
     aws.interfere = lambda called, _: refusal if called == operation else None
-    assert failed(bus.consume(batch(body(version=2), body()), done)) == ["m0"]
+    assert failed(consume(batch(body(version=2), body()), done)) == ["m0"]
 
 
 def test_a_queue_without_a_dead_letter_queue_keeps_the_message(aws: Cloud) -> None:
     aws.interfere = lambda called, _: Answer(body=b"{}")
-    assert failed(bus.consume(batch(body(version=2)), done)) == ["m0"]
+    assert failed(consume(batch(body(version=2)), done)) == ["m0"]
 
 
 def test_a_handler_may_give_a_message_up(aws: Cloud) -> None:
     def handle(event: Event[Any]) -> None:
-        raise bus.Permanent("email.no_such_template")
+        raise Permanent("email.no_such_template")
 
-    assert failed(bus.consume(batch(body()), handle)) == []
+    assert failed(consume(batch(body()), handle)) == []
     [message] = aws.sent(DEAD)
     assert message["MessageAttributes"]["Reason"]["StringValue"] == "email.no_such_template"
 
@@ -125,7 +127,7 @@ def test_a_handler_may_give_a_message_up(aws: Cloud) -> None:
 def test_what_no_database_holds_is_dead_lettered_at_once(
     changed: dict[str, str], aws: Cloud
 ) -> None:
-    assert failed(bus.consume(batch(body(**changed)), done)) == []
+    assert failed(consume(batch(body(**changed)), done)) == []
     [message] = aws.sent(DEAD)
     assert message["MessageAttributes"]["Reason"]["StringValue"] in (
         "event.unstorable",
@@ -143,7 +145,7 @@ def test_a_value_that_postgres_refuses_is_dead_lettered_at_once(aws: Cloud, data
 
     keys = ("fine", "a\0b", "\ud800")
     messages = [json.dumps({"detail": {"key": key}}) for key in keys]
-    assert failed(bus.consume_aws(batch(*messages), handle)) == []
+    assert failed(consume_aws(batch(*messages), handle)) == []
     reasons = [m["MessageAttributes"]["Reason"]["StringValue"] for m in aws.sent(DEAD)]
     assert reasons == ["event.unstorable", "event.unstorable"]
 
@@ -151,9 +153,9 @@ def test_a_value_that_postgres_refuses_is_dead_lettered_at_once(aws: Cloud, data
 def test_again_sets_when_the_message_comes_back(aws: Cloud) -> None:
     def handle(event: Event[Any]) -> None:
         if event.id == "evt_late":
-            raise bus.Again(41.6)
+            raise Again(41.6)
 
-    assert failed(bus.consume(batch(body(), body(id="evt_late")), handle)) == ["m1"]
+    assert failed(consume(batch(body(), body(id="evt_late")), handle)) == ["m1"]
     assert aws.calls == [
         (
             "ChangeMessageVisibility",
@@ -169,30 +171,30 @@ def test_again_sets_when_the_message_comes_back(aws: Cloud) -> None:
 @pytest.mark.parametrize(("asked", "given"), [(-3, 0), (0, 0), (100_000, 43_200)])
 def test_again_stays_within_what_sqs_takes(asked: float, given: int, aws: Cloud) -> None:
     def handle(event: Event[Any]) -> None:
-        raise bus.Again(asked)
+        raise Again(asked)
 
-    assert failed(bus.consume(batch(body()), handle)) == ["m0"]
+    assert failed(consume(batch(body()), handle)) == ["m0"]
     assert aws.calls[0][1]["VisibilityTimeout"] == given
 
 
 def test_again_still_comes_back_when_sqs_refuses(aws: Cloud) -> None:
     def handle(event: Event[Any]) -> None:
-        raise bus.Again(5)
+        raise Again(5)
 
     aws.interfere = lambda *_: Answer(400, b'{"__type": "InvalidParameterValue"}')
-    assert failed(bus.consume(batch(body()), handle)) == ["m0"]
+    assert failed(consume(batch(body()), handle)) == ["m0"]
 
 
 def test_a_wait_that_does_not_count_is_a_new_message(aws: Cloud) -> None:
     def handle(event: Event[Any]) -> None:
-        raise bus.Again(3600, counted=False)
+        raise Again(3600, counted=False)
 
     event = batch(body())
-    assert failed(bus.consume(event, handle)) == []
+    assert failed(consume(event, handle)) == []
     [message] = aws.sent(QUEUE)
     assert (message["MessageBody"], message["DelaySeconds"]) == (event["Records"][0]["body"], 900)
     aws.interfere = lambda *_: Answer(400, b'{"__type": "AccessDenied"}')
-    assert failed(bus.consume(event, handle)) == ["m0"]
+    assert failed(consume(event, handle)) == ["m0"]
 
 
 def test_a_failure_is_delivered_again_and_logged_without_its_text(
@@ -203,7 +205,7 @@ def test_a_failure_is_delivered_again_and_logged_without_its_text(
             raise RuntimeError(f"cannot mail {event.data.token} to {event.data.email}")
 
     bodies = (body("PasswordResetRequested", id="evt_bad"), body())
-    assert failed(bus.consume(batch(*bodies), handle)) == ["m0"]
+    assert failed(consume(batch(*bodies), handle)) == ["m0"]
     [line] = lines(logs)
     assert (line["message"], line["error"]) == ("message failed", "RuntimeError")
     assert any("test_consume.py" in place and "handle" in place for place in line["at"])
@@ -218,7 +220,7 @@ def test_what_fails_stays_away_longer_each_time(aws: Cloud) -> None:
     for count in range(1, 12):
         event = batch(body())
         event["Records"][0]["attributes"]["ApproximateReceiveCount"] = str(count)
-        assert failed(bus.consume(event, handle)) == ["m0"]
+        assert failed(consume(event, handle)) == ["m0"]
     waits = [payload["VisibilityTimeout"] for _, payload in aws.calls]
     for count, wait in enumerate(waits):
         longest = min(900, 20 * 2**count)
@@ -242,7 +244,7 @@ def test_the_correlation_id_is_the_events_while_it_is_handled(
         "not json",
         body(version=3, correlationId="req-4"),
     )
-    bus.consume(batch(*bodies), handle)
+    consume(batch(*bodies), handle)
     assert seen == ["req-1", "req-2"]
     found = [
         (line["message"], line["correlation_id"], line.get("event_id")) for line in lines(logs)
@@ -265,5 +267,5 @@ def test_an_event_of_aws_is_handled_by_its_detail(aws: Cloud) -> None:
         return bool(detail["key"] == "done")
 
     event = batch(*bodies, "not json", '{"detail": 7}')
-    assert failed(bus.consume_aws(event, handle)) == ["m1", "m2"]
+    assert failed(consume_aws(event, handle)) == ["m1", "m2"]
     assert [message["MessageBody"] for message in aws.sent(DEAD)] == ["not json", '{"detail": 7}']

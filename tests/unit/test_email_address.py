@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyora.email import Message, Refusal, address, check
+from kyora.email import address
 from kyora.email.address import InvalidAddress
+from kyora.email.message import Message, Refusal, check
 
 
 @pytest.mark.parametrize(

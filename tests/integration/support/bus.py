@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 
 from kyora import config, postgres
-from kyora.bus import inbox, outbox
+from kyora.bus import outbox, seen
 
 
 def _settle_in(environment: Mapping[str, str]) -> None:
@@ -27,7 +27,7 @@ def handle(environment: Mapping[str, str], event_id: str) -> bool:
     """Have the effect of an event, once; return whether it was this worker."""
     _settle_in(environment)
     with postgres.transaction() as tx:
-        first = inbox.first_time(tx, "test", event_id)
+        first = seen.first_time(tx, "test", event_id)
         if first:
             tx.run("UPDATE workspace SET name = name || '!' WHERE id = 'ws_demo'")
     postgres.close()

@@ -5,18 +5,18 @@ from collections.abc import Callable
 from kyora import cache, idempotency, postgres
 from kyora.assets import retention as uploads
 from kyora.billing import sweep
-from kyora.bus import inbox, outbox
-from kyora.email import retention
+from kyora.bus import retention as bus
+from kyora.email import retention as mail
 
 _AGE = "now() - n * interval '500 days' / :rows"
 # The purge of each table, its columns, and a row's values; n counts up to the number of rows.
 PURGES: dict[str, tuple[Callable[[], int], str, str]] = {
     "outbox": (
-        outbox.forget,
+        bus.forget_published,
         "(id, source, detail_type, detail, created_at, published_at)",
         f"'evt_' || n, 's', 't', '{{}}', {_AGE}, {_AGE}",
     ),
-    "inbox": (inbox.forget, "(consumer, event_id, received_at)", f"'c', 'evt_' || n, {_AGE}"),
+    "inbox": (bus.forget_seen, "(consumer, event_id, received_at)", f"'c', 'evt_' || n, {_AGE}"),
     "asset": (
         uploads.forget,
         """(id, workspace_id, created_by, filename, content_type, size, status, url_expires_at,
@@ -25,13 +25,13 @@ PURGES: dict[str, tuple[Callable[[], int], str, str]] = {
         CASE n % 5 WHEN 0 THEN 'expired' ELSE 'deleted' END, {_AGE}, {_AGE}, {_AGE}, now()""",
     ),
     "email_message": (
-        retention.forget,
+        mail.forget,
         """(id, event_id, event, template, recipient, recipient_norm, correlation_id, locale,
         status, expires_at, ended_at)""",
         f"'e' || n, 'e' || n, 'e', 't', 'r', 'r', 'c', 'en', 'sent', {_AGE}, {_AGE}",
     ),
     "email_event": (
-        retention.forget,
+        mail.forget,
         "(id, type, payload, received_at)",
         f"'m' || n, 'email.sent', '{{}}', {_AGE}",
     ),

@@ -4,8 +4,9 @@ from decimal import Decimal
 
 from kyora import money
 from kyora.accounting.fees import DEFAULTS, Fee
-from kyora.bus import Permanent, inbox
+from kyora.bus import seen
 from kyora.bus.events import Event, OrderPaymentSucceeded
+from kyora.bus.outcomes import Permanent
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 
@@ -20,7 +21,7 @@ def record(event: Event[OrderPaymentSucceeded]) -> None:
     """
     paid = event.data
     with transaction() as tx:
-        if not inbox.first_time(tx, _CONSUMER, event.id):
+        if not seen.first_time(tx, _CONSUMER, event.id):
             return
         fee = _fee(tx, event.workspace_id, paid.business_id, paid.payment_method)
         amount = _amount(fee, paid.total, paid.currency.upper())

@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from kyora import money
-from kyora.bus import Permanent, inbox
+from kyora.bus import seen
 from kyora.bus.events import Event
+from kyora.bus.outcomes import Permanent
 from kyora.postgres import Transaction, transaction
 
 type Change = tuple[date, str, int, int]  # day, label, and what to add to count and amount
@@ -48,7 +49,7 @@ def update(event: Event[Any]) -> None:
     """
     fact = read(event)
     with transaction() as tx:
-        if not inbox.first_time(tx, _CONSUMER, event.id):
+        if not seen.first_time(tx, _CONSUMER, event.id):
             return
         if not owned(tx, fact.workspace_id, fact.business_id):
             raise Permanent("business.not_found")

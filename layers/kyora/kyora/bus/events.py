@@ -19,8 +19,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from kyora.bus import Permanent
 from kyora.bus.names import DOMAINS, SENSITIVE
+from kyora.bus.outcomes import Permanent
 from kyora.postgres import storable
 
 VERSION = 1

@@ -151,19 +151,6 @@ def drop(event_id: str) -> bool:
     return row is not None
 
 
-def forget() -> int:
-    """Delete up to a thousand events that were published a week ago; return how many.
-
-    The archive keeps them; this table stays as small as what is recent.
-    """
-    with transaction() as tx:
-        return tx.run(
-            "DELETE FROM outbox WHERE ctid = ANY(ARRAY(SELECT ctid FROM outbox"
-            " WHERE published_at < now() - interval '7 days' ORDER BY published_at LIMIT 1000"
-            " FOR UPDATE SKIP LOCKED))"
-        )
-
-
 def oldest_age() -> float:
     """Return the age in seconds of the oldest unpublished event, 0 when there is none."""
     with transaction() as tx:

@@ -1,4 +1,4 @@
-"""From an event to a message that is sent once, whatever crashes, repeats or answers.
+"""From an event to a message that is sent once, whatever crashes, repeats or retry.
 
     event ─► row, leased ─► provider ─┬─► sent
                ▲                      ├─► accepted_unknown: the webhook will tell
@@ -11,27 +11,28 @@ that expires; whoever takes over repeats the same bytes under the same key and i
 the first id. The provider forgets a key after 24 hours, so nothing is repeated after 23.
 
 A dead message that was certainly not taken begins again, under another key, when its event comes
-again. For the others, and by hand, see kyora.email.mails.
+again. For the others, and by hand, see kyora.email.by_hand.
 """
 
 import hashlib
 import json
 import math
-import random
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from kyora import config, email
-from kyora.bus import Again, Permanent
+from kyora import config
 from kyora.bus.events import Event
+from kyora.bus.outcomes import Again, Permanent
 from kyora.config import Settings
-from kyora.email import Message, Refusal, address, answers, suppressions
+from kyora.email import address, retry, suppressions
 from kyora.email.address import InvalidAddress
-from kyora.email.answers import Do
 from kyora.email.catalogue import TEMPLATES
-from kyora.email.plan import TEMPLATE_OF, plan
+from kyora.email.message import Message, Refusal, payload
+from kyora.email.provider import Provider, configured
+from kyora.email.recipients import TEMPLATE_OF, plan
+from kyora.email.retry import PATIENCE, WINDOW, Do
 from kyora.errors import KyoraError
 from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
@@ -40,9 +41,6 @@ from kyora.postgres import Transaction, transaction
 # has less left begins no attempt, so that none is cut off by its time-out.
 LONGEST_ATTEMPT = 15
 LEASE = 30  # seconds
-WINDOW = timedelta(hours=23)
-PATIENCE = timedelta(minutes=15)
-_LONGEST_BACKOFF = 900.0  # seconds
 
 # Why a message died that no further attempt would help.
 IN_VAIN = ("invalid_recipient", "expired")
@@ -75,7 +73,7 @@ def deliver(event: Event[Any], seconds: float = math.inf) -> None:
         return
     if seconds < LONGEST_ATTEMPT:  # cut off it would wait for the queue's visibility time-out
         raise Again(1, counted=False)
-    settings, provider = config.settings("database", "email"), email.provider()
+    settings, provider = config.settings("database", "email"), configured()
     lease = secrets.token_hex(8)
     with transaction() as tx:
         row = _row(tx, event, template, provider.name, lease, settings)
@@ -298,7 +296,7 @@ def write(
 # ---- one attempt
 
 
-def attempt(provider: email.Provider, row: Row, lease: str, settings: Settings) -> Verdict:
+def attempt(provider: Provider, row: Row, lease: str, settings: Settings) -> Verdict:
     """Send a message that is leased to us, and record how that went."""
     number, started = row["attempts"] + 1, row["first_attempt_at"] or row["now"]
     message = _message(row, settings)
@@ -307,12 +305,12 @@ def attempt(provider: email.Provider, row: Row, lease: str, settings: Settings) 
         with transaction() as tx:
             kept = write(tx, row, verdict, number, row["first_attempt_at"], held=lease)
         return verdict if kept else _LOST
-    digest = hashlib.sha256(email.payload(message)).hexdigest()
+    digest = hashlib.sha256(payload(message)).hexdigest()
     try:
         sent = provider.send(message, key(row))
     except Refusal as refusal:
         # What a redriven message was told before counts no more, but may have been taken.
-        action = answers.action(refusal, max(number, 2) if row["first_attempt_at"] else number)
+        action = retry.action(refusal, max(number, 2) if row["first_attempt_at"] else number)
         verdict = _verdict(action, refusal, number)
         first = row["first_attempt_at"] if action.refused else started
         with transaction() as tx:
@@ -327,7 +325,7 @@ def attempt(provider: email.Provider, row: Row, lease: str, settings: Settings) 
                 digest=digest,
             )
             if action.breaker:
-                _open(tx, provider.name, action.breaker, verdict.reason)
+                retry.open_breaker(tx, provider.name, action.breaker, verdict.reason)
         return verdict if kept else _LOST
     verdict = Verdict("sent")
     with transaction() as tx:
@@ -340,7 +338,7 @@ def key(row: Row) -> str:
     return f"{row['id']}.{row['begun']}" if row["begun"] else str(row["id"])
 
 
-def _verdict(action: answers.Action, refusal: Refusal, number: int) -> Verdict:
+def _verdict(action: retry.Action, refusal: Refusal, number: int) -> Verdict:
     said = f"{refusal.status} {refusal.name}".strip()
     if action.do is Do.WAIT:
         return Verdict("queued", f"{action.kind}: {said}", again=action.breaker)
@@ -348,24 +346,7 @@ def _verdict(action: answers.Action, refusal: Refusal, number: int) -> Verdict:
         return Verdict("accepted_unknown", said, again=PATIENCE.total_seconds())
     if action.do is Do.DIE:
         return Verdict("dead", "exhausted" if action.exhausted else said, permanent=True)
-    # Jitter over the whole range, so that what failed together does not come back together.
-    backoff = random.uniform(0, min(_LONGEST_BACKOFF, 2.0**number))  # noqa: S311  # no secret
-    if not action.counted:
-        backoff = random.uniform(2, 5)  # noqa: S311
-    return Verdict("queued", said, again=max(backoff, refusal.retry_after or 0.0))
-
-
-def _open(tx: Transaction, provider: str, seconds: int, reason: str) -> None:
-    """Open the breaker: nobody sends through this provider for so long."""
-    tx.run(
-        "INSERT INTO email_provider_state AS p (provider, open_until, reason)"
-        " VALUES (:provider, now() + CAST(:seconds AS integer) * interval '1 second', :reason)"
-        " ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, opened_at = now(),"
-        " open_until = greatest(p.open_until, excluded.open_until)",
-        provider=provider,
-        seconds=seconds,
-        reason=reason,
-    )
+    return Verdict("queued", said, again=retry.backoff(action, number, refusal.retry_after))
 
 
 def _message(row: Row, settings: Settings) -> Message | None:

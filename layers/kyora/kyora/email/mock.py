@@ -8,7 +8,9 @@ import hashlib
 import json
 
 from kyora.config import Settings
-from kyora.email import Held, Message, Refusal, Sent, address, check, payload
+from kyora.email import address
+from kyora.email.message import Message, Refusal, Sent, check, payload
+from kyora.email.provider import Held
 from kyora.ids import new_id
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction

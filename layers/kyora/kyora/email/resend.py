@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from kyora import config
 from kyora.config import Settings
-from kyora.email import Held, Message, Refusal, Sent, check, params
+from kyora.email.message import Message, Refusal, Sent, check, params
+from kyora.email.provider import Held
 from kyora.errors import KyoraError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from kyora import email
 from kyora.email.address import key, key_of, mask
+from kyora.email.provider import configured
 from kyora.postgres import Transaction, transaction
 
 # Whether the suppression `s` holds at this moment.
@@ -101,7 +101,7 @@ def compare(seconds: float) -> dict[str, Any]:
     It stops reading after so many seconds. What is held here alone stays: mail to it would do
     harm if it is right, and a person can lift it if it is not.
     """
-    found = email.provider().suppressed(time.monotonic() + seconds)
+    found = configured().suppressed(time.monotonic() + seconds)
     result: dict[str, Any] = {"theirs": len(found.addresses), "whole": found.whole}
     if found.refused:
         result["refused"] = found.refused
@@ -159,7 +159,7 @@ def by_hand(asked: dict[str, Any]) -> dict[str, Any]:
     if given := str(asked.get("lift") or ""):
         with transaction() as tx:
             lifted = lift(tx, given)
-        return {"lifted": lifted, "there": email.provider().lift(key_of(given))}
+        return {"lifted": lifted, "there": configured().lift(key_of(given))}
     with transaction() as tx:
         rows = active(tx)
     shown = str if asked.get("show") else mask

@@ -8,9 +8,11 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from kyora import config, email
+from kyora import config
 from kyora.email import address, delivery
 from kyora.email.delivery import LOCK, SEND, Row
+from kyora.email.provider import configured
+from kyora.email.retry import WINDOW
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 
@@ -23,7 +25,7 @@ FAILED = """
 """
 
 
-def by_hand(asked: dict[str, Any]) -> dict[str, Any]:
+def run(asked: dict[str, Any]) -> dict[str, Any]:
     """Do one of `{"list": {…}}`, `{"resend": id}`, `{"redrive": events}`, `{"seen": events}`."""
     if "resend" in asked:
         return resend(str(asked["resend"]))
@@ -89,7 +91,7 @@ def resend(message_id: str) -> dict[str, Any]:
 
     One that may have been taken is sent under a new key: it may arrive twice.
     """
-    settings, provider = config.settings("database", "email"), email.provider()
+    settings, provider = config.settings("database", "email"), configured()
     lease = secrets.token_hex(8)
     with transaction() as tx:
         row = _locked(tx, message_id, provider.name)
@@ -143,7 +145,7 @@ def _redriven(tx: Transaction, row: Row) -> dict[str, str]:
         return told | {"move": "no", "why": f"{why}; it is too late for what it says"}
     if row["reason"] in delivery.IN_VAIN:
         return told | {"move": "no", "why": why}
-    within = row["first_attempt_at"] and row["first_attempt_at"] > row["now"] - delivery.WINDOW
+    within = row["first_attempt_at"] and row["first_attempt_at"] > row["now"] - WINDOW
     if not delivery.untaken(row) and not (row["reason"] == "exhausted" and within):
         why = "may have been taken; `make mails RESEND=` sends it all the same"
         return told | {"move": "no" if row["data"] else "stay", "why": why}
@@ -177,7 +179,7 @@ def _refused(row: Row) -> str:  # noqa: PLR0911  # a reason a line
 
 def _begin(row: Row) -> None:
     """Choose the key: a new one, unless the provider still knows the old one."""
-    known = row["first_attempt_at"] and row["first_attempt_at"] > row["now"] - delivery.WINDOW
+    known = row["first_attempt_at"] and row["first_attempt_at"] > row["now"] - WINDOW
     if not known or row["status"] == "accepted_unknown":
         row["first_attempt_at"] = None
     row["status"] = "dead"

@@ -1,14 +1,34 @@
-"""What to do with each of Resend's answers, by status and name (never by an SDK's class).
+"""When a message is tried again, and when no more.
 
-Source: Resend's error reference, and what the API was seen to do (names are an open list).
+    attempts   MAX_ATTEMPTS of the answers in doubt (5xx, 408, 425); any number of the others
+    back-off   2, 4, 8 … seconds, at most LONGEST_BACKOFF, less a jitter over the whole range;
+               never less than the provider's Retry-After
+    breaker    no key, no quota: nothing is sent through this provider for a time, and no
+               attempt is counted
+    window     the provider forgets an idempotency key after 24 hours: nothing is repeated
+               under one that is 23 hours old
+
+The queue has no part in it: a message that waits is put back uncounted, so that the queue's own
+limit of 8 deliveries (template.yaml) counts only workers that died.
+
+Answers are told apart by status and name, never by an SDK's class. Source: Resend's error
+reference, and what the API was seen to do (names are an open list).
 """
 
+import random
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 
-from kyora.email import Refusal
+from kyora.email.message import Refusal
+from kyora.postgres import Transaction
 
 MAX_ATTEMPTS = 8
+LONGEST_BACKOFF = 900.0  # seconds
+WINDOW = timedelta(hours=23)
+# How long the webhook may take to report a message whose send was in doubt; and how long an
+# exhausted message rests before its event may start it again.
+PATIENCE = timedelta(minutes=15)
 _QUARTER, _HOUR = 900, 3600  # seconds
 
 
@@ -73,3 +93,23 @@ def action(refusal: Refusal, attempts: int) -> Action:
     if found.limited and attempts >= MAX_ATTEMPTS:
         return Action(Do.DIE, exhausted=True)
     return found
+
+
+def backoff(action: Action, attempts: int, retry_after: float | None) -> float:
+    """Return the seconds until the next attempt after attempt number `attempts`."""
+    # Jitter over the whole range, so that what failed together does not come back together.
+    low, high = (0.0, min(LONGEST_BACKOFF, 2.0**attempts)) if action.counted else (2.0, 5.0)
+    return max(random.uniform(low, high), retry_after or 0.0)  # noqa: S311  # no secret
+
+
+def open_breaker(tx: Transaction, provider: str, seconds: int, reason: str) -> None:
+    """Send nothing through this provider for so many seconds."""
+    tx.run(
+        "INSERT INTO email_provider_state AS p (provider, open_until, reason)"
+        " VALUES (:provider, now() + CAST(:seconds AS integer) * interval '1 second', :reason)"
+        " ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason, opened_at = now(),"
+        " open_until = greatest(p.open_until, excluded.open_until)",
+        provider=provider,
+        seconds=seconds,
+        reason=reason,
+    )

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from kyora.bus import Permanent
 from kyora.bus.events import Event
+from kyora.bus.outcomes import Permanent
 from kyora.config import Settings
-from kyora.email import notices
+from kyora.email import books
 from kyora.email.catalogue import STRIPE_HOSTS, TEMPLATES, locale_of
 from kyora.email.text import LinkPolicy
 from kyora.postgres import Transaction
@@ -52,13 +52,13 @@ def plan(tx: Transaction, event: Event[Any], settings: Settings) -> Plan:
     )
     if owner is None or (owner["email"] is None and owner["known"] is None):
         raise Permanent("email.no_owner")
-    row = notices.read(tx, event)
+    row = books.read(tx, event)
     return Plan(
         recipient=str(owner["email"] or ""),
         locale=locale_of(str(owner["locale"])),
         data=_data(event, str(owner["name"] or ""), settings, row),
         known=None if owner["known"] is None else str(owner["known"]),
-        untrue=notices.untrue(event, row),
+        untrue=books.untrue(event, row),
     )
 
 
@@ -88,7 +88,7 @@ def _data(
                 "amount": data.amount,
                 "currency": data.currency,
                 "nextAttemptAt": due.isoformat() if due else None,
-                **notices.card(row),
+                **books.card(row),
             }
         case _:
             # Of what goes on, the plan that it is on by now.
@@ -104,29 +104,29 @@ def _billing(  # noqa: PLR0911  # an event a case
     data = event.data
     match event.name:
         case "SubscriptionActivated" | "SubscriptionResumed":
-            return notices.charge(row)
+            return books.charge(row)
         case "SubscriptionCancelled":
             return {}
         case "TrialEnding":
-            said = notices.charge(row)
+            said = books.charge(row)
             said.pop("nextChargeAt", None)
             return {"trialEnd": data.trial_end.isoformat(), **said}
         case "PaymentRecovered":
-            said = notices.charge(row)
+            said = books.charge(row)
             return {name: said[name] for name in ("nextChargeAt",) if name in said}
         case "GraceEnding":
             link = _payment_link(settings, row.get("hosted_url"))
             until = data.access_until.isoformat()
-            return {"accessUntil": until, "retryLink": link, **notices.owed(row)}
+            return {"accessUntil": until, "retryLink": link, **books.owed(row)}
         case "PaymentMethodExpiring":
-            said = notices.charge(row)
+            said = books.charge(row)
             said.pop("nextChargeAt", None)
             said |= {"last4": data.last4} if data.last4 else {}
             expiry = f"{data.exp_month:02}/{data.exp_year}"
             return {**said, "expiry": expiry, "chargeAt": data.charge_at.isoformat()}
         case "RenewalUpcoming":
             price = {"amount": data.amount, "currency": data.currency}
-            return {**price, "renewsAt": data.renews_at.isoformat(), **notices.card(row)}
+            return {**price, "renewsAt": data.renews_at.isoformat(), **books.card(row)}
         case "SubscriptionPaused":
             back = data.resume_at
             return {"resumeAt": back.isoformat()} if back else {}

@@ -1,0 +1,30 @@
+"""How long published events, and records of handled ones, are kept."""
+
+from kyora.postgres import transaction
+
+
+def forget_published() -> int:
+    """Delete up to a thousand events that were published a week ago; return how many.
+
+    The archive keeps them; this table stays as small as what is recent.
+    """
+    with transaction() as tx:
+        return tx.run(
+            "DELETE FROM outbox WHERE ctid = ANY(ARRAY(SELECT ctid FROM outbox"
+            " WHERE published_at < now() - interval '7 days' ORDER BY published_at LIMIT 1000"
+            " FOR UPDATE SKIP LOCKED))"
+        )
+
+
+def forget_seen() -> int:
+    """Delete up to a thousand records of ninety days ago; return how many.
+
+    A queue and its dead-letter queue deliver for eighteen days at most. Only a replay of an older
+    archive comes later: what it brings about must be the same the second time.
+    """
+    with transaction() as tx:
+        return tx.run(
+            "DELETE FROM inbox WHERE ctid = ANY(ARRAY(SELECT ctid FROM inbox"
+            " WHERE received_at < now() - interval '90 days' ORDER BY received_at LIMIT 1000"
+            " FOR UPDATE SKIP LOCKED))"
+        )

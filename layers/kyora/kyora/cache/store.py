@@ -1,0 +1,133 @@
+"""What the rest of Kyora asks of the cache, whichever provider is configured."""
+
+from collections.abc import Callable
+from time import time
+from typing import Protocol
+
+from kyora import config
+from kyora.cache import circuit, entry
+from kyora.postgres import Transaction, in_transaction
+
+LONGEST = 30 * 86_400  # seconds; Memcached takes more for a date, and one long gone
+LARGEST = 1_000_000  # bytes; Memcached refuses what is over 1 MiB
+
+
+class Provider(Protocol):
+    """What a provider's module does. An error of any kind is a miss to whoever asked."""
+
+    def get(self, name: str) -> bytes | None:
+        """Return what is kept under `name`, checked by the caller, or None."""
+
+    def put(self, name: str, kept: bytes, seconds: int) -> None:
+        """Keep an entry for a number of seconds, or less."""
+
+    def drop(self, name: str) -> None:
+        """Keep it no more."""
+
+
+def get(key: str) -> bytes | None:
+    """Return the value of `key`, or None: not kept, past its time, damaged, or nobody to ask."""
+    name = _name(key)
+    kept = _ask(lambda provider: provider.get(name))
+    return None if kept is None else entry.unseal(name, kept, time())
+
+
+def put(key: str, value: bytes, seconds: int) -> None:
+    """Keep a value for at most `seconds`, and never for more than 30 days.
+
+    One over a million bytes is not kept, nor is one whose time is up; what `key` had is dropped.
+    """
+    if seconds <= 0 or len(value) > LARGEST:
+        drop(key)
+        return
+    name, seconds = _name(key), min(seconds, LONGEST)
+    kept = entry.seal(name, value, int(time()) + seconds)
+    _ask(lambda provider: provider.put(name, kept, seconds))
+
+
+def drop(key: str) -> None:
+    """Forget a value. Where the cache does not answer it lives on until its time is up."""
+    name = _name(key)
+    _ask(lambda provider: provider.drop(name))
+
+
+def drop_after_commit(tx: Transaction, key: str) -> None:
+    """Forget the value of `key` once `tx` has committed what changes it."""
+    tx.after_commit(_drop_all, key)
+
+
+def remember(key: str, seconds: int, produce: Callable[[], bytes]) -> bytes:
+    """Return the value of `key`, or produce it and keep it for `seconds`.
+
+    One produced from a state that changes meanwhile may be kept after the drop: it is as old as
+    `seconds` at the most. So it serves what is shown, and no decision.
+    """
+    found = get(key)
+    if found is None:
+        found = produce()
+        put(key, found, seconds)
+    return found
+
+
+def seen(key: str) -> bool:
+    """Tell whether `key` was marked. False says nothing: then Postgres is asked."""
+    return get(_mark_of(key)) is not None
+
+
+def mark(key: str, seconds: int) -> None:
+    """Note that `key` is dealt with: only after the commit that says so in Postgres."""
+    put(_mark_of(key), b"", seconds)
+
+
+def forget() -> int:
+    """Delete up to a thousand rows past their time; return how many.
+
+    Whatever the provider is now: it may have been `postgres` yesterday.
+    """
+    from kyora.cache import postgres as table
+
+    return table.forget()
+
+
+def _mark_of(key: str) -> str:
+    return f"seen\n{key}"
+
+
+def _drop_all(keys: list[str]) -> None:
+    for key in keys:
+        drop(key)
+
+
+def _name(key: str) -> str:
+    return entry.name(config.settings("cache").stage, key)
+
+
+def _ask[T](question: Callable[[Provider], T]) -> T | None:
+    """Ask the configured provider; None when it fails."""
+    settings = config.settings("cache")
+    if settings.development and in_transaction():
+        raise RuntimeError("the cache is used inside a transaction; see drop_after_commit")
+    provider = _provider(settings.cache_provider)
+    if provider is None:
+        return None
+    try:
+        return question(provider)
+    except Exception as error:
+        circuit.report(settings.cache_provider, error)
+        return None
+
+
+def _provider(name: str) -> Provider | None:
+    if name == "memcached":
+        from kyora.cache import memcached
+
+        return memcached
+    if name == "postgres":
+        from kyora.cache import postgres as table
+
+        return table
+    if name == "memory":
+        from kyora.cache import memory
+
+        return memory
+    return None

@@ -1,0 +1,85 @@
+"""A message as a provider is given it, and what the provider makes of it."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import resend as sdk
+
+_KEY = re.compile(r"[\x21-\x7e]{1,256}")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message to one recipient. Equal messages have equal bytes on the wire."""
+
+    recipient: str
+    sender: str
+    subject: str
+    html: str
+    text: str
+    reply_to: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The provider took the message under its own id."""
+
+    id: str
+
+
+class Refusal(Exception):
+    """The provider did not say that it took the message.
+
+    `status` and `name` are the provider's; status 0 means that no answer came, or none that can
+    be understood. `retry_after` is in seconds. `message` may name the recipient: never log it.
+    """
+
+    def __init__(
+        self, status: int, name: str, message: str = "", *, retry_after: float | None = None
+    ) -> None:
+        super().__init__(f"{status} {name}")
+        self.status, self.name, self.message = status, name, message
+        self.retry_after = retry_after
+
+
+def check(message: Message, idempotency_key: str) -> None:
+    """Refuse, as Resend would, what must never be on its way: a fault of ours. Raises Refusal."""
+    if not _KEY.fullmatch(idempotency_key):
+        raise Refusal(400, "invalid_idempotency_key", "The key has to be 1 to 256 ASCII letters.")
+    headers = (message.recipient, message.sender, message.subject, message.reply_to)
+    if any(map(_CONTROL.search, headers)):  # a line break would begin another header
+        raise Refusal(422, "validation_error", "A header holds a control character.")
+    if not (message.recipient and message.sender and message.subject):
+        raise Refusal(422, "missing_required_field", "A message needs to, from and subject.")
+    if not (message.html and message.text):
+        raise Refusal(422, "missing_required_field", "A message has HTML and text, always.")
+    if not all(_TAG.fullmatch(part) for tag in message.tags.items() for part in tag):
+        raise Refusal(422, "validation_error", "A tag has letters, digits, underscore and dash.")
+
+
+def params(message: Message) -> "sdk.Emails.SendParams":
+    """Return the arguments of Resend's `POST /emails`, as its SDK names them."""
+    found: sdk.Emails.SendParams = {
+        "from": message.sender,
+        "to": [message.recipient],
+        "subject": message.subject,
+        "html": message.html,
+        "text": message.text,
+    }
+    if message.reply_to:
+        found["reply_to"] = message.reply_to
+    if message.tags:
+        found["tags"] = [{"name": name, "value": value} for name, value in message.tags.items()]
+    return found
+
+
+def payload(message: Message) -> bytes:
+    """Return the body of `POST /emails`: what an idempotency key stands for."""
+    return json.dumps(params(message)).encode()

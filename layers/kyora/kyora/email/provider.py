@@ -1,0 +1,44 @@
+"""What sends mail: Resend, or the mock that keeps it. Configuration decides which one runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from kyora import config
+from kyora.email.message import Message, Sent
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Addresses on the provider's own list, each with its origin and since when (ISO 8601)."""
+
+    addresses: Mapping[str, tuple[str, str]]
+    whole: bool
+    refused: str = ""  # why it could not be read, or not to its end
+
+
+class Provider(Protocol):
+    """What sends. The same message under the same key within 24 hours is sent once."""
+
+    name: str
+
+    def send(self, message: Message, idempotency_key: str) -> Sent:
+        """Send the message. Raises Refusal."""
+
+    def lift(self, address: str) -> str:
+        """Take an address off the provider's own list of suppressed ones; return what that did."""
+
+    def suppressed(self, deadline: float) -> Held:
+        """Read that list, as far as there is time (a reading of `time.monotonic`)."""
+
+
+def configured() -> Provider:
+    """Return the configured provider."""
+    found = config.settings("database", "email")
+    if found.email_provider == "mock":
+        from kyora.email import mock
+
+        return mock.Mock(found)
+    from kyora.email import resend
+
+    return resend.Resend(found)
