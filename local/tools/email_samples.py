@@ -3,7 +3,7 @@
 from typing import Any
 
 from kyora.config import Settings
-from kyora.email.catalogue import TEMPLATES
+from kyora.email.mails.catalogue import MAILS
 
 SAMPLES = ("minimal", "typical", "long", "hostile")
 SETTINGS = Settings(
@@ -85,7 +85,7 @@ def sample(template_id: str, locale: str, kind: str) -> dict[str, Any]:
         }
     if template_id == "renewal_upcoming":
         values = {"amount": 99_000, "currency": "AED"} | values
-    fields = TEMPLATES[template_id].data.model_fields.values()
+    fields = MAILS[template_id].data.model_fields.values()
     return {f.alias: values[f.alias] for f in fields if f.alias in values}
 
 

@@ -5,7 +5,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from kyora.email.catalogue import LOCALES, TEMPLATES
+from kyora.email.mails.catalogue import LOCALES, MAILS
 from kyora.email.render import render
 from local.tools.email_samples import MESSAGE_ID, SAMPLES, SETTINGS, sample
 
@@ -16,7 +16,7 @@ _PAGE = ROOT / "local" / "web" / "static" / "emails.html"
 def mails() -> list[dict[str, str]]:
     """Render every template with every sample in every language."""
     found = []
-    for template_id, template in TEMPLATES.items():
+    for template_id, mail in MAILS.items():
         for locale in LOCALES:
             for kind in SAMPLES:
                 data = sample(template_id, locale, kind)
@@ -24,7 +24,7 @@ def mails() -> list[dict[str, str]]:
                 found.append(
                     {
                         "template": template_id,
-                        "event": template.event,
+                        "event": mail.event.__name__,
                         "locale": locale,
                         "sample": kind,
                         **made._asdict(),
@@ -47,7 +47,7 @@ def write(folder: Path) -> Path:
 def main() -> int:
     """Write the gallery, say where it is, open it where there is a screen."""
     page = write(ROOT / ".local" / "emails")
-    print(f"{len(TEMPLATES)} mails in {len(LOCALES)} languages: {page}")
+    print(f"{len(MAILS)} mails in {len(LOCALES)} languages: {page}")
     if sys.stdout.isatty():
         webbrowser.open(page.as_uri())
     return 0

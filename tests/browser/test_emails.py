@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kyora.email.catalogue import TEMPLATES
+from kyora.email.mails.catalogue import MAILS
 from local.tools import emails
 from local.web.mailbox import forced
 from tests.browser import chromium
@@ -40,7 +40,7 @@ def test_every_mail_fits_its_window(tmp_path: Path, width: int, scheme: str) -> 
     found = chromium.report(
         chromium.address(chromium.frames(pages, width, _MEASURE), tmp_path), 1400
     )
-    assert len(found) == len(mails) == 8 * len(TEMPLATES)
+    assert len(found) == len(mails) == 8 * len(MAILS)
     for mail, seen in zip(mails, found, strict=True):
         which = (mail["template"], mail["locale"], mail["sample"])
         direction, start = ("ltr", "left") if mail["locale"] == "en" else ("rtl", "right")
@@ -74,7 +74,7 @@ def test_pictures_of_every_mail_are_kept(
         for mail in emails.mails()
         if (mail["locale"], mail["sample"]) == (locale, sample)
     ]
-    assert len(pages) == len(TEMPLATES)
+    assert len(pages) == len(MAILS)
     across = 12 + (width + 12) * len(pages)
     page = chromium.address(chromium.frames(pages, width), tmp_path)
     file = chromium.picture(page, f"emails-{locale}-{scheme}-{width}-{sample}", across, 1400)
@@ -103,8 +103,8 @@ def test_the_gallery_shows_every_mail(tmp_path: Path) -> None:
     page.write_text(page.read_text().replace("</body>", counting + "</body>"))
     found = chromium.report(page.as_uri(), 1600)
     # Two samples in both languages, both schemes, at both widths.
-    assert (found["sections"], found["tall"]) == (len(TEMPLATES), True)
-    assert found["frames"] == 8 * len(TEMPLATES)
+    assert (found["sections"], found["tall"]) == (len(MAILS), True)
+    assert found["frames"] == 8 * len(MAILS)
     assert "Verify your email" in found["subjects"]
     assert "مرحبًا بك في Kyora" in found["subjects"]
     file = chromium.picture(page.as_uri(), "gallery", 2600, 1800)

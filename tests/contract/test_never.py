@@ -18,7 +18,7 @@ import pytest
 from pytest_socket import SocketConnectBlockedError
 
 from kyora import config, postgres
-from kyora.email.catalogue import TEMPLATES
+from kyora.email.mails.catalogue import MAILS
 from kyora.email.render import render
 from local import template
 from local.tools import email_samples
@@ -402,7 +402,7 @@ def test_the_configuration_of_the_tests_names_this_machine_only(
 
 def sentences() -> Iterator[str]:
     """Four words in a row of any mail, in both languages, with whatever was filled in."""
-    for name in TEMPLATES:
+    for name in MAILS:
         for locale in ("en", "ar"):
             data = email_samples.sample(name, locale, "typical")
             mail = render(name, locale, data, settings=email_samples.SETTINGS)

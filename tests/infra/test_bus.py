@@ -11,7 +11,7 @@ import pytest
 from kyora.bus import retention
 from kyora.bus.names import DOMAINS, SENSITIVE
 from kyora.email import delivery, resend
-from kyora.email.catalogue import TEMPLATES
+from kyora.email.mails.catalogue import MAILS
 from local import template
 from tests.infra.rules import function_of, functions, mentions, named, of, statements
 
@@ -151,7 +151,7 @@ def test_an_attempt_ends_before_the_function_and_a_killed_workers_mail_goes_out_
     assert attempt < delivery.LONGEST_ATTEMPT < timeout, "no attempt is cut off"
     assert delivery.LONGEST_ATTEMPT < delivery.LEASE, "nor overtaken by another worker"
     waits = of(stack, "AWS::SQS::Queue")["EmailQueue"]["VisibilityTimeout"]
-    shortest = min(template.lifetime for template in TEMPLATES.values()).total_seconds()
+    shortest = min(mail.lifetime for mail in MAILS.values()).total_seconds()
     assert waits > delivery.LEASE
     assert 3 * (timeout + waits) < shortest, "even when three workers in turn are killed"
 

@@ -45,7 +45,7 @@ def test_what_could_not_be_written_is_sent_once_the_template_is_fixed(
     """Redrive used to report success, and no mail went out."""
     events = welcomed(3)
     with monkeypatch.context() as patch:
-        patch.setattr(render, "TEMPLATES", {})
+        patch.setattr(render, "MAILS", {})
         post.deliver(*(post.record(*event) for event in events))
     assert [(row(e)["status"], row(e)["reason"]) for e in events] == [
         ("dead", "not_renderable")

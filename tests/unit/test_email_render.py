@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from jinja2 import meta, nodes
 
-from kyora.email.catalogue import LOCALES, STRIPE_HOSTS, TEMPLATES
+from kyora.email.mails.catalogue import LOCALES, MAILS
+from kyora.email.mails.mail import STRIPE_HOSTS
 from kyora.email.render import (
     DIRECTIONS,
     TEMPLATE_FOLDER,
@@ -104,7 +105,7 @@ def written(template: str, locale: str, kind: str) -> Mail:
     return Mail(template, locale, sample(template, locale, kind), kind)
 
 
-CASES = [(t, locale, kind) for t in TEMPLATES for locale in LOCALES for kind in SAMPLES]
+CASES = [(t, locale, kind) for t in MAILS for locale in LOCALES for kind in SAMPLES]
 
 
 @pytest.fixture(params=CASES, ids="-".join)
@@ -357,7 +358,7 @@ def _skeleton(page: Page) -> list[tuple[str, dict[str, str]]]:
 
 ATTACKS = [
     (template, locale, number)
-    for template in TEMPLATES
+    for template in MAILS
     for locale in LOCALES
     for number in range(len(hostile_variants(template)))
 ]
@@ -446,9 +447,9 @@ def test_20_security_mails_say_what_to_do_when_it_was_not_me(template: str) -> N
         assert words in " ".join(made.text.split())
 
 
-@pytest.mark.parametrize("template", [t.id for t in TEMPLATES.values() if t.expiring_link])
+@pytest.mark.parametrize("template", [t.id for t in MAILS.values() if t.expiring_link])
 def test_21_links_say_how_long_they_live(template: str) -> None:
-    seconds = int(TEMPLATES[template].lifetime.total_seconds())
+    seconds = int(MAILS[template].lifetime.total_seconds())
     for locale, words in (
         ("en", {900: "15 minutes", 604_800: "7 days"}),
         ("ar", {900: "15 دقيقة", 604_800: "7 أيام"}),
@@ -473,7 +474,7 @@ def test_23_the_token_stands_in_its_link_and_nowhere_else(mail: Mail) -> None:
 
 
 @pytest.mark.parametrize("locale", LOCALES)
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", MAILS)
 def test_24_it_reads_as_it_was_approved(template: str, locale: str) -> None:
     """`UPDATE_SNAPSHOTS=1 make test T=tests/unit/test_email_render.py` approves what is."""
     made = written(template, locale, "typical").made
@@ -509,7 +510,7 @@ def _names(locale: str, name: str) -> Any:
 
 def test_26_both_languages_have_the_same_words_files_and_parts() -> None:
     files = {locale: {f.name for f in (TEMPLATE_FOLDER / locale).iterdir()} for locale in LOCALES}
-    assert files["en"] == files["ar"] == {f"{name}.j2" for name in [*TEMPLATES, "words"]}
+    assert files["en"] == files["ar"] == {f"{name}.j2" for name in [*MAILS, "words"]}
     words = {
         locale: {n for n in vars(environment("html", locale).globals["words"]) if n[0] != "_"}
         for locale in LOCALES
@@ -562,28 +563,28 @@ def _variables(kind: str, locale: str, name: str, seen: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize("kind", ["html", "text"])
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", MAILS)
 def test_the_fields_of_the_model_are_the_variables_of_the_template(
     template: str, kind: str, locale: str
 ) -> None:
     used = _variables(kind, locale, f"{template}.j2", set())
-    assert used - COMMON == set(TEMPLATES[template].data.model_fields)
+    assert used - COMMON == set(MAILS[template].data.model_fields)
 
 
 def test_what_every_template_is_given_is_used() -> None:
     used = {
         name
-        for template in TEMPLATES
+        for template in MAILS
         for kind in ("html", "text")
         for name in _variables(kind, "en", f"{template}.j2", set())
     }
     assert used >= COMMON
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", MAILS)
 def test_the_names_and_subjects_are_those_of_the_contract(template: str) -> None:
     needed, subject = CONTRACT[template]
-    fields = TEMPLATES[template].data.model_fields.values()
+    fields = MAILS[template].data.model_fields.values()
     assert {field.alias for field in fields if field.is_required()} == needed
     data = {name: v for name, v in sample(template, "en", "typical").items() if name in needed}
     made = render(template, "en", data, settings=SETTINGS)
@@ -591,10 +592,10 @@ def test_the_names_and_subjects_are_those_of_the_contract(template: str) -> None
 
 
 def test_the_catalogue_has_the_eight_of_the_contract() -> None:
-    assert set(TEMPLATES) == set(CONTRACT)
+    assert set(MAILS) == set(CONTRACT)
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", MAILS)
 def test_missing_and_unknown_fields_are_refused_by_name(template: str) -> None:
     for field in CONTRACT[template][0]:
         data = sample(template, "en", "minimal")
@@ -624,7 +625,7 @@ def test_a_language_tag_finds_its_locale(tag: str | None, lang: str) -> None:
 
 
 def test_a_model_is_data_too() -> None:
-    model = TEMPLATES["welcome"].data.model_validate({"name": "Dana", "workspaceName": "Shop"})
+    model = MAILS["welcome"].data.model_validate({"name": "Dana", "workspaceName": "Shop"})
     assert render("welcome", "en", model, settings=SETTINGS) == render(
         "welcome", "en", {"name": "Dana", "workspaceName": "Shop"}, settings=SETTINGS
     )
@@ -705,7 +706,7 @@ def test_names_against_the_direction_are_isolated_in_a_subject_too() -> None:
     assert re.match("\u2068(منى)+م?ن?…\u2069 invited", long.subject)
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", MAILS)
 def test_our_name_is_isolated_in_an_arabic_sentence(template: str) -> None:
     """The full stop after a Latin name goes to the wrong side of it where nothing isolates it."""
     made = written(template, "ar", "typical").made
@@ -741,7 +742,7 @@ def test_the_plain_text_has_names_as_they_were_typed_and_a_signature() -> None:
 
 
 def test_every_word_of_the_arabic_mails_is_arabic() -> None:
-    for template in TEMPLATES:
+    for template in MAILS:
         made = written(template, "ar", "typical").made
         words = set(re.findall(r"[A-Za-z]{2,}", re.sub(r"\S+(://|@|_)\S+|eml_\w+", "", made.text)))
         assert words <= {"Kyora", "USD"}, template

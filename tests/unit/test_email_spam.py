@@ -13,7 +13,7 @@ from email.policy import SMTP
 
 import pytest
 
-from kyora.email.catalogue import LOCALES, TEMPLATES
+from kyora.email.mails.catalogue import LOCALES, MAILS
 from kyora.email.render import render
 from local.tools.email_samples import MESSAGE_ID, SETTINGS, sample
 
@@ -71,7 +71,7 @@ def judged(mails: list[EmailMessage]) -> dict[str, tuple[float, str]]:
 
 
 def test_no_mail_looks_like_spam() -> None:
-    cases = [(t, locale, kind) for t in TEMPLATES for locale in LOCALES for kind in KINDS]
+    cases = [(t, locale, kind) for t in MAILS for locale in LOCALES for kind in KINDS]
     found = judged([message(*case) for case in cases])
     assert set(found) == {"-".join(case) for case in cases}
     assert {case: why for case, why in found.items() if why[0] > 0} == {}
@@ -80,7 +80,7 @@ def test_no_mail_looks_like_spam() -> None:
 def test_an_arabic_subject_with_a_name_in_capitals_does_not_shout() -> None:
     """SpamAssassin looks at Latin letters only: ours has small ones, whatever the name has."""
     loud = []
-    for template in TEMPLATES:
+    for template in MAILS:
         data = sample(template, "ar", "typical")
         names = {name: "DHL PRO" for name in data if name.endswith("Name") and name != "name"}
         if names:

@@ -26,12 +26,12 @@ from kyora import config
 from kyora.bus.events import Event
 from kyora.bus.outcomes import Again, Permanent
 from kyora.config import Settings
-from kyora.email import address, retry, suppressions
+from kyora.email import address, books, recipients, retry, suppressions
 from kyora.email.address import InvalidAddress
-from kyora.email.catalogue import TEMPLATES
+from kyora.email.mails.catalogue import MAIL_OF
+from kyora.email.mails.mail import Context, Mail
 from kyora.email.message import Message, Refusal, payload
 from kyora.email.provider import Provider, configured
-from kyora.email.recipients import TEMPLATE_OF, plan
 from kyora.email.retry import PATIENCE, WINDOW, Do
 from kyora.errors import KyoraError
 from kyora.observability import count, logger
@@ -68,15 +68,15 @@ def deliver(event: Event[Any], seconds: float = math.inf) -> None:
 
     Raises Again while that has to wait, and Permanent when a person has to look.
     """
-    template = TEMPLATE_OF.get(event.name)
-    if template is None:
+    mail = MAIL_OF.get(event.name)
+    if mail is None:
         return
     if seconds < LONGEST_ATTEMPT:  # cut off it would wait for the queue's visibility time-out
         raise Again(1, counted=False)
     settings, provider = config.settings("database", "email"), configured()
     lease = secrets.token_hex(8)
     with transaction() as tx:
-        row = _row(tx, event, template, provider.name, lease, settings)
+        row = _row(tx, event, mail, provider.name, lease, settings)
         verdict = judge(row)
         if row["status"] == "dead" and verdict.status:
             begin_again(row)
@@ -84,7 +84,7 @@ def deliver(event: Event[Any], seconds: float = math.inf) -> None:
             attempts = row["attempts"] + (verdict is SEND)
             first = row["first_attempt_at"] or (row["now"] if verdict is SEND else None)
             write(tx, row, verdict, attempts, first, lease=lease)
-    with logger().append_context_keys(message_id=row["id"], template=template):
+    with logger().append_context_keys(message_id=row["id"], template=mail.id):
         if verdict is SEND:
             verdict = attempt(provider, row, lease, settings)
         if verdict.status:
@@ -194,44 +194,51 @@ _WRITE = f"""
 
 
 def _row(
-    tx: Transaction, event: Event[Any], template: str, provider: str, lease: str, settings: Settings
+    tx: Transaction,
+    event: Event[Any],
+    mail: Mail[Any],
+    provider: str,
+    lease: str,
+    settings: Settings,
 ) -> Row:
     """Return the event's message as it was before this call, which makes it when it is not there.
 
     `fresh` tells that it is new, and leased already.
     """
-    mail = plan(tx, event, settings)
-    recipient = _recipient(mail.recipient)
-    message_id = mail.known or _message_id(event.id, template, recipient)
+    to, known = recipients.find(tx, event, mail.id), books.read(tx, event)
+    data = mail.fill(event.data, Context(to.name, known, settings))
+    untrue = mail.untrue(event.data, known)
+    recipient = _recipient(to.address)
+    message_id = to.known or _message_id(event.id, mail.id, recipient)
     made = None
-    if mail.known is None:
+    if to.known is None:
         made = tx.row(
             _MAKE,
             id=message_id,
             event_id=event.id,
             event=event.name,
-            template=template,
+            template=mail.id,
             recipient=recipient,
             recipient_norm=address.key(recipient),
             workspace_id=event.workspace_id,
             correlation_id=event.correlation_id,
-            locale=mail.locale,
-            data=json.dumps(mail.data),
-            expires_at=event.occurred_at + TEMPLATES[template].lifetime,
+            locale=to.locale,
+            data=json.dumps(data),
+            expires_at=event.occurred_at + mail.lifetime,
             lease=lease,
             provider=provider,
         )
     if made is not None:
         before = {"status": "queued", "attempts": 0, "first_attempt_at": None}
-        seen = {"deliverable": deliverable(recipient), "untrue": mail.untrue}
+        seen = {"deliverable": deliverable(recipient), "untrue": untrue}
         return made | before | seen | {"fresh": True}
     found = tx.row(LOCK, id=message_id, provider=provider)
     if found is None:
         raise Permanent("email.message_gone")  # deleted by hand between the two statements
     # What was resolved first is what attempts say; what was never taken may say it as it is now.
     new = found["status"] == "dead" and untaken(found) and recipient == found["recipient"]
-    found["data"] = mail.data if new else found["data"] or mail.data
-    seen = {"deliverable": deliverable(str(found["recipient"])), "untrue": mail.untrue}
+    found["data"] = data if new else found["data"] or data
+    seen = {"deliverable": deliverable(str(found["recipient"])), "untrue": untrue}
     return found | seen | {"fresh": False}
 
 

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from kyora import config
 from kyora.config import Settings
-from kyora.email.catalogue import LOCALES, TEMPLATES, Data, locale_of
+from kyora.email.mails.catalogue import LOCALES, MAILS, locale_of
+from kyora.email.mails.mail import Data
 from kyora.email.text import LinkPolicy, SafeUrl, UserText, clean, isolate, shorten
 from kyora.errors import Invalid, field_errors
 
@@ -64,13 +65,13 @@ def render(
     Raises NotRenderable, whose text names fields and never repeats what stood in them.
     """
     settings = settings or config.settings("email")
-    template = TEMPLATES.get(template_id)
-    if template is None:
+    mail = MAILS.get(template_id)
+    if mail is None:
         raise NotRenderable("There is no such template.")
     links = LinkPolicy(settings.app_base_url, settings.development)
     given = data.model_dump() if isinstance(data, Data) else dict(data)
     try:
-        checked = template.data.model_validate(given, context={"links": links})
+        checked = mail.data.model_validate(given, context={"links": links})
     except ValidationError as error:
         raise NotRenderable(
             f"The data does not fit {template_id}.", errors=field_errors(error.errors())
@@ -80,7 +81,7 @@ def render(
         "app_url": links.to("/"),
         "billing_url": links.to("/billing"),
         "support_email": settings.email_support,
-        "lifetime": int(template.lifetime.total_seconds()),
+        "lifetime": int(mail.lifetime.total_seconds()),
         "reference": clean(message_id or ""),
     }
     return _write(template_id, locale_of(locale), values)
