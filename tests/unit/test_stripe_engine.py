@@ -359,6 +359,59 @@ def test_a_failing_card_is_tried_on_schedule_and_then_given_up(final: str, statu
     assert [e["data"]["object"]["attempt_count"] for e in failed] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("rules", "days", "why"),
+    [
+        ({"pause_first": True}, 0, "first_payment_failure"),
+        ({"final": "pause"}, 15, "final_payment_failure"),
+    ],
+)
+def test_an_account_may_pause_what_is_not_paid(rules: Object, days: int, why: str) -> None:
+    account = Account(**rules)
+    sub = account.subscribe()
+    account.use("pm_card_chargeCustomerFail")
+    account.engine.advance(30 * DAY + HOUR)
+    account.engine.advance(days * DAY)
+    paused = account.sub(sub["id"])
+    assert paused["status"] == "paused"
+    assert paused["status_details"]["paused"]["subscription"] == {"type": why}
+    account.engine.advance(60 * DAY)
+    [first, unpaid] = account.invoices(sub["id"])
+    assert (first["status"], unpaid["status"]) == ("paid", "open")
+    before = mark(account)
+    account.use("pm_card_visa")
+    account.post(f"/v1/invoices/{unpaid['id']}/pay")
+    resumed = account.sub(sub["id"])
+    assert (resumed["status"], resumed["status_details"]) == ("active", None)
+    assert "customer.subscription.resumed" in account.told(before)
+    [item] = resumed["items"]["data"]
+    assert item["current_period_start"] <= account.engine.now < item["current_period_end"]
+    # What is left of the period that runs is billed with the next one.
+    account.engine.advance(item["current_period_end"] - account.engine.now + 2 * HOUR)
+    rest, whole = (line["amount"] for line in account.invoices(sub["id"])[-1]["lines"]["data"])
+    assert 0 < rest < whole == 2000
+
+
+def test_what_cannot_be_paused_is_past_due_and_then_over() -> None:
+    account = Account(pause_first=True, final="pause")
+    sub = account.subscribe(billing_mode={"type": "classic"})
+    account.use("pm_card_chargeCustomerFail")
+    account.engine.advance(30 * DAY + HOUR)
+    assert account.sub(sub["id"])["status"] == "past_due"
+    account.engine.advance(15 * DAY)
+    assert account.sub(sub["id"])["status"] == "canceled"
+
+
+def test_writing_off_what_paused_a_subscription_resumes_it_and_voiding_it_does_not() -> None:
+    for what, status in (("mark_uncollectible", "active"), ("void", "paused")):
+        account = Account(pause_first=True)
+        sub = account.subscribe()
+        account.use("pm_card_chargeCustomerFail")
+        account.engine.advance(30 * DAY + HOUR)
+        account.post(f"/v1/invoices/{account.sub(sub['id'])['latest_invoice']}/{what}")
+        assert account.sub(sub["id"])["status"] == status
+
+
 def test_another_card_brings_a_past_due_subscription_back() -> None:
     account = Account()
     sub = account.subscribe()

@@ -16,10 +16,11 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 @dataclass
 class Rules:
-    """What an account chooses: days between attempts, what follows the last, draft seconds."""
+    """What an account chooses: days between attempts, what follows a failure, draft seconds."""
 
     retry_days: tuple[int, ...] = (3, 5, 7)
-    final: str = "cancel"  # or "unpaid", "past_due"
+    final: str = "cancel"  # after the last attempt: or "unpaid", "past_due", "pause"
+    pause_first: bool = False  # pause at the first failed attempt of a renewal
     draft_seconds: int = 3600
 
 

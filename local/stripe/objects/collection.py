@@ -1,6 +1,6 @@
 """Collecting: charge an invoice, and what its outcome does to the subscription."""
 
-from local.stripe.core.dates import DAY
+from local.stripe.core.dates import DAY, following
 from local.stripe.core.errors import Refusal
 from local.stripe.core.params import Params, boolean, merged, text, values
 from local.stripe.core.state import State
@@ -209,15 +209,72 @@ def _failed(state: State, invoice: Object, *, automatic: bool, action: bool = Fa
     if sub is not None and retries:
         if sub["status"] in ("active", "trialing"):
             state.change(sub, status="past_due")
+            renewal = invoice["billing_reason"] == "subscription_cycle"
+            if first and renewal and state.rules.pause_first:
+                _pause(state, sub, invoice, "first_payment_failure")
         if last and sub["status"] == "past_due":
             _give_up(state, sub, invoice)
 
 
 def _give_up(state: State, sub: Object, invoice: Object) -> None:
-    if state.rules.final == "cancel":
+    final = state.rules.final
+    if final == "pause" and not _pause(state, sub, invoice, "final_payment_failure"):
+        final = "cancel"
+    if final == "cancel":
         end(state, sub, "payment_failed")
-    elif state.rules.final == "unpaid":
+    elif final == "unpaid":
         state.change(sub, status="unpaid")
+
+
+def _pause(state: State, sub: Object, invoice: Object, why: str) -> bool:
+    """Pause a subscription whose payment failed; return whether it can be paused.
+
+    Its invoice can still be paid, and the subscription goes on when it is.
+    https://docs.stripe.com/billing/revenue-recovery/smart-retries/pause-on-payment-failure
+    """
+    if sub["billing_mode"]["type"] != "flexible" or sub["pending_update"]:
+        return False
+    if sub["collection_method"] != "charge_automatically":
+        return False
+    sub["_paused_by"] = invoice["id"]
+    cause: Object = {"subscription": {"type": why}, "type": "subscription"}
+    details = {"paused": cause | {"transitioned_at": state.now}}
+    state.change(sub, status="paused", status_details=details)
+    state.emit("customer.subscription.paused", sub)
+    reschedule(state, sub)
+    return True
+
+
+def _recover(state: State, sub: Object, invoice: Object) -> bool:
+    """Resume a subscription that this invoice paused, once it is paid or written off.
+
+    It goes on in the period that runs now. What is left of that is billed with the next invoice,
+    unless it is the period that was paid.
+    """
+    cause = (sub["status_details"] or {}).get("paused") or {"subscription": {"type": None}}
+    if not str(cause["subscription"]["type"]).endswith("_payment_failure"):
+        return False
+    if sub["_paused_by"] != invoice["id"] or invoice["status"] not in ("paid", "uncollectible"):
+        return False
+    items = [dict(item) for item in sub["items"]["data"]]
+    lines = []
+    for item in items:
+        every = state.get(item["price"])["recurring"]
+        begun, ends = item["current_period_start"], item["current_period_end"]
+        while ends <= state.now:
+            begun = ends
+            ends = following(
+                sub["billing_cycle_anchor"], begun, every["interval"], every["interval_count"]
+            )
+        if begun != item["current_period_start"]:
+            item |= {"current_period_start": begun, "current_period_end": ends}
+            lines.append(invoices.prorated(state, item, (begun, ends), state.now, 1))
+    sub["_lines"] = sub["_lines"] + [line for line in lines if line["amount"]]
+    items_now = sub["items"] | {"data": items}
+    state.change(sub, status="active", status_details=None, items=items_now)
+    state.emit("customer.subscription.resumed", sub)
+    reschedule(state, sub)
+    return True
 
 
 def _delinquent(state: State, invoice: Object, *, delinquent: bool) -> None:
@@ -234,7 +291,9 @@ def paid(state: State, invoice: Object) -> None:
     """Bring a subscription back to life when its latest invoice has been paid."""
     _delinquent(state, invoice, delinquent=False)
     sub = _subscription(state, invoice)
-    if sub is None or sub["ended_at"] is not None or sub["latest_invoice"] != invoice["id"]:
+    if sub is None or sub["ended_at"] is not None or _recover(state, sub, invoice):
+        return
+    if sub["latest_invoice"] != invoice["id"]:
         return
     fields: Object = {}
     if sub["status"] in ("incomplete", "past_due", "unpaid"):
@@ -406,6 +465,9 @@ def mark_uncollectible(state: State, params: Params, name: str) -> Object:
     if invoice["status"] != "open":
         raise Refusal(400, "You can only mark open invoices uncollectible.")
     invoices.close(state, invoice, "uncollectible")
+    sub = _subscription(state, invoice)
+    if sub is not None:
+        _recover(state, sub, invoice)
     return invoice
 
 

@@ -24,6 +24,7 @@ from stripe import WebhookSignature
 
 from kyora import postgres
 from local.stripe.core.params import parse
+from local.stripe.core.state import Rules
 from local.stripe.engine import Engine
 from tests.integration.support.crew import _forkserver, _settle_in, _write_to
 from tests.scripted import Answer, Request, scripted
@@ -86,8 +87,16 @@ class Stripe:
 
 @contextmanager
 def stripe(now: int, seed: int) -> Iterator[Stripe]:
-    """Run one with three plans, which our database knows as well."""
-    found = Stripe(Engine(now=now, seed=seed))
+    """Run one with three plans, which our database knows as well.
+
+    The seed also decides what the account chose to do about payments that fail.
+    """
+    dice = random.Random(seed)
+    rules = Rules(
+        final=dice.choice(["cancel", "cancel", "unpaid", "past_due", "pause"]),
+        pause_first=dice.random() < 0.25,
+    )
+    found = Stripe(Engine(now=now, seed=seed, rules=rules))
     for plan, amount in AMOUNTS.items():
         product = found.ask("POST", "products", name=plan.title(), metadata={"kyora_plan": plan})
         price = found.ask(
@@ -134,6 +143,7 @@ def offer(plan: str, product: str, price: str) -> None:
 
 # ---- lives
 
+_PRORATIONS = ("create_prorations", "always_invoice")
 _CARDS = ("pm_card_visa", "pm_card_mastercard", "pm_card_chargeCustomerFail")
 _PAUSES = (0, 0, 0, 1, 1, 2, 3, 60, 3600, 86_400, 4 * 86_400, 31 * 86_400)
 
@@ -164,24 +174,35 @@ class Life:
             [
                 *(self._change, self._cancel, self._stay, self._card, self._pay, self._more),
                 *(self._end, self._plan, self._release, self._pause, self._resume),
+                *(self._add_on, self._amount, self._collect, self._trial, self._give_back),
             ],
-            [4, 2, 1, 3, 3, 1, 1, 3, 1, 2, 3],
+            [4, 2, 1, 3, 3, 1, 1, 3, 1, 2, 3, 1, 1, 1, 1, 1],
         )[0](sub)
 
     def _arrive(self) -> None:
         made = self.stripe.ask("POST", "customers", metadata={"workspaceId": self.workspace})
         self.customer = made["id"]
-        self._card({})
+        if self.dice.random() < 0.8:
+            self._card({})
 
     def _subscribe(self) -> None:
-        trial = {"trial_period_days": "7"} if self.dice.random() < 0.3 else {}
+        how: dict[str, Any] = {}
+        if self.dice.random() < 0.35:
+            missing = self.dice.choice(["cancel", "create_invoice", "pause"])
+            how["trial_period_days"] = "7"
+            how["trial_settings"] = {"end_behavior": {"missing_payment_method": missing}}
+        if self.dice.random() < 0.1:
+            how["billing_mode"] = {"type": "classic"}
+        if self.dice.random() < 0.1:
+            how |= {"collection_method": "send_invoice", "days_until_due": "5"}
+        else:
+            how["payment_behavior"] = self.dice.choice(["allow_incomplete", "default_incomplete"])
         self.stripe.ask(
             *("POST", "subscriptions"),
             customer=self.customer,
             items=[{"price": price} for price in self._prices()],
-            payment_behavior=self.dice.choice(["allow_incomplete", "default_incomplete"]),
             metadata={"workspaceId": self.workspace},
-            **trial,
+            **how,
         )
 
     def _prices(self) -> list[str]:
@@ -201,21 +222,26 @@ class Life:
             price = self.stripe.more[self.dice.choice(["negotiated", "foreign"])]
         shown = self.stripe.ask("GET", f"subscriptions/{sub['id']}")
         item = plan_item(self.stripe, shown)["id"]
-        how = self.dice.choice(["create_prorations", "always_invoice", "none"])
+        how = {"proration_behavior": self.dice.choice([*_PRORATIONS, "none"])}
+        if self.dice.random() < 0.3:
+            how = {"proration_behavior": "always_invoice"}
+            how["payment_behavior"] = "pending_if_incomplete"
         self.stripe.ask(
-            *("POST", f"subscriptions/{sub['id']}"),
-            items=[{"id": item, "price": price}],
-            proration_behavior=how,
+            *("POST", f"subscriptions/{sub['id']}"), items=[{"id": item, "price": price}], **how
         )
 
     def _cancel(self, sub: Event) -> None:
         if self.dice.random() < 0.3:
             self.stripe.ask("DELETE", f"subscriptions/{sub['id']}")
+        elif self.dice.random() < 0.3:
+            when = self.stripe.engine.now + self.dice.choice(_PAUSES[8:])
+            self.stripe.ask("POST", f"subscriptions/{sub['id']}", cancel_at=when)
         else:
             self.stripe.ask("POST", f"subscriptions/{sub['id']}", cancel_at_period_end="true")
 
     def _stay(self, sub: Event) -> None:
-        self.stripe.ask("POST", f"subscriptions/{sub['id']}", cancel_at_period_end="false")
+        how = {"cancel_at": ""} if self.dice.random() < 0.5 else {"cancel_at_period_end": "false"}
+        self.stripe.ask("POST", f"subscriptions/{sub['id']}", **how)
 
     def _card(self, sub: Event) -> None:
         method = self.stripe.ask(
@@ -267,7 +293,58 @@ class Life:
 
     def _release(self, sub: Event) -> None:
         if sub["schedule"]:
-            self.stripe.ask("POST", f"subscription_schedules/{sub['schedule']}/release")
+            what = self.dice.choice(["release", "release", "cancel"])
+            self.stripe.ask("POST", f"subscription_schedules/{sub['schedule']}/{what}")
+
+    def _add_on(self, sub: Event) -> None:
+        """Put the add-on beside the plan, or take it away."""
+        addon = self.stripe.more["addon"]
+        [had] = [i["id"] for i in sub["items"]["data"] if i["price"] == addon] or [""]
+        item = {"id": had, "deleted": "true"} if had else {"price": addon}
+        how = self.dice.choice(_PRORATIONS)
+        self.stripe.ask("POST", f"subscriptions/{sub['id']}", items=[item], proration_behavior=how)
+
+    def _amount(self, sub: Event) -> None:
+        """Have more or less of the plan; none of it gives nothing."""
+        item = plan_item(self.stripe, self.stripe.ask("GET", f"subscriptions/{sub['id']}"))["id"]
+        many = self.dice.choice([0, 1, 2, 3])
+        how = self.dice.choice(_PRORATIONS)
+        self.stripe.ask(
+            *("POST", f"subscriptions/{sub['id']}"),
+            items=[{"id": item, "quantity": many}],
+            proration_behavior=how,
+        )
+
+    def _collect(self, sub: Event) -> None:
+        """Waive payments, or ask for them again."""
+        waived = {"behavior": self.dice.choice(["void", "mark_uncollectible", "keep_as_draft"])}
+        self.stripe.ask(
+            *("POST", f"subscriptions/{sub['id']}"),
+            pause_collection="" if sub["pause_collection"] else waived,
+        )
+
+    def _trial(self, sub: Event) -> None:
+        """End a trial now, or give a longer one."""
+        if sub["status"] != "trialing":
+            return
+        later = self.stripe.engine.now + 10 * 86_400
+        end = self.dice.choice(["now", later])
+        self.stripe.ask("POST", f"subscriptions/{sub['id']}", trial_end=end)
+
+    def _give_back(self, sub: Event) -> None:
+        """Refund what was charged last, or write a credit note of a part of an invoice."""
+        mine = [
+            found
+            for found in self.stripe.engine.objects.values()
+            if found.get("customer") == self.customer
+        ]
+        charges = [one for one in mine if one["object"] == "charge" and one["paid"]]
+        if charges and self.dice.random() < 0.5:
+            self.stripe.ask("POST", "refunds", charge=charges[-1]["id"])
+            return
+        for invoice in [one for one in mine if one["object"] == "invoice"][-1:]:
+            gone = {"credit_amount": 300} if invoice["status"] == "paid" else {}
+            self.stripe.ask("POST", "credit_notes", invoice=invoice["id"], amount=300, **gone)
 
     def _pause(self, sub: Event) -> None:
         if self.dice.random() < 0.5:
@@ -301,11 +378,14 @@ def live(stripe: Stripe, workspaces: Sequence[str], steps: int, dice: random.Ran
             stripe.engine.advance(pause)
 
 
-def strangers(stripe: Stripe, dice: random.Random) -> list[str]:
-    """Events that must change nothing: of other accounts, and of pages that a payer addressed."""
+def strangers(stripe: Stripe, dice: random.Random, since: int = 0) -> list[str]:
+    """Events that must change nothing: of other accounts, and of pages that a payer addressed.
+
+    They are made of what happened since so many events.
+    """
     made: list[Event] = []
     owners = [c for c in stripe.engine.objects.values() if c["object"] == "customer"]
-    for event in stripe.engine.events[stripe.catalogue :]:
+    for event in stripe.engine.events[max(since, stripe.catalogue) :]:
         about = event["data"]["object"]
         if about["object"] == "subscription" and dice.random() < 0.1:
             whose = dice.choice(owners)["metadata"]["workspaceId"]
@@ -388,13 +468,14 @@ def planned(stripe: Stripe) -> dict[str, tuple[Any, ...]]:
     for name in [s["id"] for s in stripe.subscriptions() if s["status"] not in _OVER]:
         sub = stripe.ask("GET", f"subscriptions/{name}")
         items = [(i["price"]["unit_amount"], i["quantity"]) for i in sub["items"]["data"]]
-        prices = [i["price"]["id"] for i in sub["items"]["data"]]
+        now = {(i["price"]["id"], i["quantity"]) for i in sub["items"]["data"]}
         coming, at, resume = None, None, None
         if sub["schedule"]:
             schedule = stripe.ask("GET", f"subscription_schedules/{sub['schedule']}")
             over = schedule["current_phase"]["end_date"]
             for phase in schedule["phases"][::-1]:
-                if phase["start_date"] >= over and [i["price"] for i in phase["items"]] != prices:
+                then = {(i["price"], i["quantity"]) for i in phase["items"]}
+                if phase["start_date"] >= over and then != now:
                     coming, at = [i["price"] for i in phase["items"]], phase["start_date"]
             for plan in schedule["pause_schedules"]:
                 if plan["resume"] and plan["resume"]["status"]["type"] == "scheduled":
@@ -450,7 +531,10 @@ def access(stripe: Stripe, now: datetime) -> dict[str, set[tuple[str, str]]]:
     for sub in [stripe.ask("GET", f"subscriptions/{s['id']}") for s in stripe.subscriptions()]:
         whose = owner(stripe, sub["customer"])
         found = best.setdefault(whose, [])
-        plan = plan_of(stripe, plan_item(stripe, sub)["price"]["id"])
+        item = plan_item(stripe, sub)
+        plan = plan_of(stripe, item["price"]["id"])
+        if not item["quantity"]:
+            continue
         if plan is None and sub["status"] in ("active", "trialing", "past_due"):
             perhaps.setdefault(whose, []).extend(
                 (AMOUNTS[had], 1, "grace", had) for had in had_plans(stripe, sub["id"])
@@ -526,6 +610,33 @@ def facts(stripe: Stripe) -> Counter[tuple[str, str]]:
         if name == "SubscriptionActivated" and s in over
     }
     return Counter((whose, name) for whose, name, _ in told)
+
+
+def charged(stripe: Stripe) -> Counter[str]:
+    """What each workspace's cards were charged, in minor units."""
+    found: Counter[str] = Counter()
+    for one in stripe.engine.objects.values():
+        if one["object"] == "charge" and one["paid"]:
+            found[owner(stripe, one["customer"])] += one["amount"]
+    return found
+
+
+def booked() -> Counter[str]:
+    """What we announced as paid for each workspace, and what its invoices add up to."""
+    with postgres.transaction() as tx:
+        rows = tx.rows(
+            "SELECT detail->>'workspaceId' AS workspace, detail->'data'->>'amount' AS amount"
+            " FROM outbox WHERE detail_type = 'PaymentSucceeded'"
+        )
+        paid = tx.rows(
+            "SELECT c.workspace_id AS workspace, sum(i.amount_paid) AS amount FROM invoice i"
+            " JOIN billing_customer c ON c.id = i.customer_id GROUP BY 1"
+        )
+    found: Counter[str] = Counter()
+    for row in rows:
+        found[str(row["workspace"])] += int(str(row["amount"]))
+    assert +found == +Counter({str(row["workspace"]): int(str(row["amount"])) for row in paid})
+    return found
 
 
 def told() -> Counter[tuple[str, str]]:
