@@ -5,6 +5,7 @@ holds, once everything that was told has arrived.
 """
 
 import itertools
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +24,8 @@ SUBSCRIPTION = "/v1/billing/subscription"
 HOME = "http://127.0.0.1:8000/billing"
 CARD = {"number": "4242424242424242", "exp_month": "12", "exp_year": "34", "cvc": "123"}
 _numbers = itertools.count(1)
+# KYORA_SEEDS=200 for a thousand lives and more; a run of the suite has some.
+EXAMPLES = 6 * int(os.environ.get("KYORA_SEEDS", "4"))
 
 PLANS = st.sampled_from(sorted(CATALOGUE))
 CARDS = st.sampled_from(["pm_card_visa", "pm_card_chargeCustomerFail"])
@@ -256,7 +259,7 @@ class Workspace:
 
 
 @settings(
-    max_examples=25,
+    max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.support.shops import CATALOGUE, Shop
-from tests.integration.test_billing_model import Workspace
+from tests.integration.test_billing_model import EXAMPLES, Workspace
 
 HOUR = 3600
 PLANS = st.sampled_from(["starter", "professional", "professional-year", "enterprise"])
@@ -106,7 +106,7 @@ class Account(Workspace):
 
 
 _CONFIGURED = settings(
-    max_examples=5,
+    max_examples=EXAMPLES // 5 + 1,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -17,8 +17,9 @@ from tests.integration.support.stripe_lives import Stripe, Workers
 
 WRITES_ACCOUNTS = True
 
-# KYORA_SEEDS=200 for thousands of lives; a run of the suite has some.
-ROUNDS = int(os.environ.get("KYORA_SEEDS", "3"))
+# KYORA_SEEDS=200 for thousands of lives, from KYORA_FIRST on; a run of the suite has some.
+FIRST = int(os.environ.get("KYORA_FIRST", "0"))
+SEEDS = range(FIRST, FIRST + int(os.environ.get("KYORA_SEEDS", "3")))
 LIVES, STEPS = 24, 9
 
 
@@ -99,7 +100,7 @@ def check(stripe: Stripe, *, every: bool = True) -> None:
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_any_order_of_all_events_ends_in_stripes_own_state(
     seed: int, billing: pytest.MonkeyPatch, workers: Workers
 ) -> None:
@@ -115,7 +116,7 @@ def test_any_order_of_all_events_ends_in_stripes_own_state(
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_events_that_come_while_life_goes_on_end_in_stripes_own_state(
     seed: int, billing: pytest.MonkeyPatch, workers: Workers
 ) -> None:
@@ -146,7 +147,7 @@ def test_events_that_come_while_life_goes_on_end_in_stripes_own_state(
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_was_lost_is_made_good_by_the_daily_comparison(
     seed: int, billing: pytest.MonkeyPatch, workers: Workers
 ) -> None:
