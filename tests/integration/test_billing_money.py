@@ -4,11 +4,13 @@ The ledger here knows prices and periods only. It adds up what each second on a 
 compares that with what the stand-in has charged, less the credit that is left.
 """
 
+import os
+
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.support.shops import CATALOGUE, Shop
-from tests.integration.test_billing_model import EXAMPLES, Workspace
+from tests.integration.support.workspaces import Workspace
 
 HOUR = 3600
 PLANS = st.sampled_from(["starter", "professional", "professional-year", "enterprise"])
@@ -106,7 +108,7 @@ class Account(Workspace):
 
 
 _CONFIGURED = settings(
-    max_examples=EXAMPLES // 5 + 1,
+    max_examples=1 + int(os.environ.get("KYORA_SEEDS", "4")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -422,11 +422,12 @@ def plan_of(stripe: Stripe, price: str) -> str | None:
 
 
 def plan_item(stripe: Stripe, sub: Event) -> Event:
-    """The item that is the plan's."""
+    """The item that is the plan's; one of quantity 0 only where there is no other."""
 
-    def worth(item: Event) -> tuple[bool, int]:
+    def worth(item: Event) -> tuple[bool, bool, bool, int]:
         plan = plan_of(stripe, item["price"]["id"])
-        return plan is not None, AMOUNTS[plan] if plan else 0
+        exact = item["price"]["id"] in stripe.prices.values()
+        return item["quantity"] != 0, plan is not None, exact, AMOUNTS[plan] if plan else 0
 
     found: Event = max(sub["items"]["data"], key=worth)
     return found
