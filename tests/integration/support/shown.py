@@ -1,7 +1,9 @@
 """What GET /v1/billing/subscription should answer, read from Stripe's objects and nothing of ours.
 
 The stand-in is asked as anyone would ask Stripe: for subscriptions, schedules, open invoices, and
-for a preview of the next invoice, which is Stripe's own word on what is charged next.
+for a preview of the next invoice, which is Stripe's own word on what is charged next. Two things
+of that are not mirrored, and not compared: what waits for the next invoice because of something
+done in the dashboard, and what a discount takes off; with one we show no next charge.
 """
 
 from datetime import UTC, datetime
@@ -123,7 +125,10 @@ def _returns(shop: Shop, sub: Json) -> str | None:
     if not sub["schedule"]:
         return None
     plans = shop.request("GET", f"subscription_schedules/{sub['schedule']}")["pause_schedules"]
-    return next((_date(one["resume"]["resume_at"]) for one in plans if one["resume"]), None)
+    for back in [one["resume"] for one in plans if one["resume"]]:
+        if back["status"]["type"] == "scheduled":
+            return _date(back["resume_at"])
+    return None
 
 
 def _owed(shop: Shop, sub: Json) -> Json | None:
@@ -152,8 +157,17 @@ def _next(shop: Shop, sub: Json, item: Json, owed: Json | None) -> Json | None:
     ends = _ends(sub, item)
     if not preview["total"] or (ends and ends <= item["current_period_end"]):
         return None
+    if sub["discounts"]:
+        return None  # we show none then
+    lines = preview["lines"]["data"]
+    waiting = sum(line["amount"] for line in lines if line["period"]["start"] < _runs_until(sub))
     when = _date(item["current_period_end"])
-    return {"amount": preview["amount_due"], "currency": "AED", "at": when}
+    return {"amount": max(0, preview["amount_due"] - waiting), "currency": "AED", "at": when}
+
+
+def _runs_until(sub: Json) -> int:
+    """Return the end of the period that runs: what is billed for it still waits."""
+    return int(max(one["current_period_end"] for one in sub["items"]["data"]))
 
 
 def _method(workspace: Workspace, sub: Json | None) -> Json | None:

@@ -131,7 +131,11 @@ class Price(_Answer):
 
 
 class Charge(_Answer):
-    """What is charged next, after the credit there is, and when."""
+    """What is charged next, after the credit there is, and when.
+
+    Left out where a discount applies: its amount is not mirrored. What is added to the next invoice
+    in Stripe's dashboard, or waits for it as a proration made there, is charged besides.
+    """
 
     amount: int
     currency: str

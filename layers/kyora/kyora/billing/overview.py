@@ -146,7 +146,8 @@ def _next_charge(row: Row, coming: Sequence[Row]) -> Charge | None:
     if cancels is not None and cancels <= ends:
         return None
     items = coming if coming and row["pending_at"] <= ends else row["items"] or []
-    if not items or any(item["amount"] is None for item in items):
+    unknown = any(item["amount"] is None for item in items)
+    if not items or unknown or any(item.get("discounted") for item in row["items"] or []):
         return None
     total = sum(item["amount"] * _quantity(item) for item in items)
     currency = next((one["currency"] for one in row["items"] or [] if one["currency"]), None)

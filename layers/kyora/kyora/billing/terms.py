@@ -29,6 +29,9 @@ class Terms(NamedTuple):
 def read(found: Json) -> Terms:
     """Read the terms of Stripe's subscription."""
     items = [_item(one) for one in _listed(found.get("items"))]
+    for item, one in zip(items, _listed(found.get("items")), strict=True):
+        if found.get("discounts") or one.get("discounts"):
+            item["discounted"] = True  # by how much, an event's payload does not say
     schedule = found.get("schedule")
     if not schedule:
         return Terms(items, None, True, None, None, None)
