@@ -1,4 +1,4 @@
-"""README.md names what exists, and everything a reader has to know is named in it."""
+"""README.md and docs/ name what exists, and everything a reader has to know is named in them."""
 
 import json
 import re
@@ -15,7 +15,13 @@ from local.tools.openapi import document as openapi
 from local.tools.openapi import problems
 from tests.integration.support.old_rows import PURGES
 
-README = (ROOT / "README.md").read_text()
+DOCUMENTS = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+# A changelog speaks of what is no more.
+TEXT = "\n".join(text for name, text in DOCUMENTS.items() if name != "CHANGELOG.md")
+OWN = "Parameters of the template alone"
 TEMPLATE = template.read()
 PARAMETERS = TEMPLATE["Parameters"]
 FUNCTIONS = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
@@ -27,9 +33,10 @@ VARIABLES = {
 }
 
 
-def rows(section: str) -> list[list[str]]:
+def rows(document: str, section: str) -> list[list[str]]:
     """Return the cells of every table row of a section."""
-    text = README.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    text = DOCUMENTS[document].partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    assert text, f"{document} has no section {section}"
     lines = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
@@ -41,19 +48,28 @@ def code(text: str) -> list[str]:
     )
 
 
+def fences(text: str) -> list[str]:
+    """Return the blocks of commands and their output."""
+    return re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def quoted(text: str) -> str:
+    """Return all that is set as code."""
+    return "\n".join([*code(text), *fences(text)])
+
+
 def test_make_targets_exist_and_all_are_named() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z-]+)", "\n".join([*code(README), *fences()])))
-    assert named == targets - {"help"}
-
-
-def fences() -> list[str]:
-    """Return the blocks of commands and their output."""
-    return re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"\bmake ([a-z][a-z-]*)", quoted(TEXT)))
+    assert named <= targets
+    table = [row for name in ("Every day", "Functions", "Operation", "Upkeep")
+             for row in rows("docs/commands.md", name)[1:]]  # fmt: skip
+    described = set(re.findall(r"`make ([a-z-]+)", "\n".join(row[0] for row in table)))
+    assert described == targets - {"help"}
 
 
 def test_files_and_folders_exist() -> None:
-    text = "\n".join([*code(README), *fences()])
+    text = quoted(TEXT)
     named = re.findall(r"(?<![\w./])(?:functions|layers|local|tests|events|bench)/[\w./-]*", text)
     assert len(named) > 10
     missing = {name for name in named if "<" not in name and not (ROOT / name).exists()}
@@ -64,7 +80,7 @@ def test_files_and_folders_exist() -> None:
 
 
 def test_the_layout_is_the_folders_that_are_there() -> None:
-    _, _, text = README.partition("\n## Layout\n")
+    _, _, text = DOCUMENTS["README.md"].partition("\n## Layout\n")
     hidden = {"tmp"}
     folders = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".")}
     named = set(re.findall(r"^([a-z]+)/", text.partition("\n## ")[0], re.MULTILINE))
@@ -72,7 +88,7 @@ def test_the_layout_is_the_folders_that_are_there() -> None:
 
 
 def test_every_function_has_a_row_and_every_row_a_function() -> None:
-    table = rows("Functions")[1:]
+    table = rows("README.md", "Functions")[1:]
     assert {code(row[0])[0] for row in table} == FUNCTIONS
     for row in table:
         for event in [] if row[3] == "what waits" else filter(None, row[3].split(", ")):
@@ -80,7 +96,7 @@ def test_every_function_has_a_row_and_every_row_a_function() -> None:
 
 
 def test_the_picture_shows_every_function_but_the_services_own() -> None:
-    picture = fences()[0]
+    picture = fences(DOCUMENTS["README.md"])[0]
     assert {name for name in FUNCTIONS if name not in picture} == {
         "check_health",
         "reject_unrouted",
@@ -89,11 +105,11 @@ def test_the_picture_shows_every_function_but_the_services_own() -> None:
 
 def test_every_route_is_named() -> None:
     for path in openapi.document()["paths"]:
-        assert path in README
+        assert path in DOCUMENTS["README.md"]
 
 
 def test_every_key_has_its_variable_parameter_and_default() -> None:
-    table = {row[0]: row for row in rows("Configuration") if "." in row[0] or row[0] == "stage"}
+    table = {row[0]: row for row in rows("docs/configuration.md", "Keys")[1:]}
     assert {code(row[1])[0] for row in table.values()} == VARIABLES
     for key, (_, variable, parameter, default, _) in table.items():
         name = code(variable)[0]
@@ -108,26 +124,30 @@ def test_every_key_has_its_variable_parameter_and_default() -> None:
 
 
 def test_every_parameter_is_named_with_its_default() -> None:
-    named = {name: row for row in rows("Configuration") for name in code(" ".join(row[:3]))}
+    tables = [*rows("docs/configuration.md", "Keys")[1:], *rows("docs/configuration.md", OWN)[1:]]
+    named = {name: row for row in tables for name in code(" ".join(row[:3]))}
     assert named.keys() >= PARAMETERS.keys()
     for name, row in named.items():
         if len(row) == 3 and name in PARAMETERS and (default := PARAMETERS[name].get("Default")):
             assert str(default) in row[1].split(", "), name
     known = PARAMETERS | TEMPLATE["Resources"] | TEMPLATE["Outputs"] | EVENTS
     known |= dict.fromkeys(PARAMETERS["SnapStart"]["AllowedValues"])
-    for name in re.findall(r"`([A-Z][a-z]\w+[A-Z]\w+)`", README):
-        assert name in known, name
+    for document, text in DOCUMENTS.items():
+        if document == "docs/contributing.md" or "recipes/" in document:  # they speak of the code
+            continue
+        for name in re.findall(r"`([A-Z][a-z]\w+[A-Z]\w+)`", text):
+            assert name in known, (document, name)
 
 
 def test_the_files_that_are_taken_are_the_rules() -> None:
-    table = {row[0]: row[1:] for row in rows("Configuration") if row[0] in rules.ALLOWED}
+    table = {row[0]: row[1:] for row in rows("docs/uploads.md", "What is accepted")[1:]}
     assert {kind: tuple(row[0].split()) for kind, row in table.items()} == rules.ALLOWED
     sizes = {kind: int(row[1].removesuffix(" MiB")) << 20 for kind, row in table.items()}
     assert sizes == rules.MAX_BYTES
 
 
 def test_every_code_stands_beside_its_status() -> None:
-    table = {row[0]: code(row[1]) for row in rows("Refusals")[1:]}
+    table = {row[0]: code(row[1]) for row in rows("docs/errors.md", "Codes")[1:]}
     named = {
         name: int(status)
         for status, names in table.items()
@@ -136,11 +156,15 @@ def test_every_code_stands_beside_its_status() -> None:
     }
     assert named == {name: known.error.status for name, known in problems.PROBLEMS.items()}
     for name in problems.STORE_PROBLEMS:
-        assert f"`{name}`" in README
+        assert f"`{name}`" in DOCUMENTS["docs/errors.md"]
 
 
 def test_the_refusal_shown_is_the_real_one() -> None:
-    [shown] = [json.loads(block) for block in fences() if block.startswith('{"type"')]
+    [shown] = [
+        json.loads(block)
+        for block in fences(DOCUMENTS["docs/errors.md"])
+        if block.startswith('{"type"')
+    ]
     with pytest.raises(KyoraError) as refusal:
         rules.accept("logo.svg", "image/svg+xml", 900)
     assert shown == refusal.value.document() | {"instance": "/v1/assets/upload"}
@@ -150,12 +174,12 @@ def test_every_alarm_says_what_to_do() -> None:
     alarms = {
         name for name, one in TEMPLATE["Resources"].items() if one["Type"].endswith("::Alarm")
     }
-    assert {code(row[0])[0] for row in rows("Operate")[1:]} == alarms
+    assert {code(row[0])[0] for row in rows("docs/operate.md", "Alarms")[1:]} == alarms
 
 
 def test_every_table_that_is_purged_is_told() -> None:
     purged = {name.split(maxsplit=1)[0] for name in PURGES}
-    assert {code(row[0])[0] for row in rows("Retention")[1:]} == purged
+    assert {code(row[0])[0] for row in rows("docs/operate.md", "Retention")[1:]} == purged
 
 
 def test_every_dead_letter_queue_that_is_redriven_has_a_queue() -> None:
@@ -164,14 +188,14 @@ def test_every_dead_letter_queue_that_is_redriven_has_a_queue() -> None:
         for one in TEMPLATE["Resources"].values()
         if one["Type"] == "AWS::SQS::Queue"
     }
-    for queue in re.findall(r"QUEUE=(\w+)", README):
+    for queue in re.findall(r"QUEUE=(\w+)", TEXT):
         assert {f"kyora-${{Stage}}-{queue}", f"kyora-${{Stage}}-{queue}-dead"} <= names
 
 
 def test_the_stages_are_those_of_samconfig() -> None:
     known = tomllib.loads((ROOT / "samconfig.toml").read_text())
     assert known.keys() >= {"dev", "staging", "prod"}
-    for stage in re.findall(r"(?:ENV=|--config-env )(\w+)", README):
+    for stage in re.findall(r"(?:ENV=|--config-env )(\w+)", TEXT):
         assert stage in known
 
 
@@ -181,7 +205,7 @@ def test_the_samples_named_beside_functions_exist() -> None:
 
 
 def test_every_threat_names_tests_that_exist() -> None:
-    threats = rows("Security")[1:]
+    threats = rows("docs/security.md", "Threats")[1:]
     assert len(threats) > 10
     for threat, _, shown in threats:
         named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", shown)
@@ -189,3 +213,51 @@ def test_every_threat_names_tests_that_exist() -> None:
         assert len(named) == len(shown.split()), threat
         for file, name in named:
             assert f"\ndef {name}(" in (ROOT / file).read_text(), (threat, name)
+
+
+def test_every_event_names_its_consumers() -> None:
+    wanted = {}
+    for rule in TEMPLATE["Resources"].values():
+        names = rule.get("Properties", {}).get("EventPattern", {}).get("detail-type", [])
+        queue = str(rule.get("Properties", {}).get("Targets"))
+        wanted |= {name: queue for name in names if isinstance(name, str) and name in EVENTS}
+    consumers = {"EmailQueue": "send_email", "FeeQueue": "record_transaction_fee"}
+    consumers |= {"AnalyticsQueue": "update_analytics"}
+    named = {}
+    for source, names, consumer in rows("docs/events.md", "Catalogue")[1:]:
+        for name in names.split(" · "):
+            assert EVENTS[name].source == source
+            named[name] = code(consumer)
+    assert named.keys() == EVENTS.keys()
+    for name, consumer in named.items():
+        [*found] = [consumers[q] for q in consumers if f"'{q}'" in wanted.get(name, "")]
+        assert consumer == found, name
+
+
+def test_no_link_is_dead() -> None:
+    links = 0
+    for document, text in DOCUMENTS.items():
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+            if re.match(r"https?://", target):
+                continue
+            links += 1
+            path, _, anchor = target.partition("#")
+            file = (ROOT / document).parent / path if path else ROOT / document
+            assert file.exists(), f"{document}: {target}"
+            if anchor:
+                assert anchor in anchors(file.read_text()), f"{document}: {target}"
+    assert links > 30
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    found = re.findall(r"^#{1,4} (.+)$", re.sub(r"(?ms)^```.*?^```", "", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def test_every_document_is_named_in_the_one_to_begin_with() -> None:
+    for document in DOCUMENTS.keys() - {"README.md"}:
+        if document.count("/") < 2:
+            assert f"]({document})" in DOCUMENTS["README.md"], document
+    assert len(DOCUMENTS["README.md"].splitlines()) <= 160
