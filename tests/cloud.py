@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kyora import aws
+from tests import events
 from tests.scripted import Answer, Request, scripted
 
 ARN = "arn:aws:sqs:eu-west-1:000000000000:"
@@ -90,16 +91,7 @@ def message(entry: dict[str, Any], replay: str = "") -> dict[str, Any]:
 
 def batch(*bodies: str) -> dict[str, Any]:
     """Return the SQS batch of messages with these bodies; their ids are m0, m1, …"""
-    return {
-        "Records": [
-            {
-                "messageId": f"m{number}",
-                "receiptHandle": f"handle-{number}",
-                "body": body,
-                "attributes": {"ApproximateReceiveCount": "1"},
-                "eventSource": "aws:sqs",
-                "eventSourceARN": f"{ARN}{QUEUE}",
-            }
-            for number, body in enumerate(bodies)
-        ]
-    }
+    queue = f"{ARN}{QUEUE}"
+    return events.sqs_batch(
+        *(events.sqs_message(body, id_=f"m{n}", queue=queue) for n, body in enumerate(bodies))
+    )

@@ -38,7 +38,7 @@ type Script = Callable[[Request], Answer]
 class Server:
     """`answer` decides for each request; `requests` is what came, in order."""
 
-    def __init__(self, answer: Script, certificate: Path | None = None) -> None:
+    def __init__(self, answer: Script, certificate: Path | None = None, port: int = 0) -> None:
         self.answer = answer
         self.requests: list[Request] = []
         self.connections = 0
@@ -86,7 +86,7 @@ class Server:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         if certificate:
@@ -106,9 +106,12 @@ class Server:
 
 
 @contextmanager
-def scripted(answer: Script, certificate: Path | None = None) -> Iterator[Server]:
-    """Run a server; with the file of a key and its certificate it speaks TLS, as localhost."""
-    server = Server(answer, certificate)
+def scripted(answer: Script, certificate: Path | None = None, port: int = 0) -> Iterator[Server]:
+    """Run a server on `port`, else on a free one; OSError when it is taken.
+
+    With the file of a key and its certificate it speaks TLS, as localhost.
+    """
+    server = Server(answer, certificate, port)
     try:
         yield server
     finally:

@@ -189,10 +189,14 @@ class Stack:
         return asset
 
 
-def wait(condition: Callable[[], object], seconds: float) -> None:
-    """Wait until something holds; the caller asserts it."""
+def wait(condition: Callable[[], object], seconds: float, what: str = "") -> None:
+    """Wait until something holds; fails with `what` was waited for, or the caller asserts it."""
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not condition():
+        if time.monotonic() > deadline:
+            if what:
+                pytest.fail(f"not within {seconds:.0f} s: {what}")
+            return
         time.sleep(0.05)
 
 

@@ -7,9 +7,7 @@ rules allow; it uploads through fetch, XMLHttpRequest with progress, and Uppy's 
 import base64
 import json
 import queue
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from local.settings import PAGE_PORTS
 from tests.browser import chromium
 from tests.e2e.conftest import ROOT, Stack
 from tests.integration.support import samples
+from tests.scripted import Answer, Request, Server
 
 UPPY = ROOT / ".local" / "uppy" / "uppy.min.mjs"
 SCRIPT = Path(__file__).with_name("uploads.js")
@@ -60,38 +59,25 @@ class Page:
 def page() -> Iterator[Page]:
     """A page on a usual port of a development server."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = served.files.get(self.path)
-            self.send_response(200 if found is not None else 404)
-            script = self.path.endswith("js")
-            self.send_header("Content-Type", "text/javascript" if script else "text/html")
-            self.end_headers()
-            self.wfile.write(found or b"")
-
-        def do_POST(self) -> None:
-            served.reports.put(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Say nothing."""
+    def answer(asked: Request) -> Answer:
+        if asked.method == "POST":
+            served.reports.put(asked.body)
+            return Answer(204, b"")
+        found = served.files.get(asked.path)
+        kind = "text/javascript" if asked.path.endswith("js") else "text/html"
+        return Answer(200 if found is not None else 404, found or b"", {"Content-Type": kind})
 
     for port in PAGE_PORTS:
+        served = Page(f"http://localhost:{port}")
         try:
-            server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+            server = Server(answer, port=port)
         except OSError:
             continue
         break
     else:
         pytest.skip("every usual port of a development server is taken")
-    served = Page(f"http://localhost:{port}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
     yield served
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    server.stop()
 
 
 def run(

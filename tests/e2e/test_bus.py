@@ -66,7 +66,7 @@ def mail(stack: Stack, event_id: str) -> list[Any]:
         "select b.subject, b.text, m.locale, m.correlation_id, m.recipient from email_message m"
         " join mock_mailbox b on b.idempotency_key = m.id where m.event_id = :event"
     )
-    wait(lambda: query(stack, sql, event=event_id), 60)
+    wait(lambda: query(stack, sql, event=event_id), 60, f"a mail for {event_id}")
     [found] = query(stack, sql, event=event_id)
     return found
 
@@ -170,7 +170,7 @@ def tail(stack: Stack, tmp_path: Path) -> Iterator[Path]:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        wait(lambda: "Ctrl-C ends" in file.read_text(), 60)
+        wait(lambda: "Ctrl-C ends" in file.read_text(), 60, "`make events` listening")
         yield file
         process.terminate()
         assert process.wait(15) == 130
@@ -221,7 +221,8 @@ def test_the_archive_keeps_what_holds_no_token_and_a_replay_sends_nothing(stack:
         EventEndTime=time.time() + 60,
         Destination={"Arn": archive["EventSourceArn"]},
     )
-    wait(lambda: events.list_replays()["Replays"][-1]["State"] in {"COMPLETED", "FAILED"}, 60)
+    ended = {"COMPLETED", "FAILED"}
+    wait(lambda: events.list_replays()["Replays"][-1]["State"] in ended, 60, "the replay's end")
     # The replayed events are in the queue before this one is.
     mail(stack, emit(stack, "UserWelcomed"))
     time.sleep(1)

@@ -58,7 +58,8 @@ def test_a_paid_order_has_its_fee_and_a_later_event_corrects_it(
     assert [[int(a), c] for a, c in query(stack, _FEE, order=order)] == [[189, "USD"]]
     yen = file(tmp_path, orderId=order, total="5000", currency="JPY")
     emit(stack, "OrderPaymentSucceeded", yen)
-    wait(lambda: [[int(a), c] for a, c in query(stack, _FEE, order=order)] == [[145, "JPY"]], 60)
+    yen_fee = [[145, "JPY"]]
+    wait(lambda: [[int(a), c] for a, c in query(stack, _FEE, order=order)] == yen_fee, 60, "a fee")
 
 
 def test_orders_and_customers_are_counted_and_read_through_the_api(
@@ -74,7 +75,7 @@ def test_orders_and_customers_are_counted_and_read_through_the_api(
         status, found = days(stack, business)
         return status == 200 and found["days"][0].items() >= expected.items()
 
-    wait(counted, 60)
+    wait(counted, 60, "the orders and customers counted")
 
 
 def test_a_thousand_copies_of_an_event_count_once(stack: Stack, business: str) -> None:
@@ -95,7 +96,7 @@ def test_a_thousand_copies_of_an_event_count_once(stack: Stack, business: str) -
     events = client(stack, "events")
     for _ in range(100):
         assert events.put_events(Entries=[entry] * 10)["FailedEntryCount"] == 0
-    wait(lambda: waiting(stack, "analytics") == 0, 120)
+    wait(lambda: waiting(stack, "analytics") == 0, 120, "an empty queue of analytics")
     assert days(stack, business)[1]["days"][0]["orders"] == 1
     assert days(stack, business)[1]["days"][0]["revenue"] == {"KWD": "1.100"}
 
@@ -123,7 +124,7 @@ def test_an_event_of_an_unknown_business_waits_for_a_person_who_redrives_it(
     # Other tests have given up messages of theirs.
     sqs.purge_queue(QueueUrl=sqs.get_queue_url(QueueName=f"kyora-local-{queue}-dead")["QueueUrl"])
     emit(stack, name, file(tmp_path, businessId=business))
-    wait(lambda: waiting(stack, f"{queue}-dead") == 1, 60)
+    wait(lambda: waiting(stack, f"{queue}-dead") == 1, 60, f"a dead letter of {queue}")
     query(
         stack,
         "with b as (insert into business (id, workspace_id, name, currency)"
@@ -134,14 +135,14 @@ def test_an_event_of_an_unknown_business_waits_for_a_person_who_redrives_it(
     )
     assert "1 of 1 messages are back" in run(stack, "redrive", queue).stdout
     found = f"select 1 from {table} where business_id = :id"
-    wait(lambda: query(stack, found, id=business) == [[1]], 60)
+    wait(lambda: query(stack, found, id=business) == [[1]], 60, "the redriven event handled")
 
 
 def test_a_rebuild_by_command_mends_a_wrong_count(
     stack: Stack, business: str, tmp_path: Path
 ) -> None:
     emit(stack, "OrderCreated", file(tmp_path, businessId=business))
-    wait(lambda: days(stack, business)[1]["days"][0]["orders"] == 1, 60)
+    wait(lambda: days(stack, business)[1]["days"][0]["orders"] == 1, 60, "an order counted")
     query(stack, "update analytics_count set count = 5 where business_id = :id", id=business)
     assert days(stack, business)[1]["days"][0]["orders"] == 5
     done = run(stack, "rebuild-analytics", "--business", business)

@@ -265,7 +265,8 @@ def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stac
     token = stack.env["KYORA_TOKEN"]
     for number, code in ((signal.SIGINT, 0), (signal.SIGKILL, -9)):
         customer = _at_stripe(stack, "POST", "customers", email="kept@demo.example").json["id"]
-        wait(lambda name=customer: name in (stack.home / "stripe.json").read_text(), 10)
+        kept = stack.home / "stripe.json"
+        wait(lambda c=customer, k=kept: c in k.read_text(), 10, f"{customer} in the state file")
         before = len(stack.said())
         assert stack.stop(number) == code
         wait(lambda: not stack.leftovers(), 20)
@@ -305,7 +306,8 @@ def _somebodys_account(stack: Stack, key: str) -> Iterator[str]:
             stdout=said,
         )
     try:
-        wait(lambda: b"http" in output.read_bytes() or process.poll() is not None, 60)
+        started = "the address of the stand-in"
+        wait(lambda: b"http" in output.read_bytes() or process.poll() is not None, 60, started)
         yield output.read_text().split()[-1]
     finally:
         process.terminate()

@@ -121,7 +121,7 @@ def test_without_its_database_the_service_says_503_and_comes_back_by_itself(
     for thread in threads:
         thread.start()
     try:
-        wait(lambda: everyone_got(200, 0), 60)
+        wait(lambda: everyone_got(200, 0), 60, "a 200 for every client")
         database.kill()
         gone = len(answers)
         wait(lambda: everyone_got(503, gone), 60)

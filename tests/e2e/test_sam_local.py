@@ -104,7 +104,7 @@ def test_sam_local_start_api_serves_a_route_and_asks_the_authorizer(stack: Stack
     )
     url = f"http://127.0.0.1:{port}/v1"
     try:
-        wait(lambda: _answers(f"{url}/health"), 120)
+        wait(lambda: _answers(f"{url}/health"), 120, "an answer of sam local start-api")
         token = {"Authorization": f"Bearer {stack.env['KYORA_TOKEN']}"}
         admitted = request("GET", f"{url}/billing/subscription", headers=token)
         assert (admitted.status, "plan" in admitted.json) == (200, True), admitted

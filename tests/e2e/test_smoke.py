@@ -74,7 +74,7 @@ def broken(stack: Stack) -> Iterator[Callable[[str], None]]:
     def save(name: str, text: str) -> None:
         before = len(stack.said())
         (stack.checkout / "functions" / name / "app.py").write_text(text)
-        wait(lambda: f"{name} redeployed" in stack.said()[before:], 60)
+        wait(lambda: f"{name} redeployed" in stack.said()[before:], 60, f"{name} redeployed")
 
     def break_it(name: str) -> None:
         kept[name] = (stack.checkout / "functions" / name / "app.py").read_text()

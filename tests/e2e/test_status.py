@@ -12,7 +12,7 @@ from tests.e2e.test_bus import client, query, run
 def test_status_shows_that_stripe_is_down_and_that_it_is_back(stack: Stack) -> None:
     # A new stack's plans are events, too, which ask Stripe themselves.
     waiting = "SELECT count(*) FROM stripe_event WHERE status = 'received'"
-    wait(lambda: query(stack, waiting) == [[0]], 60)
+    wait(lambda: query(stack, waiting) == [[0]], 60, "no pending Stripe event")
     # A call is tried three times.
     control(stack, "faults", kind="status", status=503, times=6)
     broken = run(stack, "status")

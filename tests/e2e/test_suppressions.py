@@ -51,4 +51,5 @@ def test_a_bounce_stops_mail_until_it_is_lifted(stack: Stack, tmp_path: Path) ->
     assert lifted.stdout.strip() == "Mail goes there again."
     assert "Nothing held" in run(stack, "suppressions", "--lift", address).stdout
     event_id = emit(stack, "EmailVerificationRequested", file)
-    wait(lambda: query(stack, status, event=event_id) == [["sent", None]], 60)
+    sent = [["sent", None]]
+    wait(lambda: query(stack, status, event=event_id) == sent, 60, "mail to the lifted address")

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from kyora import config, postgres
 from kyora.email import suppressions
+from tests.events import function_url
 from tests.fake_resend import FakeResend
 from tests.integration.support import books, post
 from tests.unit.functions import CONTEXT, function
@@ -74,15 +75,8 @@ def request(
         "content-type": "application/json",
     }
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
-    return {
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": "/webhooks/resend",
-        "headers": {name: value for name, value in given.items() if value is not None},
-        "requestContext": {"http": {"method": "POST"}, "requestId": "request-0123456789"},
-        "body": base64.b64encode(body).decode() if encoded else body.decode(),
-        "isBase64Encoded": encoded,
-    }
+    sent = {name: value for name, value in given.items() if value is not None}
+    return function_url(body, sent, encoded=encoded)
 
 
 def receive(event: dict[str, Any]) -> tuple[int, str]:

@@ -11,6 +11,7 @@ import boto3
 import pytest
 
 from kyora import config
+from tests.events import sqs_message
 from tests.integration.support import api, books, stores
 from tests.integration.support.crew import Crew
 from tests.integration.support.samples import PNG
@@ -148,7 +149,7 @@ def test_poison_goes_back_to_its_queue_alone(store: Store, crew: Crew, logs: Any
     good, busy = api.upload(PNG), api.upload(PNG)
     with crew.stalled(stores.method(store, "copy"), "after", CONFIRM, asset_id=busy) as finish:
         records = [api.record(_key(good)), api.record(_key(busy)), api.record(_key(good))]
-        poison = [api.message(body) for body in POISON.values()]
+        poison = [sqs_message(body) for body in POISON.values()]
         mixed = [record for pair in zip(poison, poison, strict=True) for record in pair[:1]]
         batch = [mixed[0], records[0], *mixed[1:4], records[1], *mixed[4:], records[2]]
         found = api.function("verify_upload")({"Records": batch}, api.Context())

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from tests.integration.support import shops
 from tests.integration.support.samples import png
 from tests.integration.support.stripe_standin import KEY, books
 from tests.runtime.conftest import Start
+from tests.scripted import Answer, scripted
 from tests.unit.test_stripe_engine import Account
 
 # Lambda's emulator is linked statically and gives the deadline, so a function keeps the real clock.
@@ -348,28 +347,15 @@ def test_migrate_database(start: Start, database: str) -> None:
 
 
 def test_migrate_database_answers_its_stack(start: Start, database: str) -> None:
-    said = []
-
-    class Stack(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            said.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Stack) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with scripted(lambda _: Answer()) as cloudformation:
         running = start("migrate_database")
         event = sample("migrate_database.deploy")
-        event["ResponseURL"] = f"http://127.0.0.1:{server.server_port}/"
+        event["ResponseURL"] = f"{cloudformation.url}/"
         running.invoke(event)
         event["ResourceProperties"]["Configuration"] = ["dev", "INFO"]
         running.invoke(event)
         running.invoke(event | {"RequestType": "Delete", "PhysicalResourceId": "old"})
-        server.shutdown()
+    said = [json.loads(request.body) for request in cloudformation.requests]
     assert [answer["Status"] for answer in said] == ["SUCCESS"] * 3
     first, second, deleted = (answer["PhysicalResourceId"] for answer in said)
     # Functions carry this id: a changed parameter has to change it.

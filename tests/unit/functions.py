@@ -1,6 +1,5 @@
 """Functions as Lambda loads them, and requests as the HTTP API sends them."""
 
-import base64
 import importlib.util
 import io
 import json
@@ -13,12 +12,15 @@ from typing import Any
 import pytest
 
 from kyora.observability import logger
+from tests import events
+from tests.events import ADMIN
+
+__all__ = ["ADMIN", "CONTEXT", "call", "captured_log", "event", "function"]
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = SimpleNamespace(
     aws_request_id="run-0123456789", get_remaining_time_in_millis=lambda: 60_000
 )
-ADMIN = {"userId": "usr_demo_admin", "workspaceId": "ws_demo", "role": "admin", "locale": "en"}
 
 
 @cache
@@ -44,31 +46,15 @@ def event(
     **path: str,
 ) -> dict[str, Any]:
     """Return the payload 2.0 event of a request to `route`; a body of bytes or text goes as is."""
-    method, _, pattern = route.partition(" ")
-    raw = body if isinstance(body, (bytes, str)) else json.dumps(body)
-    found: dict[str, Any] = {
-        "version": "2.0",
-        "routeKey": route,
-        "rawPath": pattern.format(**path) if path else pattern,
-        "rawQueryString": "",
-        "headers": {"content-type": "application/json"} | (headers or {}),
-        "requestContext": {
-            "http": {"method": method, "path": pattern, "sourceIp": "127.0.0.1"},
-            "requestId": "gateway-request-id",
-            "stage": "$default",
-            "timeEpoch": 1_790_000_000_000,
-        },
-        "pathParameters": path or None,
-        "isBase64Encoded": encoded or isinstance(raw, bytes),
-    }
-    if authorizer is not None:
-        found["requestContext"]["authorizer"] = {"lambda": authorizer}
-    if body is not None:
-        encode = found["isBase64Encoded"]
-        data = raw if isinstance(raw, bytes) else raw.encode()
-        found["headers"]["content-length"] = str(len(data))
-        found["body"] = base64.b64encode(data).decode() if encode else raw
-    return found
+    return events.http_api(
+        route,
+        body,
+        path=path,
+        headers=headers,
+        authorizer=authorizer,
+        encoded=encoded,
+        request_id="gateway-request-id",
+    )
 
 
 def call(name: str, request: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:

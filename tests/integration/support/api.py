@@ -12,17 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
+from tests import events
+from tests.events import ADMIN
 from tests.integration.support.samples import Sample
 
 FUNCTIONS = Path(__file__).resolve().parents[3] / "functions"
-ADMIN = {
-    "userId": "usr_demo_admin",
-    "workspaceId": "ws_demo",
-    "role": "admin",
-    "locale": "en",
-}
 MEMBER = ADMIN | {"userId": "usr_demo_member", "role": "user", "locale": "ar"}
 STRANGER = ADMIN | {"userId": "usr_other", "workspaceId": "ws_other"}
 UNKNOWN = "ast_00000000000000000000000000"
@@ -118,49 +114,15 @@ def event(
     headers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Build an event of an HTTP API, payload format 2.0."""
-    method, _, pattern = route.partition(" ")
-    path = pattern.replace("{assetId}", asset_id).replace("{planId}", plan_id)
-    text = raw if raw is not None else (None if body is None else json.dumps(body))
-    request_id = f"gateway-{next(_numbers):08}"
-    found: dict[str, Any] = {
-        "version": "2.0",
-        "routeKey": route,
-        "rawPath": path,
-        "rawQueryString": "",
-        "headers": {"content-type": "application/json", "authorization": "Bearer secret.jwt.here"}
-        | dict(headers or {}),
-        "requestContext": {
-            "accountId": "000000000000",
-            "apiId": "local",
-            "domainName": "localhost",
-            "http": {
-                "method": method,
-                "path": path,
-                "protocol": "HTTP/1.1",
-                "sourceIp": "203.0.113.9",
-                "userAgent": "tests",
-            },
-            "requestId": request_id,
-            "routeKey": route,
-            "stage": "$default",
-            "time": "23/Nov/2026:08:00:00 +0000",
-            "timeEpoch": 1795420800000,
-        },
-        "isBase64Encoded": False,
-    }
-    if asset_id:
-        found["pathParameters"] = {"assetId": asset_id}
-    if plan_id:
-        found["pathParameters"] = {"planId": plan_id}
-    if query:
-        found["rawQueryString"] = urlencode(query)
-        found["queryStringParameters"] = dict(query)
-    if who is not None:
-        found["requestContext"]["authorizer"] = {"lambda": dict(who)}
-    if text is not None:
-        found["headers"]["content-length"] = str(len(text.encode(errors="surrogatepass")))
-        found["body"] = text
-    return found
+    path = {"assetId": asset_id} if asset_id else {"planId": plan_id} if plan_id else {}
+    return events.http_api(
+        route,
+        body if raw is None else raw,
+        path=path,
+        query=query,
+        headers={"authorization": "Bearer secret.jwt.here"} | dict(headers or {}),
+        authorizer=who,
+    )
 
 
 def call(route: str, **options: Any) -> Answer:
@@ -219,7 +181,7 @@ def deleted(found: Answer) -> bool:
 def deliver(*keys: str, detail: Mapping[str, Any] | None = None) -> list[str]:
     """Deliver S3 events for these keys in one SQS batch; return the keys to be tried again."""
     records = [record(key, detail=detail) for key in keys]
-    found = function("verify_upload")({"Records": records}, Context())
+    found = function("verify_upload")(events.sqs_batch(*records), Context())
     failed = {item["itemIdentifier"] for item in found["batchItemFailures"]}
     return [key for key, item in zip(keys, records, strict=True) if item["messageId"] in failed]
 
@@ -252,22 +214,7 @@ def record(key: str, *, detail: Mapping[str, Any] | None = None) -> dict[str, An
         }
         | dict(detail or {}),
     }
-    return message(json.dumps(found))
-
-
-def message(body: str) -> dict[str, Any]:
-    number = next(_numbers)
-    return {
-        "messageId": f"059f36b4-87a3-44ab-83d2-{number:012}",
-        "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a",
-        "body": body,
-        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1795420800000"},
-        "messageAttributes": {},
-        "md5OfBody": "",
-        "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:eu-west-1:000000000000:kyora-uploads",
-        "awsRegion": "eu-west-1",
-    }
+    return events.sqs_message(json.dumps(found))
 
 
 def sweep() -> dict[str, int]:

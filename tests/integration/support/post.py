@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, override
 
 from kyora import postgres
+from tests import events
 from tests.fake_resend import API_KEY
 from tests.scripted import Answer, Request, Server
 from tests.unit.functions import CONTEXT, function
@@ -78,17 +79,7 @@ def record(name: str, envelope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def carried(body: str) -> dict[str, Any]:
-    number = next(_numbers)
-    return {
-        "messageId": f"00000000-0000-4000-8000-{number:012}",
-        "receiptHandle": f"handle-{number}",
-        "body": body,
-        "attributes": {"ApproximateReceiveCount": "1"},
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-        "eventSourceARN": QUEUE,
-        "awsRegion": "eu-west-1",
-    }
+    return events.sqs_message(body, queue=QUEUE)
 
 
 def deliver(*records: Mapping[str, Any]) -> list[str]:
