@@ -1,11 +1,12 @@
 """GET, POST, DELETE /v1/billing/…: plans, the workspace's subscription, its invoices, two pages.
 
-Changes are for admins. Emits SubscriptionActivated, SubscriptionChanged, SubscriptionCancelled,
-PaymentRecovered, SubscriptionPaused, SubscriptionResumed.
+For admins. Emits SubscriptionActivated, -Changed, -Cancelled, -Paused, -Resumed, PaymentRecovered.
 """
 
 from kyora import http
-from kyora.billing import invoices, models, offers, overview, previews, sessions, subscriptions
+from kyora.billing import models
+from kyora.billing.api import invoices, overview, previews, sessions, subscriptions
+from kyora.billing.plans import offers
 
 
 def list_plans(call: http.Call) -> models.Plans:

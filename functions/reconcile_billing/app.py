@@ -7,7 +7,7 @@ before stopped. Emits what events that never arrived would have emitted.
 from typing import Any
 
 from kyora import config
-from kyora.billing import reconcile
+from kyora.billing.jobs import reconcile
 from kyora.observability import begin
 
 

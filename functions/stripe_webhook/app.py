@@ -9,7 +9,7 @@ PaymentRecovered, TrialEnding and PlansSynced.
 from typing import Any
 
 from kyora import http
-from kyora.billing import intake, webhook
+from kyora.billing.events import ingest, webhook
 from kyora.bus.consume import consume_aws
 
 receive = http.webhook(webhook.receive, "database", "bus", "billing", "billing_webhook", "cache")
@@ -18,5 +18,5 @@ receive = http.webhook(webhook.receive, "database", "bus", "billing", "billing_w
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     # What comes through the URL has AWS's own members only; the sender decides on none of them.
     if "Records" in event:
-        return consume_aws(event, intake.from_bus)
+        return consume_aws(event, ingest.from_bus)
     return receive(event, context)

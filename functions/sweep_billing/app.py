@@ -9,7 +9,8 @@ Stripe's to a workspace.
 from typing import Any
 
 from kyora import config, status
-from kyora.billing import repairs, sweep
+from kyora.billing.events import gone
+from kyora.billing.jobs import sweep
 from kyora.observability import begin, count, gauge, logger
 
 
@@ -23,7 +24,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     if "replay" in event:
         return sweep.replay(event["replay"], remaining)
     if "bind" in event:
-        return repairs.bind(event["bind"])
+        return gone.bind(event["bind"])
     swept = sweep.sweep(remaining)
     status.beat("sweep_billing")
     found = sweep.backlog()

@@ -8,7 +8,7 @@ key: the schedule does it then, or fails and is told of. Emits PlansSynced.
 from typing import Any
 
 from kyora import cloudformation, config, status
-from kyora.billing import plans
+from kyora.billing.plans import sync
 from kyora.errors import Conflict, Invalid, KyoraError
 from kyora.observability import begin, logger
 
@@ -17,7 +17,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
     if "check" in event or "sync" in event:
         config.settings("database", "bus", "billing", "cache")
-        return plans.sync(check=event.get("check") is True)._asdict()
+        return sync.sync(check=event.get("check") is True)._asdict()
     if "push" in event:
         return pushed(event["push"])
     return cloudformation.resource(event, lambda: by_itself(deploy="ResponseURL" in event))
@@ -30,7 +30,7 @@ def by_itself(*, deploy: bool) -> dict[str, Any]:
         status.beat("sync_plans")
         return {}
     try:
-        report = plans.sync()
+        report = sync.sync()
     except KyoraError as error:
         if not deploy:
             raise
@@ -42,10 +42,10 @@ def by_itself(*, deploy: bool) -> dict[str, Any]:
 
 
 def pushed(catalogue: dict[str, Any]) -> dict[str, Any]:
-    from kyora.billing import publish
+    from kyora.billing.plans import push
 
     config.settings("database", "bus", "billing", "cache")
     try:
-        return publish.push(catalogue)._asdict()
+        return push.push(catalogue)._asdict()
     except (Invalid, Conflict) as error:  # for the person who wrote it, not for a dead-letter queue
         return {"refused": error.document()}

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from kyora import config, postgres
-from kyora.billing import subscriptions
+from kyora.billing.api import subscriptions
 from kyora.billing.models import PlanChoice
 from kyora.errors import PaymentRequired
 from kyora.http import MAX_BODY

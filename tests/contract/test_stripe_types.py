@@ -17,7 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyora.billing import catalogue, normalise, publish, reconcile, sessions
+from kyora.billing import stripe_objects
+from kyora.billing.api import sessions
+from kyora.billing.jobs import reconcile
+from kyora.billing.plans import derive, push
 from local.settings import ROOT
 from local.stripe.core.state import API_VERSION
 from local.stripe.sdk import our_calls
@@ -25,7 +28,7 @@ from local.stripe.sdk.contract import Fault, check_params, check_reads, read_sha
 from local.stripe.sdk.types import Shape, installed
 
 OURS = our_calls.load()
-SOURCES = sorted((ROOT / "layers/kyora/kyora/billing").glob("*.py"))
+SOURCES = sorted((ROOT / "layers/kyora/kyora/billing").rglob("*.py"))
 # Fields that today's objects do not have, and why they are read.
 OTHER_SHAPES = {
     # Before 2025-03-31.basil; `plan` and `quantity` are still sent, and documented no more.
@@ -40,7 +43,7 @@ OTHER_SHAPES = {
 UNRECORDED = {"line_item": {"pricing.price_details.price"}}
 # Read of whatever object an event is about: whose it is.
 OF_ANY_OBJECT = {"object", "id", "customer", "customer.id", "client_reference_id", "metadata"}
-# `stripe_api`'s functions, and those that hand a call on to them, with the method they use.
+# `stripe_client`'s functions, and those that hand a call on to them, with the method they use.
 CALLS = {"call": None, "pages": "GET", "pages_of": "GET", "_ask": None, "_list": "GET"}
 
 
@@ -83,7 +86,7 @@ def test_a_shape_that_is_no_longer_sent_is_not_one_of_today() -> None:
 def call_sites() -> Iterator[tuple[str, str, str, set[str]]]:
     """Yield each call in the code: where, method, path with `{}` for ids, literal parameters."""
     for source in SOURCES:
-        if source.name == "stripe_api.py":
+        if source.name == "stripe_client.py":
             continue
         for node in ast.walk(ast.parse(source.read_text())):
             if not isinstance(node, ast.Call) or (name := called(node)) not in CALLS:
@@ -124,18 +127,18 @@ def test_every_call_in_the_code_has_been_recorded() -> None:
 
 def test_no_other_module_calls_stripe() -> None:
     for source in (ROOT / "layers/kyora/kyora").rglob("*.py"):
-        if source.name != "stripe_api.py":
+        if source.name != "stripe_client.py":
             assert "raw_request" not in source.read_text(), source
 
 
-@pytest.mark.parametrize("module", [normalise, catalogue, publish, sessions])
+@pytest.mark.parametrize("module", [stripe_objects, derive, push, sessions])
 def test_every_field_that_a_reader_of_objects_names_has_been_recorded(module: ModuleType) -> None:
     """In these modules a name that is looked up is one of an object of Stripe's."""
     recorded = {step for paths in OURS.reads.values() for path in paths for step in path.split(".")}
     for found in (OTHER_SHAPES, UNRECORDED):
         recorded |= {step for paths in found.values() for p in paths for step in p.split(".")}
     named = keys(Path(str(module.__file__)).read_text()) - recorded
-    of_rows = {"limits"}  # of a plan of ours, which catalogue compares with Stripe's
+    of_rows = {"limits"}  # of a plan of ours, which `derive` compares with Stripe's
     ours_alone = (
         {"workspaceId"} | of_rows | {n for n in named if n.startswith(("kyora_", "limit_"))}
     )
@@ -166,7 +169,7 @@ def keys(source: str) -> set[str]:
 def test_every_status_and_event_that_we_name_is_a_word_of_stripes() -> None:
     statuses = read_shape("subscription", "status")
     assert statuses is not None
-    assert set(normalise.STATUSES) == statuses.words
+    assert set(stripe_objects.STATUSES) == statuses.words
     types = read_shape("event", "type")
     assert types is not None
     assert set(reconcile.TYPES) <= types.words
@@ -176,7 +179,7 @@ def test_the_version_we_ask_for_is_the_one_whose_types_these_are() -> None:
     lock = tomllib.loads((ROOT / "uv.lock").read_text())
     locked = {p["version"] for p in lock["package"] if p["name"] == "stripe"}
     assert locked == {version("stripe")}
-    assert installed().version == normalise.API_VERSION == API_VERSION
+    assert installed().version == stripe_objects.API_VERSION == API_VERSION
 
 
 # ---- the checker itself

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from kyora.billing import normalise, standing, sweep
-from kyora.billing.normalise import API_VERSION
+from kyora.billing import access, stripe_objects
+from kyora.billing.jobs import sweep
+from kyora.billing.stripe_objects import API_VERSION
 from tests.integration.support import billing
 from tests.integration.support.billing import query, run
 from tests.integration.support.stripe_standin import Books, books
@@ -95,7 +96,7 @@ def tell(account: Account, items: list[dict[str, Any]], **more: Any) -> None:
     billing.deliver([event("customer.subscription.updated", found, int(time.time()))])
 
 
-def access() -> tuple[str, str]:
+def decided() -> tuple[str, str]:
     found = billing.standing()
     return str(found["access"]), str(found.get("plan_id"))
 
@@ -120,7 +121,7 @@ def test_the_plan_is_found_by_its_price_wherever_it_stands(
 ) -> None:
     items, plan = ITEMS[case]
     tell(account, [item(getattr(account, name, f"price_{name}"), "", n) for name, n in items])
-    assert access() == ("full", plan)
+    assert decided() == ("full", plan)
     [row] = query("SELECT item_id, price_id FROM subscription")
     assert row == {
         "item_id": f"si_{getattr(account, plan)}",
@@ -132,7 +133,7 @@ def test_a_price_of_our_product_that_is_no_plans_is_its_products_plan(
     account: Account, stripe: Books
 ) -> None:
     tell(account, [item("price_negotiated", "prod_pro", None)])
-    assert access() == ("full", "pro")
+    assert decided() == ("full", "pro")
 
 
 def test_of_a_products_plans_that_of_the_same_interval_and_currency_counts(
@@ -141,12 +142,12 @@ def test_of_a_products_plans_that_of_the_same_interval_and_currency_counts(
     run("UPDATE plan SET product_id = 'prod_pro' WHERE id = 'yearly'")
     yearly = {"currency": "usd", "recurring": {"interval": "year", "interval_count": 1}}
     tell(account, [item("price_negotiated", "prod_pro", **yearly)])
-    assert access() == ("full", "yearly")
+    assert decided() == ("full", "yearly")
 
 
 def test_an_item_of_quantity_0_gives_nothing(account: Account, stripe: Books) -> None:
     tell(account, [item(account.pro, "", 0)])
-    assert access()[0] == "free"
+    assert decided()[0] == "free"
     assert billing.standing()["status"] == "active"
 
 
@@ -154,7 +155,7 @@ def test_a_waived_collection_keeps_the_access_of_its_status(
     account: Account, stripe: Books
 ) -> None:
     tell(account, [item(account.pro)], pause_collection={"behavior": "void", "resumes_at": None})
-    assert access() == ("full", "pro")
+    assert decided() == ("full", "pro")
 
 
 # ---- a price of no plan
@@ -168,7 +169,7 @@ def test_a_switch_to_a_price_of_no_plan_keeps_the_last_plan_for_the_grace_period
     account.engine.advance(60)
     account.switch(sub, account.price(10))
     deliver(account)
-    assert access() == ("grace", "pro")
+    assert decided() == ("grace", "pro")
     [row] = query("SELECT unplanned_since FROM subscription")
     until = billing.standing()["access_until"]
     assert until == row["unplanned_since"] + GRACE
@@ -179,7 +180,7 @@ def test_a_switch_to_a_price_of_no_plan_keeps_the_last_plan_for_the_grace_period
     run("UPDATE workspace_billing SET access_until = now() - interval '1 second'")
     sweep.sweep(lambda: 60.0)
     billing.reconciled()
-    assert access()[0] == "free"
+    assert decided()[0] == "free"
 
 
 def test_back_at_a_price_of_a_plan_the_grace_period_is_forgotten(
@@ -195,13 +196,13 @@ def test_back_at_a_price_of_a_plan_the_grace_period_is_forgotten(
             )
         ]
     )
-    assert access() == ("full", "basic")
+    assert decided() == ("full", "basic")
     assert query("SELECT unplanned_since FROM subscription") == [{"unplanned_since": None}]
 
 
 def test_a_price_that_never_was_a_plans_gives_nothing(account: Account, stripe: Books) -> None:
     tell(account, [item("price_none", "prod_none")])
-    assert access()[0] == "free"
+    assert decided()[0] == "free"
 
 
 def test_reconcile_notices_that_a_price_is_no_plans_any_more(
@@ -212,7 +213,7 @@ def test_reconcile_notices_that_a_price_is_no_plans_any_more(
     run("DELETE FROM plan_price WHERE plan_id = 'pro'")
     run("UPDATE plan SET price_id = 'price_other' WHERE id = 'pro'")
     billing.reconciled()
-    assert access() == ("grace", "pro")
+    assert decided() == ("grace", "pro")
 
 
 # ---- the best of several
@@ -251,7 +252,7 @@ def test_what_gives_access_counts_before_a_better_plan_that_does_not(
 ) -> None:
     tell(account, [item(account.pro)], status="unpaid", id="sub_better")
     tell(account, [item(account.basic)])
-    assert access() == ("full", "basic")
+    assert decided() == ("full", "basic")
 
 
 # ---- whose events are believed
@@ -265,7 +266,7 @@ def test_an_event_of_another_account_gives_nothing_and_is_counted(
     found["customer"] = "cus_of_connected_account"
     foreign = event("customer.subscription.created", found, int(time.time()))
     billing.deliver([foreign | {of: "acct_1CONNECTED"}] * 2)
-    assert access()[0] == "free"
+    assert decided()[0] == "free"
     assert query("SELECT id FROM subscription") == []
     assert query("SELECT status, body FROM stripe_event") == [{"status": "ignored", "body": None}]
     assert capsys.readouterr().out.count('"StripeForeignEvents":[1.0]') == 2
@@ -276,7 +277,7 @@ def test_an_event_of_no_other_account_says_so_with_null(account: Account, stripe
     found = subscription(account, [item(account.pro)])
     told = event("customer.subscription.created", found, int(time.time()))
     billing.deliver([told | {"account": None, "context": None}])
-    assert access() == ("full", "pro")
+    assert decided() == ("full", "pro")
 
 
 PAGES: dict[str, dict[str, Any]] = {
@@ -370,7 +371,7 @@ def test_an_invoice_of_thirty_days_shortens_no_grace(account: Account, stripe: B
     invoice = failed(account, now - 30 * DAY, **sent) | {"type": "invoice.finalized"}
     created, due = states(account, ("active", 30), ("past_due", 0))
     billing.deliver([created, invoice, due])
-    assert access() == ("grace", "pro")
+    assert decided() == ("grace", "pro")
     assert 6.9 < days_left() <= 7
 
 
@@ -381,7 +382,7 @@ def test_a_failure_in_the_middle_of_a_period_begins_a_grace_of_its_own(
     created, due = states(account, ("active", 150), ("past_due", 0))
     later = [due, failed(account, int(time.time()) - 5)]
     billing.deliver([created, *(later[::-1] if turned else later)])
-    assert access() == ("grace", "pro")
+    assert decided() == ("grace", "pro")
     assert 6.9 < days_left() <= 7
 
 
@@ -397,7 +398,7 @@ def test_an_old_open_invoice_shortens_no_grace(
         failed(account, now - 60),
     ]
     billing.deliver([created, *invoices, due] if first else [created, due, *invoices])
-    assert access() == ("grace", "pro")
+    assert decided() == ("grace", "pro")
     assert 6.9 < days_left() <= 7
 
 
@@ -420,7 +421,7 @@ def test_in_any_order_the_grace_period_begins_when_the_payment_failed(
 ) -> None:
     told = states(account, ("active", 30), ("past_due", 20), ("active", 15), ("past_due", 1))
     billing.deliver([told[at] for at in order])
-    assert access() == ("grace", "pro")
+    assert decided() == ("grace", "pro")
     assert 5.9 < days_left() <= 6
 
 
@@ -436,7 +437,7 @@ def test_an_older_sight_of_it_moves_no_beginning_earlier(account: Account, strip
 def test_a_pause_for_a_failed_payment_is_a_grace(why: str, account: Account, stripe: Books) -> None:
     paused = {"paused": {"type": "subscription", "subscription": {"type": why}}}
     billing.deliver(states(account, ("active", 9), ("paused", 2), status_details=paused))
-    assert access() == ("grace", "pro")
+    assert decided() == ("grace", "pro")
     assert 4.9 < days_left() <= 5
 
 
@@ -453,7 +454,7 @@ def test_a_pause_after_a_failed_payment_does_not_begin_again(
 def test_any_other_pause_gives_nothing(why: str, account: Account, stripe: Books) -> None:
     paused = {"paused": {"type": "subscription", "subscription": {"type": why}}}
     billing.deliver(states(account, ("active", 9), ("paused", 2), status_details=paused))
-    assert access()[0] == "free"
+    assert decided()[0] == "free"
 
 
 def test_a_failure_that_only_a_read_shows_counts_from_its_invoice(
@@ -504,9 +505,9 @@ def test_every_status_that_stripe_knows_has_a_rule() -> None:
             "interval": "month",
             "interval_count": 1,
         }
-        for status in normalise.STATUSES
+        for status in stripe_objects.STATUSES
     ]
-    found = {str(r["status"]): standing.choose([r], datetime.now(UTC), 7).access for r in rows}
+    found = {str(r["status"]): access.choose([r], datetime.now(UTC), 7).access for r in rows}
     assert found == {
         "trialing": "full",
         "active": "full",

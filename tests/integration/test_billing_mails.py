@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kyora.billing import reminders
+from kyora.billing.jobs import reminders
 from tests.fake_resend import FakeResend
 from tests.integration.support import api, billing, books, post
 from tests.integration.support.shops import Shop

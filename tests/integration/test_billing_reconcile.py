@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kyora.billing import reconcile, sweep
+from kyora.billing.jobs import reconcile, sweep
 from local.stripe.standin import StandIn
 from tests.integration.support import billing
 from tests.integration.support.billing import Clock, invoke, query, reconciled

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from kyora.billing import repairs, sweep
+from kyora.billing.events import gone
+from kyora.billing.jobs import sweep
 from kyora.errors import Invalid
 from local.commands import status as screen
 from tests.integration.support import api, billing
@@ -126,7 +127,7 @@ def test_reconcile_ends_a_customer_whose_event_was_lost(account: Account, stripe
 def test_reconcile_asks_for_customers_without_a_subscription_some_in_each_run(
     account: Account, stripe: Books, environment: pytest.MonkeyPatch
 ) -> None:
-    environment.setattr("kyora.billing.reconcile._ASKED", 20)
+    environment.setattr("kyora.billing.jobs.reconcile._ASKED", 20)
     run("UPDATE billing_customer SET workspace_id = NULL")
     billing.as_owner(
         "INSERT INTO workspace (id, name) SELECT 'ws_' || n, 'A' FROM generate_series(0, 29) AS n"
@@ -196,7 +197,7 @@ def test_what_is_paid_for_nobody_is_counted_and_red_until_it_is_bound(
 
 def test_a_subscriptions_id_stands_for_its_customer(account: Account, stripe: Books) -> None:
     other, sub = second_customer(account)
-    assert repairs.bind({"customer": sub, "workspace": "ws_demo"})["customer"] == other
+    assert gone.bind({"customer": sub, "workspace": "ws_demo"})["customer"] == other
     assert billing.standing()["subscription_id"] == sub
 
 
@@ -207,7 +208,7 @@ def test_of_what_two_customers_pay_for_the_better_plan_counts(
     account.subscribe(account.basic)
     billing.deliver(billing.handled(account))
     other, sub = second_customer(account)
-    repairs.bind({"customer": other, "workspace": "ws_demo"})
+    gone.bind({"customer": other, "workspace": "ws_demo"})
     assert billing.standing()["subscription_id"] == sub
     account.call("DELETE", f"/v1/subscriptions/{sub}")
     billing.deliver(billing.handled(account))
@@ -233,7 +234,7 @@ def test_what_cannot_be_bound_is_refused_and_changes_nothing(
     given = asked | {"customer": names.get(asked.get("customer", ""), asked.get("customer", ""))}
     before = query("SELECT id, workspace_id FROM billing_customer ORDER BY id")
     with pytest.raises(Invalid):
-        repairs.bind(given)
+        gone.bind(given)
     assert query("SELECT id, workspace_id FROM billing_customer ORDER BY id") == before
 
 

@@ -12,7 +12,9 @@ import pytest
 
 from kyora import limits as limits_
 from kyora import purge
-from kyora.billing import inbox, intake, normalise, standing, sweep
+from kyora.billing import access, event_store, stripe_objects
+from kyora.billing.events import ingest, process
+from kyora.billing.jobs import sweep
 from kyora.errors import Invalid
 from tests.integration.support import billing
 from tests.integration.support.billing import query, run
@@ -41,9 +43,9 @@ def stripe(account: Account, environment: pytest.MonkeyPatch) -> Iterator[Books]
 
 def keep(payload: dict[str, Any], minutes: int = 10) -> str:
     """Keep an event as T1 does, so long ago; nothing is done about it."""
-    event = normalise.event(payload)
+    event = stripe_objects.event(payload)
     assert event is not None
-    inbox.keep(event, json.dumps(payload), "webhook", wanted=True)
+    event_store.keep(event, json.dumps(payload), "webhook", wanted=True)
     run(
         "UPDATE stripe_event SET received_at = now() - make_interval(mins => :minutes)"
         " WHERE id = :id",
@@ -60,7 +62,7 @@ def poison(**more: Any) -> dict[str, Any]:
         "object": "event",
         "type": "customer.subscription.updated",
         "created": int(time.time()),
-        "api_version": normalise.API_VERSION,
+        "api_version": stripe_objects.API_VERSION,
         "livemode": False,
         "data": {"object": {"object": "subscription", "id": "sub_x", "customer": "cus_x"}},
     } | more
@@ -99,7 +101,7 @@ def test_an_orphan_is_done_again_as_soon_as_its_workspace_is_known(
     assert billing.told() == {}
     with billing.postgres.transaction() as tx:
         tx.run("UPDATE billing_customer SET workspace_id = 'ws_demo'")
-        inbox.reopen(tx, account.customer)
+        event_store.reopen(tx, account.customer)
     sweep.sweep(enough)
     assert set(statuses().values()) == {"processed"}
     assert set(billing.told()) == billing.due(account, account.engine.events)
@@ -184,7 +186,9 @@ def test_a_killed_attempt_counts_and_the_fifth_is_the_last(account: Account, str
     [first, *_] = billing.handled(account)
     event_id = keep(first)
     for attempt in range(1, 6):
-        assert inbox.begin(event_id) is not None  # and then nothing more is heard of the worker
+        assert (
+            event_store.begin(event_id) is not None
+        )  # and then nothing more is heard of the worker
         run("UPDATE stripe_event SET tried_at = tried_at - interval '61 seconds'")
         assert query("SELECT attempts, status FROM stripe_event") == [
             {"attempts": attempt, "status": "received"}
@@ -203,8 +207,8 @@ def test_one_that_was_killed_is_not_the_first_of_the_next_sweep(
     first, second = [e for e in billing.handled(account) if e["type"].startswith("invoice")][:2]
     keep(first, minutes=60)
     keep(second, minutes=10)
-    inbox.begin(first["id"])
-    assert [event_id for event_id, _ in inbox.waiting()] == [second["id"], first["id"]]
+    event_store.begin(first["id"])
+    assert [event_id for event_id, _ in event_store.waiting()] == [second["id"], first["id"]]
 
 
 def test_many_deliveries_at_once_of_one_event_are_no_killed_attempts(
@@ -212,13 +216,14 @@ def test_many_deliveries_at_once_of_one_event_are_no_killed_attempts(
 ) -> None:
     account.subscribe()
     [first, *_] = billing.handled(account)
-    event = normalise.event(first)
+    event = stripe_objects.event(first)
     assert event is not None
     statuses_ = [
-        inbox.keep(event, json.dumps(first), "webhook", wanted=True, begin=True) for _ in range(9)
+        event_store.keep(event, json.dumps(first), "webhook", wanted=True, begin=True)
+        for _ in range(9)
     ]
     assert set(statuses_) == {"received"}
-    assert intake.attempt(event)
+    assert process.attempt(event)
 
 
 def test_what_failed_is_due_again_within_seconds(account: Account, stripe: Books) -> None:
@@ -226,9 +231,9 @@ def test_what_failed_is_due_again_within_seconds(account: Account, stripe: Books
     account.subscribe()
     [first, *_] = billing.handled(account)
     event_id = keep(first, minutes=0)
-    inbox.begin(event_id)
-    inbox.failed(event_id, "database.unavailable", counts=False)
-    assert inbox.waiting() == []
+    event_store.begin(event_id)
+    event_store.failed(event_id, "database.unavailable", counts=False)
+    assert event_store.waiting() == []
     run("UPDATE stripe_event SET next_at = next_at - interval '3 seconds'")
     assert sweep.sweep(enough)["events"] == 1
 
@@ -273,7 +278,7 @@ def catalogue_event(account: Account, product: str, number: int = 0, **more: Any
         "object": "event",
         "type": "product.updated",
         "created": int(time.time()),
-        "api_version": normalise.API_VERSION,
+        "api_version": stripe_objects.API_VERSION,
         "livemode": False,
         "data": {"object": found | more, "previous_attributes": {"name": str(number)}},
     }
@@ -569,7 +574,7 @@ def test_a_parked_event_is_done_when_what_parked_it_is_mended(
     account.subscribe()
     ids = [keep(event) for event in billing.handled(account)]
     with environment.context() as broken:
-        broken.setattr(standing, "settle", _bug)
+        broken.setattr(access, "settle", _bug)
         for _ in range(5):
             sweep.sweep(enough)
     assert "failed" in statuses().values()
@@ -640,9 +645,9 @@ def test_an_event_whose_body_is_forgotten_is_counted_as_gone(
 
 
 def test_an_ignored_event_stays_ignored(account: Account, stripe: Books) -> None:
-    event = normalise.event(poison(type="charge.succeeded"))
+    event = stripe_objects.event(poison(type="charge.succeeded"))
     assert event is not None
-    intake.take(event, "{}", "webhook")
+    ingest.take(event, "{}", "webhook")
     answer = sweep.replay({"since": "2020-01-01"}, enough)
     assert answer == {"done": [], "failed": [], "left": 0, "gone": 0}
 

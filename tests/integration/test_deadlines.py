@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from kyora import aws, config, jwks
-from kyora.billing import stripe_api
+from kyora.billing import stripe_client
 from kyora.deadline import within
 from kyora.email import resend
 from kyora.errors import Unavailable
@@ -61,7 +61,7 @@ def delete(_: str) -> None:
 
 
 def ask_stripe(_: str) -> None:
-    stripe_api.call("get", "products")
+    stripe_client.call("get", "products")
 
 
 CALLS: dict[str, Callable[[str], None]] = {
@@ -83,14 +83,14 @@ def short(environment: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         (aws, "_ATTEMPT"),
         (s3, "_CALL"),
         (s3, "_READ"),
-        (stripe_api, "_DEADLINE"),
+        (stripe_client, "_DEADLINE"),
     ):
         environment.setattr(module, name, 0.5)
     s3._clients.clear()
-    stripe_api._clients.clear()
+    stripe_client._clients.clear()
     yield environment
     s3._clients.clear()
-    stripe_api._clients.clear()
+    stripe_client._clients.clear()
     while aws._connections:
         aws._connections.popitem()[1].close()
 
@@ -118,7 +118,7 @@ def test_an_answer_that_drips_is_given_up_when_the_time_is_over(
         config.forget()
         config.settings("storage", "billing")
         store()._client()
-        stripe_api._client()
+        stripe_client._client()
         started = time.monotonic()
         with pytest.raises(Unavailable):
             CALLS[name](url)
@@ -126,7 +126,7 @@ def test_an_answer_that_drips_is_given_up_when_the_time_is_over(
         assert waited < 2
         if waited >= 0.5:  # what is still being waited for is never used again
             assert not (s3._clients if name.startswith("S3") else {})
-            assert not (stripe_api._clients if name == "Stripe" else {})
+            assert not (stripe_client._clients if name == "Stripe" else {})
 
 
 class Loose(yaml.SafeLoader):
@@ -145,8 +145,8 @@ def test_every_deadline_is_shorter_than_the_function_that_waits() -> None:
         "ConfirmUpload": (s3._CALL, s3._READ),
         "VerifyUpload": (s3._CALL, s3._READ),
         "SweepUploads": (s3._CALL,),
-        "ManageBilling": (stripe_api._DEADLINE,),
-        "StripeWebhook": (stripe_api._DEADLINE,),
+        "ManageBilling": (stripe_client._DEADLINE,),
+        "StripeWebhook": (stripe_client._DEADLINE,),
         "RelayOutbox": (aws._DEADLINE,),
     }
     for name, seconds in waits.items():

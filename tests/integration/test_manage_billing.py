@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from kyora import postgres
-from kyora.billing import standing, subscriptions
-from kyora.billing.normalise import TERMINAL
+from kyora.billing import access
+from kyora.billing.api import subscriptions
+from kyora.billing.stripe_objects import TERMINAL
 from tests.integration.support import api
 from tests.integration.support.crew import Crew
 from tests.integration.support.shops import GIB, Shop
@@ -582,7 +583,7 @@ def test_beside_a_free_subscription_no_second_paid_one_is_sold(payer: Shop) -> N
     assert checkout("enterprise").code == "billing.already_subscribed"
     rows("UPDATE subscription SET status = 'unpaid' WHERE plan_id = 'professional' RETURNING id")
     with postgres.transaction() as tx:
-        assert standing.settle(tx, "ws_demo").plan_id == "starter-year"
+        assert access.settle(tx, "ws_demo").plan_id == "starter-year"
     live = subscriptions.find("ws_demo")
     assert live is not None
     assert live.plan_id == "professional"
@@ -648,9 +649,9 @@ EVIL = (
 
 @pytest.mark.parametrize("url", EVIL)
 def test_an_address_outside_the_application_is_refused(url: str) -> None:
-    from kyora.billing import links
+    from kyora.billing.api import return_urls
 
-    assert not links.own(url, "https://app.example.com", development=False)
+    assert not return_urls.own(url, "https://app.example.com", development=False)
 
 
 @pytest.mark.parametrize(
@@ -663,9 +664,9 @@ def test_an_address_outside_the_application_is_refused(url: str) -> None:
     ],
 )
 def test_an_address_of_the_application_is_taken(url: str, development: bool) -> None:
-    from kyora.billing import links
+    from kyora.billing.api import return_urls
 
-    assert links.own(url, "https://app.example.com", development=development)
+    assert return_urls.own(url, "https://app.example.com", development=development)
 
 
 @pytest.mark.parametrize(
@@ -810,9 +811,9 @@ def test_a_repeated_key_gets_the_first_answer_and_makes_no_call(payer: Shop) -> 
 @pytest.mark.parametrize(
     "step",
     [
-        "kyora.billing.stripe_api:call",
-        "kyora.billing.apply:adopt",
-        "kyora.billing.apply:resync",
+        "kyora.billing.stripe_client:call",
+        "kyora.billing.events.resync:adopt",
+        "kyora.billing.events.resync:subscription",
     ],
 )
 def test_a_process_that_dies_on_the_way_leaves_nothing_to_be_done_twice(
@@ -831,9 +832,9 @@ def test_a_process_that_dies_on_the_way_leaves_nothing_to_be_done_twice(
 @pytest.mark.parametrize(
     "step",
     [
-        "kyora.billing.subscriptions:refresh",
-        "kyora.billing.stripe_api:call",
-        "kyora.billing.apply:resync",
+        "kyora.billing.api.subscriptions:refresh",
+        "kyora.billing.stripe_client:call",
+        "kyora.billing.events.resync:subscription",
     ],
 )
 def test_a_process_that_dies_in_a_second_beginning_leaves_nothing_to_be_done_twice(
@@ -849,7 +850,9 @@ def test_a_process_that_dies_in_a_second_beginning_leaves_nothing_to_be_done_twi
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", ["kyora.billing.stripe_api:call", "kyora.billing.apply:resync"])
+@pytest.mark.parametrize(
+    "step", ["kyora.billing.stripe_client:call", "kyora.billing.events.resync:subscription"]
+)
 def test_a_process_that_dies_in_a_change_is_found_out_by_the_next(
     step: str, when: str, payer: Shop, crew: Crew
 ) -> None:
@@ -865,7 +868,7 @@ def test_webhooks_do_not_wait_for_a_request_that_waits_for_stripe(payer: Shop, c
     [sub] = payer.all("subscription")
     payer.request("POST", f"subscriptions/{sub['id']}", metadata={"note": "x"})
     job = {"body": {"planId": "enterprise"}}
-    step = "kyora.billing.stripe_api:call"
+    step = "kyora.billing.stripe_client:call"
     with crew.stalled(step, "before", f"POST {SUBSCRIPTION}", **job) as finish:
         payer.deliver()
         assert rows("SELECT id FROM stripe_event WHERE status = 'received'") == []

@@ -14,7 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kyora import config, limits, postgres
-from kyora.billing import catalogue, intake, normalise, offers, plans, publish, stripe_api
+from kyora.billing import stripe_client, stripe_objects
+from kyora.billing.events import ingest
+from kyora.billing.plans import derive, offers, push, sync
 from kyora.errors import ConfigError, Conflict, Invalid, NotFound, Unavailable
 from kyora.postgres.connection import connect
 from local.settings import ROOT
@@ -52,7 +54,7 @@ def stripe(
     config.forget()
     config.settings("database", "bus", "billing")
     yield _stripe
-    stripe_api._clients.clear()
+    stripe_client._clients.clear()
 
 
 def product(stripe: StripeServer, plan: str, **metadata: str) -> str:
@@ -99,9 +101,9 @@ def places() -> dict[str, str]:
 
 def deliver(events: list[dict[str, Any]]) -> None:
     for event in events:
-        found = normalise.event(event)
+        found = stripe_objects.event(event)
         assert found is not None
-        intake.take(found, json.dumps(event), "webhook")
+        ingest.take(found, json.dumps(event), "webhook")
 
 
 def test_a_product_is_a_plan_for_each_interval_and_currency(stripe: StripeServer) -> None:
@@ -112,7 +114,7 @@ def test_a_product_is_a_plan_for_each_interval_and_currency(stripe: StripeServer
     euro = price(stripe, pro, 1499, currency="eur")
     both = price(stripe, pro, 14900, currency="eur", interval="year")
 
-    report = plans.sync()
+    report = sync.sync()
 
     assert offered() == {
         "professional": month,
@@ -144,8 +146,8 @@ def test_a_product_is_a_plan_for_each_interval_and_currency(stripe: StripeServer
 
 def test_a_second_sync_finds_nothing_and_tells_nothing(stripe: StripeServer) -> None:
     price(stripe, product(stripe, "professional"))
-    plans.sync()
-    assert plans.sync() == plans.Report([], [], [], [], [])
+    sync.sync()
+    assert sync.sync() == sync.Report([], [], [], [], [])
     told = rows("SELECT detail FROM outbox WHERE detail_type = 'PlansSynced'")
     assert [row["detail"]["data"] for row in told] == [
         {"created": ["professional"], "updated": [], "archived": []}
@@ -155,17 +157,17 @@ def test_a_second_sync_finds_nothing_and_tells_nothing(stripe: StripeServer) -> 
 def test_a_check_says_what_differs_and_changes_nothing(stripe: StripeServer) -> None:
     pro = product(stripe, "professional")
     month = price(stripe, pro)
-    plans.sync()
+    sync.sync()
     stripe.post(f"products/{pro}", metadata={"limit_maxBusinesses": "9"}, name="Pro")
 
-    report = plans.sync(check=True)
+    report = sync.sync(check=True)
 
     assert 'professional.name: "Pro" ≠ "Professional"' in report.drift
     assert len(report.drift) == 2
     assert report.updated == ["professional"]
-    assert plans.sync(check=True) == report
-    plans.sync()
-    assert plans.sync(check=True).drift == []
+    assert sync.sync(check=True) == report
+    sync.sync()
+    assert sync.sync(check=True).drift == []
     assert offered() == {"professional": month}
 
 
@@ -174,24 +176,24 @@ def test_a_sync_counts_what_no_event_had_told_and_a_check_does_not(
 ) -> None:
     pro = product(stripe, "professional")
     price(stripe, pro)
-    plans.sync()
+    sync.sync()
     stripe.post(f"products/{pro}", metadata={"limit_maxBusinesses": "9"})
     capsys.readouterr()
-    plans.sync(check=True)
+    sync.sync(check=True)
     assert "PlanDrift" not in capsys.readouterr().out
-    plans.sync()
-    plans.sync()
+    sync.sync()
+    sync.sync()
     assert re.findall(r'"PlanDrift":\[(\S+?)\]', capsys.readouterr().out) == ["1.0", "0.0"]
 
 
 def test_an_archived_price_keeps_its_subscribers_and_is_not_offered(stripe: StripeServer) -> None:
     pro = product(stripe, "professional")
     old = price(stripe, pro)
-    plans.sync()
+    sync.sync()
     new = price(stripe, pro, 6499)
     default(stripe, pro, new)
     stripe.post(f"prices/{old}", active=False)
-    plans.sync()
+    sync.sync()
     assert offered() == {"professional": new}
     assert places() == {old: "professional", new: "professional"}
 
@@ -209,13 +211,13 @@ def test_a_bad_value_keeps_the_old_one_and_makes_no_new_plan(
 ) -> None:
     pro = product(stripe, "professional", feature_dataImport="true")
     price(stripe, pro)
-    plans.sync()
+    sync.sync()
     before = shown("professional")
     stripe.post(f"products/{pro}", metadata={key: value})
     fresh = product(stripe, "enterprise", **{"feature_dataImport": "true", key: value})
     price(stripe, fresh)
 
-    report = plans.sync()
+    report = sync.sync()
 
     assert shown("professional") == before
     assert shown("enterprise") is None
@@ -241,7 +243,7 @@ def test_a_price_that_is_no_plan_is_reported(stripe: StripeServer, more: dict[st
     odd = stripe.post("prices", product=pro, **{k: v for k, v in base.items() if k not in gone})
     good = price(stripe, pro)
     default(stripe, pro, str(odd["id"]))
-    report = plans.sync()
+    report = sync.sync()
     assert offered() == {"professional": good}
     assert [fault.split(":")[0] for fault in report.faults] == [odd["id"]]
 
@@ -253,7 +255,7 @@ def test_of_two_alike_the_default_price_is_offered_and_both_are_of_the_plan(
     first = price(stripe, pro)
     default(stripe, pro, first)
     second = price(stripe, pro, 1)
-    report = plans.sync()
+    report = sync.sync()
     assert offered() == {"professional": first}
     assert places() == {first: "professional", second: "professional"}
     assert report.faults == [f"{second}: professional is offered by {first}"]
@@ -261,15 +263,15 @@ def test_of_two_alike_the_default_price_is_offered_and_both_are_of_the_plan(
 
 def test_a_product_without_our_metadata_is_none_of_ours(stripe: StripeServer) -> None:
     price(stripe, str(stripe.post("products", name="Mug")["id"]))
-    assert plans.sync() == plans.Report([], [], [], [], [])
+    assert sync.sync() == sync.Report([], [], [], [], [])
 
 
 def test_a_renamed_plan_is_another_one_and_the_old_one_is_archived(stripe: StripeServer) -> None:
     pro = product(stripe, "professional")
     month = price(stripe, pro)
-    plans.sync()
+    sync.sync()
     stripe.post(f"products/{pro}", metadata={"kyora_plan": "pro"})
-    report = plans.sync()
+    report = sync.sync()
     assert (report.created, report.archived) == (["pro"], ["professional"])
     assert offered() == {"pro": month}
 
@@ -280,10 +282,10 @@ def test_a_name_that_a_product_gave_up_is_free_for_another(
 ) -> None:
     first = product(stripe, "gold")
     month = price(stripe, first)
-    plans.sync()
+    sync.sync()
     stripe.post(f"products/{first}", metadata={"kyora_plan": renamed})
     second = price(stripe, product(stripe, "gold"))
-    assert plans.sync().faults == []
+    assert sync.sync().faults == []
     assert offered() == {renamed: month, "gold": second}
 
 
@@ -292,13 +294,13 @@ def test_a_product_of_a_suffixs_name_waits_until_that_is_not_sold(stripe: Stripe
     month = price(stripe, gold)
     default(stripe, gold, month)
     year = price(stripe, gold, 54900, interval="year")
-    plans.sync()
+    sync.sync()
     own = price(stripe, product(stripe, "gold-year"), 49900, interval="year")
-    report = plans.sync()
+    report = sync.sync()
     assert offered() == {"gold": month, "gold-year": year}
     assert report.faults == [f"{own}: {gold} is gold-year already"]
     stripe.post(f"prices/{year}", active=False)
-    plans.sync()
+    sync.sync()
     assert offered() == {"gold": month, "gold-year": own}
 
 
@@ -307,7 +309,7 @@ def test_new_limits_reach_the_workspaces_of_the_plan_and_of_the_free_one(
 ) -> None:
     pro, free = product(stripe, "professional"), product(stripe, "starter")
     month = price(stripe, pro)
-    plans.sync()
+    sync.sync()
     with postgres.transaction() as tx:
         tx.run(
             "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status) VALUES"
@@ -323,7 +325,7 @@ def test_new_limits_reach_the_workspaces_of_the_plan_and_of_the_free_one(
     stripe.post(f"products/{free}", metadata={"limit_maxBusinesses": "2"})
     price(stripe, free, 0)
 
-    plans.sync()
+    sync.sync()
 
     found = rows("SELECT plan_id, limits FROM workspace_billing ORDER BY workspace_id")
     assert [(r["plan_id"], r["limits"]["maxBusinesses"]) for r in found] == [
@@ -339,19 +341,19 @@ def test_new_limits_reach_a_workspace_that_is_settled_at_the_same_moment(
     stripe: StripeServer, database: str
 ) -> None:
     """Its worker has locked the row and read the plan, and has not written yet."""
-    publish.push(SAMPLE)
-    plans.sync()
+    push.push(SAMPLE)
+    sync.sync()
     with postgres.transaction() as tx:
         limits.lock(tx, "ws_demo")
     raised = tomllib.loads((ROOT / "plans.toml").read_text())
     raised["plans"]["professional"]["limits"]["maxBusinesses"] = 77
-    publish.push(raised)
+    push.push(raised)
     other = connect(database, development=True)
     other.run("BEGIN")
     other.run("SELECT 1 FROM workspace_billing WHERE workspace_id = 'ws_demo' FOR UPDATE")
     [[before]] = other.run("SELECT limits::text FROM plan WHERE id = 'professional'")
     with ThreadPoolExecutor(1) as second:
-        done = second.submit(plans.sync)
+        done = second.submit(sync.sync)
         with suppress(TimeoutError):
             done.result(1)
         other.run(
@@ -373,9 +375,9 @@ def test_the_built_in_free_plan_is_offered_while_no_catalogue_has_one(
     if archived:
         its = product(stripe, "free")
         default(stripe, its, price(stripe, its, 900))
-        plans.sync()
+        sync.sync()
         stripe.post(f"products/{its}", active=False)
-        plans.sync()
+        sync.sync()
     assert [(plan.id, plan.amount) for plan in offers.listed().items] == [("free", 0)]
     assert offers.offered("free").stripe_price_id is None
 
@@ -398,7 +400,7 @@ def test_webhooks_in_any_order_and_twice_end_where_a_sync_does(
 
     deliver(twice)
 
-    assert plans.sync(check=True).drift == []
+    assert sync.sync(check=True).drift == []
     assert offered() == {"professional": new}
     assert {r["status"] for r in rows("SELECT status FROM stripe_event")} == {"processed"}
 
@@ -408,18 +410,18 @@ def test_an_answer_that_somebody_overtook_is_not_applied(
 ) -> None:
     pro = product(stripe, "professional")
     price(stripe, pro)
-    ask, asked = plans._ask, []
+    ask, asked = sync._ask, []
 
     def overtaken() -> Any:
         found = ask()
         asked.append(found)
         if len(asked) == 1:
             stripe.post(f"products/{pro}", name="Newer")
-            plans.sync()
+            sync.sync()
         return found
 
-    monkeypatch.setattr(plans, "_ask", overtaken)
-    plans.sync()
+    monkeypatch.setattr(sync, "_ask", overtaken)
+    sync.sync()
     assert len(asked) == 3
     assert [plan["name"] for plan in listed()] == ["Newer"]
 
@@ -427,9 +429,9 @@ def test_an_answer_that_somebody_overtook_is_not_applied(
 def test_a_product_that_is_gone_leaves_its_plan_archived(stripe: StripeServer) -> None:
     pro = product(stripe, "professional")
     price(stripe, pro)
-    plans.sync()
+    sync.sync()
     stripe.reset()
-    assert plans.sync().archived == ["professional"]
+    assert sync.sync().archived == ["professional"]
     assert listed() == []
     assert shown("professional") is not None
 
@@ -446,12 +448,12 @@ def sample(amount: int = 5499) -> dict[str, Any]:
 
 
 def test_the_sample_is_pushed_once_and_is_then_what_is_synced(stripe: StripeServer) -> None:
-    assert len(publish.push(SAMPLE).created) == 6
+    assert len(push.push(SAMPLE).created) == 6
     told = len(stripe.events())
-    assert publish.push(SAMPLE) == publish.Pushed([], [], [])
+    assert push.push(SAMPLE) == push.Pushed([], [], [])
     assert len(stripe.events()) == told
-    plans.sync()
-    assert plans.sync(check=True) == plans.Report([], [], [], [], [])
+    sync.sync()
+    assert sync.sync(check=True) == sync.Report([], [], [], [], [])
     found = {str(p["id"]): (p["amount"], p["limits"]) for p in listed()}
     assert found == {
         name: (plan["prices"][0]["amount"], plan["limits"])
@@ -462,18 +464,18 @@ def test_the_sample_is_pushed_once_and_is_then_what_is_synced(stripe: StripeServ
 
 
 def test_a_changed_price_is_a_new_one_and_the_old_one_is_archived(stripe: StripeServer) -> None:
-    publish.push(sample())
-    plans.sync()
+    push.push(sample())
+    sync.sync()
     old = offered()["professional"]
-    pushed = publish.push(sample(6499))
+    pushed = push.push(sample(6499))
     assert (len(pushed.created), pushed.archived) == (1, [old])
-    plans.sync()
+    sync.sync()
     assert offered()["professional"] == pushed.created[0]
     assert places()[old] == "professional"
-    assert publish.push(sample(6499)) == publish.Pushed([], [], [])
+    assert push.push(sample(6499)) == push.Pushed([], [], [])
     # and back again, within the day that Stripe remembers idempotency keys
-    publish.push(sample())
-    plans.sync()
+    push.push(sample())
+    sync.sync()
     assert (shown("professional") or {})["amount"] == 5499
 
 
@@ -481,12 +483,12 @@ def test_a_push_touches_nothing_else_of_the_account(stripe: StripeServer) -> Non
     mug = str(stripe.post("products", name="Mug", metadata={"limit_x": "1"})["id"])
     price(stripe, mug)
     own = price(stripe, product(stripe, "professional", mine="kept", feature_old="true"))
-    before = stripe_api.call("get", f"products/{mug}").object
-    publish.push(SAMPLE)
-    assert stripe_api.call("get", f"products/{mug}").object == before
-    assert stripe_api.call("get", f"prices/{own}").object["active"]
-    of = str(stripe_api.call("get", f"prices/{own}").object["product"])
-    metadata = stripe_api.call("get", f"products/{of}").object["metadata"]
+    before = stripe_client.call("get", f"products/{mug}").object
+    push.push(SAMPLE)
+    assert stripe_client.call("get", f"products/{mug}").object == before
+    assert stripe_client.call("get", f"prices/{own}").object["active"]
+    of = str(stripe_client.call("get", f"prices/{own}").object["product"])
+    metadata = stripe_client.call("get", f"products/{of}").object["metadata"]
     assert metadata["mine"] == "kept"
     assert "feature_old" not in metadata
 
@@ -510,7 +512,7 @@ def test_a_faulty_catalogue_is_refused_before_anything_is_pushed(
     given = sample()
     given["plans"]["starter"][field] = value
     with pytest.raises(Invalid) as refusal:
-        publish.push(given)
+        push.push(given)
     assert refusal.value.errors[0]["field"].startswith(f"plans.starter.{field}")
     assert stripe.events() == []
 
@@ -519,7 +521,7 @@ def test_two_products_that_are_the_same_plan_stop_a_push(stripe: StripeServer) -
     product(stripe, "starter")
     product(stripe, "starter")
     with pytest.raises(Conflict) as refusal:
-        publish.push(SAMPLE)
+        push.push(SAMPLE)
     assert refusal.value.code == "billing.catalogue_ambiguous"
 
 
@@ -553,7 +555,7 @@ def test_any_catalogue_offers_the_oldest_active_price_of_each_kind(
     order.shuffle(products)
     order.shuffle(prices)
 
-    found = catalogue.read(products, prices, {}, {})
+    found = derive.read(products, prices, {}, {})
 
     offers = {(p.product_id, p.interval, p.currency): p for p in found.plans.values() if p.active}
     for name, listed in drawn.items():
@@ -568,8 +570,8 @@ def test_any_catalogue_offers_the_oldest_active_price_of_each_kind(
         if len(oldest) > 1:
             assert any(f"prod_{name}: it has no default price" in it for it in found.faults)
     assert offers == {}
-    again = catalogue.read(products, prices, found.plans, found.prices)
-    assert catalogue.differences(again, found.plans, found.prices) == []
+    again = derive.read(products, prices, found.plans, found.prices)
+    assert derive.differences(again, found.plans, found.prices) == []
 
 
 @given(drawn=CATALOGUES, more=CATALOGUES, at=st.sampled_from(range(6)))
@@ -611,9 +613,9 @@ def test_whatever_is_added_to_a_catalogue_no_id_changes_its_kind(
         ]  # fmt: skip
         return products, prices
 
-    before = catalogue.read(*given_(drawn), {}, {})
+    before = derive.read(*given_(drawn), {}, {})
     grown = {name: [*drawn.get(name, []), *more.get(name, [])] for name in {*drawn, *more}}
-    after = catalogue.read(*given_(grown, at), before.plans, before.prices)
+    after = derive.read(*given_(grown, at), before.plans, before.prices)
     for name, plan in before.plans.items():
         now = after.plans[name]
         assert (now.interval, now.currency) == (plan.interval, plan.currency)
@@ -626,19 +628,19 @@ def test_whatever_is_added_to_a_catalogue_no_id_changes_its_kind(
 def test_a_yearly_price_beside_a_monthly_one_leaves_the_plan_alone(stripe: StripeServer) -> None:
     gold = product(stripe, "gold")
     month = price(stripe, gold, 9900)
-    plans.sync()
+    sync.sync()
     year = price(stripe, gold, 99000, interval="year")
-    report = plans.sync()
+    report = sync.sync()
     assert offered() == {"gold": month, "gold-year": year}
     assert report.faults == [f"{gold}: it has no default price, so gold stays AED for 1 month"]
     default(stripe, gold, year)
-    report = plans.sync()
+    report = sync.sync()
     assert offered() == {"gold": month, "gold-year": year}
     assert report.faults == [
         f"{gold}: its default price is AED for 1 year, and gold stays AED for 1 month"
     ]
     default(stripe, gold, month)
-    assert plans.sync().faults == []
+    assert sync.sync().faults == []
 
 
 def test_a_second_price_beside_the_one_that_is_sold_is_not_sold_for_it(
@@ -646,9 +648,9 @@ def test_a_second_price_beside_the_one_that_is_sold_is_not_sold_for_it(
 ) -> None:
     gold = product(stripe, "gold")
     month = price(stripe, gold, 9900)
-    plans.sync()
+    sync.sync()
     dearer = price(stripe, gold, 19900)
-    report = plans.sync()
+    report = sync.sync()
     assert offered() == {"gold": month}
     assert report.faults == [f"{dearer}: gold is offered by {month}"]
 
@@ -658,10 +660,10 @@ def test_a_plan_whose_last_price_is_archived_is_not_sold_by_the_year(stripe: Str
     month = price(stripe, gold, 9900)
     year = price(stripe, gold, 99000, interval="year")
     default(stripe, gold, month)
-    plans.sync()
+    sync.sync()
     default(stripe, gold, year)
     stripe.post(f"prices/{month}", active=False)
-    report = plans.sync()
+    report = sync.sync()
     assert offered() == {"gold-year": year}
     assert len(report.faults) == 1
 
@@ -670,7 +672,7 @@ def test_a_plan_whose_last_price_is_archived_is_not_sold_by_the_year(stripe: Str
 def test_a_name_that_is_written_otherwise_is_reported(stripe: StripeServer, key: str) -> None:
     gold = stripe.post("products", name="Gold", metadata={key: "gold", **LIMITS})["id"]
     price(stripe, str(gold))
-    report = plans.sync()
+    report = sync.sync()
     assert offered() == {}
     assert report.faults == [f'{gold}: its metadata "{key}" must be written kyora_plan']
 
@@ -679,9 +681,9 @@ def test_a_name_that_is_written_otherwise_is_reported(stripe: StripeServer, key:
 def test_a_limit_that_is_written_otherwise_is_reported(stripe: StripeServer, key: str) -> None:
     gold = product(stripe, "gold", limited="yes")
     price(stripe, gold)
-    assert plans.sync().faults == []
+    assert sync.sync().faults == []
     stripe.post(f"products/{gold}", metadata={key: "9"})
-    assert plans.sync().faults == [
+    assert sync.sync().faults == [
         f'{gold}: its metadata "{key}" must begin with limit_ or feature_'
     ]
 
@@ -696,21 +698,21 @@ def free_id() -> str:
 
 def test_a_second_plan_at_0_changes_nothing_and_is_a_fault(stripe: StripeServer) -> None:
     first = price(stripe, product(stripe, "starter"), 0)
-    plans.sync()
+    sync.sync()
     other = product(stripe, "anything", limit_maxBusinesses="-1")
     price(stripe, other, 0)
-    report = plans.sync()
+    report = sync.sync()
     assert free_id() == "starter"
     assert "several plans cost nothing" in report.faults[0]
     stripe.post(f"prices/{first}", active=False)
-    assert plans.sync().faults == []
+    assert sync.sync().faults == []
     assert free_id() == "anything"
 
 
 def test_two_plans_at_0_from_the_beginning_are_none(stripe: StripeServer) -> None:
     for plan in ("starter", "anything"):
         price(stripe, product(stripe, plan), 0)
-    assert len(plans.sync().faults) == 1
+    assert len(sync.sync().faults) == 1
     assert free_id() == "free"
 
 
@@ -721,11 +723,11 @@ def test_the_free_plan_is_the_one_that_is_configured(
         price(stripe, product(stripe, plan), 0)
     environment.setenv("BILLING_FREE_PLAN", "starter")
     config.forget()
-    report = plans.sync()
+    report = sync.sync()
     assert report.faults == []
     assert "free plan: starter ≠ None" in report.drift
     assert free_id() == "starter"
-    assert plans.sync(check=True).drift == []
+    assert sync.sync(check=True).drift == []
 
 
 @pytest.mark.parametrize("named", ["gold", "nothing"])
@@ -734,10 +736,10 @@ def test_a_free_plan_that_is_none_changes_nothing_and_is_a_fault(
 ) -> None:
     price(stripe, product(stripe, "starter"), 0)
     price(stripe, product(stripe, "gold"))
-    plans.sync()
+    sync.sync()
     environment.setenv("BILLING_FREE_PLAN", named)
     config.forget()
-    assert plans.sync().faults == [f"billing.free_plan: {named} is no plan that is offered for 0"]
+    assert sync.sync().faults == [f"billing.free_plan: {named} is no plan that is offered for 0"]
     assert free_id() == "starter"
 
 
@@ -745,7 +747,7 @@ def test_a_free_plan_by_the_month_and_the_year_is_one(stripe: StripeServer) -> N
     starter = product(stripe, "starter")
     default(stripe, starter, price(stripe, starter, 0))
     price(stripe, starter, 0, interval="year")
-    assert plans.sync().faults == []
+    assert sync.sync().faults == []
     assert free_id() == "starter"
 
 
@@ -760,15 +762,15 @@ def test_a_subscription_is_looked_at_again_when_a_price_behind_its_first_becomes
             " CAST(:prices AS text[]), now(), now(), 0)",
             prices=["price_addon", month],
         )
-    plans.sync()
+    sync.sync()
     assert rows("SELECT doubtful FROM subscription") == [{"doubtful": True}]
 
 
 def test_syncs_at_once_do_no_harm(stripe: StripeServer, crew: Crew) -> None:
-    publish.push(SAMPLE)
+    push.push(SAMPLE)
     outcomes = crew.each(sync_plans, [()] * crew.size)
     assert set(outcomes) <= {"synced", "billing.busy"}
-    assert plans.sync(check=True).drift == []
+    assert sync.sync(check=True).drift == []
     assert len(rows("SELECT 1 FROM outbox WHERE detail_type = 'PlansSynced'")) == 1
 
 
@@ -804,7 +806,7 @@ def test_a_deploy_goes_on_when_stripe_is_down_and_the_schedule_fails(
     stripe: StripeServer, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("BILLING_STRIPE_BASE_URL", "http://127.0.0.1:9")
-    environment.setattr(stripe_api, "_RETRIES", 0)
+    environment.setattr(stripe_client, "_RETRIES", 0)
     config.forget()
     assert deploy(environment)["Status"] == "SUCCESS"
     with pytest.raises(Unavailable):
@@ -846,10 +848,10 @@ class Cut(Exception):
 def test_a_push_that_stops_anywhere_is_finished_by_the_next(
     stripe: StripeServer, monkeypatch: pytest.MonkeyPatch, *, answered: bool
 ) -> None:
-    whole = stripe_api.call
+    whole = stripe_client.call
     calls = 0
 
-    def cut(method: str, path: str, **params: Any) -> stripe_api.Answer:
+    def cut(method: str, path: str, **params: Any) -> stripe_client.Answer:
         nonlocal calls
         calls += method == "post"
         last = method == "post" and calls == at
@@ -862,20 +864,20 @@ def test_a_push_that_stops_anywhere_is_finished_by_the_next(
 
     for at in range(1, 20):
         stripe.reset()
-        publish.push(sample())
+        push.push(sample())
         calls = 0
         with monkeypatch.context() as patch:
-            patch.setattr(stripe_api, "call", cut)
+            patch.setattr(stripe_client, "call", cut)
             try:
-                publish.push(dearer())
+                push.push(dearer())
             except Cut:
                 stopped = True
             else:
                 stopped = False
-        publish.push(dearer())
-        active = [p for p in stripe_api.pages("prices") if p["active"]]
+        push.push(dearer())
+        active = [p for p in stripe_client.pages("prices") if p["active"]]
         assert sorted(p["unit_amount"] for p in active) == [0, 6499, 15599, 64900]
-        assert publish.push(dearer()) == publish.Pushed([], [], [])
+        assert push.push(dearer()) == push.Pushed([], [], [])
         if not stopped:
             assert calls == at - 1
             return

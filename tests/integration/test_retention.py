@@ -3,7 +3,7 @@
 import pytest
 
 from kyora import postgres
-from kyora.billing import sweep
+from kyora.billing.jobs import sweep
 from tests.integration.support.old_rows import PURGES, fill
 from tests.unit.functions import function
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kyora import aws, config
-from kyora.billing import stripe_api
+from kyora.billing import stripe_client
 from kyora.email import resend, resend_http
 from kyora.email.message import Message, Refusal
 from kyora.errors import ConfigError
@@ -75,11 +75,11 @@ def api(vault: Vault, environment: pytest.MonkeyPatch) -> Iterator[Api]:
         environment.setenv("EMAIL_RESEND_BASE_URL", found.server.url)
         environment.setenv("BILLING_STRIPE_BASE_URL", found.server.url)
         config.forget()
-        stripe_api._clients.clear()
+        stripe_client._clients.clear()
         yield found
-        for client in stripe_api._clients.values():
+        for client in stripe_client._clients.values():
             client._requestor._client.close()
-        stripe_api._clients.clear()
+        stripe_client._clients.clear()
         while resend_http._connections:
             resend_http._connections.popitem()[1].close()
 
@@ -89,7 +89,7 @@ def send() -> str:
 
 
 def ask() -> str:
-    return str(stripe_api.call("get", "customers/cus_1").object["id"])
+    return str(stripe_client.call("get", "customers/cus_1").object["id"])
 
 
 @pytest.mark.parametrize("use", [send, ask], ids=["resend", "stripe"])

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from kyora import config, postgres
-from kyora.billing import inbox, intake, standing
+from kyora.billing import access, event_store
+from kyora.billing.events import process
 from tests.integration.support import stripe_lives as lives
 from tests.integration.support.billing import reconciled
 from tests.integration.support.stripe_lives import Stripe, Workers
@@ -67,9 +68,9 @@ def sweep() -> None:
     with postgres.transaction() as tx:
         rows = tx.rows("SELECT id FROM stripe_event WHERE status = 'received'")
     for row in rows:
-        kept = inbox.load(str(row["id"]))
+        kept = event_store.load(str(row["id"]))
         assert kept is not None
-        intake.attempt(kept[0])
+        process.attempt(kept[0])
 
 
 def check(stripe: Stripe, *, every: bool = True) -> None:
@@ -80,7 +81,7 @@ def check(stripe: Stripe, *, every: bool = True) -> None:
     assert lives.invoiced() == lives.invoices(stripe)
     for whose in lives.allowed():  # the engine's time is not ours: a grace may be over by now
         with postgres.transaction() as tx:
-            standing.settle(tx, whose)
+            access.settle(tx, whose)
     right = lives.access(stripe, datetime.now(UTC))
     allowed = lives.allowed()
     assert allowed.keys() == right.keys()

@@ -11,8 +11,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kyora import cache, config
-from kyora.billing import apply, inbox, offers, overview, plans, sweep
+from kyora.billing import event_store, stripe_objects
+from kyora.billing.api import overview
+from kyora.billing.events import process, resync
+from kyora.billing.jobs import sweep
 from kyora.billing.models import Subscription
+from kyora.billing.plans import offers, sync
 from kyora.cache import memory
 from kyora.errors import Unavailable
 from kyora.postgres.connection import connect
@@ -132,7 +136,7 @@ def test_a_price_that_is_no_plans_gives_nothing_until_the_plans_know_it(
     assert billing.standing()["access"] == "free"
     assert metrics(capsys.readouterr().out, "StripeUnknownPrice") > 0
     assert not any(name == "SubscriptionActivated" for name, *_ in billing.told())
-    plans.sync()
+    sync.sync()
     sweep.sweep(lambda: 60.0)
     assert (billing.standing()["access"], billing.standing()["plan_id"]) == ("full", "gold")
     assert sum(name == "SubscriptionActivated" for name, *_ in billing.told()) == 1
@@ -188,7 +192,7 @@ def test_of_two_customers_given_to_one_workspace_at_once_one_gets_it(database: s
     other.run("SELECT pg_advisory_xact_lock(hashtextextended('customer of ws_demo', 0))")
     other.run("UPDATE billing_customer SET workspace_id = 'ws_demo' WHERE id = 'cus_one'")
     with ThreadPoolExecutor(1) as second:
-        done = second.submit(apply.adopt, "cus_two", "ws_demo")
+        done = second.submit(resync.adopt, "cus_two", "ws_demo")
         with pytest.raises(TimeoutError):
             done.result(0.3)
         other.run("COMMIT")
@@ -215,7 +219,7 @@ def test_what_fails_by_itself_five_times_is_parked_with_a_line_a_figure_and_200(
 ) -> None:
     log = captured_log(monkeypatch)
     body = poison(account)
-    answers = [lives.deliver(body) for _ in range(inbox.PATIENCE + 1)]
+    answers = [lives.deliver(body) for _ in range(event_store.PATIENCE + 1)]
     assert answers == [500, 500, 500, 500, 200, 200]
     assert billing.query("SELECT status, attempts FROM stripe_event") == [
         {"status": "failed", "attempts": 5}
@@ -231,8 +235,8 @@ def test_a_parked_event_is_done_by_a_replay_once_it_can_be(
     body = poison(account)
     for _ in range(5):
         lives.deliver(body)
-    real = apply.normalise.invoice
-    monkeypatch.setattr(apply.normalise, "invoice", lambda it: real(it | {"total": 1}))
+    real = stripe_objects.invoice
+    monkeypatch.setattr(stripe_objects, "invoice", lambda it: real(it | {"total": 1}))
     report = sweep.replay({"failed": True}, lambda: 60.0)
     assert len(report["done"]) == 1
     assert statuses() == {"processed"}
@@ -276,7 +280,7 @@ def test_what_a_dependency_is_to_blame_for_is_never_parked(
         raise Unavailable("away", code="database.unavailable")
 
     with monkeypatch.context() as broken:
-        broken.setattr(apply, "apply", away)
+        broken.setattr(process, "apply", away)
         answers = {lives.deliver(json.dumps(event)) for _ in range(9)}
     assert answers == {500}
     assert statuses() == {"received"}
@@ -327,7 +331,7 @@ def test_whatever_stripe_signs_is_answered_for_good_by_the_fifth_delivery(
         "api_version": version,
         "data": {"object": {"id": about, "object": name} | more},
     }
-    answers = [lives.deliver(json.dumps(event)) for _ in range(inbox.PATIENCE)]
+    answers = [lives.deliver(json.dumps(event)) for _ in range(event_store.PATIENCE)]
     assert answers[-1] in (200, 400), answers
 
 
@@ -404,7 +408,7 @@ def test_a_repetition_of_what_is_done_is_answered_without_the_inbox(
     def asked(*_: object, **__: object) -> str:
         raise AssertionError("the inbox was asked")
 
-    monkeypatch.setattr(inbox, "keep", asked)
+    monkeypatch.setattr(event_store, "keep", asked)
     assert lives.deliver(json.dumps(event)) == 200
 
 
@@ -460,5 +464,5 @@ def test_the_list_of_plans_is_kept_and_dropped_when_they_change(
     before = [plan.id for plan in offers.listed().items]
     billing.run("UPDATE plan SET active = false WHERE id = 'pro'")
     assert [plan.id for plan in offers.listed().items] == before
-    plans.sync()  # none of them is at Stripe as a plan
+    sync.sync()  # none of them is at Stripe as a plan
     assert [plan.id for plan in offers.listed().items] == ["free"]  # the built-in one

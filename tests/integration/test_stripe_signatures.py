@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stripe import WebhookSignature
 
 from kyora import config, postgres
-from kyora.billing import webhook
+from kyora.billing.events import webhook
 from kyora.errors import BadSignature
 from tests.integration.support import stripe_lives as lives
 from tests.unit.functions import CONTEXT, function

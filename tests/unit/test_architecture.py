@@ -38,7 +38,7 @@ CLIENTS = {
     "kyora.email.resend_http": {"resend", "http.client"},  # the one module that speaks to Resend
     "kyora.cache.memcached": {"pymemcache", "socket"},  # its protocol, and the clock on its socket
     # The one module that speaks to Stripe, and the session of the SDK's HTTP client.
-    "kyora.billing.stripe_api": {"stripe", "requests"},
+    "kyora.billing.stripe_client": {"stripe", "requests"},
 }
 STATE = {
     ("kyora.config", "_cached"): "settings, at most five minutes old",
@@ -47,7 +47,7 @@ STATE = {
     ("kyora.postgres.connection", "_kept"): "the one connection",
     ("kyora.postgres.connection", "_running"): "the transaction on it, to refuse a second",
     ("kyora.storage.s3", "_clients"): "one client per store",
-    ("kyora.billing.stripe_api", "_clients"): "one client, for the key in force",
+    ("kyora.billing.stripe_client", "_clients"): "one client, for the key in force",
     ("kyora.email.resend_http", "_connections"): "one connection to Resend",
     ("kyora.email.resend", "_paused_until"): "its rate limit, as the last answer told it",
     ("kyora.cache.memcached", "_clients"): "one connection per Memcached server",
@@ -66,7 +66,7 @@ EVERY_TENANT = {
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",
     ("kyora.idempotency", "forget"): "what is past its time, of whoever",
     ("kyora.status", "read"): "how many uploads are late, of whoever: only a number",
-    ("kyora.billing.plans", "_spread"): "a plan's limits are those of every workspace on it",
+    ("kyora.billing.plans.sync", "_spread"): "a plan's limits are those of every workspace on it",
 }
 WRITES_ACCOUNTS = {"kyora.smoke": "a workspace of its own, as the owner, for `make smoke`"}
 FILES_AS_SQL = {"kyora.postgres.migrate": "runs migration files"}
@@ -348,7 +348,7 @@ BREAKING: list[tuple[Callable[[Module], Iterator[str]], str, str]] = [
     (wrong_arrows, "kyora.aws", "import local.stack"),
     (foreign_clients, "kyora.assets", "import boto3"),
     (foreign_clients, "kyora.assets", "def f():\n    from pg8000.native import Connection"),
-    (foreign_clients, "kyora.billing.plans", "import stripe"),
+    (foreign_clients, "kyora.billing.plans.sync", "import stripe"),
     (foreign_clients, "kyora.bus.outbox", "from urllib.request import urlopen"),
     (foreign_clients, "kyora.cache", "from pymemcache.client.base import Client"),
     (foreign_clients, "kyora.aws", "import boto3"),

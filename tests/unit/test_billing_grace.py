@@ -8,9 +8,10 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kyora.billing import grace, normalise, plan_items
-from kyora.billing.grace import PAID, Grace
-from kyora.billing.normalise import API_VERSION, Event
+from kyora.billing import stripe_objects
+from kyora.billing.mirror import grace, plan_items
+from kyora.billing.mirror.grace import PAID, Grace
+from kyora.billing.stripe_objects import API_VERSION, Event
 
 START = 1_790_000_000
 # Stripe pauses only what is active, as somebody asked, or what a payment has failed of.
@@ -66,7 +67,7 @@ def told(events: list[Event]) -> Grace:
     """What is known after events came in this order; the newest is what applies."""
     known, as_of = Grace(), 0
     for event in events:
-        payload = normalise.subscription(event.object)
+        payload = stripe_objects.subscription(event.object)
         known = grace.learn(known, event, payload) if as_of else known
         if event.created > as_of:
             known = grace.learn(known, event, payload)
@@ -114,10 +115,10 @@ def test_with_an_event_lost_it_begins_no_earlier_than_it_did(
 
 def test_a_read_that_finds_it_counts_from_the_invoice_that_is_due() -> None:
     invoice = {"id": "in_1", "status": "open", "status_transitions": {"finalized_at": START + 9}}
-    found = normalise.subscription(subscription("past_due", latest_invoice=invoice))
+    found = stripe_objects.subscription(subscription("past_due", latest_invoice=invoice))
     assert grace.judge(Grace(), found, moment(START + 99)).since == moment(START + 9)
     sent = invoice | {"due_date": START + 50}
-    found = normalise.subscription(subscription("past_due", latest_invoice=sent))
+    found = stripe_objects.subscription(subscription("past_due", latest_invoice=sent))
     assert grace.judge(Grace(), found, moment(START + 99)).since == moment(START + 50)
 
 
@@ -160,7 +161,7 @@ def test_the_plan_is_the_same_wherever_its_item_stands(
             {"id": f"si_{price}", "price": {"id": price, "product": product}, "quantity": quantity}
             for price, product, quantity in order
         ]
-        found = normalise.subscription(subscription("active", items={"data": data}))
+        found = stripe_objects.subscription(subscription("active", items={"data": data}))
         return plan_items.choose(found, PLANS)
 
     orders = [placed(order) for order in itertools.permutations(items)]

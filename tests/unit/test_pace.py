@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyora.billing import pace
+from kyora.billing import rate_limit
 
 
 class Clock:
@@ -20,10 +20,10 @@ class Clock:
 @given(st.lists(st.floats(0, 2), max_size=200), st.integers(1, 50))
 def test_no_second_has_more_requests_than_are_allowed(pauses: list[float], rate: int) -> None:
     clock, asked = Clock(), list[float]()
-    with pace.at(rate, now=clock.now, sleep=clock.sleep):
+    with rate_limit.at(rate, now=clock.now, sleep=clock.sleep):
         for pause in pauses:
             clock.time += pause
-            pace.wait()
+            rate_limit.wait()
             asked.append(clock.time)
     for first, last in zip(asked, asked[rate:], strict=False):
         assert last - first >= 1 - 1e-6
@@ -32,17 +32,17 @@ def test_no_second_has_more_requests_than_are_allowed(pauses: list[float], rate:
 @given(st.lists(st.floats(0.1, 2), max_size=50))
 def test_who_asks_seldom_never_waits(pauses: list[float]) -> None:
     clock, slept = Clock(), list[float]()
-    with pace.at(10, now=clock.now, sleep=slept.append):
+    with rate_limit.at(10, now=clock.now, sleep=slept.append):
         for pause in pauses:
             clock.time += pause + 1e-6
-            pace.wait()
+            rate_limit.wait()
     assert slept == []
 
 
 def test_no_pace_holds_up_nobody() -> None:
     clock = Clock()
-    with pace.at(1, now=clock.now, sleep=clock.sleep):
-        pace.wait()
+    with rate_limit.at(1, now=clock.now, sleep=clock.sleep):
+        rate_limit.wait()
     for _ in range(3):
-        pace.wait()
+        rate_limit.wait()
     assert clock.time == 0

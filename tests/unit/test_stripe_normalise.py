@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyora.billing import apply, normalise
-from kyora.billing.normalise import Unreadable
+from kyora.billing import ordering, stripe_objects
+from kyora.billing.stripe_objects import Unreadable
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "stripe-samples"
 FILES = sorted(SAMPLES.glob("*-shape/*.json"))
@@ -50,7 +50,7 @@ SHAPES = {"of today": new, "before 2025-03-31": old}
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_period_price_and_item_are_found_in_every_shape(shape: str) -> None:
-    found = normalise.subscription(SHAPES[shape]())
+    found = stripe_objects.subscription(SHAPES[shape]())
     assert (found.period_start, found.period_end) == (at(START), at(END))
     assert (found.price, found.item, found.quantity) == ("price_1", "si_1", 2)
     assert found.whole
@@ -71,13 +71,13 @@ ENDINGS: list[tuple[dict[str, Any], datetime | None]] = [
 def test_a_scheduled_end_is_the_flag_or_the_time(
     said: dict[str, Any], ends: datetime | None, shape: str
 ) -> None:
-    assert normalise.subscription(SHAPES[shape](**said)).cancel_at == ends
+    assert stripe_objects.subscription(SHAPES[shape](**said)).cancel_at == ends
 
 
 def test_items_with_periods_of_their_own_give_access_until_the_last_one() -> None:
     sub = new()
     sub["items"]["data"].append({"id": "si_2", "current_period_end": END + 9})
-    assert normalise.subscription(sub).period_end == at(END + 9)
+    assert stripe_objects.subscription(sub).period_end == at(END + 9)
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,13 @@ def test_items_with_periods_of_their_own_give_access_until_the_last_one() -> Non
 def test_a_list_that_is_cut_off_is_not_the_whole_subscription(
     items: dict[str, Any], whole: bool
 ) -> None:
-    assert normalise.subscription(new(items=items)).whole is whole
+    assert stripe_objects.subscription(new(items=items)).whole is whole
 
 
 def test_what_is_missing_everywhere_is_none_and_never_1970() -> None:
-    found = normalise.subscription(new(items={"data": [{"id": "si_1"}]}, trial_end=0, ended_at="x"))
+    found = stripe_objects.subscription(
+        new(items={"data": [{"id": "si_1"}]}, trial_end=0, ended_at="x")
+    )
     assert (found.period_start, found.period_end, found.trial_end, found.ended_at) == (None,) * 4
 
 
@@ -112,7 +114,7 @@ INVOICES: list[tuple[dict[str, Any], str | None]] = [
 def test_an_invoices_subscription_is_found_wherever_it_stands(
     more: dict[str, Any], subscription: str | None
 ) -> None:
-    assert normalise.subscription_of(more) == subscription
+    assert stripe_objects.subscription_of(more) == subscription
 
 
 @pytest.mark.parametrize(
@@ -125,31 +127,31 @@ def test_an_invoices_subscription_is_found_wherever_it_stands(
     ],
 )
 def test_a_lines_price_is_found_wherever_it_stands(line: dict[str, Any]) -> None:
-    assert normalise.price_of(line) == "price_1"
+    assert stripe_objects.price_of(line) == "price_1"
 
 
 def test_an_upcoming_invoice_is_no_invoice() -> None:
     with pytest.raises(Unreadable):
-        normalise.invoice({"customer": "cus_1", "status": "draft", "currency": "usd"})
+        stripe_objects.invoice({"customer": "cus_1", "status": "draft", "currency": "usd"})
 
 
 def test_of_a_card_no_more_than_its_end_is_read() -> None:
     card = {"brand": "visa", "last4": "4242424242424242", "exp_month": 4, "exp_year": 2034}
-    found = normalise.payment_method({"id": "pm_1", "type": "card", "card": card}, "cus_1")
+    found = stripe_objects.payment_method({"id": "pm_1", "type": "card", "card": card}, "cus_1")
     assert found.last4 == "4242"
 
 
 # ---- whether a payload can be believed
 
 
-def event(created: int, version: str = normalise.API_VERSION) -> normalise.Event:
-    return normalise.Event(
+def event(created: int, version: str = stripe_objects.API_VERSION) -> stripe_objects.Event:
+    return stripe_objects.Event(
         "evt_1", "customer.subscription.updated", created, version, False, {}, {}
     )
 
 
 NOW = 1_790_000_000
-DECISIONS: list[tuple[str, int | None, dict[str, Any], normalise.Event, str]] = [
+DECISIONS: list[tuple[str, int | None, dict[str, Any], stripe_objects.Event, str]] = [
     ("nothing is known", None, {}, event(NOW), "apply"),
     ("three seconds newer", NOW - 3, {}, event(NOW), "apply"),
     ("two seconds newer", NOW - 2, {}, event(NOW), "ask"),
@@ -175,10 +177,10 @@ DECISIONS: list[tuple[str, int | None, dict[str, Any], normalise.Event, str]] = 
     ids=[r[0] for r in DECISIONS],
 )
 def test_a_payload_is_worth(
-    as_of: int | None, more: dict[str, Any], told: normalise.Event, verdict: str
+    as_of: int | None, more: dict[str, Any], told: stripe_objects.Event, verdict: str
 ) -> None:
     given = {"over": False, "ends": False, "whole": True} | more
-    assert apply.decide(as_of, event=told, **given) == verdict
+    assert ordering.decide(as_of, event=told, **given) == verdict
 
 
 # ---- payloads that nobody here invented
@@ -187,11 +189,11 @@ def test_a_payload_is_worth(
 @pytest.mark.skipif(not FILES, reason="the recorded payloads are not beside this checkout")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_payload_that_stripe_wrote_is_read(file: Path) -> None:
-    found = normalise.event(json.loads(file.read_text()))
+    found = stripe_objects.event(json.loads(file.read_text()))
     assert found is not None
     kind = found.object.get("object")
     if kind == "subscription":
-        sub = normalise.subscription(found.object)
+        sub = stripe_objects.subscription(found.object)
         assert sub.id.startswith("sub_")
         assert sub.price
         assert sub.period_start
@@ -201,16 +203,16 @@ def test_a_payload_that_stripe_wrote_is_read(file: Path) -> None:
         scheduled = found.object.get("cancel_at") or found.object.get("cancel_at_period_end")
         assert bool(sub.cancel_at) == bool(scheduled)
     if kind == "invoice":
-        invoice = normalise.invoice(found.object)
+        invoice = stripe_objects.invoice(found.object)
         assert invoice.created_at.year > 2000  # some are scrubbed to 2001
         assert (invoice.subscription is not None) == ('"sub_' in file.read_text())
         assert invoice.subscription is None or invoice.subscription.startswith("sub_")
-        if normalise._object(found.object.get("lines")).get("data"):
-            assert normalise.line_prices(found.object) or not invoice.subscription
+        if stripe_objects._object(found.object.get("lines")).get("data"):
+            assert stripe_objects.line_prices(found.object) or not invoice.subscription
     if kind == "payment_method":
-        assert normalise.payment_method(found.object, "cus_1").last4
+        assert stripe_objects.payment_method(found.object, "cus_1").last4
     if kind == "customer":
-        assert normalise.customer(found.object).id == normalise.customer_of(found)
+        assert stripe_objects.customer(found.object).id == stripe_objects.customer_of(found)
 
 
 def test_every_fixture_object_of_stripes_is_read() -> None:
@@ -219,9 +221,9 @@ def test_every_fixture_object_of_stripes_is_read() -> None:
         pytest.skip("the recorded payloads are not beside this checkout")
     fixtures = json.loads(file.read_text())
     fixtures = fixtures.get("resources", fixtures)
-    assert normalise.subscription(fixtures["subscription"]).period_end
-    assert normalise.invoice(fixtures["invoice"]).id
-    assert normalise.customer(fixtures["customer"]).id
+    assert stripe_objects.subscription(fixtures["subscription"]).period_end
+    assert stripe_objects.invoice(fixtures["invoice"]).id
+    assert stripe_objects.customer(fixtures["customer"]).id
 
 
 # ---- and any that could be
@@ -238,14 +240,14 @@ JSON = st.recursive(
 @given(st.dictionaries(KEYS, JSON))
 def test_no_payload_makes_it_do_anything_but_read_or_refuse(found: dict[str, Any]) -> None:
     for read in (
-        normalise.subscription,
-        normalise.invoice,
-        normalise.customer,
-        lambda it: normalise.payment_method(it, "cus_1"),
+        stripe_objects.subscription,
+        stripe_objects.invoice,
+        stripe_objects.customer,
+        lambda it: stripe_objects.payment_method(it, "cus_1"),
     ):
         try:
             read(found)
         except Unreadable:
             continue
-    normalise.event({"object": "event", "data": found} | found)
-    normalise.event(found)
+    stripe_objects.event({"object": "event", "data": found} | found)
+    stripe_objects.event(found)

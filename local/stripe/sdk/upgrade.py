@@ -2,7 +2,7 @@
 
 The release is installed beside, below `.local/stripe-sdk/`, and never imported. Our calls
 (`our_calls.json`) are held against its parameters, the fields we read against its objects, and what
-`stripe_api` imports against its names. What would break is listed first and sets exit code 1: a
+`stripe_client` imports against its names. What would break is listed first and sets exit code 1: a
 parameter, a field, a name or a word of ours that is gone, a shape that has changed. The other words
 that come and go follow: our reader keeps an unknown one.
 """
@@ -75,16 +75,16 @@ def compare(found: our_calls.Ours, old: Sdk, new: Sdk) -> tuple[list[str], list[
 
 def _our_words() -> set[str]:
     """Return every text in the code that reads Stripe's objects."""
-    nodes = (node for path in _BILLING.glob("*.py") for node in ast.walk(_parsed(path)))
+    nodes = (node for path in _BILLING.rglob("*.py") for node in ast.walk(_parsed(path)))
     return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
 
 def _names(new: Sdk) -> Iterator[str]:
-    """Yield what `stripe_api` uses of the package and the release does not have."""
+    """Yield what `stripe_client` uses of the package and the release does not have."""
     known = {
         name for node in ast.walk(_parsed(new.root / "__init__.py")) for name in _defined(node)
     }
-    for node in ast.walk(_parsed(_BILLING / "stripe_api.py")):
+    for node in ast.walk(_parsed(_BILLING / "stripe_client.py")):
         ours_of_it = isinstance(node, ast.Attribute) and ast.unparse(node.value) == "stripe"
         if isinstance(node, ast.Attribute) and ours_of_it and node.attr not in known:
             yield f"stripe.{node.attr} is gone"

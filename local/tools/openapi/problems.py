@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kyora import errors, http
-from kyora.billing import stripe_api
+from kyora.billing import stripe_client
 from kyora.errors import KyoraError
 from kyora.storage.local import PreconditionFailed
 
@@ -57,7 +57,7 @@ PROBLEMS: dict[str, Problem] = {
         " end ahead.",
     ),
     "billing.card_declined": Problem(
-        stripe_api.Declined,
+        stripe_client.Declined,
         "The saved card was declined and nothing has changed; `declineCode` is Stripe's word for"
         " why. Another card can be given in the portal.",
         {"declineCode": "insufficient_funds"},
@@ -67,7 +67,7 @@ PROBLEMS: dict[str, Problem] = {
         "There is no such plan, or it is not offered any more.",
     ),
     "billing.stripe_missing": Problem(
-        stripe_api.Missing,
+        stripe_client.Missing,
         "Stripe knows neither what is asked for nor our prices: its key may be another account's."
         " What is only gone there is replaced, without a word.",
     ),
@@ -107,7 +107,7 @@ PROBLEMS: dict[str, Problem] = {
         " `Retry-After`.",
     ),
     "billing.stripe_refused": Problem(
-        stripe_api.Refused,
+        stripe_client.Refused,
         "Stripe does not do this with the subscription as it is. Read it again.",
     ),
     "asset.not_uploaded": Problem(

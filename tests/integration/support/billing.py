@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kyora import postgres
-from kyora.billing import intake, normalise, reconcile
+from kyora.billing import stripe_objects
+from kyora.billing.events import ingest
+from kyora.billing.jobs import reconcile
 from tests.unit.test_stripe_engine import Account
 
 PLANS = ("basic", "pro", "yearly", "free")
@@ -101,9 +103,9 @@ def add_plan(name: str, price: str) -> None:
 def deliver(events: Iterable[Mapping[str, Any]]) -> None:
     """Take events as the webhook does."""
     for payload in events:
-        event = normalise.event(payload)
+        event = stripe_objects.event(payload)
         assert event is not None
-        intake.take(event, json.dumps(payload), "webhook")
+        ingest.take(event, json.dumps(payload), "webhook")
 
 
 def handled(found: Account) -> list[Row]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from kyora import cache, idempotency, postgres
 from kyora.assets import retention as uploads
-from kyora.billing import sweep
+from kyora.billing.jobs import sweep
 from kyora.bus import retention as bus
 from kyora.email import retention as mail
 

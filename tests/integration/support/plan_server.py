@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kyora.billing import plans
+from kyora.billing.plans import sync
 from kyora.errors import Unavailable
 from local.stripe.server import serve
 from local.stripe.standin import Options, StandIn
@@ -76,7 +76,7 @@ def stripe_server() -> Iterator[StripeServer]:
 def sync_plans() -> str:
     """Sync in a process of its own; return how it went."""
     try:
-        plans.sync()
+        sync.sync()
     except Unavailable as error:
         return error.code
     return "synced"

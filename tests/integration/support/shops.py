@@ -9,7 +9,9 @@ from typing import Any
 
 from kyora import config, postgres
 from kyora.auth import Principal
-from kyora.billing import apply, intake, normalise, stripe_api, subscriptions
+from kyora.billing import stripe_client, stripe_objects
+from kyora.billing.api import subscriptions
+from kyora.billing.events import ingest, types
 from kyora.billing.models import PlanChoice
 from kyora.errors import PaymentRequired
 from local.stripe.faults import Fault
@@ -107,10 +109,10 @@ class Shop:
         """Deliver the webhooks that were not delivered yet, in order."""
         events = self.calls(lambda: json.loads(json.dumps(self.on.engine.events)))
         for event in events[self.delivered :]:
-            found = normalise.event(event)
+            found = stripe_objects.event(event)
             assert found is not None
-            if apply.wanted(found.type) and not found.type.startswith(apply.CATALOGUE):
-                intake.take(found, json.dumps(event), "webhook")
+            if types.wanted(found.type) and not found.type.startswith(types.CATALOGUE):
+                ingest.take(found, json.dumps(event), "webhook")
         self.delivered = len(events)
 
     def _run(self, work: Any) -> Any:
@@ -140,9 +142,9 @@ def running(environment: Any) -> Iterator[Shop]:
     try:
         yield shop
     finally:
-        for client in stripe_api._clients.values():
+        for client in stripe_client._clients.values():
             client._requestor._client.close()
-        stripe_api._clients.clear()
+        stripe_client._clients.clear()
         loop.call_soon_threadsafe(over.set)
         thread.join(20)
         loop.close()

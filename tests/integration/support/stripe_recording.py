@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from kyora.billing import normalise, stripe_api
+from kyora.billing import stripe_client, stripe_objects
 from local.stripe.sdk import our_calls
 
 
@@ -83,18 +83,18 @@ def stripe_recording() -> Iterator[None]:
         yield
         return
     found, patch = Recording(), pytest.MonkeyPatch()
-    asked, read = stripe_api.call, normalise.event
+    asked, read = stripe_client.call, stripe_objects.event
 
-    def call(method: str, path: str, **params: Any) -> stripe_api.Answer:
+    def call(method: str, path: str, **params: Any) -> stripe_client.Answer:
         found.call(method, f"/v1/{path}", params)
         answer = asked(method, path, **params)
-        return stripe_api.Answer(Seen.of(answer.object, found), answer.as_of)
+        return stripe_client.Answer(Seen.of(answer.object, found), answer.as_of)
 
-    def event(payload: object) -> normalise.Event | None:
+    def event(payload: object) -> stripe_objects.Event | None:
         return read(Seen.of(payload, found))
 
-    patch.setattr(stripe_api, "call", call)
-    patch.setattr(normalise, "event", event)
+    patch.setattr(stripe_client, "call", call)
+    patch.setattr(stripe_objects, "event", event)
     yield
     patch.undo()
     found.write(Path(folder))

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from kyora import config
-from kyora.billing import stripe_api
+from kyora.billing import stripe_client
 from local.stripe.core.params import parse
 from local.stripe.engine import Engine
 from local.stripe.server import serve
@@ -31,7 +31,7 @@ def configure(environment: pytest.MonkeyPatch, url: str) -> None:
     environment.setenv("BILLING_STRIPE_API_KEY", KEY)
     environment.setenv("BILLING_STRIPE_BASE_URL", url)
     config.forget()
-    stripe_api._clients.clear()
+    stripe_client._clients.clear()
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def books(engine: Engine, environment: pytest.MonkeyPatch) -> Iterator[Books]:
         found.server = server
         configure(environment, server.url)
         yield found
-    stripe_api._clients.clear()
+    stripe_client._clients.clear()
 
 
 def text(event: dict[str, Any]) -> str:

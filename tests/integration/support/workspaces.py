@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from kyora import postgres
-from kyora.billing import normalise
+from kyora.billing import stripe_objects
 from local.stripe.objects import checkout as pages
 from tests.integration.support import api
 from tests.integration.support.shops import CATALOGUE, Shop
@@ -41,7 +41,7 @@ class Workspace:
         return [
             sub
             for sub in self.shop.all("subscription")
-            if sub["customer"] in names and sub["status"] not in normalise.TERMINAL
+            if sub["customer"] in names and sub["status"] not in stripe_objects.TERMINAL
         ]
 
     # ---- steps
@@ -110,7 +110,7 @@ class Workspace:
         if found.status == 200 and when == "now":
             assert found.body["status"] == "free"
         elif found.status == 200 and found.body["status"] != "free":
-            assert all(normalise.subscription(sub).cancel_at for sub in self.live())
+            assert all(stripe_objects.subscription(sub).cancel_at for sub in self.live())
 
     def resume(self, _: str) -> None:
         found = self.call(f"POST {SUBSCRIPTION}/resume")
@@ -118,7 +118,7 @@ class Workspace:
         if found.status == 402:
             assert found.body["payUrl"]
         if found.status == 200:
-            assert not any(normalise.subscription(s).cancel_at for s in self.live())
+            assert not any(stripe_objects.subscription(s).cancel_at for s in self.live())
 
     def pause(self, _: str) -> None:
         found = self.call(f"POST {SUBSCRIPTION}/pause", body={})
@@ -194,7 +194,7 @@ class Workspace:
             assert shown["plan"]["id"] == "starter"
             return
         [sub] = self.live()
-        found = normalise.subscription(sub)
+        found = stripe_objects.subscription(sub)
         assert shown["status"] == found.status
         assert ("cancelAt" in shown) == (found.cancel_at is not None)
         amount = sub["items"]["data"][0]["price"]["unit_amount"]

@@ -1,0 +1,44 @@
+"""Whether a change of plan goes up or down, which decides when it happens."""
+
+from kyora import limits
+from kyora.billing.models import Plan
+from kyora.billing.plans import offers
+from kyora.errors import NotFound
+
+_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
+_FOREVER = float("inf")
+
+
+def default(current: str | None, wanted: Plan) -> str:
+    """Return `now` or `renewal` for a change from the plan `current` to `wanted`."""
+    if current is None:
+        return "now"
+    try:
+        return "renewal" if goes_down(offers.get(current), wanted) else "now"
+    except NotFound:  # a plan that no catalogue has any more
+        return "now"
+
+
+def goes_down(current: Plan, wanted: Plan) -> bool:
+    """Tell whether a plan gives less than another one.
+
+    Its limits decide, where all of them agree; else what a day of it costs. Of plans with the same
+    limits a shorter interval is less, and of one interval the lower price.
+    """
+    before, after = _reach(current), _reach(wanted)
+    if before != after and all(a <= b for a, b in zip(after, before, strict=True)):
+        return True
+    if before != after and all(a >= b for a, b in zip(after, before, strict=True)):
+        return False
+    if before != after:
+        return wanted.amount / _days(wanted) < current.amount / _days(current)
+    return (_days(wanted), wanted.amount) < (_days(current), current.amount)
+
+
+def _reach(plan: Plan) -> list[float]:
+    allowed = [plan.limits.get(name, 0) for name in limits.NAMES]
+    return [_FOREVER if one == limits.UNLIMITED else one for one in allowed]
+
+
+def _days(plan: Plan) -> int:
+    return _DAYS.get(plan.interval or "month", 30) * plan.interval_count

@@ -1,0 +1,110 @@
+"""Pausing a subscription: no access and no invoices until it resumes.
+
+Stripe's own pause (since 2026-09-30.endive, flexible billing mode) and not `pause_collection`,
+which keeps the subscription active and goes on making invoices. What is left of the period is
+credited, and resuming begins a new period, paid first. A date of return is a pause schedule:
+Stripe resumes on that day. https://docs.stripe.com/billing/subscriptions/pause
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kyora.billing.api import schedules
+from kyora.billing.api.lease import Turn
+from kyora.errors import Conflict, Invalid
+
+_LONGEST = timedelta(days=730)
+_RESUMING = "resume_on_payment_success"
+
+type Json = Mapping[str, Any]
+
+
+def require_future(resume_at: datetime | None) -> None:
+    """Raise Invalid unless a date of return is one of the next two years."""
+    now = datetime.now(UTC)
+    if resume_at is not None and not now < resume_at <= now + _LONGEST:
+        raise Invalid(
+            "Some fields are not valid.",
+            errors=[{"field": "resumeAt", "message": "must be in the next two years"}],
+        )
+
+
+def pause(turn: Turn, subscription_id: str, resume_at: datetime | None) -> None:
+    """Pause a subscription, or give a paused one another date of return.
+
+    Raises Conflict `billing.cannot_pause`: only what is paid for and goes on can be paused.
+    """
+    from kyora.billing import stripe_client
+
+    path = f"subscriptions/{subscription_id}"
+    found = stripe_client.call("get", path).object
+    paused = found.get("status") == "paused"
+    _require_pausable(found)
+    schedules.release(turn, found)
+    if (found.get("billing_mode") or {}).get("type") == "classic":
+        flexible = {"type": "flexible"}  # there is no way back, and new ones are flexible as well
+        key = turn.key("flexible", subscription_id)
+        stripe_client.call("post", f"{path}/migrate", idempotency_key=key, billing_mode=flexible)
+    if resume_at is not None:
+        stripe_client.call(
+            "post",
+            "subscription_schedules",
+            idempotency_key=turn.key("pause", subscription_id, resume_at.isoformat()),
+            from_subscription=subscription_id,
+            pause_schedules=[_schedule(resume_at, paused=paused)],
+        )
+    elif not paused:
+        stripe_client.call(
+            "post",
+            f"{path}/pause",
+            idempotency_key=turn.key("pause", subscription_id),
+            bill_for={"unused_time_from": {"type": "now"}},
+            invoicing_behavior="pending_invoice_item",
+        )
+
+
+def resume(turn: Turn, subscription_id: str) -> None:
+    """Resume a paused subscription: its first period is charged, and it is paused until paid."""
+    from kyora.billing import stripe_client
+
+    path = f"subscriptions/{subscription_id}"
+    found = stripe_client.call("get", path, expand=["latest_invoice"]).object
+    invoice = found.get("latest_invoice") or {}
+    if found.get("status") != "paused" or invoice.get("status") == "open":
+        return
+    schedules.release(turn, found)
+    with suppress(stripe_client.Missing):  # no card: whoever asked finds it paused still
+        stripe_client.call(
+            "post",
+            f"{path}/resume",
+            idempotency_key=turn.key("resume", subscription_id),
+            billing_cycle_anchor={"type": "now"},
+            payment_behavior=_RESUMING,
+        )
+
+
+def _require_pausable(found: Json) -> None:
+    running = found.get("status") in ("active", "paused")
+    ends = found.get("cancel_at") or found.get("cancel_at_period_end")
+    if not running or ends or found.get("pending_update"):
+        raise Conflict(
+            "Only a subscription that is paid for and goes on can be paused.",
+            code="billing.cannot_pause",
+        )
+
+
+def _schedule(resume_at: datetime, *, paused: bool) -> dict[str, Any]:
+    back = {"type": "timestamp", "timestamp": int(resume_at.timestamp())}
+    resume = {
+        "resume_at": back,
+        "settings": {"billing_cycle_anchor": "resume_at", "payment_behavior": _RESUMING},
+    }
+    if paused:
+        return {"resume": resume}
+    settings = {
+        "bill_for": {"unused_time_from": {"type": "pause_at"}},
+        "invoicing_behavior": "pending_invoice_item",
+    }
+    return {"pause": {"pause_at": {"type": "now"}, "settings": settings}, "resume": resume}

@@ -1,0 +1,470 @@
+"""A workspace's subscription: begin, change, end, keep, pause, resume.
+
+What is decided here is decided in the workspace's turn (`lease`), asked of Stripe, and
+mirrored before it is answered: the answer is what the webhooks will say.
+
+    a better plan      now: its share of the period is charged at once, else nothing changes
+    a smaller plan     with the next period, by a schedule; nothing is prorated
+    asked for `now`    at once; what is left of the dearer plan becomes a credit
+    payment overdue    nothing moves up or down now before that is paid
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from kyora import idempotency
+from kyora.auth import Principal
+from kyora.billing import stripe_objects, usage
+from kyora.billing.api import customers, directions, lease, overview, owed, pauses, schedules
+from kyora.billing.api.lease import Turn
+from kyora.billing.events import resync
+from kyora.billing.mirror import plan_items
+from kyora.billing.models import PauseRequest, Plan, PlanChoice, Subscription
+from kyora.billing.plans import offers
+from kyora.errors import Conflict, Invalid
+from kyora.postgres import transaction
+
+_SECRET = ["latest_invoice.confirmation_secret"]
+_PAID_FOR = ("active", "trialing")
+_OVERDUE = ("past_due", "unpaid")
+# Stripe's words for a card that is good, and whose owner has to be asked.
+_ASKS = (
+    "authentication_required",
+    "subscription_payment_intent_requires_action",
+    "invoice_payment_intent_requires_action",
+)
+
+# What somebody pays for comes first, also while it gives no access: nothing is sold beside it.
+_LIVE = """
+SELECT s.id, s.customer_id, s.status, s.plan_id, s.cancel_at, s.period_end, p.amount
+FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
+LEFT JOIN workspace_billing b ON b.workspace_id = c.workspace_id
+LEFT JOIN plan p ON p.id = s.plan_id
+WHERE c.workspace_id = :workspace_id AND s.status NOT IN ('canceled', 'incomplete_expired')
+ORDER BY s.status = 'incomplete', p.amount IS NOT DISTINCT FROM 0,
+    s.id IS NOT DISTINCT FROM b.subscription_id DESC, s.began_at DESC, s.id
+"""
+
+
+class Live(NamedTuple):
+    """A subscription of a workspace that is not over, as it is mirrored."""
+
+    id: str
+    customer_id: str
+    status: str
+    plan_id: str | None
+    cancel_at: datetime | None
+    period_end: datetime | None
+    amount: int | None
+
+    @property
+    def costs(self) -> bool:
+        """Whether anybody pays for it; of an unknown price that is assumed."""
+        return self.amount != 0
+
+
+def choose(who: Principal, wanted: PlanChoice, idempotency_key: str = "") -> Subscription:
+    """Put the workspace on a plan: begin a subscription, or change the one it has.
+
+    Raises Forbidden, NotFound `billing.plan_not_found`, Conflict `billing.downgrade_blocked` and
+    `billing.in_progress`, PaymentRequired (with `clientSecret` and `payUrl`), and as
+    `stripe_client.call` does. A payment that has to be made leaves the subscription incomplete, or
+    the change waiting; a repeated call then answers the same.
+    """
+    who.require("admin")
+    plan = offers.offered(wanted.plan_id)
+
+    def act(turn: Turn) -> dict[str, Any]:
+        _choose(turn, plan, wanted.when)
+        return _dumped(overview.read(turn.workspace_id))
+
+    body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
+    request, name = idempotency.asked(who.user_id, body), "change_subscription"
+    answer = lease.perform(who.workspace_id, name, idempotency_key, request, act)
+    return Subscription.model_validate(answer)
+
+
+def cancel(who: Principal, when: str) -> Subscription:
+    """End the subscription with its period, or `now`; without one nothing happens.
+
+    Raises Forbidden, Invalid, Conflict `billing.in_progress`, and as `stripe_client.call` does.
+    """
+    who.require("admin")
+    if when not in ("period_end", "now"):
+        raise Invalid(
+            "Some fields are not valid.",
+            errors=[{"field": "when", "message": "must be period_end or now"}],
+        )
+
+    def act(turn: Turn) -> dict[str, Any]:
+        live = _current(turn)
+        if live and (when == "now" or live.status == "incomplete"):
+            end(live)
+        elif live:
+            _end_with_period(turn, live)
+        return _dumped(overview.read(turn.workspace_id))
+
+    answer = lease.perform(who.workspace_id, "cancel_subscription", "", {}, act)
+    return Subscription.model_validate(answer)
+
+
+def take_back_change(who: Principal) -> Subscription:
+    """Take back what is to change: a smaller plan, the end, or an upgrade that is not paid.
+
+    Raises Forbidden, Conflict `billing.in_progress`, and as `stripe_client.call` does.
+    """
+    who.require("admin")
+
+    def act(turn: Turn) -> dict[str, Any]:
+        live = _current(turn)
+        if live and live.status != "incomplete":
+            _keep(turn, live)
+        return _dumped(overview.read(turn.workspace_id))
+
+    answer = lease.perform(who.workspace_id, "take_back_change", "", {}, act)
+    return Subscription.model_validate(answer)
+
+
+def pause(who: Principal, wanted: PauseRequest) -> Subscription:
+    """Pause the subscription until a date, or until it is resumed; see `pauses`.
+
+    Raises Forbidden, Invalid, Conflict `billing.no_subscription`, `billing.cannot_pause` and
+    `billing.in_progress`, and as `stripe_client.call` does.
+    """
+    who.require("admin")
+    pauses.require_future(wanted.resume_at)
+
+    def act(turn: Turn) -> dict[str, Any]:
+        live = _current(turn)
+        if live is None:
+            raise Conflict("There is no subscription to pause.", code="billing.no_subscription")
+        pauses.pause(turn, live.id, wanted.resume_at)
+        resync.subscription(live.customer_id, live.id)
+        return _dumped(overview.read(turn.workspace_id))
+
+    body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
+    answer = lease.perform(who.workspace_id, "pause_subscription", "", body, act)
+    return Subscription.model_validate(answer)
+
+
+def resume_subscription(who: Principal) -> Subscription:
+    """Take a scheduled end back, go on with a paused subscription, or say how to pay what is owed.
+
+    Raises Forbidden, Conflict `billing.no_subscription` and `billing.in_progress`, PaymentRequired
+    (with `payUrl`), and as `stripe_client.call` does.
+    """
+    who.require("admin")
+
+    def act(turn: Turn) -> dict[str, Any]:
+        live = _current(turn)
+        if live is None:
+            raise Conflict("There is no subscription to keep.", code="billing.no_subscription")
+        if live.cancel_at is not None:
+            _keep(turn, live)
+        _revive(turn, live)
+        return _dumped(overview.read(turn.workspace_id))
+
+    answer = lease.perform(who.workspace_id, "resume_subscription", "", {}, act)
+    return Subscription.model_validate(answer)
+
+
+def every(workspace_id: str) -> list[Live]:
+    """Return a workspace's subscriptions that are not over: paid ones, then free, then unpaid."""
+    with transaction() as tx:
+        rows: Any = tx.rows(_LIVE, workspace_id=workspace_id)
+    return [Live(**row) for row in rows]
+
+
+def find(workspace_id: str) -> Live | None:
+    """Return the subscription that a workspace's changes are of, unless all are over."""
+    return next(iter(every(workspace_id)), None)
+
+
+def refresh(customer_id: str) -> None:
+    """Bring the mirror of a customer's subscriptions up to date with Stripe.
+
+    For whoever must not begin a second one: a page of Stripe's may have been paid a second ago,
+    and a request that nobody heard the answer of may have been done. Pages that are still open
+    are closed first.
+    """
+    from kyora.billing import stripe_client
+
+    sessions = stripe_client.pages("checkout/sessions", customer=customer_id, status="open")
+    for session in list(sessions):
+        with suppress(
+            stripe_client.Refused, stripe_client.Missing
+        ):  # paid, or over, this very moment
+            stripe_client.call("post", f"checkout/sessions/{session['id']}/expire")
+    with transaction() as tx:
+        rows = tx.rows(
+            "SELECT id, status FROM subscription WHERE customer_id = :customer",
+            customer=customer_id,
+        )
+    ours = {row["id"]: row["status"] for row in rows}
+    unlisted = {str(name) for name, status in ours.items() if status not in stripe_objects.TERMINAL}
+    for found in stripe_client.pages("subscriptions", customer=customer_id, status="all"):
+        unlisted.discard(found["id"])
+        over = found.get("status") in stripe_objects.TERMINAL
+        if not over or ours.get(found["id"], found["status"]) not in stripe_objects.TERMINAL:
+            resync.subscription(customer_id, str(found["id"]))
+    for name in unlisted:
+        if not resync.subscription(customer_id, name):
+            raise stripe_client.Missing("Stripe does not know a subscription of ours.")
+
+
+def end(live: Live) -> None:
+    """End a subscription now, and settle what is open between it and its customer.
+
+    What waits to be billed is billed, and the rest of a period that is paid for becomes a credit
+    for the next subscription. A period that is not paid for is credited to nobody.
+    """
+    from kyora.billing import stripe_client
+
+    # A paused one was credited when it was paused; that waits to be billed.
+    paid = live.status in ("active", "paused") and not owed.invoices(live.id)
+    with suppress(stripe_client.Missing):  # it is over already
+        stripe_client.call(
+            "delete",
+            f"subscriptions/{live.id}",
+            invoice_now=paid,
+            prorate=paid and live.status == "active",
+        )
+    resync.subscription(live.customer_id, live.id)
+
+
+# ---- in the workspace's turn
+
+
+def _current(turn: Turn) -> Live | None:
+    """Return the subscription that counts, as Stripe has it when ours may be old.
+
+    That is after a turn whose outcome nobody knows, and where we know none: a page of Stripe's may
+    have been paid a second ago.
+    """
+    live = None if turn.left_behind else find(turn.workspace_id)
+    if live is None and (customer := customers.find(turn.workspace_id)):
+        refresh(customer)
+        live = find(turn.workspace_id)
+    if live and live.status == "incomplete":  # somebody may be paying right now
+        resync.subscription(live.customer_id, live.id)
+        live = find(turn.workspace_id)
+    return live
+
+
+def _choose(turn: Turn, plan: Plan, when: str | None) -> None:
+    live = _current(turn)
+    if live is None and not plan.amount:
+        return  # what it is on already
+    if live and live.plan_id == plan.id:
+        _stay(turn, live)
+        return
+    _require_fit(turn.workspace_id, plan)
+    if live and live.status in ("incomplete", "paused"):  # nothing of it is being used
+        end(live)
+        live = None
+    if live:
+        _move(turn, live, plan, when or directions.default(live.plan_id, plan))
+    elif plan.amount:
+        _begin(turn, customers.ensure(turn.workspace_id), plan)
+
+
+def _stay(turn: Turn, live: Live) -> None:
+    """Answer for the plan that was chosen before: unpaid, about to change, paused, or all well."""
+    if live.status == "incomplete":
+        raise owed.payment_required(live.id)
+    _keep(turn, live)
+    _revive(turn, live)
+
+
+def _revive(turn: Turn, live: Live) -> None:
+    """Go on with a subscription that gives nothing; raises PaymentRequired where that costs."""
+    if live.status == "paused":
+        pauses.resume(turn, live.id)
+        resync.subscription(live.customer_id, live.id)
+        now = find(turn.workspace_id)
+        if now and now.id == live.id and now.status == "paused":
+            raise owed.payment_required(live.id)
+    elif live.status in _OVERDUE:
+        raise owed.payment_required(live.id)
+
+
+def _move(turn: Turn, live: Live, plan: Plan, when: str) -> None:
+    if when == "renewal":
+        _plan_ahead(turn, live, plan)
+        return
+    if live.status in _OVERDUE:  # an unpaid period would be credited, or a better one given
+        raise owed.payment_required(live.id)
+    if plan.stripe_price_id is not None:
+        _change(turn, live, plan)
+    else:  # the free plan is nothing at Stripe
+        end(live)
+
+
+def _plan_ahead(turn: Turn, live: Live, plan: Plan) -> None:
+    """Have the plan begin with the next period. The free one may be nothing at Stripe: an end."""
+    from kyora.billing import stripe_client
+
+    if plan.stripe_price_id is None:
+        _end_with_period(turn, live)
+        return
+    _keep(turn, live)
+    found = stripe_client.call("get", f"subscriptions/{live.id}").object
+    now = at_its_plan(found)
+    if now.price != plan.stripe_price_id:
+        every = (str(plan.interval), plan.interval_count)
+        schedules.plan(turn, found, str(now.item), plan.stripe_price_id, every)
+    resync.subscription(live.customer_id, live.id)
+
+
+def _begin(turn: Turn, customer: str, plan: Plan) -> None:
+    """Subscribe a customer, who pays with what was saved, or else is asked to."""
+    made = _create(turn.shared_key, turn, customer, plan)
+    if find(turn.workspace_id) is None and made["status"] not in stripe_objects.TERMINAL:
+        # Stripe repeated what it answered the turn before: that subscription is over by now.
+        made = _create(turn.key, turn, customer, plan)
+    if made["status"] == "incomplete":
+        raise owed.of(made)
+
+
+def _create(key: Callable[..., str], turn: Turn, customer: str, plan: Plan) -> dict[str, Any]:
+    """Create the subscription, mirror it, and return what Stripe answered."""
+    from kyora.billing import stripe_client
+
+    def create(behavior: str, method: str | None) -> dict[str, Any]:
+        return stripe_client.call(
+            "post",
+            "subscriptions",
+            idempotency_key=key("sub", str(plan.stripe_price_id), behavior, method or ""),
+            customer=customer,
+            items=[{"price": plan.stripe_price_id}],
+            payment_behavior=behavior,
+            payment_settings={"save_default_payment_method": "on_subscription"},
+            metadata={"workspaceId": turn.workspace_id},
+            expand=_SECRET,
+            **({"default_payment_method": method} if method else {}),
+        ).object
+
+    method, made = customers.saved_method(customer), None
+    if method:
+        try:
+            # A card that is declined leaves nothing behind at Stripe.
+            made = create("error_if_incomplete", method)
+        except stripe_client.Declined as refusal:
+            if refusal.members.get("declineCode") not in _ASKS:
+                raise
+        except stripe_client.Missing:  # not with this customer any more
+            method = None
+    made = made or create("default_incomplete", method)
+    resync.subscription(customer, str(made["id"]))
+    return made
+
+
+def _change(turn: Turn, live: Live, plan: Plan) -> None:
+    """Put another price on the item that is there; a second one would be paid beside it.
+
+    What the change costs is paid first. A planned change goes before; a scheduled end is taken
+    back once it is paid.
+    """
+    from kyora.billing import stripe_client
+
+    price = str(plan.stripe_price_id)
+    found = stripe_client.call("get", f"subscriptions/{live.id}", expand=_SECRET).object
+    now = at_its_plan(found)
+    if now.price != price and price in _waiting_prices(found):
+        raise owed.of(found)
+    if schedules.release(turn, found):
+        resync.subscription(live.customer_id, live.id)
+    if now.price != price:
+        owed.settle_draft(turn, found)
+        waits = now.status in _PAID_FOR
+        found = stripe_client.call(
+            "post",
+            f"subscriptions/{live.id}",
+            idempotency_key=turn.key("change", live.id, price),
+            items=[{"id": now.item, "price": price}],
+            proration_behavior="always_invoice",
+            payment_behavior="pending_if_incomplete" if waits else "allow_incomplete",
+            expand=_SECRET,
+        ).object
+    resync.subscription(live.customer_id, live.id)
+    if _waiting_prices(found):
+        raise owed.of(found)
+    if now.cancel_at is not None:
+        _keep(turn, live)
+
+
+def _keep(turn: Turn, live: Live) -> None:
+    """Leave the subscription as it is: nothing planned, no end, no upgrade that waits for money."""
+    from kyora.billing import stripe_client
+
+    if not _unsettled(live):
+        return
+    found = stripe_client.call("get", f"subscriptions/{live.id}").object
+    if schedules.release(turn, found):
+        found = stripe_client.call("get", f"subscriptions/{live.id}").object
+    owed.drop_pending(turn, found)
+    flagged = found.get("cancel_at_period_end") is True
+    sign: dict[str, Any] = {"cancel_at_period_end": False} if flagged else {"cancel_at": ""}
+    if flagged or found.get("cancel_at"):
+        key = turn.key("keep", live.id)
+        stripe_client.call("post", f"subscriptions/{live.id}", idempotency_key=key, **sign)
+    resync.subscription(live.customer_id, live.id)
+
+
+def _unsettled(live: Live) -> bool:
+    """Tell whether our mirror knows of anything that is to come: else Stripe is not asked."""
+    with transaction() as tx:
+        row = tx.row(
+            "SELECT 1 FROM subscription s LEFT JOIN subscription_terms t"
+            " ON t.subscription_id = s.id WHERE s.id = :id AND (s.cancel_at IS NOT NULL"
+            " OR t.schedule_id IS NOT NULL OR s.doubtful OR t.subscription_id IS NULL"
+            " OR EXISTS (SELECT 1 FROM invoice i WHERE i.subscription_id = s.id"
+            "   AND i.status = 'open'))",
+            id=live.id,
+        )
+    return row is not None
+
+
+def _end_with_period(turn: Turn, live: Live) -> None:
+    """End the subscription with its period, unless it ends before that."""
+    from kyora.billing import stripe_client
+
+    if live.cancel_at and live.period_end and live.cancel_at <= live.period_end:
+        return
+    found = stripe_client.call("get", f"subscriptions/{live.id}").object
+    schedules.release(turn, found)
+    owed.drop_pending(turn, found)
+    stripe_client.call(
+        "post",
+        f"subscriptions/{live.id}",
+        idempotency_key=turn.key("end", live.id),
+        cancel_at_period_end=True,
+    )
+    resync.subscription(live.customer_id, live.id)
+
+
+def _require_fit(workspace_id: str, plan: Plan) -> None:
+    with transaction() as tx:
+        usage.require_fit(tx, workspace_id, plan.limits)
+
+
+# ---- Stripe's answers
+
+
+def at_its_plan(found: Mapping[str, Any]) -> stripe_objects.Subscription:
+    """Return a subscription at the item that is its plan, whatever else it is charged for."""
+    with transaction() as tx:
+        return plan_items.place(tx, stripe_objects.subscription(found)).found
+
+
+def _waiting_prices(found: Mapping[str, Any]) -> set[str]:
+    """Return the prices that a subscription changes to once an invoice is paid."""
+    items = (found.get("pending_update") or {}).get("subscription_items") or []
+    prices = [item.get("price") for item in items]
+    return {str(p.get("id") if isinstance(p, dict) else p) for p in prices if p}
+
+
+def _dumped(found: Subscription) -> dict[str, Any]:
+    return found.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,0 +1,205 @@
+"""Stripe's events as rows: kept before anything is done about them, done once.
+
+    received ─┬─► processed   done, with its effects, in one transaction
+              ├─► orphan      done as far as can be: nobody's customer, yet
+              └─► failed      five attempts: a person has to look (`make replay`)
+    ignored                   of a type that nothing here is for
+
+T1 and T2 are two transactions on purpose: in one, a bug would roll the only copy back; marked
+first and worked on later, a crash would lose the event. What suppresses a repetition is
+`processed`, and that commits with the effects.
+
+An attempt counts from its beginning, in T1. A worker that is killed leaves `tried_at` behind: the
+fifth attempt that ends so is the last one, as is the fifth that fails.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from kyora.billing import stripe_objects
+from kyora.billing.stripe_objects import Event
+from kyora.postgres import Transaction, transaction
+
+PATIENCE = 5  # attempts before an event is parked
+Source = Literal["webhook", "eventbridge", "reconcile"]
+
+type Row = dict[str, Any]
+
+
+# A worker lives for 55 seconds at most: an older attempt without an outcome was killed.
+_BEGUN = f"""
+attempts = attempts + 1, tried_at = now(),
+    status = CASE WHEN attempts >= {PATIENCE} AND tried_at < now() - interval '60 seconds'
+        THEN 'failed' ELSE status END,
+    last_error = CASE WHEN tried_at < now() - interval '60 seconds' THEN 'killed'
+        ELSE last_error END
+"""
+
+
+def keep(event: Event, body: str, source: Source, *, wanted: bool, begin: bool = False) -> str:
+    """Keep an event and return what is to be done: its status, `received` for a new one.
+
+    This is T1: when it returns, the event cannot get lost any more. With `begin` an attempt at it
+    has begun as well.
+    """
+    with transaction() as tx:
+        row = tx.row(
+            "WITH fresh AS (INSERT INTO stripe_event (id, type, api_version, created, object_id,"
+            "   customer_id, source, body, status, attempts, tried_at)"
+            "  VALUES (:id, :type, :version, :created, :object, :customer, :source, :body, :status,"
+            "   :begun, CASE WHEN :begun = 1 THEN now() END)"
+            "  ON CONFLICT DO NOTHING RETURNING status),"
+            f" again AS (UPDATE stripe_event SET {_BEGUN}"
+            "  WHERE id = :id AND status = 'received' AND :begun = 1 RETURNING status)"
+            " SELECT status FROM fresh UNION ALL SELECT status FROM again"
+            " UNION ALL SELECT status FROM stripe_event WHERE id = :id",
+            id=event.id,
+            type=event.type,
+            version=event.api_version or None,
+            created=event.created,
+            object=stripe_objects.object_of(event),
+            customer=stripe_objects.customer_of(event),
+            source=source,
+            body=body if wanted else None,
+            status="received" if wanted else "ignored",
+            begun=int(wanted and begin),
+        )
+    # A row that another delivery wrote in the same moment is not seen by any of the three.
+    return str(row["status"]) if row else "received"
+
+
+def begin(event_id: str) -> tuple[Event, str] | None:
+    """Begin an attempt at a kept event; return it and its status, or None without a body."""
+    with transaction() as tx:
+        row = tx.row(
+            f"WITH begun AS (UPDATE stripe_event SET {_BEGUN}"
+            "  WHERE id = :id AND status = 'received' RETURNING body, status)"
+            " SELECT body, status FROM begun"
+            " UNION ALL SELECT body, status FROM stripe_event WHERE id = :id",
+            id=event_id,
+        )
+    return _kept(row)
+
+
+def load(event_id: str) -> tuple[Event, str] | None:
+    """Return a kept event and its status, or None when it or its body is gone."""
+    with transaction() as tx:
+        row = tx.row("SELECT body, status FROM stripe_event WHERE id = :id", id=event_id)
+    return _kept(row)
+
+
+def kept_of(tx: Transaction, object_id: str, kind: str) -> list[Event]:
+    """Return the events of one type about an object whose bodies are still kept."""
+    rows = tx.rows(
+        "SELECT body, status FROM stripe_event WHERE object_id = :object AND type = :kind"
+        " AND body IS NOT NULL ORDER BY created, id",
+        object=object_id,
+        kind=kind,
+    )
+    return [found[0] for row in rows if (found := _kept(row))]
+
+
+def _kept(row: Row | None) -> tuple[Event, str] | None:
+    if row is None or row["body"] is None:
+        return None
+    found = stripe_objects.event(json.loads(str(row["body"])))
+    return (found, str(row["status"])) if found else None
+
+
+def done(tx: Transaction, event_id: str, status: Literal["processed", "orphan"]) -> None:
+    """Mark an event as done, in the transaction that holds its effects."""
+    tx.run(
+        "UPDATE stripe_event SET status = :status, processed_at = now(), last_error = NULL,"
+        " tried_at = NULL, next_at = NULL WHERE id = :id",
+        id=event_id,
+        status=status,
+    )
+
+
+def all_done(tx: Transaction, event_ids: Sequence[str]) -> None:
+    """Mark events as processed that one piece of work was for."""
+    tx.run(
+        "UPDATE stripe_event SET status = 'processed', processed_at = now(), last_error = NULL,"
+        " tried_at = NULL, next_at = NULL"
+        " WHERE id = ANY(CAST(:ids AS text[])) AND status = 'received'",
+        ids=list(event_ids),
+    )
+
+
+def failed(event_id: str, why: str, *, counts: bool) -> bool:
+    """Note an attempt that failed; True when that was the last one and the event is parked.
+
+    What a dependency is to blame for does not park an event, however often it happens.
+    """
+    with transaction() as tx:
+        row = tx.row(
+            "UPDATE stripe_event SET last_error = :why, tried_at = NULL,"
+            " next_at = now() + make_interval(secs => least(60, 2 ^ attempts)),"
+            " status = CASE WHEN :counts AND attempts >= :patience THEN 'failed' ELSE status END"
+            " WHERE id = :id AND status = 'received' RETURNING status",
+            id=event_id,
+            why=why[:200],
+            counts=counts,
+            patience=PATIENCE,
+        )
+    return row is not None and row["status"] == "failed"
+
+
+# The type without what happened: `customer.subscription` of `customer.subscription.updated`.
+KIND = r"regexp_replace(type, '\.[^.]*$', '')"
+_WAITING = rf"""
+SELECT id, kind FROM (
+    SELECT id, kind, attempts, received_at,
+        row_number() OVER (PARTITION BY kind ORDER BY attempts, received_at) AS place
+    FROM (SELECT *, {KIND} AS kind FROM stripe_event WHERE status = 'received') AS open
+    WHERE (received_at < now() - interval '2 minutes' OR processed_at IS NOT NULL
+        OR next_at <= now())
+    AND NOT id = ANY(CAST(:tried AS text[])) AND NOT kind = ANY(CAST(:but AS text[]))
+    AND (CAST(:only AS text[]) IS NULL OR kind = ANY(CAST(:only AS text[])))
+) AS due
+ORDER BY place, attempts, received_at LIMIT :limit
+"""
+
+
+def waiting(
+    limit: int = 50,
+    tried: Sequence[str] = (),
+    but: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+) -> list[tuple[str, str]]:
+    """Return events that should have been done by now, but those `tried` and the kinds `but`.
+
+    That is after two minutes, or when the next attempt is due; one that was done before is opened
+    again on purpose and does not wait. Each has its kind with it, and the kinds take turns: one
+    that is slow, or comes in thousands, holds up no other.
+    """
+    with transaction() as tx:
+        rows = tx.rows(
+            _WAITING,
+            tried=list(tried),
+            but=list(but),
+            only=None if only is None else list(only),
+            limit=limit,
+        )
+    return [(str(row["id"]), str(row["kind"])) for row in rows]
+
+
+def reopen(tx: Transaction, customer_id: str) -> int:
+    """Have the events of a customer done again whose workspace has only now become known."""
+    return tx.run(
+        "UPDATE stripe_event SET status = 'received', attempts = 0, tried_at = NULL"
+        " WHERE customer_id = :customer AND status = 'orphan'",
+        customer=customer_id,
+    )
+
+
+def reopened(customers: Sequence[str]) -> list[str]:
+    """Return the events of customers that are to be done again, the oldest first."""
+    with transaction() as tx:
+        rows = tx.rows(
+            "SELECT id FROM stripe_event WHERE status = 'received' AND processed_at IS NOT NULL"
+            " AND customer_id = ANY(CAST(:customers AS text[])) ORDER BY created, id LIMIT 100",
+            customers=list(customers),
+        )
+    return [str(row["id"]) for row in rows]

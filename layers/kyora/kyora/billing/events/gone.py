@@ -1,0 +1,143 @@
+"""What is gone at Stripe, and what is paid there for a workspace that we do not know of.
+
+    met while a person asks   the customer or subscription that Stripe does not know, or that is
+                              over there, is ended here, and the request goes on without it
+    found by reconcile        the same of a customer that Stripe has deleted
+    by hand (`make bind`)     a customer that somebody else made is given to a workspace
+
+A key of another account knows nothing of ours. So nothing is ended unless Stripe knows one of our
+prices.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kyora.billing import stripe_objects
+from kyora.billing.events import resync
+from kyora.errors import Conflict, Invalid, NotFound
+from kyora.observability import logger
+from kyora.postgres import transaction
+
+type Json = dict[str, Any]
+
+_LIVE = """
+SELECT id FROM subscription WHERE customer_id = :customer
+AND status NOT IN ('canceled', 'incomplete_expired') ORDER BY id
+"""
+
+
+GONE = ("billing.stripe_missing", "billing.stripe_refused")  # codes of what may be gone
+
+
+def once_more[T](workspace_id: str, ask: Callable[[], T]) -> T:
+    """Ask; when what it is about is gone at Stripe, end that here and ask once more."""
+    try:
+        return ask()
+    except (Conflict, NotFound) as error:
+        if error.code not in GONE or not workspace(workspace_id):
+            raise
+    return ask()
+
+
+def workspace(workspace_id: str) -> bool:
+    """End what is over at Stripe, or unknown there, of a workspace; tell whether anything was.
+
+    Raises as `stripe_client.call` does.
+    """
+    with transaction() as tx:
+        rows = tx.rows(
+            "SELECT id FROM billing_customer"
+            " WHERE workspace_id = :workspace_id AND deleted_at IS NULL",
+            workspace_id=workspace_id,
+        )
+    return sum(_customer(str(row["id"]), strict=True) for row in rows) > 0
+
+
+def customer(customer_id: str) -> bool:
+    """End a customer that is gone at Stripe, with its subscriptions; tell whether it was.
+
+    Raises as `stripe_client.call` does.
+    """
+    return _customer(customer_id, strict=False)
+
+
+def _customer(customer_id: str, *, strict: bool) -> bool:
+    """End what is gone; subscriptions of a customer that is still there only when `strict`."""
+    gone = _is_gone(customer_id)
+    before = _live(customer_id) if gone or strict else []
+    missing = [name for name in before if not resync.subscription(customer_id, name)]
+    ended = _live(customer_id) != before if before else False
+    if not (gone or missing) or not _ours():
+        return ended
+    logger().warning("gone at Stripe", customer_id=customer_id, gone=gone, subscriptions=missing)
+    for name in missing:
+        resync.end_subscription(customer_id, name)
+    if gone:
+        resync.end_customer(customer_id)
+    return True
+
+
+def _live(customer_id: str) -> list[str]:
+    with transaction() as tx:
+        return [str(row["id"]) for row in tx.rows(_LIVE, customer=customer_id)]
+
+
+def _is_gone(customer_id: str) -> bool:
+    from kyora.billing import stripe_client
+
+    try:
+        found = stripe_client.call("get", f"customers/{customer_id}").object
+    except stripe_client.Missing:
+        return True
+    return stripe_objects.customer(found).deleted
+
+
+def _ours() -> bool:
+    """Tell whether our key is of the account that has our catalogue."""
+    from kyora.billing import stripe_client
+
+    with transaction() as tx:
+        row = tx.row("SELECT price_id FROM plan ORDER BY active DESC, id LIMIT 1")
+    if row is None:
+        return True
+    try:
+        stripe_client.call("get", f"prices/{row['price_id']}")
+    except stripe_client.Missing:
+        logger().error("Stripe does not know our prices: is the key of another account?")
+        return False
+    return True
+
+
+def bind(asked: object) -> Json:
+    """Give a customer of Stripe's to a workspace: `{"customer": "cus_…", "workspace": "ws_…"}`.
+
+    A subscription's id stands for its customer. Beside the customer that the workspace has, its
+    subscriptions count as well. Returns the `customer` and what the workspace is on then. Raises
+    Invalid, and as `stripe_client.call` does.
+    """
+    from kyora.billing import stripe_client
+
+    given = asked if isinstance(asked, Mapping) else {}
+    name, whose = str(given.get("customer", "")), str(given.get("workspace", ""))
+    if not re.fullmatch(r"(cus|sub)_[A-Za-z0-9_]{1,250}", name):
+        raise Invalid("`customer` is an id of Stripe's: cus_…, or sub_… for its customer")
+    try:
+        if name.startswith("sub_"):
+            sub = stripe_client.call("get", f"subscriptions/{name}").object
+            name = stripe_objects.subscription(sub).customer
+        found = stripe_objects.customer(stripe_client.call("get", f"customers/{name}").object)
+    except stripe_client.Missing:
+        raise Invalid(f"Stripe does not know {name}.") from None
+    if found.deleted:
+        raise Invalid(f"{name} is deleted at Stripe.")
+    resync.bind(name, whose)
+    # So that Stripe says it as well, should our books ever have to be made again.
+    stripe_client.call("post", f"customers/{name}", metadata={"workspaceId": whose})
+    for one in stripe_client.pages("subscriptions", customer=name, status="all"):
+        resync.subscription(name, str(one["id"]))
+    with transaction() as tx:
+        row = tx.row(
+            "SELECT access, plan_id FROM workspace_billing WHERE workspace_id = :id", id=whose
+        )
+    return {"customer": name, "workspace": whose, **(row or {"access": "free", "plan_id": None})}

@@ -1,0 +1,56 @@
+"""How an event of Stripe's comes in, by whichever way: kept first, then done."""
+
+import json
+from typing import Any
+
+from kyora import cache, config
+from kyora.billing import event_store, stripe_objects
+from kyora.billing.stripe_objects import Event
+from kyora.errors import KyoraError
+from kyora.observability import count, logger
+
+_REMEMBERED = 3 * 86_400  # seconds: as long as Stripe repeats itself
+
+
+def from_bus(message: dict[str, Any]) -> bool:
+    """Take an event that came over Stripe's EventBridge partner bus; False when it should return.
+
+    Nobody but Stripe can put one there, so it has no signature.
+    """
+    live = config.settings("database", "bus", "billing").stage == "prod"
+    event = stripe_objects.event(message)
+    if event is None or event.livemode != live:
+        logger().warning("not an event for us", live=live)
+        return True
+    try:
+        take(event, json.dumps(message), "eventbridge")
+    except KyoraError:
+        return False
+    return True
+
+
+def take(event: Event, text: str, source: event_store.Source) -> None:
+    """Keep an event and, unless it is done or parked, do what it asks for.
+
+    After five attempts that failed for a reason of its own the event is parked: no error then, an
+    endpoint that only fails is closed by Stripe. An event of another account (Connect, or one of
+    the same organisation) is ignored: it names objects that are not ours, and its metadata is
+    somebody else's to write. Raises Unavailable and whatever went wrong.
+    """
+    # Imported here: a forged request never gets this far.
+    from kyora.billing.events import process, types
+
+    if cache.seen(_done(event)):
+        return
+    if event.account:
+        count(config.settings("database").stage, "StripeForeignEvents")
+    wanted = types.wanted(event.type) and not event.account
+    status = event_store.keep(event, text, source, wanted=wanted, begin=True)
+    logger().info("Stripe event", event_id=event.id, type=event.type[:60], status=status)
+    done = process.attempt(event) if status == "received" else status != "failed"
+    if done:  # a parked one is looked up each time: somebody may replay it
+        cache.mark(_done(event), _REMEMBERED)
+
+
+def _done(event: Event) -> str:
+    return f"stripe event {event.id}"

@@ -1,0 +1,82 @@
+"""What Stripe posts to our address: signature, then the inbox, then what the event asks for.
+
+A signature is HMAC-SHA256 of `timestamp.body` (https://docs.stripe.com/webhooks/signature); there
+is one `v1` for each live secret while a secret is rolled. The SDK's own helper costs a cold start
+of 130 ms and believes timestamps from the future; tests hold this one against it.
+"""
+
+import hmac
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+from kyora import config
+from kyora.billing import stripe_objects
+from kyora.billing.events import ingest
+from kyora.billing.stripe_objects import Event
+from kyora.errors import BadPayload, BadSignature, NotFound
+from kyora.observability import count, logger
+
+_TOLERANCE = 300  # seconds between Stripe's clock and ours, both ways
+_MOST_SIGNATURES = 20
+
+
+def receive(headers: Mapping[str, str], body: bytes) -> None:
+    """Keep one delivery and act on it; a repeated one changes nothing.
+
+    `headers` have lower-case names. Raises NotFound while no secret is configured, BadSignature,
+    BadPayload, and Unavailable or whatever went wrong while Stripe should come again.
+    """
+    found = config.settings("database", "bus", "billing", "billing_webhook")
+    if not found.stripe_webhook_secrets:
+        raise NotFound("There is nothing at this address.")
+    try:
+        verify(found.stripe_webhook_secrets, headers, body, time.time())
+    except BadSignature:
+        count(found.stage, "StripeSignatureFailures")
+        raise
+    text, event = _parse(body, live=found.stage == "prod")
+    if event is not None:
+        ingest.take(event, text, "webhook")
+
+
+def verify(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now: float) -> None:
+    """Raise BadSignature unless one `v1` signature is by one of the secrets, and recent."""
+    pairs = [part.partition("=") for part in headers.get("stripe-signature", "").split(",")]
+    stamps = [value for name, _, value in pairs if name.strip() == "t"]
+    given = [value for name, _, value in pairs if name.strip() == "v1"][:_MOST_SIGNATURES]
+    if len(stamps) != 1 or not given:
+        raise BadSignature("The header Stripe-Signature is missing or is none.")
+    stamp = stamps[0]
+    if not (stamp.isascii() and stamp.isdigit() and len(stamp) < 16):
+        raise BadSignature("The signature has no timestamp.")
+    if abs(now - int(stamp)) > _TOLERANCE:
+        raise BadSignature("The timestamp is too far from now.")
+    signed = stamp.encode() + b"." + body
+    expected = [hmac.digest(secret.encode(), signed, "sha256").hex() for secret in secrets]
+    # Every pair is compared, so that the time taken tells nothing.
+    matches = [
+        text.isascii() and hmac.compare_digest(text, wanted)
+        for text in given
+        for wanted in expected
+    ]
+    if not any(matches):
+        raise BadSignature("No signature is by a secret of ours.")
+
+
+def _parse(body: bytes, *, live: bool) -> tuple[str, Event | None]:
+    """Return the text and the event in it, None for a kind that is not ours. Raises BadPayload."""
+    try:
+        text = body.decode()
+        payload = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadPayload("The body is not JSON.") from None
+    if isinstance(payload, dict) and payload.get("object") == "v2.core.event":
+        logger().info("thin Stripe event ignored")  # they hold no object, and none is subscribed
+        return text, None
+    event = stripe_objects.event(payload)
+    if event is None:
+        raise BadPayload("The body is not an event.")
+    if event.livemode != live:
+        raise BadPayload("The event is of the other mode, test or live.")
+    return text, event

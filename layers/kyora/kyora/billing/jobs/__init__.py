@@ -1,0 +1,1 @@
+"""What time brings about, and what is done by hand."""

@@ -1,0 +1,91 @@
+"""What a subscription costs and what is planned for it, as we know it.
+
+A webhook only names the schedule. What it plans is read from Stripe when the name is another one,
+when the items are, or when the planned moment has come: `told` says whether a payload can do
+without that.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from kyora.billing.stripe_terms import Terms
+from kyora.postgres import Transaction
+
+
+def told(tx: Transaction, subscription_id: str, terms: Terms, period_start: object) -> bool:
+    """Tell whether a payload says everything, with what we know of its schedule.
+
+    Other items do not: what the next phase changes is known beside the items that were there.
+    """
+    if terms.known:
+        return True
+    row = tx.row(
+        "SELECT t.items, t.schedule_id, t.pending_at, t.resume_at FROM subscription_terms t"
+        # A payload that had to do while Stripe was away said nothing of what is planned.
+        " JOIN subscription s ON s.id = t.subscription_id AND NOT s.doubtful"
+        " WHERE t.subscription_id = :id",
+        id=subscription_id,
+    )
+    if row is None or (row["schedule_id"], row["items"]) != (terms.schedule, terms.items):
+        return False
+    planned = [row["pending_at"], row["resume_at"]]
+    begun = period_start if isinstance(period_start, datetime) else datetime.now(UTC)
+    return not any(isinstance(at, datetime) and at <= begun for at in planned)
+
+
+def write(tx: Transaction, subscription_id: str, terms: Terms) -> None:
+    """Mirror the terms; a schedule that is only named keeps what we know of it."""
+    tx.run(
+        "INSERT INTO subscription_terms AS t"
+        " (subscription_id, items, schedule_id, pending, pending_at, resume_at)"
+        " VALUES (:id, CAST(:items AS jsonb), :schedule, CAST(:pending AS jsonb), :at, :resume)"
+        " ON CONFLICT (subscription_id) DO UPDATE SET items = excluded.items,"
+        " schedule_id = excluded.schedule_id,"
+        " pending = CASE WHEN :kept AND t.schedule_id = excluded.schedule_id THEN t.pending"
+        "  ELSE excluded.pending END,"
+        " pending_at = CASE WHEN :kept AND t.schedule_id = excluded.schedule_id THEN t.pending_at"
+        "  ELSE excluded.pending_at END,"
+        " resume_at = CASE WHEN :kept AND t.schedule_id = excluded.schedule_id THEN t.resume_at"
+        "  ELSE excluded.resume_at END"
+        " WHERE (t.items, t.schedule_id, t.pending, t.pending_at, t.resume_at) IS DISTINCT FROM"
+        " (excluded.items, excluded.schedule_id, excluded.pending, excluded.pending_at,"
+        "  excluded.resume_at)",
+        id=subscription_id,
+        items=json.dumps(terms.items),
+        schedule=terms.schedule,
+        pending=None if terms.pending is None else json.dumps(terms.pending),
+        at=terms.pending_at,
+        resume=terms.resume_at,
+        kept=not terms.known,
+    )
+
+
+def kept(tx: Transaction, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Return what is mirrored of these subscriptions, by their ids."""
+    found = tx.rows(
+        "SELECT * FROM subscription_terms WHERE subscription_id = ANY(CAST(:ids AS text[]))",
+        ids=list(ids),
+    )
+    return {str(row["subscription_id"]): row for row in found}
+
+
+def drift(row: Mapping[str, Any] | None, terms: Terms) -> dict[str, tuple[object, object]]:
+    """Return what our row has otherwise than Stripe, by field: ours and Stripe's."""
+    ours = row or {}
+    theirs = {
+        "items": terms.items,
+        "schedule_id": terms.schedule,
+        "pending": terms.pending,
+        "pending_at": terms.pending_at,
+        "resume_at": terms.resume_at,
+    }
+    if not terms.known:
+        for name in ("pending", "pending_at", "resume_at"):
+            del theirs[name]
+    return {
+        f"terms.{name}": (ours.get(name), value)
+        for name, value in theirs.items()
+        if ours.get(name) != value
+    }

@@ -1,0 +1,1 @@
+"""Plans: derived from Stripe's products and prices, kept, offered, pushed."""

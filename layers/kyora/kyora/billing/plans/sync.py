@@ -1,0 +1,391 @@
+"""Plans as Stripe has them: read from there, kept here, told to whoever is on one.
+
+`derive` says which plans follow from Stripe's products and prices. Stripe is asked while no
+transaction is open, so an answer is applied only if nobody wrote since (`billing_run.version`);
+else the whole turn is taken again. A webhook's payload is never applied: it says that something
+changed, and Stripe is asked what is.
+
+Events of products that are none of ours are done without asking. For the others one worker at a
+time reads our products and their prices, for every event that waits by then; what comes meanwhile
+waits for its next read. So a burst costs two reads, and one worker.
+"""
+
+import json
+import math
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import batched
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kyora import cache, config
+from kyora.billing import announce, event_store, stripe_objects
+from kyora.billing.plans import derive
+from kyora.billing.plans.derive import Place, Plan
+from kyora.billing.stripe_objects import Event
+from kyora.errors import Unavailable
+from kyora.observability import count, logger
+from kyora.postgres import Transaction, transaction
+
+if TYPE_CHECKING:
+    from kyora.billing.stripe_client import Answer
+
+_TURNS = 8  # times that somebody else may write while Stripe is asked
+_READING = 15.0  # seconds that a webhook's worker reads; the hourly sync takes as long as it needs
+_LEASE = 60.0  # seconds after which a reader is dead
+_PAGE = 100  # products that Stripe is asked for at once
+_NEAR = 2  # seconds: whole seconds on both sides, and Stripe's clocks among themselves
+_PATIENCE = 20.0  # seconds for a statement: new limits reach every workspace of a plan
+
+
+class Report(NamedTuple):
+    """What a sync did or, when it only checked, would do."""
+
+    created: list[str]
+    updated: list[str]
+    archived: list[str]
+    drift: list[str]  # a line for each difference there was: what Stripe says ≠ what we had
+    faults: list[str]  # what Stripe has and nobody can use
+
+
+class _Asked(NamedTuple):
+    """What Stripe answered; `as_of` is a second of Stripe's clock by which it was not older."""
+
+    products: list[dict[str, Any]]
+    prices: list[dict[str, Any]]
+    as_of: int
+
+
+def sync(*, check: bool = False) -> Report:
+    """Bring the plans up to date with Stripe; with `check` only say what differs.
+
+    Raises as `stripe_client.call` does, and Unavailable `billing.busy`.
+    """
+    for turn in range(_TURNS):
+        with transaction() as tx:
+            row = tx.row("SELECT version FROM billing_run WHERE name = 'plans'") or {}
+        asked = _ask()
+        # A connection of its own, as a statement may take longer than the usual one allows.
+        with transaction(timeout=_PATIENCE) as tx:
+            if _claim(tx, int(str(row["version"])), check=check):
+                return _apply(tx, asked, check=check)
+        time.sleep(random.random() * 0.05 * (turn + 1))  # noqa: S311  # dice, not a secret
+    raise _busy()
+
+
+def apply(event: Event) -> bool:
+    """Bring the plans up to date because of an event of a product or a price.
+
+    False when another worker is at it: it does this event as well. Raises as `sync` does, and
+    Unavailable `billing.stripe_unavailable` when the catalogue cannot be read in time.
+    """
+    until = time.monotonic() + _READING
+    for turn in range(_TURNS):
+        with transaction() as tx:
+            work = _take(tx, event, again=turn > 0 and time.monotonic() < until)
+        if not isinstance(work, _Work):
+            return work
+        try:
+            asked = _ask(work.products, until)
+            with transaction(timeout=_PATIENCE) as tx:
+                if _claim(tx, work.version):
+                    _apply(tx, asked, done=work.events)
+        except Exception:
+            with suppress(Unavailable), transaction() as tx:
+                _leave(tx, work)
+            raise
+    raise _busy()
+
+
+class _Work(NamedTuple):
+    """What this worker reads the catalogue for: events, and the products to ask for."""
+
+    version: int
+    events: list[str]
+    products: list[str]
+
+
+_STATE = """
+SELECT version, state, extract(epoch FROM now())::float8 AS now FROM billing_run
+WHERE name = 'plans' FOR UPDATE
+"""
+_WAITING = """
+SELECT id, body FROM stripe_event WHERE status = 'received'
+    AND (type LIKE 'product.%' OR type LIKE 'price.%') ORDER BY id <> :event, received_at LIMIT 500
+"""
+# Beside the event that is at hand these count an attempt, too: the worker may be killed.
+_BEGUN = """
+UPDATE stripe_event SET attempts = attempts + 1, tried_at = now()
+WHERE id = ANY(CAST(:ids AS text[])) AND id <> :but
+"""
+
+
+def _take(tx: Transaction, event: Event, *, again: bool) -> _Work | bool:
+    """Take the events that wait; else tell whether `event` is done, or is another worker's.
+
+    Who has read the catalogue takes, `again`, what has come in the meantime.
+    """
+    run: dict[str, Any] = tx.row(_STATE) or {}
+    state, now = run["state"], float(run["now"])
+    known = {str(row["product_id"]) for row in tx.rows("SELECT product_id FROM plan_product")}
+    bodies = [json.loads(str(row["body"])) for row in tx.rows(_WAITING, event=event.id)]
+    waiting = [found for body in bodies if (found := stripe_objects.event(body))]
+    products = known | {_product(found) for found in waiting if _names(found)}
+    over = {one.id for one in waiting if _product(one) not in products or _was_read(one, state)}
+    if over:
+        event_store.all_done(tx, sorted(over))
+    left = [one.id for one in waiting if one.id not in over]
+    if not left or (event.id not in left and not again):
+        return not _waits(tx, event)
+    # Whose event comes again while it is read has most likely died.
+    if state.get("reading", 0) > now and state.get("reader") != event.id:
+        return event.id not in left or _put_off(tx, event)
+    _note(tx, products)
+    tx.run(_BEGUN, ids=left, but=event.id)
+    tx.run(
+        "UPDATE billing_run SET state = CAST(:state AS jsonb) WHERE name = 'plans'",
+        state=json.dumps(state | {"reading": now + _LEASE, "reader": event.id}),
+    )
+    return _Work(int(run["version"]), left, sorted(products))
+
+
+def _was_read(event: Event, state: Mapping[str, Any]) -> bool:
+    """Tell whether the last read has what an event is about, however late that comes."""
+    newer = state.get("as_of", 0) > event.created + _NEAR
+    return newer and _product(event) in state.get("products", ())
+
+
+def _put_off(tx: Transaction, event: Event) -> bool:
+    """Leave an event to the worker that reads; the sweep does it should that one die."""
+    tx.run(
+        "UPDATE stripe_event SET tried_at = NULL, next_at = now() + interval '10 seconds'"
+        " WHERE id = :id",
+        id=event.id,
+    )
+    return False
+
+
+def _leave(tx: Transaction, work: _Work) -> None:
+    """Let others read the catalogue: this worker has failed, and is not dead."""
+    tx.run(
+        "UPDATE billing_run SET state = state - 'reading' WHERE name = 'plans'"
+        " AND version = :version",
+        version=work.version,
+    )
+    tx.run(
+        "UPDATE stripe_event SET tried_at = NULL WHERE id = ANY(CAST(:ids AS text[]))",
+        ids=work.events,
+    )
+
+
+def _waits(tx: Transaction, event: Event) -> bool:
+    row = tx.row("SELECT status FROM stripe_event WHERE id = :id", id=event.id)
+    return row is not None and row["status"] == "received"
+
+
+def _product(event: Event) -> str:
+    """Return the product that an event is about."""
+    found = event.object if event.type.startswith("product.") else event.object.get("product")
+    return str((found.get("id") if isinstance(found, Mapping) else found) or "")
+
+
+def _names(event: Event) -> bool:
+    """Tell whether an event says that its product is one of our plans, or was until now."""
+    if not event.type.startswith("product."):
+        return False
+    return derive.ours(event.object) or derive.ours(event.previous)
+
+
+def _note(tx: Transaction, products: Iterable[str]) -> None:
+    """Remember which products are ours; their prices do not say so."""
+    tx.run(
+        "INSERT INTO plan_product SELECT unnest(CAST(:products AS text[])) ON CONFLICT DO NOTHING",
+        products=sorted(products),
+    )
+
+
+def _busy() -> Unavailable:
+    return Unavailable("Others write about the plans.", code="billing.busy", retry_after=5)
+
+
+def _ask(products: Sequence[str] | None = None, until: float = math.inf) -> _Asked:
+    """Read our products with all their prices, those that are archived as well.
+
+    Only `products` are asked for, or else every one of the account. Raises Unavailable
+    `billing.stripe_unavailable` once the monotonic clock has passed `until`.
+    """
+    from kyora.billing import stripe_client
+
+    pages: list[Answer] = []
+    if products is None:
+        pages = list(stripe_client.pages_of("products"))
+        with transaction() as tx:
+            known = {str(row["product_id"]) for row in tx.rows("SELECT * FROM plan_product")}
+    else:
+        known = set(products)
+        for batch in batched(products, _PAGE, strict=False):
+            pages += stripe_client.pages_of("products", ids=list(batch))
+    every = [product for page in pages for product in page.object["data"]]
+    ours = [one for one in every if derive.ours(one) or one["id"] in known]
+    prices = []
+    # After the products: the default price of one is then among them.
+    for product in ours:
+        if time.monotonic() > until:
+            raise Unavailable(
+                "Stripe's catalogue takes too long.", code="billing.stripe_unavailable"
+            )
+        more = {"product": product["id"], "expand": ["data.currency_options"]}
+        prices += list(stripe_client.pages("prices", **more))
+    return _Asked(ours, prices, pages[0].as_of if pages else 0)
+
+
+def _claim(tx: Transaction, version: int, *, check: bool = False) -> bool:
+    """Lock the run's row unless somebody wrote since `version`."""
+    if check:
+        return bool(
+            tx.row(
+                "SELECT 1 FROM billing_run WHERE name = 'plans' AND version = :version",
+                version=version,
+            )
+        )
+    return bool(
+        tx.run(
+            "UPDATE billing_run SET version = version + 1, started_at = now()"
+            " WHERE name = 'plans' AND version = :version",
+            version=version,
+        )
+    )
+
+
+def _apply(
+    tx: Transaction, asked: _Asked, *, check: bool = False, done: Sequence[str] = ()
+) -> Report:
+    known = {str(row["id"]): _plan(row) for row in tx.rows("SELECT * FROM plan")}
+    mapped = {
+        str(row["price_id"]): Place(str(row["plan_id"]), row["active"] is True)
+        for row in tx.rows("SELECT price_id, plan_id, active FROM plan_price")
+    }
+    wanted = derive.read(asked.products, asked.prices, known, mapped)
+    faults = list(wanted.faults)
+    settings = config.settings("database", "billing")
+    row = tx.row("SELECT plan_id FROM free_plan_choice")
+    held = str(row["plan_id"]) if row else None
+    free = derive.free(wanted.plans, settings.free_plan, held, faults)
+    changed = [plan for plan in wanted.plans.values() if known.get(plan.id) != plan]
+    archived = [p.id for p in changed if not p.active and p.id in known and known[p.id].active]
+    report = Report(
+        created=sorted(p.id for p in changed if p.id not in known),
+        updated=sorted(p.id for p in changed if p.id in known and p.id not in archived),
+        archived=sorted(archived),
+        drift=derive.differences(wanted, known, mapped)
+        + ([f"free plan: {free} ≠ {held}"] if free != held else []),
+        faults=faults,
+    )
+    for fault in report.faults:
+        logger().warning("not applied", fault=fault)
+    if check:
+        return report
+    if not done:  # once for each run, not for each event of a burst
+        count(settings.stage, "PlanDrift", len(report.drift))  # what no event of Stripe's had told
+        if report.faults:
+            count(settings.stage, "PlanFaults", len(report.faults))
+    changes = {k: p for k, p in wanted.prices.items() if mapped.get(k) != p}
+    _write(tx, changed, changes)
+    if free and free != held:
+        tx.run(
+            "INSERT INTO free_plan_choice (plan_id) VALUES (:id)"
+            " ON CONFLICT (one) DO UPDATE SET plan_id = excluded.plan_id",
+            id=free,
+        )
+    _spread(tx, list(changes))
+    if changed:
+        cache.drop_after_commit(tx, "plans")  # the list that offers shows
+        told = {"created": report.created, "updated": report.updated, "archived": report.archived}
+        announce.tell(tx, "PlansSynced", told, None)
+    tx.run(
+        "UPDATE billing_run SET state = CAST(:state AS jsonb), result = CAST(:result AS jsonb),"
+        " finished_at = now() WHERE name = 'plans'",
+        state=json.dumps(
+            {"as_of": asked.as_of, "products": [product["id"] for product in asked.products]}
+        ),
+        result=json.dumps(report._asdict()),
+    )
+    _note(tx, (product["id"] for product in asked.products))
+    if done:
+        event_store.all_done(tx, done)
+    return report
+
+
+def _write(tx: Transaction, plans: list[Plan], prices: Mapping[str, Place]) -> None:
+    if plans:
+        # A price may go from one plan to another, and is offered by one at a time.
+        tx.run(
+            "UPDATE plan SET active = false WHERE id = ANY(CAST(:ids AS text[]))",
+            ids=[plan.id for plan in plans],
+        )
+        tx.run(
+            "INSERT INTO plan (id, product_id, price_id, name, description, amount, currency,"
+            " interval, interval_count, features, limits, active)"
+            " SELECT id, product_id, price_id, name, description, amount, currency, interval,"
+            " interval_count, features, limits, active"
+            " FROM jsonb_populate_recordset(CAST(NULL AS plan), CAST(:plans AS jsonb))"
+            " ON CONFLICT (id) DO UPDATE SET product_id = excluded.product_id,"
+            " price_id = excluded.price_id, name = excluded.name,"
+            " description = excluded.description, amount = excluded.amount,"
+            " currency = excluded.currency, interval = excluded.interval,"
+            " interval_count = excluded.interval_count, features = excluded.features,"
+            " limits = excluded.limits, active = excluded.active, updated_at = now()",
+            plans=json.dumps([plan._asdict() for plan in plans]),
+        )
+    if prices:
+        tx.run(
+            "INSERT INTO plan_price (price_id, plan_id, active)"
+            " SELECT * FROM unnest(CAST(:prices AS text[]), CAST(:plans AS text[]),"
+            " CAST(:offered AS boolean[]))"
+            " ON CONFLICT (price_id) DO UPDATE SET plan_id = excluded.plan_id,"
+            " active = excluded.active",
+            prices=list(prices),
+            plans=[place.plan_id for place in prices.values()],
+            offered=[place.offered for place in prices.values()],
+        )
+
+
+def _spread(tx: Transaction, prices: list[str]) -> None:
+    """Let what the plans say by now reach who is on one; `prices` are those that changed.
+
+    Every workspace is compared, not only those of a changed plan. Subscriptions come first, as in
+    every other writer.
+    """
+    # A price that has only now become known, or is another plan's now: to be read from Stripe,
+    # which finds the plan's item, settles and announces.
+    tx.run(
+        "UPDATE subscription s SET plan_id = p.plan_id, doubtful = true FROM plan_price p"
+        " WHERE p.price_id = s.price_id AND s.plan_id IS DISTINCT FROM p.plan_id"
+        " AND (s.plan_id IS NULL OR s.status NOT IN ('canceled', 'incomplete_expired'))"
+    )
+    # The same of what else it is charged for, and of a price whose product has become a plan's.
+    tx.run(
+        "UPDATE subscription s SET doubtful = true WHERE NOT doubtful"
+        " AND s.status NOT IN ('canceled', 'incomplete_expired')"
+        " AND (s.prices && CAST(:prices AS text[]) AND cardinality(s.prices) > 1"
+        "   OR s.unplanned_since IS NOT NULL AND (s.prices && CAST(:prices AS text[])"
+        "     OR s.products && ARRAY(SELECT product_id FROM plan)))",
+        prices=prices,
+    )
+    # Who is being settled right now may have read the limits of before: what it writes is waited
+    # for, and nobody begins to until what is written here is to be seen. Reading goes on.
+    tx.run("LOCK TABLE workspace_billing IN EXCLUSIVE MODE")
+    tx.run(
+        "UPDATE workspace_billing b SET limits = p.limits, updated_at = now() FROM plan p"
+        " WHERE p.id = b.plan_id AND b.access <> 'free' AND b.limits <> p.limits"
+    )
+    tx.run(
+        "UPDATE workspace_billing b SET plan_id = f.id, limits = f.limits, updated_at = now()"
+        " FROM free_plan f WHERE b.access = 'free'"
+        " AND (b.plan_id, b.limits) IS DISTINCT FROM (f.id, f.limits)"
+    )
+
+
+def _plan(row: Mapping[str, Any]) -> Plan:
+    return Plan(**{field: row[field] for field in Plan._fields})
