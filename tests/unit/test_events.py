@@ -201,25 +201,23 @@ def test_every_emission_in_the_code_names_an_event_of_its_domain() -> None:
                 ):
                     assert names.DOMAINS[str(name)] == domain, path
                     found.add(name)
-                # billing's two ways into the outbox: a fact that is told once, and plain news
+                # billing's two ways into the outbox: once for a key, and each time
                 case (
                     ast.Call(
-                        func=ast.Attribute(attr="announce", value=ast.Name(id="facts")),
+                        func=ast.Attribute(attr="once", value=ast.Name(id="announce")),
                         args=[_, _, ast.Constant(value=name), *_],
                     )
                     | ast.Call(
-                        func=ast.Attribute(attr="tell", value=ast.Name(id="facts")),
+                        func=ast.Attribute(attr="emit", value=ast.Name(id="announce")),
                         args=[_, ast.Constant(value=name), *_],
                     )
                 ):
                     assert names.DOMAINS[str(name)] == "billing", path
                     found.add(name)
-                case ast.Call(
-                    func=ast.Attribute(attr="announce" | "tell", value=ast.Name("facts"))
-                ):
+                case ast.Call(func=ast.Attribute(attr="once" | "emit", value=ast.Name("announce"))):
                     pytest.fail(f"{path}:{node.lineno} does not say which event")
                 case ast.Call(func=ast.Attribute(attr="add", value=ast.Name(id="outbox"))):
-                    if path.name == "facts.py":
+                    if path.name == "announce.py":
                         continue
                     pytest.fail(f"{path}:{node.lineno} does not say which event")
     emitting = ("assets", "billing")

@@ -164,7 +164,7 @@ def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Standi
             "previousPlanId": old["plan_id"] if old["plan_id"] != wanted["plan_id"] else None,
             "accessUntil": standing.access_until,
         }
-        announce.tell(tx, "SubscriptionChanged", data, workspace_id)
+        announce.emit(tx, "SubscriptionChanged", data, workspace_id)
     return standing
 
 

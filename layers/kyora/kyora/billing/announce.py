@@ -7,7 +7,7 @@ from kyora.bus import outbox
 from kyora.postgres import Transaction
 
 
-def announce(
+def once(
     tx: Transaction,
     key: str,
     name: str,
@@ -22,7 +22,7 @@ def announce(
     """
     fresh = note(tx, key)
     if fresh:
-        tell(tx, name, data, workspace_id, occurred_at)
+        emit(tx, name, data, workspace_id, occurred_at)
     return fresh
 
 
@@ -35,7 +35,7 @@ def note(tx: Transaction, key: str) -> bool:
     return bool(fresh)
 
 
-def tell(
+def emit(
     tx: Transaction,
     name: str,
     data: Mapping[str, object],

@@ -55,19 +55,19 @@ def remind() -> int:
     with transaction() as tx:
         for row in tx.rows(_NEW_GRACES, limit=_BATCH):
             data = {**_plan(row), "accessUntil": row["access_until"]}
-            done += announce.announce(
+            done += announce.once(
                 tx, str(row["key"]), "GraceEnding", data, str(row["workspace_id"]), now
             )
     with transaction() as tx:
         for row in tx.rows(_NEW_CARDS, limit=_BATCH):
             data = _plan(row) | _card(row)
-            done += announce.announce(
+            done += announce.once(
                 tx, str(row["key"]), "PaymentMethodExpiring", data, str(row["workspace_id"]), now
             )
     with transaction() as tx:
         for row in tx.rows(_NEW_RENEWALS, limit=_BATCH):
             data = _plan(row) | _renewal(row)
-            done += announce.announce(
+            done += announce.once(
                 tx, str(row["key"]), "RenewalUpcoming", data, str(row["workspace_id"]), now
             )
     return done

@@ -27,7 +27,7 @@ def on_invoice(tx: Transaction, turn: Turn) -> None:
     fresh = write(tx, found)
     tell_paid(tx, turn.customer, found, turn.happened)
     if turn.event.type == "invoice.payment_failed" and turn.customer["workspace_id"]:
-        announce.announce(
+        announce.once(
             tx,
             f"dunning:{found.id}:{found.attempt_count}",
             "PaymentFailed",
@@ -95,7 +95,7 @@ def write(tx: Transaction, found: Invoice) -> bool:
 def tell_paid(tx: Transaction, customer: Row, found: Invoice, happened: datetime) -> None:
     """Announce a payment; `invoice.paid` and `invoice.payment_succeeded` tell of the same one."""
     if found.status == "paid" and found.amount_paid and customer["workspace_id"]:
-        announce.announce(
+        announce.once(
             tx,
             f"receipt:{found.id}",
             "PaymentSucceeded",

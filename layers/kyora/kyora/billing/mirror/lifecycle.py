@@ -46,14 +46,14 @@ def conclude(tx: Transaction, customer: Row, subscription_id: str, happened: dat
         begun = {**data, "accessUntil": row["cancel_at"]}
         began = min(happened, cast("datetime", row["began_at"]) + _STARTING)
         if not row["told"]:  # most events are about one that was announced long ago
-            said = announce.announce(
+            said = announce.once(
                 tx, f"activated:{row['id']}", "SubscriptionActivated", begun, workspace_id, began
             )
             if row["unnamed"]:
                 _tell_trials(tx, customer, subscription_id)
         if row["status"] in TERMINAL:
             over = row["ended_at"] if isinstance(row["ended_at"], datetime) else happened
-            said |= announce.announce(
+            said |= announce.once(
                 tx, f"cancelled:{row['id']}", "SubscriptionCancelled", data, workspace_id, over
             )
     access.settle(tx, workspace_id, quiet=said)
@@ -86,11 +86,11 @@ def tell_transition(
     match turn:
         case "paused":
             data |= {"resumeAt": row["resume_at"], "reason": found.paused_for}
-            announce.announce(tx, key, "SubscriptionPaused", data, workspace_id, happened)
+            announce.once(tx, key, "SubscriptionPaused", data, workspace_id, happened)
         case "recovered":
-            announce.announce(tx, key, "PaymentRecovered", data, workspace_id, happened)
+            announce.once(tx, key, "PaymentRecovered", data, workspace_id, happened)
         case "resumed":
-            announce.announce(tx, key, "SubscriptionResumed", data, workspace_id, happened)
+            announce.once(tx, key, "SubscriptionResumed", data, workspace_id, happened)
 
 
 def _turn(before: Mapping[str, Any], found: Subscription) -> str | None:
@@ -116,7 +116,7 @@ def tell_trial(tx: Transaction, customer: Row, found: Subscription, happened: da
     if row is None:
         announce.note(tx, f"trial_unnamed:{found.id}")
         return
-    announce.announce(
+    announce.once(
         tx,
         f"trial_ending:{found.id}:{int(found.trial_end.timestamp())}",
         "TrialEnding",

@@ -302,7 +302,7 @@ def _apply(
     if changed:
         cache.drop_after_commit(tx, "plans")  # the list that offers shows
         told = {"created": report.created, "updated": report.updated, "archived": report.archived}
-        announce.tell(tx, "PlansSynced", told, None)
+        announce.emit(tx, "PlansSynced", told, None)
     tx.run(
         "UPDATE billing_run SET state = CAST(:state AS jsonb), result = CAST(:result AS jsonb),"
         " finished_at = now() WHERE name = 'plans'",
