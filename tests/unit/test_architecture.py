@@ -154,6 +154,29 @@ def wrong_arrows(module: Module) -> Iterator[str]:
             yield "a domain does not know that it is served over HTTP"
 
 
+# Billing's rooms, each with those that it may import from; the files at its top know no room.
+ROOMS: dict[str, set[str]] = {
+    "mirror": set(),
+    "plans": set(),
+    "events": {"mirror", "plans"},
+    "api": {"events", "mirror", "plans"},
+    "jobs": {"events", "mirror", "plans"},
+}
+
+
+def upward_arrows(module: Module) -> Iterator[str]:
+    """A room of billing imports from the rooms below it only."""
+    if not module.name.startswith("kyora.billing."):
+        return
+    room = module.name.split(".")[2]
+    for name in sorted(module.imports):
+        target = name.removeprefix("kyora.billing.").split(".")[0]
+        if not name.startswith("kyora.billing.") or target not in ROOMS:
+            continue
+        if target != room and target not in ROOMS.get(room, set()):
+            yield f"{name} is not below {room}"
+
+
 LIBRARIES = ("boto3", "botocore", "pg8000", "stripe", "resend", "requests", "httpx", "aiohttp")
 LIBRARIES += ("pymemcache",)
 LIBRARIES += ("urllib3", "urllib.request", "http.client", "socket", "smtplib", "subprocess")
@@ -324,6 +347,7 @@ def session_state(module: Module) -> Iterator[str]:
 
 RULES: list[Callable[[Module], Iterator[str]]] = [
     wrong_arrows,
+    upward_arrows,
     foreign_clients,
     reads_environment,
     hidden_state,
@@ -346,6 +370,11 @@ BREAKING: list[tuple[Callable[[Module], Iterator[str]], str, str]] = [
     (wrong_arrows, "kyora.assets.rules", "def f():\n    import kyora.email.render"),
     (wrong_arrows, "kyora.assets", "from kyora import http"),
     (wrong_arrows, "kyora.aws", "import local.stack"),
+    (upward_arrows, "kyora.billing.mirror.customers", "from kyora.billing.events import process"),
+    (upward_arrows, "kyora.billing.plans.sync", "from kyora.billing.mirror import terms"),
+    (upward_arrows, "kyora.billing.events.gone", "def f():\n    import kyora.billing.api.lease"),
+    (upward_arrows, "kyora.billing.jobs.sweep", "from kyora.billing.api import lease"),
+    (upward_arrows, "kyora.billing.access", "from kyora.billing.plans import derive"),
     (foreign_clients, "kyora.assets", "import boto3"),
     (foreign_clients, "kyora.assets", "def f():\n    from pg8000.native import Connection"),
     (foreign_clients, "kyora.billing.plans.sync", "import stripe"),
@@ -387,6 +416,13 @@ def test_each_rule_is_broken_by_what_it_forbids(
     rule: Callable[[Module], Iterator[str]], name: str, source: str
 ) -> None:
     assert list(rule(Module(name, source)))
+
+
+def test_no_modules_of_billing_import_each_other() -> None:
+    """Not even inside a function."""
+    billing = {m.name: m.imports for m in OURS if m.name.startswith("kyora.billing.")}
+    assert len(billing) > 30
+    assert list(circles(billing)) == []
 
 
 def test_constants_and_literals_may_stand_in_a_statement() -> None:
