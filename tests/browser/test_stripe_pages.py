@@ -187,7 +187,7 @@ def test_the_portal_changes_cancels_and_keeps_a_plan(shop: Shop) -> None:
     sub = shop.subscribe()["id"]
     url = shop.portal()
     page = visit(url)[2]
-    for part in ("Basic", "Pro: $50.00", "4242", "https://kyora.test/billing", "Cancel"):
+    for part in ("Basic", "Pro&#8297;: $50.00", "4242", "https://kyora.test/billing", "Cancel"):
         assert part in page
     assert visit(f"{url}/switch", {"subscription": sub, "price": shop.pro})[0] == 303
     assert shop.subscription()["items"]["data"][0]["price"]["id"] == shop.pro
@@ -248,6 +248,41 @@ def test_what_customers_wrote_is_never_markup(shop: Shop) -> None:
         page = visit(url)[2]
         assert HOSTILE not in page
         assert "&lt;script&gt;" in page
+
+
+ARABIC = "مقهى النخيل والياسمين"
+
+
+def arabic_pages(shop: Shop) -> list[str]:
+    """The pages of a customer and a plan with Arabic names, and an add-on beside the plan."""
+    product = shop.get(f"/v1/prices/{shop.basic}")["product"]
+    shop.post(f"/v1/products/{product}", name=ARABIC, description=ARABIC)
+    shop.post(f"/v1/customers/{shop.customer}", name=ARABIC)
+    sub = shop.subscribe("pm_card_chargeCustomerFail")
+    shop.post(f"/v1/subscriptions/{shop.subscribe()['id']}", items=[{"price": shop.pro}])
+    invoice = shop.get(f"/v1/invoices/{sub['latest_invoice']}")
+    urls = (shop.checkout()["url"], shop.portal(), invoice["hosted_invoice_url"])
+    return [visit(url)[2].encode("latin-1").decode() for url in urls]
+
+
+def test_a_name_in_arabic_turns_nothing_around_beside_it(shop: Shop) -> None:
+    """Digits that follow a name would stand before it: each name is isolated."""
+    for page in arabic_pages(shop):
+        assert f"<bdi>{ARABIC}</bdi>" in page
+        isolated = r'<bdi>[^<]*</bdi>|<title>[^<]*|value="[^"]*"|&#8296;[^&]*&#8297;'
+        assert ARABIC not in re.sub(isolated, "", page)
+
+
+def test_the_portal_names_everything_that_a_subscription_charges(shop: Shop) -> None:
+    portal = arabic_pages(shop)[1]
+    assert f"{ARABIC} + Pro" in portal
+    assert "$70.00" in portal
+
+
+@chromium.needed
+def test_the_pages_fit_a_telephone(shop: Shop, tmp_path: Any) -> None:
+    page = chromium.frames(arabic_pages(shop), 390, "return doc.documentElement.scrollWidth;")
+    assert chromium.report(chromium.address(page, tmp_path), 1400) == [390, 390, 390]
 
 
 @chromium.needed

@@ -44,7 +44,13 @@ def _day(at: int) -> str:
     return f"{moment.day} {moment:%B %Y}"
 
 
+def _short_day(at: int) -> str:
+    moment = datetime.fromtimestamp(at, UTC)
+    return f"{moment.day} {moment:%b %Y}"
+
+
 _PAGES.filters["day"] = _day
+_PAGES.filters["short_day"] = _short_day
 _PAGES.filters["host"] = lambda address: urlsplit(address).netloc
 
 type Page = Callable[[StandIn, web.Request], Any]
@@ -317,14 +323,15 @@ def _act(state: State, session: Object, action: str, form: Object) -> None:
 
 def _plan(state: State, session: Object, sub: Object) -> Object:
     """Return a subscription as the portal shows it, with the plans it can change to."""
-    item = sub["items"]["data"][0]
-    price = state.get(item["price"])
-    line = invoices.price_line(state, item, (0, 0))
+    items = sub["items"]["data"]
+    price = state.get(items[0]["price"])
+    products = (state.get(state.get(item["price"])["product"]) for item in items)
+    total = sum(invoices.price_line(state, item, (0, 0))["amount"] for item in items)
     return {
         "id": sub["id"],
-        "name": state.get(price["product"])["name"],
+        "name": " + ".join(product["name"] for product in products),
         "status": sub["status"],
-        "amount": invoices.money(line["amount"], price["currency"]),
+        "amount": invoices.money(total, price["currency"]),
         "every": _every(price),
         "end": max(each["current_period_end"] for each in sub["items"]["data"]),
         "cancel_at": sub["cancel_at"],

@@ -85,7 +85,8 @@ def _schedule(state: State, one: Object) -> Row:
 
 def _plans(state: State, items: list[Object]) -> str:
     products = (state.get(state.get(item["price"])["product"]) for item in items)
-    return " + ".join(str(product["name"]) for product in products)
+    # Each name in an isolate: one in Arabic must not turn the arrow around.
+    return " + ".join(f"\u2068{product['name']}\u2069" for product in products)
 
 
 def _pause(each: Object) -> str:
