@@ -12,7 +12,7 @@ NAME = "the Stripe stand-in"
 
 
 async def run(stack: Settings) -> Child:
-    """Start it with what it knew the last time, and wait until it answers."""
+    """Start it with the state of its last run and wait until it answers."""
     secret = stack.secrets["BILLING_STRIPE_WEBHOOK_SECRET"]
     child = await start(
         NAME,
@@ -30,7 +30,7 @@ async def run(stack: Settings) -> Child:
 
 
 def healthy(stack: Settings) -> bool:
-    """Tell whether it answers."""
+    """Return whether it answers."""
     try:
         with urllib.request.urlopen(f"{stack.stripe_url}/_control/state", timeout=2) as answer:
             return bool(answer.status == 200)

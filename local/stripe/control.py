@@ -1,4 +1,4 @@
-"""`/_control/`: what a test or a person does to the stand-in that Stripe does not offer.
+"""`/_control/`: what tests and people need and Stripe does not offer: time, faults, deliveries.
 
 POST bodies are JSON objects. Nothing here needs a key: the server listens on loopback only.
 """
@@ -117,14 +117,14 @@ def _advance(found: StandIn, given: dict[str, Any]) -> Any:
 
 
 def _behave(found: StandIn, given: dict[str, Any]) -> Any:
-    """Set how events travel: drop, duplicate, copies, delay, shuffle, hold, seed."""
+    """Set how events are delivered: drop, duplicate, copies, delay, shuffle, hold, seed."""
     _known(given, Behaviour)
     found.pump.behave(**given)
     return asdict(found.pump.behaviour)
 
 
 def _rule(found: StandIn, given: dict[str, Any]) -> Any:
-    """Set what an account chooses: retry_days, final, draft_seconds."""
+    """Set the account's rules: retry_days, final, pause_first, draft_seconds."""
     _known(given, Rules)
     now = asdict(found.engine.rules) | given
     found.engine.rules = Rules(**now | {"retry_days": tuple(now["retry_days"])})
@@ -132,7 +132,7 @@ def _rule(found: StandIn, given: dict[str, Any]) -> Any:
 
 
 def _fail(found: StandIn, given: dict[str, Any]) -> Any:
-    """Spoil the next requests: kind, times, status, path, method, seconds."""
+    """Make the next requests fail: kind, times, status, path, method, seconds."""
     _known(given, faults.Fault)
     fault = faults.Fault(**{"kind": "status", **given})
     if fault.kind not in faults.KINDS:
@@ -164,7 +164,7 @@ def _authenticate(found: StandIn, given: dict[str, Any]) -> Any:
 
 
 def _roll(found: StandIn, given: dict[str, Any]) -> Any:
-    """Add a secret to an endpoint, or leave only the newest: what rolling a secret does."""
+    """Roll an endpoint's secret: add a new one, or with `expire` drop all but the newest."""
     endpoint = found.engine.find("webhook_endpoint", given.get("endpoint"))
     if given.get("expire"):
         endpoint["_secrets"] = endpoint["_secrets"][:1]
@@ -175,6 +175,6 @@ def _roll(found: StandIn, given: dict[str, Any]) -> Any:
 
 
 def _reset(found: StandIn, given: dict[str, Any]) -> Any:
-    """Forget everything but the webhook endpoints given at the start."""
+    """Delete everything except the webhook endpoints given at the start."""
     found.forget()
     return {"now": found.engine.now}

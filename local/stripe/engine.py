@@ -232,7 +232,7 @@ _BY_LENGTH = sorted(ROUTES, key=lambda route: route.path.groups)
 
 
 class Engine(State):
-    """Stripe in a box. `request` is its API, `advance` its time, `events` what it tells."""
+    """Stripe's API (`request`), clock (`advance`) and events (`events`)."""
 
     def request(
         self,
@@ -253,7 +253,7 @@ class Engine(State):
         idempotency_key: str | None = None,
         request_id: str | None = None,
     ) -> Answer:
-        """Answer a request; the same key and parameters get the first answer again."""
+        """Answer a request; the same key and parameters get the same answer."""
         params = params or {}
         key = idempotency_key if method == "POST" else None
         if key and len(key) > _LONGEST_KEY:
@@ -273,7 +273,7 @@ class Engine(State):
             answer = Answer(refusal.status, copy(refusal.body))
         finally:
             self.request_of = before
-        # What was refused before anything happened may be tried again with the same key.
+        # A request refused before it changed anything may be repeated with its key.
         if key and answer.status in (200, 402):
             self.keys[key] = {
                 "at": self.now,
@@ -299,7 +299,7 @@ class Engine(State):
     # ---- time
 
     def advance(self, seconds: int) -> None:
-        """Move the clock, doing on the way what Stripe does, each thing at its moment."""
+        """Move the clock; what is due on the way happens at its own time."""
         self.advance_to(self.now + seconds)
 
     def advance_to(self, moment: int) -> None:
@@ -307,11 +307,11 @@ class Engine(State):
         self.live(self.agenda, moment)
 
     def wake_up(self, found: Object) -> None:
-        """Let an object do what its time has come for."""
+        """Run an object's due action."""
         _WAKE[found["object"]](self, found)
 
     def skip(self, seconds: int) -> None:
-        """Move the clock while no real time passes, so that nothing told on the way grows old."""
+        """Move the clock without real time passing, so that events on the way do not age."""
         self.jump = self.now
         try:
             self.advance(seconds)
@@ -320,9 +320,9 @@ class Engine(State):
             self.jump = None
 
     def forget(self, kept: Collection[str] = ()) -> None:
-        """Drop what Stripe drops too: events after 30 days, idempotency keys after one.
+        """Drop what Stripe drops: events after 30 days, idempotency keys after one.
 
-        The events named by `kept` stay, and the newest, from which on the pump takes over.
+        Events named by `kept` stay, and the newest one, where the pump continues.
         """
         self.events = [
             *(e for e in self.events[:-1] if hooks.is_listed(self, e) or e["id"] in kept),
@@ -346,7 +346,7 @@ class Engine(State):
         agenda = [(when, name) for when, name in data["agenda"]]
         found = cls(**{**data, "rules": Rules(**rules), "agenda": agenda})
         for settings in found.all("billing_portal.configuration"):
-            # An earlier stand-in kept what it was sent, and let everything be done without it.
+            # State of an earlier release lists only the features it was sent.
             settings["features"] = portal_features.default_features() | settings["features"]
         return found
 

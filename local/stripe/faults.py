@@ -1,4 +1,4 @@
-"""Trouble on request: statuses, lost and refused answers, slowness, for the next N requests."""
+"""Failures on request, for the next N requests: error statuses, lost or refused answers, delays."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Fault:
 
 
 def strike(pending: list[Fault], method: str, path: str) -> Fault | None:
-    """Return the fault that this request meets, and count it off."""
+    """Return the fault for this request, and count it."""
     for fault in pending:
         if path.startswith(fault.path) and fault.method in ("", method):
             fault.times -= 1
@@ -36,7 +36,7 @@ def strike(pending: list[Fault], method: str, path: str) -> Fault | None:
 
 
 def before(fault: Fault) -> Answer | None:
-    """Return the answer that a fault gives in Stripe's place."""
+    """Return the answer that a fault gives instead of Stripe's."""
     if fault.kind != "status":
         return None
     if fault.status == 429:

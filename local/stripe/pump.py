@@ -1,8 +1,8 @@
-"""The event pump: signed deliveries, retried until they are taken, and made as bad as asked.
+"""The event pump: signed webhook deliveries with retries, and faults on request.
 
-An event goes to each endpoint that wants it: those of one customer one after the other, as they
-happened. What is not answered with 2xx comes again after a growing gap, and holds up nothing. On
-request the pump duplicates, delays, shuffles and drops; a seed decides which.
+An event goes to each subscribed endpoint; a customer's events go one after the other, in order. A
+delivery that is not answered with 2xx is retried after growing gaps and delays no other. On request
+the pump duplicates, delays, shuffles and drops events; a seed decides which.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _SHOWN = 2000  # deliveries that are over and still kept, for the dashboard
 
 @dataclass
 class Behaviour:
-    """How events travel. Shares are 0 to 1, times are seconds."""
+    """How events are delivered. Shares are 0 to 1, times are seconds."""
 
     drop: float = 0.0  # the share of events that are never sent
     duplicate: float = 0.0  # the share that is sent `copies` times
@@ -58,20 +58,20 @@ class Delivery:
     at: float = 0.0  # when it is to be sent next, real time
     attempts: int = 0
     status: str = "waiting"  # waiting, sent, failed, dropped
-    answer: str = ""  # what the last attempt met
+    answer: str = ""  # the last attempt's status or error
     copies: int = 1
     lane: str = ""  # deliveries of one lane leave in order: a customer's, to one endpoint
 
 
 def _whose(found: Object) -> str:
-    """Return the customer that an object is of; a catalogue's objects are nobody's."""
+    """Return an object's customer, or an empty text for products and prices."""
     owner = found.get("id") if found["object"] == "customer" else found.get("customer")
     return str(owner.get("id") if isinstance(owner, dict) else owner or "")
 
 
 @dataclass
 class Pump:
-    """What is on its way, and how it is to behave."""
+    """Pending deliveries and how they behave."""
 
     behaviour: Behaviour = field(default_factory=Behaviour)
     deliveries: list[Delivery] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Pump:
     _stir: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, engine: Engine) -> None:
-        """Take over what the engine has told since the last time."""
+        """Take over the engine's events since the last call."""
         fresh: deque[Object] = deque()
         for event in reversed(engine.events):
             if event["id"] == self.taken:
@@ -110,26 +110,26 @@ class Pump:
         self.open.append(made)
 
     def stir(self) -> None:
-        """Have the pump look again at once."""
+        """Wake the pump."""
         self.changes += 1
         self._stir.set()
 
     def behave(self, **settings: Any) -> None:
-        """Change how events travel from now on; a seed starts the dice anew."""
+        """Change how events are delivered; a seed restarts the random numbers."""
         self.behaviour = Behaviour(**{**asdict(self.behaviour), **settings})
         if "seed" in settings:
             self._random.seed(self.behaviour.seed)
         self.stir()
 
     def clear(self) -> None:
-        """Forget every delivery and every wish."""
+        """Forget all deliveries and settings."""
         self.behaviour, self.taken = Behaviour(), ""
         self.deliveries.clear()
         self.open.clear()
         self.stir()
 
     def redeliver(self, event: str) -> int:
-        """Send an event again to every endpoint it is for; return to how many."""
+        """Send an event again to its endpoints; return how many."""
         found = [delivery for delivery in self.deliveries if delivery.event == event]
         for delivery in found:
             delivery.status, delivery.at, delivery.copies = "waiting", time.time(), 1
@@ -139,7 +139,7 @@ class Pump:
         return len(found)
 
     def waiting(self) -> list[Delivery]:
-        """Return what has not arrived and is not given up."""
+        """Return the deliveries that are still pending."""
         self.open = [delivery for delivery in self.open if delivery.status == "waiting"]
         return self.open
 
@@ -176,7 +176,7 @@ class Pump:
                 await asyncio.gather(*sending, return_exceptions=True)
 
     def _ready(self, busy: Mapping[int, str]) -> list[Delivery]:
-        """Return what is to be sent now: of each lane the oldest, unless disorder is asked for."""
+        """Return what is due: the oldest of each lane, or any with `shuffle`."""
         if self.behaviour.hold:
             return []
         now = time.time()
@@ -228,7 +228,7 @@ class Pump:
     async def _post(
         self, session: ClientSession, endpoint: Object, body: bytes, delivery: Delivery
     ) -> bool:
-        # Signed with the real time: receivers compare it with theirs, whatever the engine's is.
+        # Signed with the real time, which receivers compare with their own clock.
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",

@@ -41,7 +41,7 @@ def application(found: StandIn) -> web.Application:
 
 
 async def _living(app: web.Application) -> AsyncIterator[None]:
-    """Let time pass and deliver events for as long as the server runs."""
+    """Advance the clock and deliver events while the server runs."""
     found = app[STANDIN]
     tasks = [
         asyncio.ensure_future(_passing(found)),
@@ -61,7 +61,7 @@ async def _passing(found: StandIn) -> None:
     while True:
         await asyncio.sleep(0.5)
         found.tick()
-        # Written when something has changed, so that a power cut costs a second or two.
+        # Written after each change, so that a power cut loses a second or two.
         state = (found.engine.count, len(found.engine.events), found.pump.changes, found.offset)
         if state != saved:
             save(found)
@@ -89,7 +89,7 @@ async def serve(options: Options) -> AsyncIterator[StandIn]:
 async def _ours_only(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Keep other sites out, which a browser on this machine would let in."""
+    """Refuse requests from other sites, which a browser on this machine would send."""
     ours = urlsplit(request.app[STANDIN].options.url).hostname or "localhost"
     if visitors.is_foreign(request, name=ours):
         return web.Response(status=403, text="This address is for this machine only.")
@@ -141,7 +141,7 @@ async def _ask(found: StandIn, request: web.Request, key: str | None, name: str)
 
 
 def authorised(header: str, key: str) -> bool:
-    """Tell whether a Bearer or Basic header carries the key."""
+    """Return whether a Bearer or Basic header carries the key."""
     scheme, _, value = header.partition(" ")
     given = ""
     if scheme.lower() == "bearer":
@@ -153,7 +153,7 @@ def authorised(header: str, key: str) -> bool:
 
 
 def _refused(request: web.Request, key: str) -> Answer | None:
-    """Refuse a key that is not ours, and a version whose objects are not those answered here."""
+    """Refuse a wrong key, and an API version whose objects have other shapes."""
     if not authorised(request.headers.get("Authorization", ""), key):
         return _unauthorised(request)
     version = request.headers.get("Stripe-Version", API_VERSION)

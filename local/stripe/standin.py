@@ -44,12 +44,12 @@ class StandIn:
         return int(time.time()) + self.offset
 
     def tick(self) -> None:
-        """Bring the engine's clock up to date and hand what it told to the pump."""
+        """Bring the engine's clock up to date and hand new events to the pump."""
         self.engine.advance_to(self.now())
         self.pump.take(self.engine)
 
     def forget(self) -> None:
-        """Start anew with the endpoints given at the start, at the real time."""
+        """Start over at the real time, with the endpoints given at the start."""
         fresh = Engine(now=int(time.time()), seed=self.engine.seed + 1, url=self.engine.url)
         vars(self.engine).update(vars(fresh))
         self.pump.clear()
@@ -63,7 +63,7 @@ STANDIN = web.AppKey("standin", StandIn)
 
 
 def load(options: Options) -> StandIn:
-    """Return a stand-in with what an earlier run left in the state file."""
+    """Return a stand-in with the state of an earlier run, if there is any."""
     kept: Object = {}
     if options.state is not None and options.state.exists():
         kept = json.loads(options.state.read_text())
@@ -79,7 +79,7 @@ def load(options: Options) -> StandIn:
 
 
 def _endpoint(engine: Engine, address: str, signed: list[str]) -> None:
-    """See that an address given at the start hears of everything."""
+    """Make an address given at the start an endpoint for all events."""
     known = [end for end in engine.all("webhook_endpoint") if end["url"] == address]
     if not known:
         wanted = {"url": address, "enabled_events": ["*"], "api_version": API_VERSION}
@@ -89,7 +89,7 @@ def _endpoint(engine: Engine, address: str, signed: list[str]) -> None:
 
 
 def save(found: StandIn) -> None:
-    """Write everything to the state file, whole or not at all."""
+    """Write the state file atomically."""
     path = found.options.state
     if path is None:
         return

@@ -1,4 +1,4 @@
-"""Billing periods: counted from an anchor, so that the 31st comes back after February."""
+"""Billing periods, counted from an anchor: a cycle of the 31st returns to it after February."""
 
 import calendar
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ def boundary(anchor: int, interval: str, count: int, number: int) -> int:
 
 
 def following(anchor: int, after: int, interval: str, count: int) -> int:
-    """Return the first boundary that lies after a moment."""
+    """Return the first period boundary after a moment, in unix seconds."""
     if interval in _SECONDS:
         number = (after - anchor) // (_SECONDS[interval] * count)
     else:

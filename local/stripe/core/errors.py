@@ -22,7 +22,7 @@ def _given(more: dict[str, Any]) -> dict[str, Any]:
 
 
 def missing(kind: str, name: str, param: str | None = None) -> Refusal:
-    """Return the refusal of an id that names nothing: 404 in a path, 400 in a parameter."""
+    """Return the refusal of an unknown id: 404 in a path, 400 in a parameter."""
     noun = kind.replace("payment_method", "PaymentMethod")
     return Refusal(
         404 if param is None else 400,
@@ -39,5 +39,5 @@ def required(param: str, message: str = "") -> Refusal:
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> Refusal:
-    """Return the refusal of a value that cannot be."""
+    """Return the refusal of an invalid value."""
     return Refusal(400, message, param=param, code=code)

@@ -1,6 +1,6 @@
 """Parameters: the bracket form that Stripe's API takes, and readers that refuse as it does.
 
-A reader takes native values (from tests) as well as texts (from a form). An empty text unsets.
+A reader takes native values (from tests) and texts (from a form). An empty text unsets.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -48,7 +48,7 @@ def need(params: Params, name: str) -> Any:
 
 
 def only(params: Params, allowed: set[str] | frozenset[str], place: str = "") -> None:
-    """Refuse a parameter that Stripe has and the stand-in would pass over in silence."""
+    """Refuse a parameter that Stripe has and the stand-in does not implement."""
     for name, value in params.items():
         if name not in allowed and value is not None:
             param = f"{place}[{name}]" if place else name

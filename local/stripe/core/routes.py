@@ -1,7 +1,7 @@
 """Routes: a method and a path, the parameters it takes, and what answers it.
 
-A module of objects lists its own in `ROUTES`. What a parameter may be is the SDK's to say
-(`contract`); a route names those that the stand-in knows what to do with.
+A module of objects lists its own in `ROUTES`. A route names the parameters that the stand-in
+implements; their types come from the SDK (`contract`).
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What the stand-in knows: its objects, its events, its clock, and nothing from outside."""
+"""The stand-in's state: objects, events and clock, with no input from outside."""
 
 import hashlib
 import heapq
@@ -16,7 +16,7 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 @dataclass
 class Rules:
-    """What an account chooses: days between attempts, what follows a failure, draft seconds."""
+    """The account's settings: days between payment attempts, what follows a failure, draft time."""
 
     retry_days: tuple[int, ...] = (3, 5, 7)
     final: str = "cancel"  # after the last attempt: or "unpaid", "past_due", "pause"
@@ -26,7 +26,7 @@ class Rules:
 
 @dataclass
 class State:
-    """All objects by id, every event so far, and the moment it is. `seed` decides the ids."""
+    """All objects by id, every event so far, and the current time. `seed` decides the ids."""
 
     now: int
     seed: int = 0
@@ -39,12 +39,12 @@ class State:
     count: int = 0
     request_of: Object = field(default_factory=lambda: {"id": None, "idempotency_key": None})
     agenda: list[tuple[int, str]] = field(default_factory=list)  # a heap of (when, id)
-    skipped: int = 0  # seconds that the clock was moved, and that did not pass
-    jump: int | None = None  # when the jump that is being made began
+    skipped: int = 0  # seconds that the clock was moved ahead of real time
+    jump: int | None = None  # when the present jump began
 
     @property
     def real(self) -> int:
-        """The moment on a clock that is never moved; during a jump none of its time passes."""
+        """The time on a clock that is never moved: it stands still during a jump."""
         return (self.now if self.jump is None else self.jump) - self.skipped
 
     def identify(self, prefix: str, length: int = 24) -> str:
@@ -62,14 +62,14 @@ class State:
         return "".join(letters)
 
     def add(self, made: Object) -> Object:
-        """Keep a new object; nothing is told of it."""
+        """Store a new object without emitting an event."""
         self.objects[made["id"]] = made
         self.kinds.setdefault(made["object"], []).append(made["id"])
         self.plan(made)
         return made
 
     def plan(self, found: Object) -> None:
-        """Put on the agenda when an object next does something by itself."""
+        """Put an object's next automatic action on the agenda."""
         if (when := found.get("_due")) is None:
             return
         clock = self.clock_of(found)
@@ -79,30 +79,30 @@ class State:
             heapq.heappush(clock["_agenda"], [when, found["id"]])
 
     def clock_of(self, found: Object) -> Object | None:
-        """Return the test clock that an object lives in, if it lives in one."""
+        """Return the test clock of an object's customer, or None."""
         if found["object"] == CLOCK:
             return found
         owner = found if found["object"] == "customer" else self.objects.get(_name(found))
         return self.objects.get(owner["test_clock"] or "") if owner else None
 
     def live(self, agenda: list[Any], moment: int) -> None:
-        """Do what an agenda holds until a moment, each thing at its own; never back in time."""
+        """Run an agenda up to a moment, each entry at its own time; never back in time."""
         while agenda and agenda[0][0] <= moment:
             when, name = heapq.heappop(agenda)
             found = self.objects[name]
             if found.get("_due") != when:
-                continue  # it was planned otherwise in the meantime
+                continue  # it was rescheduled meanwhile
             self.now = max(self.now, when)
             found["_due"] = None
             self.wake_up(found)
         self.now = max(self.now, moment)
 
     def wake_up(self, found: Object) -> None:
-        """Let an object do what its time has come for; the engine knows what that is."""
+        """Run an object's due action; the engine knows what that is."""
         raise NotImplementedError
 
     def wake(self, found: Object, when: int | None) -> None:
-        """Say when an object next does something by itself; None is never."""
+        """Schedule an object's next automatic action; None is never."""
         found["_due"] = when
         self.plan(found)
 
@@ -147,7 +147,7 @@ class State:
         )
 
     def change(self, found: Object, event: str | None = None, **fields: Any) -> bool:
-        """Set fields; tell of it as `<object>.updated` (or `event`) if they made a difference."""
+        """Set fields; emit `<object>.updated` (or `event`) if that changed anything."""
         before = self.show(found)
         found |= fields
         previous = views.difference(before, self.show(found))
@@ -167,6 +167,6 @@ def _event_name(found: Object) -> str:
 
 
 def wants(endpoint: Object, kind: str) -> bool:
-    """Tell whether a webhook endpoint is to hear of a kind of event."""
+    """Return whether a webhook endpoint subscribes to a type of event."""
     enabled = endpoint["enabled_events"]
     return endpoint["status"] == "enabled" and ("*" in enabled or kind in enabled)

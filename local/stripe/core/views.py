@@ -27,7 +27,7 @@ _DEEPEST = 4
 
 
 def copy(value: Any) -> Any:
-    """Return a copy of JSON data without the fields that are the stand-in's own."""
+    """Return a copy of JSON data without the stand-in's private fields."""
     if isinstance(value, dict):
         return {name: copy(item) for name, item in value.items() if not name.startswith("_")}
     if isinstance(value, list):
@@ -39,7 +39,7 @@ def show(objects: Objects, found: Object, include: frozenset[str] = frozenset())
     """Return an object as the API and its events show it."""
     shown: Object = copy(found)
     if found.get("deleted") is True:
-        return shown  # its id is all that is left
+        return shown  # a deleted object shows its id only
     if dress := _DRESS.get(found["object"]):
         dress(objects, shown)
     for name in INCLUDABLE.get(found["object"], set()) - include:
@@ -204,7 +204,7 @@ def _place(found: Sequence[Object], name: str, param: str) -> int:
 
 
 def within(value: Any, range_: Any, param: str) -> bool:
-    """Tell whether a time satisfies `created=…` or `created[gte]=…` and its likes."""
+    """Return whether a time satisfies `created=…` or `created[gte]=…` and its likes."""
     if range_ in (None, ""):
         return True
     if not isinstance(range_, dict):

@@ -1,4 +1,4 @@
-"""What time does to subscriptions and invoices."""
+"""The passing of time: trials end, periods begin, drafts are finalized, charges are retried."""
 
 from local.stripe.core.state import State
 from local.stripe.core.views import Object
@@ -7,7 +7,7 @@ from local.stripe.objects.collection import reschedule
 
 
 def wake(state: State, sub: Object) -> None:
-    """Do what a subscription's time has come for."""
+    """Run a subscription's due actions."""
     if sub["status"] == "incomplete":
         collection.expire(state, sub)
         return
@@ -133,7 +133,7 @@ def wake_invoice(state: State, invoice: Object) -> None:
 
 
 def _overdue(state: State, invoice: Object, sub: Object | None) -> None:
-    """Say that an invoice which was sent is unpaid on its day, and that its subscription is."""
+    """Mark a sent invoice overdue on its due date, and its subscription past_due."""
     if invoice["due_date"] is None or invoice["due_date"] > state.now:
         return
     state.emit("invoice.overdue", invoice)

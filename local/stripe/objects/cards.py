@@ -1,6 +1,6 @@
 """Stripe's test cards: what each does when it is attached and when it is charged.
 
-Numbers are recognised and forgotten; a payment method remembers the card's name only.
+Numbers are recognised and not stored; a payment method keeps only the card's name.
 """
 
 from dataclasses import dataclass

@@ -175,7 +175,7 @@ def create_price(state: State, params: Params) -> Object:
 
 
 def inline_price(state: State, data: Params) -> Object:
-    """Return a price that a request describes instead of naming one; it is not offered."""
+    """Create a price that a request describes inline; it is not offered to others."""
     made = create_price(state, {**data, "active": False})
     made["_inline"] = True
     return made

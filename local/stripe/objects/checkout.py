@@ -1,4 +1,4 @@
-"""Checkout sessions, the customer portal and its configurations: what the hosted pages do."""
+"""Checkout sessions, the customer portal and its configurations: what the hosted pages call."""
 
 from local.stripe.core.errors import Refusal, invalid, missing, required
 from local.stripe.core.params import (
@@ -228,7 +228,7 @@ def _expires(state: State, params: Params) -> int:
 
 
 def _check(state: State, session: Object) -> None:
-    """Refuse a session whose subscription could not be made: it is tried without being kept."""
+    """Refuse a session whose subscription would be refused, by a trial run that is not stored."""
     nobody = {"id": "", "balance": 0}
     subscriptions.new(state, nobody, _wanted(session))
 
@@ -309,7 +309,7 @@ def _complete(state: State, session: Object, method: Object) -> str:
         each | {"checkout_session": session["id"], "subscription": sub["id"]}
         for each in _discounts(state, session, session["_asked"])
     ]
-    # The cardholder is there: what would ask for 3D Secure has asked already.
+    # The cardholder is present and has passed any 3D Secure challenge.
     subscriptions.begin(state, sub, "default_incomplete")
     invoice = state.get(sub["latest_invoice"])
     if invoice["status"] == "open":
@@ -335,7 +335,7 @@ def _complete(state: State, session: Object, method: Object) -> str:
 
 
 def success(session: Object) -> str:
-    """Return where a paid session leads."""
+    """Return the success URL of a paid session."""
     return str(session["success_url"]).replace("{CHECKOUT_SESSION_ID}", session["id"])
 
 
@@ -353,7 +353,7 @@ def expire_session(state: State, params: Params, name: str) -> Object:
 
 
 def expire(state: State, session: Object) -> None:
-    """End a session that nobody paid."""
+    """Expire an unpaid session."""
     session |= {"status": "expired", "url": None}
     state.wake(session, None)
     state.emit("checkout.session.expired", session)
@@ -496,7 +496,7 @@ def portal(state: State, secret: str) -> Object:
 
 
 def allows(state: State, session: Object, feature: str) -> bool:
-    """Tell whether the portal's configuration lets a customer do something."""
+    """Return whether the portal's configuration allows a feature."""
     return bool(state.get(session["configuration"])["features"][feature]["enabled"])
 
 
@@ -527,7 +527,7 @@ def _own(state: State, session: Object, name: str) -> Object:
 
 
 def portal_cancel(state: State, session: Object, name: str) -> None:
-    """End a subscription with its period, as the portal does it.
+    """End a subscription with its period, as the portal does.
 
     In flexible billing mode that sets `cancel_at` and leaves `cancel_at_period_end` false.
     """
@@ -564,7 +564,7 @@ def portal_switch(state: State, session: Object, name: str, price: str) -> None:
 
 
 def portal_card(state: State, session: Object, card: Params) -> None:
-    """Give a customer another card for everything, and try what is open with it."""
+    """Make a card the customer's default everywhere, and retry open invoices with it."""
     customer = state.get(session["customer"])
     found = cards.by_number(str(card.get("number", "")))
     method = customers.new_method(state, found, *customers.expiry(state, card))

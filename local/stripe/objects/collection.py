@@ -1,4 +1,4 @@
-"""Collecting: charge an invoice, and what its outcome does to the subscription."""
+"""Collect invoices: charge a card, and apply the outcome to the subscription."""
 
 from local.stripe.core.dates import DAY, following
 from local.stripe.core.errors import Refusal
@@ -25,7 +25,7 @@ def no_method() -> Refusal:
 
 
 def verdict(method: Object, *, present: bool) -> Refusal | str | None:
-    """Return what a charge would come to: None is paid, "challenge" waits for 3D Secure.
+    """Return the outcome of a charge: None is paid, "challenge" waits for 3D Secure.
 
     `present` says that the cardholder has just authenticated.
     """
@@ -54,7 +54,7 @@ def collect(
         paid(state, invoice)
         return None
     if invoice["collection_method"] == "send_invoice" and not asked:
-        return None  # it waits for whoever it was sent to
+        return None  # the customer pays it by hand
     customer = state.get(invoice["customer"])
     name = invoices.subscription_of(invoice)
     chosen = state.objects.get(name) if name else invoice
@@ -188,7 +188,7 @@ def _challenge(
 
 
 def _failed(state: State, invoice: Object, *, automatic: bool, action: bool = False) -> None:
-    """Plan the next attempt, tell of the failure, and let the subscription feel it."""
+    """Schedule the next attempt, emit the failure, and update the subscription."""
     first = not invoice["attempt_count"]
     tries = invoice["attempt_count"] + (automatic or first)
     fields: Object = {"attempted": True, "attempt_count": tries}
@@ -248,8 +248,8 @@ def _pause(state: State, sub: Object, invoice: Object, why: str) -> bool:
 def _recover(state: State, sub: Object, invoice: Object) -> bool:
     """Resume a subscription that this invoice paused, once it is paid or written off.
 
-    It goes on in the period that runs now. What is left of that is billed with the next invoice,
-    unless it is the period that was paid.
+    It continues in the current period. The rest of that period is billed with the next invoice,
+    unless it is the one that was paid.
     """
     cause = (sub["status_details"] or {}).get("paused") or {"subscription": {"type": None}}
     if not str(cause["subscription"]["type"]).endswith("_payment_failure"):
@@ -288,7 +288,7 @@ def _subscription(state: State, invoice: Object) -> Object | None:
 
 
 def paid(state: State, invoice: Object) -> None:
-    """Bring a subscription back to life when its latest invoice has been paid."""
+    """Reactivate a subscription when its latest invoice is paid or void."""
     _delinquent(state, invoice, delinquent=False)
     sub = _subscription(state, invoice)
     if sub is None or sub["ended_at"] is not None or _recover(state, sub, invoice):
@@ -308,7 +308,7 @@ def paid(state: State, invoice: Object) -> None:
         sub["_resuming"] = sub["_resuming_until"] = None
         if invoice["status"] == "paid":
             fields |= resuming["fields"]
-        else:  # voided: it stays paused, and what was credited waits on
+        else:  # void: it stays paused, and its credits wait for the next invoice
             resumes = False
             credits_ = [line for line in invoice["lines"]["data"] if line["amount"] < 0]
             fields["_lines"] = credits_
@@ -359,7 +359,7 @@ def expire(state: State, sub: Object) -> None:
 
 
 def reschedule(state: State, sub: Object) -> None:
-    """Say when a subscription next does something by itself."""
+    """Schedule a subscription's next automatic action."""
     state.wake(sub, due(state, sub))
 
 
@@ -368,7 +368,7 @@ PATIENCE = 23 * 3600  # how long an incomplete subscription waits for its first 
 
 
 def due(state: State, sub: Object) -> int | None:
-    """Return when a subscription next does something by itself; None is never."""
+    """Return when a subscription's next automatic action is due; None is never."""
     if sub["status"] in ("canceled", "incomplete_expired"):
         return None
     moments = [sub["cancel_at"], sub.get("_pending_until"), sub.get("_resuming_until")]
@@ -387,7 +387,7 @@ def due(state: State, sub: Object) -> int | None:
 
 
 def _planned(state: State, sub: Object) -> list[int | None]:
-    """Return when a subscription's schedule does something: a phase ends, a pause or a resume."""
+    """Return when a subscription's schedule acts: a phase ends, a pause or a resume is due."""
     schedule = state.objects.get(sub["schedule"] or "")
     moments: list[int | None] = []
     if schedule and schedule["current_phase"] and sub["status"] != "paused":
@@ -455,7 +455,7 @@ def void_invoice(state: State, params: Params, name: str) -> Object:
     if sub is not None and sub["status"] == "incomplete":
         expire(state, sub)
     else:
-        paid(state, invoice)  # nothing is owed any more
+        paid(state, invoice)  # nothing is owed any longer
     return invoice
 
 

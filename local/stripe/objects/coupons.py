@@ -95,7 +95,7 @@ def update_coupon(state: State, params: Params, name: str) -> Object:
 
 
 def delete_coupon(state: State, params: Params, name: str) -> Object:
-    """DELETE /v1/coupons/{id}: who has it keeps it."""
+    """DELETE /v1/coupons/{id}: existing discounts stay."""
     found = state.find("coupon", name)
     if found.get("_deleted"):
         raise missing("coupon", name)
@@ -220,7 +220,7 @@ def _take(state: State, code: Object, customer: Object, param: str) -> Object:
 def read(
     state: State, params: Params, customer: Object, *, subscription: str | None, currency: str
 ) -> list[Object]:
-    """Return the discounts that `discounts` asks for; those that are new are kept nowhere yet."""
+    """Return the discounts that `discounts` asks for; new ones are not stored yet."""
     found = []
     for number, given in enumerate(listing(params.get("discounts"), "discounts") or []):
         param = f"discounts[{number}]"
@@ -272,7 +272,7 @@ def _discount(
 
 
 def redeem(state: State, discounts: list[Object]) -> list[str]:
-    """Keep new discounts and count what they are of; return the ids of all."""
+    """Store new discounts and count their coupons' redemptions; return all ids."""
     for discount in discounts:
         if discount["id"] in state.objects:
             continue
@@ -288,7 +288,7 @@ def redeem(state: State, discounts: list[Object]) -> list[str]:
 
 
 def drop(state: State, names: list[str]) -> None:
-    """Tell of the discounts that a subscription has no longer."""
+    """Emit the removal of a subscription's former discounts."""
     for name in names:
         state.emit("customer.discount.deleted", state.get(name))
 
@@ -305,13 +305,13 @@ def remove(state: State, params: Params, name: str) -> Object:
 
 
 def active(state: State, names: list[str]) -> list[Object]:
-    """Return the discounts that still run."""
+    """Return the discounts that still apply."""
     found = map(state.get, names)
     return [each for each in found if each["end"] is None or each["end"] > state.now]
 
 
 def used(state: State, sub: Object) -> None:
-    """Take from a subscription, after an invoice, what was for once or is over."""
+    """After an invoice, remove a subscription's discounts that were for once or have ended."""
     kept = [
         discount["id"]
         for discount in active(state, sub["discounts"])
@@ -325,7 +325,7 @@ def used(state: State, sub: Object) -> None:
 
 
 def spread(state: State, lines: list[Object], discounts: list[Object]) -> list[Object]:
-    """Write on lines what discounts take from them; return `total_discount_amounts`."""
+    """Apply discounts to lines; return `total_discount_amounts`."""
     totals = []
     for discount in discounts:
         coupon = state.get(discount["source"]["coupon"])
@@ -363,7 +363,7 @@ def _shares(coupon: Object, left: dict[str, int]) -> dict[str, int]:
 
 
 def net(state: State, item: Object, full: int, *, credit: bool) -> int:
-    """Return what a proration of an item comes to: a credit at what its time was paid with."""
+    """Return the net amount of a proration: a credit is at the price that was paid."""
     sub = state.objects.get(item["subscription"])
     if sub is None or not full:
         return full

@@ -1,7 +1,7 @@
 """Credit notes: an open invoice owes less, a paid one gives back.
 
-What is given back is credited to the customer's balance, refunded, or paid outside of Stripe, and
-the three come to what the note says.
+An amount that is given back is credited to the customer's balance, refunded, or paid outside of
+Stripe; the three add up to the note's amount.
 """
 
 from typing import Any
@@ -185,7 +185,7 @@ def _refund(state: State, invoice: Object, wanted: int) -> Object:
 
 
 def _apply(state: State, invoice: Object, total: int, credit: int, *, paid: bool) -> None:
-    """Let the invoice owe less, or the customer's balance grow by what is credited."""
+    """Reduce what the invoice owes, or credit the customer's balance."""
     if paid:
         field = "post_payment_credit_notes_amount"
         state.change(invoice, **{field: invoice[field] + total})

@@ -130,7 +130,7 @@ def _invoice_settings(params: Params) -> Object:
 
 
 def one_currency(state: State, customer: Object, currency: str) -> None:
-    """Refuse a second currency while something of a customer's is in another."""
+    """Refuse a second currency while the customer has anything in another one."""
     live = [
         sub["currency"]
         for sub in state.all("subscription")
@@ -214,7 +214,7 @@ def _month(now: int) -> tuple[int, int]:
 
 
 def new_method(state: State, card: cards.Card, month: int, year: int) -> Object:
-    """Return a payment method of a card, kept nowhere yet."""
+    """Return a payment method of a card; it is not stored yet."""
     return {
         "id": state.identify("pm_1"),
         "object": "payment_method",
@@ -286,7 +286,7 @@ def usable(state: State, name: str, customer: Object, param: str, *, adopt: bool
 
 
 def attach(state: State, method: Object, customer: Object) -> None:
-    """Give a payment method to a customer, unless its card refuses already."""
+    """Attach a payment method to a customer; some test cards are refused here."""
     card = cards.named(method["_card"])
     if not card.attaches:
         raise cards.refuse(card)
@@ -332,7 +332,7 @@ def detach_method(state: State, params: Params, name: str) -> Object:
 
 
 def detach(state: State, method: Object) -> None:
-    """Take a payment method from its customer, and from whatever charged it by default."""
+    """Detach a payment method, also where it was the default."""
     owner = state.get(method["customer"])
     method["_detached"] = True
     state.change(method, "payment_method.detached", customer=None)
@@ -383,7 +383,7 @@ def show_customer_method(state: State, params: Params, name: str, method: str) -
 
 
 def default_method(state: State, customer: Object, subscription: Object | None) -> Object | None:
-    """Return what a customer's invoice is charged to: the subscription's own, or the default."""
+    """Return the payment method to charge: the subscription's own, or the customer's default."""
     own = (subscription or {}).get("default_payment_method")
     name = own or customer["invoice_settings"]["default_payment_method"]
     found = state.objects.get(name) if name else None

@@ -1,6 +1,6 @@
-"""Invoice items: amounts that wait for a customer's next invoice, prorations among them.
+"""Invoice items: amounts that wait for a customer's next invoice, including prorations.
 
-A proration waits on its subscription as a line; it is listed and deleted here as the item it is.
+A proration is stored on its subscription as a line, and listed and deleted here as an item.
 """
 
 from typing import Any
@@ -201,7 +201,7 @@ def _id_of(line: Object) -> Any:
 
 
 def _prorations(state: State) -> list[Object]:
-    """Return the prorations that wait, newest first, as the items they are."""
+    """Return pending prorations as invoice items, newest first."""
     found = []
     for sub in state.all("subscription"):
         for line in reversed(sub["_lines"]):
@@ -240,7 +240,7 @@ def _prorations(state: State) -> list[Object]:
 def waiting(
     state: State, customer: Object, currency: str, subscription: str | None
 ) -> list[Object]:
-    """Return what waits for a customer's next invoice as its lines, prorations not among them."""
+    """Return the lines that wait for a customer's next invoice, without prorations."""
     lines = []
     for item in reversed(state.all("invoiceitem")):
         parent = item["parent"]
@@ -253,7 +253,7 @@ def waiting(
 
 
 def attach(state: State, invoice: Object) -> None:
-    """Write on the items of an invoice's lines that they are billed."""
+    """Mark the items of an invoice's lines as billed."""
     for line in invoice["lines"]["data"]:
         details = line["parent"]["invoice_item_details"]
         if details and (item := state.objects.get(details["invoice_item"])):
@@ -261,7 +261,7 @@ def attach(state: State, invoice: Object) -> None:
 
 
 def add(state: State, draft: Object, lines: list[Object]) -> None:
-    """Put more lines on a draft, and tell of it."""
+    """Add lines to a draft and emit the update."""
     before = draft["lines"]["data"]
     fresh = {**draft}
     discounts = coupons.active(state, draft["discounts"])

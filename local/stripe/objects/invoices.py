@@ -1,6 +1,6 @@
 """Invoices: lines, totals, and the way from draft to open, paid, void or uncollectible.
 
-Nothing here knows what an invoice means for its subscription; `collection` does.
+What an invoice means for its subscription is decided in `collection`.
 """
 
 from collections.abc import Sequence
@@ -120,7 +120,7 @@ def build(
     identity: str | None = None,
     discounts: Sequence[Object] | None = None,
 ) -> Object:
-    """Return a draft with these lines; it is kept nowhere yet.
+    """Return a draft with these lines; it is not stored yet.
 
     `discounts` are those of the invoice alone; without them the subscription's own count.
     """
@@ -238,7 +238,7 @@ def build(
 
 
 def bill(state: State, invoice: Object, lines: list[Object], discounts: Sequence[Object]) -> None:
-    """Put lines on a draft and add everything up again."""
+    """Set a draft's lines and recompute its totals."""
     for line in lines:
         line |= {"invoice": invoice["id"], "discount_amounts": [], "discounts": []}
     totals = coupons.spread(state, lines, list(discounts))
@@ -256,7 +256,7 @@ def bill(state: State, invoice: Object, lines: list[Object], discounts: Sequence
 
 
 def worth(state: State, lines: list[Object], discounts: Sequence[Object]) -> int:
-    """Return what lines come to after discounts, changing neither."""
+    """Return the total of lines after discounts, changing neither."""
     tried = [{**line, "discount_amounts": [], "discounts": []} for line in lines]
     taken = coupons.spread(state, tried, list(discounts))
     return sum(int(line["amount"]) for line in lines) - sum(int(t["amount"]) for t in taken)
@@ -269,7 +269,7 @@ def _due(invoice: Object) -> Object:
 
 
 def draft(state: State, invoice: Object) -> Object:
-    """Keep a draft and tell of it."""
+    """Store a draft and emit its creation."""
     customer = state.get(invoice["customer"])
     state.add(invoice)
     state.emit("invoice.created", invoice)
@@ -298,7 +298,7 @@ def finalize(state: State, invoice: Object) -> None:
     balance = customer["balance"]
     invoice["starting_balance"] = balance
     left = balance + invoice["total"]
-    # What the invoice does not use of a credit stays; what a negative invoice leaves becomes one.
+    # Unused credit stays on the balance; a negative total is added to it.
     invoice |= _due(invoice) | {
         "automatically_finalizes_at": None,
         "effective_at": state.now,
@@ -395,7 +395,7 @@ def _intent(state: State, invoice: Object, customer: Object) -> Object:
 def settle(
     state: State, invoice: Object, *, outside: bool = False, attempts: int | None = None
 ) -> None:
-    """Mark an open invoice paid and tell of it in every way Stripe does."""
+    """Mark an open invoice paid and emit the events that Stripe emits."""
     due = invoice["amount_due"]
     fields: Object = {
         "amount_paid": due,
@@ -422,7 +422,7 @@ def settle(
 
 
 def close(state: State, invoice: Object, status: str) -> None:
-    """Void an open invoice, or give it up as uncollectible."""
+    """Void an open invoice, or mark it uncollectible."""
     moment = {"void": "voided_at", "uncollectible": "marked_uncollectible_at"}[status]
     fields: Object = {
         "auto_advance": False,
@@ -436,14 +436,14 @@ def close(state: State, invoice: Object, status: str) -> None:
     state.wake(invoice, None)
     state.change(invoice, **fields)
     used = (invoice["ending_balance"] or 0) - invoice["starting_balance"]
-    if status == "void" and used:  # what it used of the customer's balance is given back
+    if status == "void" and used:  # the credit it used returns to the customer's balance
         customer = state.get(invoice["customer"])
         state.change(customer, balance=customer["balance"] - used)
     state.emit("invoice.voided" if status == "void" else "invoice.marked_uncollectible", invoice)
 
 
 def cancel_intent(state: State, invoice: Object) -> None:
-    """Cancel the payment of an invoice that nobody is to pay any more."""
+    """Cancel the payment intent of an invoice that is no longer payable."""
     intent = state.objects.get(invoice["_intent"] or "")
     if intent is None or intent["status"] in ("succeeded", "canceled"):
         return

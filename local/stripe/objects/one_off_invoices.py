@@ -1,4 +1,4 @@
-"""Invoices without a subscription, and what is done with a draft: made, deleted, sent."""
+"""Invoices without a subscription: drafts are created, deleted and sent."""
 
 from local.stripe.core.errors import Refusal, invalid, missing
 from local.stripe.core.params import Params, boolean, integer, merged, need, one_of, text
@@ -16,7 +16,7 @@ _CREATE = (
 
 
 def create(state: State, params: Params) -> Object:
-    """POST /v1/invoices: a draft of what waits for a customer, or an empty one."""
+    """POST /v1/invoices: a draft of a customer's pending items, or an empty one."""
     customer = state.find("customer", need(params, "customer"), "customer")
     no_tax(params)
     method, days = _collected(state, params)
@@ -112,7 +112,7 @@ def remove(state: State, params: Params, name: str) -> Object:
 
 
 def send(state: State, params: Params, name: str) -> Object:
-    """POST /v1/invoices/{id}/send: finalize it and mail it to whoever owes it."""
+    """POST /v1/invoices/{id}/send: finalize it and e-mail it to the customer."""
     invoice = state.find("invoice", name)
     if invoice["status"] == "draft":
         invoices.finalize(state, invoice)

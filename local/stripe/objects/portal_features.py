@@ -1,4 +1,4 @@
-"""What a portal's configuration lets customers do: every feature with everything Stripe shows."""
+"""The features of a portal's configuration, with every field that Stripe shows."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _REASONS = (
 
 
 def default_features() -> Object:
-    """Return the features of the configuration that an account has from the start: all of them."""
+    """Return the features of an account's default configuration: all are on."""
     return features(
         {
             "customer_update": {"enabled": True, "allowed_updates": ["email", "name", "address"]},
@@ -29,7 +29,7 @@ def default_features() -> Object:
 
 
 def features(given: Params, before: Params | None = None) -> Object:
-    """Return a configuration's features after a request; what was never said is off."""
+    """Return a configuration's features after a request; unnamed ones are off."""
     found = _nothing() if before is None else dict(before)
     for name, change in given.items():
         inside = mapping(change, f"features[{name}]") or {}
@@ -83,7 +83,7 @@ def _nothing() -> Object:
 
 
 def flow(given: Params | None) -> Object | None:
-    """Return what a deep link leads to, as a session shows it."""
+    """Return a session's `flow` for a deep link."""
     if given is None:
         return None
     after = mapping(given.get("after_completion"), "flow_data[after_completion]") or {}

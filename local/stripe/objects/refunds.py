@@ -1,4 +1,4 @@
-"""Charges as they are listed, and refunds of them: whole or in part, never more than was paid."""
+"""Lists of charges, and refunds: in full or in part, never more than was paid."""
 
 from local.stripe.core.errors import Refusal, invalid, required
 from local.stripe.core.params import Params, amount, merged, text
@@ -35,7 +35,7 @@ def _charge(state: State, params: Params) -> Object:
 
 
 def refund(state: State, charge: Object, wanted: int | None, reason: str | None) -> Object:
-    """Give back what was charged, all that is left unless `wanted` says how much."""
+    """Refund a charge: all that remains, unless `wanted` says how much."""
     left = charge["amount_captured"] - charge["amount_refunded"]
     if charge["status"] != "succeeded":
         raise invalid("You cannot refund a charge that did not succeed.", "charge")

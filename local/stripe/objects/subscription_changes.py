@@ -1,4 +1,4 @@
-"""Changes to a subscription: items and their prorations, pauses, the end and the way back."""
+"""Changes to a subscription: items and prorations, collection pauses, ends, previews."""
 
 from dataclasses import dataclass
 
@@ -71,7 +71,7 @@ def update(state: State, params: Params, name: str) -> Object:
         state.change(sub, metadata=merged(sub["metadata"], params))
         return sub
     _can_wait(params)
-    # Everything that can be refused is, before anything is changed.
+    # All refusals come before any change.
     if sub["schedule"] and {"cancel_at", "cancel_at_period_end"} & set(params):
         raise Refusal(
             400,
@@ -104,7 +104,7 @@ def update(state: State, params: Params, name: str) -> Object:
 
 
 def _discounts(state: State, sub: Object, params: Params) -> list[Object] | None:
-    """Read the discounts that are to be there; None keeps those that are, empty takes them away."""
+    """Read the wanted discounts; None keeps the present ones, an empty list removes them."""
     if not params.get("discounts") and params.get("discounts") != "":
         return None
     owner = state.get(sub["customer"])
@@ -112,7 +112,7 @@ def _discounts(state: State, sub: Object, params: Params) -> list[Object] | None
 
 
 def _can_wait(params: Params) -> None:
-    """Refuse what cannot be part of an update that waits for its payment."""
+    """Refuse what Stripe does not allow in a pending update."""
     if params.get("payment_behavior") != "pending_if_incomplete":
         return
     other = set(params) - _CAN_WAIT
@@ -132,7 +132,7 @@ def _fields(sub: Object, switch: Switch) -> Object:
 
 
 def _read_fields(state: State, sub: Object, params: Params) -> None:
-    """Set what a request says of anything but items and money."""
+    """Set the fields of a request that do not concern items or money."""
     fields: Object = {"metadata": merged(sub["metadata"], params)}
     if "description" in params:
         fields["description"] = text(params["description"], "description")
@@ -185,7 +185,7 @@ def _move_trial(state: State, sub: Object, params: Params) -> None:
 
 
 def _switch(state: State, sub: Object, params: Params, at: int | None = None) -> Switch | None:
-    """Return what a change of items comes to, or None when nothing about money changes."""
+    """Return the effect of a change of items, or None when nothing is billed differently."""
     reset = _resets(params)
     if "items" not in params and not reset:
         return None
@@ -260,7 +260,7 @@ def _change_item(state: State, item: Object, given: Params, param: str) -> None:
 
 
 def restarts(state: State, old: list[Object], items: list[Object]) -> bool:
-    """Tell whether a change starts a new cycle: another interval, or free becoming paid."""
+    """Return whether a change starts a new cycle: another interval, or free becoming paid."""
 
     def every(found: list[Object]) -> set[tuple[str, int]]:
         recurring = [state.get(item["price"])["recurring"] for item in found]
@@ -276,7 +276,7 @@ def restarts(state: State, old: list[Object], items: list[Object]) -> bool:
 def prorations(
     state: State, old: list[Object], items: list[Object], at: int, *, charge: bool
 ) -> list[Object]:
-    """Return credits for what goes and, unless a new cycle bills it whole, charges for the rest."""
+    """Return credits for removed items and, without a new cycle, charges for added ones."""
     lines = []
     after = {item["id"]: item for item in items}
     before = {item["id"]: item for item in old}
@@ -362,7 +362,7 @@ def _hold(state: State, sub: Object, fields: Object, invoice: Object) -> None:
 
 
 def preview(state: State, params: Params) -> Object:
-    """POST /v1/invoices/create_preview: what would be billed, kept nowhere."""
+    """POST /v1/invoices/create_preview: what would be billed; nothing is stored."""
     details = mapping(params.get("subscription_details"), "subscription_details") or {}
     name = text(params.get("subscription"), "subscription")
     only(details, _PREVIEWED if name else _PREVIEWED | _PREVIEWED_NEW, "subscription_details")
@@ -400,7 +400,7 @@ def preview(state: State, params: Params) -> Object:
 
 
 def copy_of(sub: Object) -> Object:
-    """Return a subscription that can be changed without changing the one that is kept."""
+    """Return a copy of a subscription whose items can be changed."""
     items = [dict(item) for item in sub["items"]["data"]]
     return sub | {"items": sub["items"] | {"data": items}}
 
@@ -425,7 +425,7 @@ def _upcoming(state: State, sub: Object, switch: Switch | None) -> tuple[list[Ob
 
 
 def _planned_items(state: State, sub: Object, at: int) -> list[Object]:
-    """Return the items that a subscription has from its next period on, by its schedule."""
+    """Return a subscription's items from its next period on, as its schedule plans them."""
     items: list[Object] = sub["items"]["data"]
     schedule = state.objects.get(sub["schedule"] or "")
     for phase in schedule["phases"] if schedule else []:

@@ -1,4 +1,4 @@
-"""Items of subscriptions, read and written one at a time; what that bills is the subscription's."""
+"""Subscription items, read and written one at a time through their subscription."""
 
 from local.stripe.core.errors import missing
 from local.stripe.core.params import Params, need
@@ -17,7 +17,7 @@ def create(state: State, params: Params) -> Object:
     before = {item["id"] for item in sub["items"]["data"]}
     _change(state, sub, {name: params[name] for name in _ITEM if name in params}, params)
     after = sub["items"]["data"]
-    if sub["pending_update"]:  # it waits for its payment
+    if sub["pending_update"]:  # a pending update: the item comes with its payment
         after = sub["_pending"]["fields"]["items"]["data"]
     return next(item for item in after if item["id"] not in before)
 
@@ -54,7 +54,7 @@ def _change(state: State, sub: Object, item: Object, params: Params) -> None:
 
 
 def _find(state: State, name: str) -> tuple[Object, Object]:
-    """Return an item and the subscription it is of; one that is over has none to be changed."""
+    """Return an item and its subscription, which must not have ended."""
     for sub in state.all("subscription"):
         for item in sub["items"]["data"]:
             if item["id"] == name and sub["status"] not in subscriptions.OVER:

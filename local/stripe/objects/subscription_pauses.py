@@ -1,7 +1,7 @@
 """Pausing a subscription and resuming it: at once, or as its schedule plans it.
 
-A paused subscription makes no invoices and begins no periods; what was left of its period is
-credited on the invoice that resumes it. That invoice is made at once and is open until it is paid.
+A paused subscription makes no invoices and begins no periods. The unused part of its period is
+credited on the invoice that resumes it, which is made at once and stays open until it is paid.
 """
 
 from typing import Any
@@ -98,8 +98,8 @@ def _pause(state: State, sub: Object, settings: Object) -> None:
 def resume(state: State, params: Params, name: str) -> Object:
     """POST /v1/subscriptions/{id}/resume: only a paused one.
 
-    What has to be paid first leaves it paused, its invoice open. `resume_on_payment_attempt` tries
-    a card that is there and becomes past_due when it is refused.
+    It stays paused while its resumption invoice is open. With `resume_on_payment_attempt` a refused
+    card makes it past_due.
     """
     sub = state.find("subscription", name)
     if sub["status"] != "paused":
@@ -149,7 +149,7 @@ def _resume(state: State, sub: Object, *, unchanged: bool, must_pay: bool, prora
 def _next(
     state: State, sub: Object, *, unchanged: bool, prorate: str
 ) -> tuple[Object, list[Object], list[Object]]:
-    """Return what a subscription becomes, what is billed for that now, and what waits."""
+    """Return a resumed subscription's fields, the lines billed now, and those that wait."""
     items = [dict(item) for item in sub["items"]["data"]]
     anchor = sub["billing_cycle_anchor"] if unchanged else state.now
     for item in items:
@@ -216,7 +216,7 @@ def planned(state: State, sub: Object, params: Params) -> Object | None:
 
 
 def _since(state: State, sub: Object) -> int:
-    """Return when a subscription that is paused was."""
+    """Return when a paused subscription was paused."""
     details: Object = (sub["status_details"] or {}).get("paused") or {}
     return int(details.get("transitioned_at", state.now))
 
@@ -296,7 +296,7 @@ def turn(state: State, sub: Object) -> None:
 
 
 def _give_up(state: State, sub: Object) -> None:
-    """Void a resumption invoice that no payment was attempted for; the pause goes on."""
+    """Void a resumption invoice that was not paid in time; the pause continues."""
     sub["_resuming_until"] = None
     resuming, sub["_resuming"] = sub.get("_resuming"), None
     invoice = state.get(resuming["invoice"]) if resuming else None

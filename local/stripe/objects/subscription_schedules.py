@@ -1,8 +1,8 @@
 """Subscription schedules: what a subscription becomes in its next phases, and when it pauses.
 
-A schedule is made from a subscription that exists, owns it until it is released, and refuses to
-share it: while it is attached the end of the subscription cannot be changed directly, and what is
-changed on its items lasts until the next phase begins.
+A schedule is created from an existing subscription and owns it until it is released. While it is
+attached, the subscription's end cannot be changed directly, and changes to its items last until the
+next phase begins.
 """
 
 from typing import Any
@@ -129,7 +129,7 @@ def create(state: State, params: Params) -> Object:
 
 
 def update(state: State, params: Params, name: str) -> Object:
-    """POST /v1/subscription_schedules/{id}: `phases` replaces all that is to come."""
+    """POST /v1/subscription_schedules/{id}: `phases` replaces all coming phases."""
     found = _live(state, name, "update")
     sub = state.get(found["subscription"])
     fields: Object = {"metadata": merged(found["metadata"], params)}
@@ -265,7 +265,7 @@ def _phase(
 
 
 def _enter(state: State, sub: Object, phase: Object, params: Params) -> None:
-    """Bring the subscription in line with a current phase that was replaced."""
+    """Apply a replaced current phase to the subscription."""
     if sub["status"] == "trialing" and phase["trial_end"] != sub["trial_end"]:
         subscription_changes.update(state, {"trial_end": phase["trial_end"] or "now"}, sub["id"])
     if change := _change(sub, phase):
@@ -276,7 +276,7 @@ def _enter(state: State, sub: Object, phase: Object, params: Params) -> None:
 
 
 def _change(sub: Object, phase: Object) -> list[Object]:
-    """Return the changes of items that make a subscription what its phase says."""
+    """Return the item changes that bring a subscription to a phase."""
     wanted = {item["price"]: item["quantity"] for item in phase["items"]}
     change: list[Object] = []
     for item in sub["items"]["data"]:
@@ -302,7 +302,7 @@ def turn(state: State, sub: Object) -> None:
 
 
 def _begin_phase(state: State, sub: Object, phase: Object) -> None:
-    """Give a subscription its next phase's items.
+    """Set a subscription's items to those of its next phase.
 
     At the end of a period nothing is prorated: the period that begins is billed at the new price.
     The items of other prices are new ones, with new ids.
@@ -337,7 +337,7 @@ def _complete(state: State, found: Object, sub: Object) -> None:
 
 
 def wake(state: State, sub: Object) -> None:
-    """Do what a subscription's time has come for, its schedule's part of it first."""
+    """Run a subscription's due actions, its schedule's first."""
     if sub["status"] != "incomplete" and not (sub["cancel_at"] and sub["cancel_at"] <= state.now):
         if sub["status"] != "paused":
             turn(state, sub)
@@ -347,7 +347,7 @@ def wake(state: State, sub: Object) -> None:
 
 
 def release(state: State, params: Params, name: str) -> Object:
-    """POST /v1/subscription_schedules/{id}/release: the subscription goes on without it."""
+    """POST /v1/subscription_schedules/{id}/release: the subscription continues without it."""
     found = _live(state, name, "release")
     kept = boolean(params.get("preserve_cancel_date"), "preserve_cancel_date")
     let_go(state, found, keep_end=bool(kept))

@@ -1,4 +1,4 @@
-"""Subscriptions: how they begin, and what is asked of every one of them."""
+"""Subscriptions: creation, the first invoice, and the rules that all of them share."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def create(state: State, params: Params) -> Object:
 
 
 def new(state: State, customer: Object, params: Params) -> Object:
-    """Return a subscription of these parameters; it is kept nowhere yet."""
+    """Return a subscription of these parameters; it is not stored yet."""
     name = state.identify("sub_1")
     given = listing(params.get("items"), "items")
     if not given:
@@ -124,14 +124,14 @@ def new(state: State, customer: Object, params: Params) -> Object:
         "_announced": bool(until and until - collection.NOTICE <= state.now),
         "_pending": None,
         "_lines": [],  # prorations that wait for the next invoice
-        "_paid_with": [],  # the discounts of the period that runs
+        "_paid_with": [],  # the discounts of the current period
     }
     read_end(state, sub, params)
     return sub
 
 
 def begin(state: State, sub: Object, behavior: str, method: Object | None = None) -> Object:
-    """Keep a new subscription and bill it for the first time.
+    """Store a new subscription and bill it for the first time.
 
     Without a way to pay it is refused, unless `behavior` is default_incomplete.
     """
@@ -142,7 +142,7 @@ def begin(state: State, sub: Object, behavior: str, method: Object | None = None
     waiting = invoice_items.waiting(state, customer, sub["currency"], sub["id"])
     due = invoices.worth(state, lines + waiting, discounts) + customer["balance"] > 0
     sent = sub["collection_method"] == "send_invoice"
-    due = due and not sent  # an invoice that is sent asks for no card, and gives access at once
+    due = due and not sent  # a sent invoice needs no card, and the subscription is active at once
     if due and behavior != "default_incomplete":
         if method is None:
             raise collection.no_method()
@@ -213,7 +213,7 @@ def quantity(item: Params, param: str) -> int:
 
 
 def chosen(state: State, item: Params, param: str) -> Object:
-    """Return the price of an item: one that is offered, or one that is made for it alone."""
+    """Return the price of an item: an offered one, or one made inline."""
     data = mapping(item.get("price_data"), f"{param}[price_data]")
     if data is None:
         return offered(state, item.get("price"), f"{param}[price]")
@@ -243,7 +243,7 @@ def offered(state: State, name: Any, param: str) -> Object:
 
 
 def agree(prices: list[Object], currency: str | None = None) -> None:
-    """Refuse prices that cannot stand in one subscription, which is in `currency`."""
+    """Refuse prices that cannot share a subscription in `currency`."""
     expected = (currency or prices[0]["currency"]).lower() if prices else ""
     for price in prices:
         if price["currency"] != expected:
@@ -347,7 +347,7 @@ def cycle_lines(state: State, sub: Object, *, trial: bool = False) -> list[Objec
 
 
 def draft(state: State, sub: Object, lines: list[Object], reason: str, **fields: object) -> Object:
-    """Keep a draft of a subscription's invoice, with these fields set."""
+    """Store a draft of a subscription's invoice, with these fields set."""
     items = sub["items"]["data"]
     period = (state.now, state.now)
     if reason == "subscription_cycle":
@@ -394,7 +394,7 @@ def read_end(state: State, sub: Object, params: Params) -> None:
 
 
 def schedule_end(state: State, sub: Object, when: int | None, *, at_period_end: bool) -> None:
-    """Say when a subscription is to end; None takes that back."""
+    """Set when a subscription ends; None removes the end."""
     reason = "cancellation_requested" if when else None
     sub |= {
         "cancel_at": when,
@@ -405,7 +405,7 @@ def schedule_end(state: State, sub: Object, when: int | None, *, at_period_end: 
 
 
 def tell(state: State, sub: Object, before: Object) -> None:
-    """Tell what has changed since `before`, if anything has."""
+    """Emit what has changed since `before`, if anything has."""
     if previous := difference(before, state.show(sub)):
         state.emit("customer.subscription.updated", sub, previous)
 

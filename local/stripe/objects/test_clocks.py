@@ -1,7 +1,7 @@
-"""Test clocks: customers that live in a time of their own, which only `advance` moves.
+"""Test clocks: customers with a time of their own, which only `advance` moves.
 
-What a request asks of such a customer happens at its clock's time, and nothing of it happens by
-itself when the account's time passes.
+Requests about such a customer happen at its clock's time; the account's clock does not affect
+it.
 """
 
 from collections.abc import Iterator
@@ -85,7 +85,7 @@ def list_clocks(state: State, params: Params) -> list[Object]:
 
 
 def chosen(state: State, params: Params) -> str | None:
-    """Read the clock that a new customer is to live in."""
+    """Read the test clock of a new customer."""
     name = text(params.get("test_clock"), "test_clock")
     if name is None:
         return None
@@ -98,7 +98,7 @@ def chosen(state: State, params: Params) -> str | None:
 
 @contextmanager
 def at_its_time(state: State, params: Params, names: Any) -> Iterator[None]:
-    """Answer a request at the time of the clock that its customer lives in, if it has one."""
+    """Run a request at the time of its customer's test clock, if it has one."""
     asked = [*names, *(params.get(name) for name in _NAMES)]
     found = (state.objects.get(name) for name in asked if isinstance(name, str))
     clock = next((c for each in found if each and (c := state.clock_of(each))), None)

@@ -39,7 +39,7 @@ def create_endpoint(state: State, params: Params) -> Object:
 
 
 def same_shapes() -> set[str]:
-    """Return the versions whose objects are written as here: those of the release train."""
+    """Return the API versions of our release train, whose objects have the same shapes."""
     route = installed().route("POST", "/v1/webhook_endpoints")
     known: set[str] = {API_VERSION}
     if route and route.params:
@@ -49,7 +49,7 @@ def same_shapes() -> set[str]:
 
 
 def _version(params: Params) -> str | None:
-    """Read the version that events are to be written in: the one there is, or the account's."""
+    """Read an endpoint's API version; the default is the account's."""
     version = text(params.get("api_version"), "api_version")
     if version is not None and version not in same_shapes():
         raise invalid(
@@ -113,7 +113,7 @@ def list_events(state: State, params: Params) -> list[Object]:
 
 
 def is_listed(state: State, event: Object) -> bool:
-    """Tell whether an event is young enough to be listed; a clock that is moved ages nothing."""
+    """Return whether an event is recent enough to be listed; moving the clock does not age it."""
     told_at = event["_real"] if "_real" in event else event["created"]
     return bool(told_at > state.real - _KEPT)
 
@@ -127,7 +127,7 @@ def show_event(state: State, params: Params, name: str) -> Object:
 
 
 def signature(body: bytes, secrets: list[str], now: int) -> str:
-    """Return the `Stripe-Signature` of a body: one v1 for each secret that is alive."""
+    """Return the `Stripe-Signature` of a body: one v1 for each current secret."""
     signed = b"%d.%b" % (now, body)
     parts = [hmac.new(key.encode(), signed, hashlib.sha256).hexdigest() for key in secrets]
     return ",".join([f"t={now}", *(f"v1={part}" for part in parts)])

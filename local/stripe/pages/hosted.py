@@ -1,7 +1,7 @@
 """Pages that a person can click through: checkout, 3D Secure, portal, invoice, dashboard.
 
-Server-rendered, nothing from outside. A link's random part is its only key, as at Stripe, and what
-a card form sends is recognised and forgotten.
+Server-rendered, without external resources. A link's random part is its only key, as at Stripe.
+Card numbers are recognised and not stored.
 """
 
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def mount(app: web.Application) -> None:
 
 
 def _guarded(page: Page) -> Callable[[web.Request], Any]:
-    """Answer what is refused with a page that says so."""
+    """Answer a refusal with a page that explains it."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         found = request.app[STANDIN]
@@ -161,7 +161,7 @@ def _known(state: State, session: Object, field: str) -> Any:
 
 
 def _offer(state: State, session: Object) -> Object:
-    """Return what a session sells, in words."""
+    """Return a session's lines and totals as text."""
     lines, first = [], state.get(session["line_items"]["data"][0]["price"])
     for line in session["line_items"]["data"]:
         product = state.get(state.get(line["price"])["product"])
@@ -301,7 +301,7 @@ def _portal(found: StandIn, request: web.Request) -> web.Response:
 
 
 def _after(session: Object) -> str:
-    """Return where the portal leads once something is done: a flow may lead back at once."""
+    """Return the address after an action: a flow may lead straight back."""
     after = (session["flow"] or {}).get("after_completion") or {}
     redirect = after.get("redirect") or {}
     return str(redirect.get("return_url") or session["url"])

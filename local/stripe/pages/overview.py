@@ -1,4 +1,4 @@
-"""What the dashboard shows of the objects there are: customers, then one table for each kind.
+"""The dashboard's content: customers, then one table for each kind of object.
 
 A cell is a text, or a hash: `tag` is a status, `code` an id, `link` where a click leads.
 """

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def document(lines: Sequence[str]) -> bytes:
-    """Return an A4 page with these lines; what Latin-1 cannot say becomes a question mark."""
+    """Return an A4 page with these lines; characters outside Latin-1 become question marks."""
     text = b"\n".join(b"(%b) Tj T*" % _escaped(line) for line in lines)
     stream = b"BT /F1 12 Tf 18 TL 60 780 Td\n" + text + b"\nET"
     objects = [

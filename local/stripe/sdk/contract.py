@@ -1,9 +1,9 @@
 """Requests and answers held against the Stripe SDK's types.
 
-`check_params` says what Stripe would refuse of a request, `check_answer` what an answer has that
-Stripe's objects have not, `check_reads` which fields we read that no object has. The stand-in
-refuses by the first and reads a form by the same types (`typed`), tests hold its answers to the
-second, and `make upgrade-check` asks another release.
+`check_params` returns what Stripe would refuse of a request, `check_answer` how an answer differs
+from Stripe's objects, `check_reads` which fields we read that no object has. The stand-in refuses
+by the first and reads forms by the same types (`typed`); tests check its answers by the second;
+`make upgrade-check` runs all three against another release.
 """
 
 import re
@@ -16,7 +16,7 @@ from local.stripe.sdk.types import Member, Ref, Sdk, Shape, installed
 _NUMBER = re.compile(r"-?\d+")
 _DECIMAL = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
-# Sent by every version, and no longer documented: recordings of 2025-11 (clover) have them.
+# Sent by every version but no longer documented: recordings of 2025-11 (clover) have them.
 _ALSO_SENT = {"subscription": {"plan", "quantity"}, "plan": {"amount_decimal"}}
 
 
@@ -127,7 +127,7 @@ def _fits(kind: str, text: str) -> bool:
 
 
 def _misshapen(shape: Shape, value: Any, param: str) -> Fault:
-    """Return the fault of a value that is of another kind than the parameter."""
+    """Return the fault of a value whose type is not the parameter's."""
     if shape.choices and isinstance(value, str):
         words = shape.choices
         said = ", ".join(words[:-1]) + f", or {words[-1]}" if len(words) > 2 else " or ".join(words)
@@ -153,7 +153,7 @@ _WORDS = {
 def typed(method: str, path: str, params: Mapping[str, Any], sdk: Sdk | None = None) -> Any:
     """Return a form's parameters as values: `"true"` of a boolean is True, `"3"` of a number 3.
 
-    What no call of Stripe's takes stays as it is.
+    Unknown parameters stay as they are.
     """
     sdk = sdk or installed()
     route = sdk.route(method, path)
@@ -281,7 +281,7 @@ def _is(shape: Shape, value: Any) -> bool:
 
 
 def check_reads(kind: str, paths: Iterable[str], sdk: Sdk | None = None) -> list[str]:
-    """Return those of the paths that an object of this kind does not have.
+    """Return the paths that an object of this kind does not have.
 
     A path is dotted: `items.data.price.id`; an array's members are reached without a step.
     """

@@ -2,7 +2,7 @@
 
 `make stripe-record` runs the billing tests with a recorder beside the real client
 (tests/integration/support/stripe_recording.py) and writes the file again. A value that is not a
-word of an enumeration is kept as its kind only, so that the file changes when our calls do.
+word of an enumeration is recorded as its type only, so that the file changes when our calls do.
 """
 
 import json
@@ -54,12 +54,12 @@ def merge(parts: Iterable[Mapping[str, Any]], sdk: Sdk | None = None) -> Ours:
 
 
 def _plain(path: str) -> str:
-    """Return a path without the name of a key of metadata, which is the account's own."""
+    """Return a path without metadata's keys, which are the account's own."""
     return re.sub(r"(^|\.)metadata\..*", r"\1metadata", path)
 
 
 def general(call: Mapping[str, Any], sdk: Sdk | None = None) -> dict[str, Any]:
-    """Return a call without what is in it by chance: ids, amounts, texts."""
+    """Return a call without its incidental values: ids, amounts, texts."""
     sdk = sdk or installed()
     route = sdk.route(call["method"], call["path"])
     shape = Shape(classes=(route.params,)) if route and route.params else Shape()
@@ -72,7 +72,7 @@ def general(call: Mapping[str, Any], sdk: Sdk | None = None) -> dict[str, Any]:
 
 
 def _kind(sdk: Sdk, shape: Shape, value: Any, name: str) -> Any:
-    """Return a value that stands for all of its kind."""
+    """Return a placeholder for a value of this type."""
     if isinstance(value, Mapping):
         if shape.values:
             return {"key": "text"}
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def write(found: Ours) -> None:
-    """Keep what was recorded."""
+    """Write the recording."""
     FILE.write_text(json.dumps(found._asdict(), indent=1, ensure_ascii=False) + "\n")
 
 

@@ -114,7 +114,7 @@ class Sdk:
         return found
 
     def route(self, method: str, path: str) -> Route | None:
-        """Return the call that a request is; `path` holds ids."""
+        """Return the route of a request; `path` holds ids."""
         parts = path.strip("/").split("/")
         for route in self._by_length.get((method.upper(), len(parts)), []):
             wanted = route.path.strip("/").split("/")
@@ -203,7 +203,7 @@ class Sdk:
         raise ValueError(f"{scope}: {ast.unparse(node)}")
 
     def _resolve(self, name: str, scope: Ref) -> Ref:
-        """Return the class that a name means inside a class: nested, beside it, or imported."""
+        """Resolve a name used inside a class: nested, beside it, or imported."""
         module = self._module(scope.file)
         outer = scope.name.split(".")
         for depth in range(len(outer), -1, -1):

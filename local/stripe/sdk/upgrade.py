@@ -2,9 +2,9 @@
 
 The release is installed beside, below `.local/stripe-sdk/`, and never imported. Our calls
 (`our_calls.json`) are held against its parameters, the fields we read against its objects, and what
-`stripe_client` imports against its names. What would break is listed first and sets exit code 1: a
-parameter, a field, a name or a word of ours that is gone, a shape that has changed. The other words
-that come and go follow: our reader keeps an unknown one.
+`stripe_client` imports against its names. Breaking changes are listed first and set exit code 1: a
+parameter, field, name or word of ours that is gone, or a changed shape. New and removed words that
+we do not use follow: our reader accepts unknown ones.
 """
 
 import ast
@@ -114,7 +114,7 @@ def _calls(found: our_calls.Ours, old: Sdk, new: Sdk) -> Iterator[str]:
 
 
 def _form(shape: Shape) -> tuple[object, ...]:
-    """Return how a value is to be read; that an enumeration opens or a text closes is no change."""
+    """Return how a value is read; an enumeration that opens or a text that closes is no change."""
     scalars = shape.scalars | ({"str"} if shape.words else set())
     return (
         "float" if "Decimal" in scalars else ",".join(sorted(scalars)),
