@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from local.stripe.core import search
-from local.stripe.core.errors import Refusal, missing
+from local.stripe.core.errors import Refusal
 from local.stripe.core.params import Params, only
-from local.stripe.core.routes import delete, get, one, pages, post
 from local.stripe.core.state import Rules, State
 from local.stripe.core.views import Object, copy, expanded, page
 from local.stripe.objects import (
+    account,
     billing_cycle,
     catalogue,
     checkout,
@@ -23,6 +23,7 @@ from local.stripe.objects import (
     invoice_items,
     invoices,
     one_off_invoices,
+    portal,
     portal_features,
     refunds,
     setup_intents,
@@ -32,8 +33,8 @@ from local.stripe.objects import (
     subscription_schedules,
     subscriptions,
     test_clocks,
+    webhooks,
 )
-from local.stripe.objects import webhooks as hooks
 from local.stripe.sdk.contract import check_params, typed
 
 _REPLAYED = 86400  # how long an idempotency key is remembered
@@ -49,184 +50,30 @@ class Answer:
     replayed: bool = False
 
 
-def _account(state: State, params: Params) -> Object:
-    return {
-        "id": "acct_1StandIn0000000",
-        "object": "account",
-        "business_type": None,
-        "charges_enabled": True,
-        "country": "US",
-        "default_currency": "usd",
-        "details_submitted": True,
-        "email": "stand-in@example.com",
-        "payouts_enabled": True,
-        "settings": {
-            "branding": {
-                "icon": None,
-                "logo": None,
-                "primary_color": None,
-                "secondary_color": None,
-            },
-            "card_payments": {
-                "decline_on": {"avs_failure": False, "cvc_failure": False},
-                "statement_descriptor_prefix": None,
-            },
-            "dashboard": {"display_name": "Kyora (stand-in)", "timezone": "Etc/UTC"},
-            "payments": {"statement_descriptor": None},
-        },
-        "type": "standard",
-    }
-
-
-def _delete_customer(state: State, params: Params, name: str) -> Object:
-    found = state.find("customer", name)
-    if found.get("_deleted"):
-        raise missing("customer", name)
-    for sub in state.all("subscription"):
-        if sub["customer"] == name and sub["ended_at"] is None:
-            collection.end(state, sub, "cancellation_requested")
-    found["_deleted"] = True
-    state.emit("customer.deleted", found)
-    return {"id": name, "object": "customer", "deleted": True}
-
-
-_PAY = ("payment_method", "paid_out_of_band", "off_session")
-_CONFIGURE = ("features", "business_profile", "default_return_url", "metadata", "name")
-_PREVIEW = (
-    *("customer", "subscription", "subscription_details", "currency", "preview_mode"),
-    "discounts",
+_MODULES = (
+    account,
+    catalogue,
+    checkout,
+    collection,
+    coupons,
+    credit_notes,
+    customers,
+    invoice_items,
+    invoices,
+    one_off_invoices,
+    portal,
+    refunds,
+    search,
+    setup_intents,
+    subscription_changes,
+    subscription_items,
+    subscription_pauses,
+    subscription_schedules,
+    subscriptions,
+    test_clocks,
+    webhooks,
 )
-_CONFIRM = ("payment_method", "return_url", "off_session", "setup_future_usage")
-ROUTES = (
-    get("/v1/account", _account),
-    post("/v1/products", catalogue.create_product, *catalogue.PRODUCT_CREATE),
-    pages("/v1/products", catalogue.list_products, "active", "ids", "type", "url"),
-    get("/v1/products/{}", one("product")),
-    post("/v1/products/{}", catalogue.update_product, *catalogue.PRODUCT_UPDATE),
-    delete("/v1/products/{}", catalogue.delete_product),
-    post("/v1/prices", catalogue.create_price, *catalogue.PRICE_CREATE),
-    pages(
-        "/v1/prices",
-        catalogue.list_prices,
-        *("active", "lookup_keys", "product", "currency", "type", "recurring"),
-    ),
-    get("/v1/prices/{}", one("price")),
-    post("/v1/prices/{}", catalogue.update_price, *catalogue.PRICE_UPDATE),
-    post("/v1/customers", customers.create_customer, *customers.CUSTOMER_CREATE),
-    pages("/v1/customers", customers.list_customers, "email"),
-    get("/v1/customers/{}", customers.show_customer),
-    post("/v1/customers/{}", customers.update_customer, *customers.CUSTOMER_UPDATE),
-    delete("/v1/customers/{}", _delete_customer),
-    pages("/v1/customers/{}/payment_methods", customers.list_customer_methods, "type"),
-    get("/v1/customers/{}/payment_methods/{}", customers.show_customer_method),
-    post("/v1/payment_methods", customers.create_method, *customers.METHOD_CREATE),
-    pages("/v1/payment_methods", customers.list_methods, "customer", "type"),
-    get("/v1/payment_methods/{}", one("payment_method")),
-    post("/v1/payment_methods/{}", customers.update_method, *customers.METHOD_UPDATE),
-    post("/v1/payment_methods/{}/attach", customers.attach_method, "customer"),
-    post("/v1/payment_methods/{}/detach", customers.detach_method),
-    post("/v1/subscriptions", subscriptions.create, *subscriptions.CREATE),
-    pages(
-        "/v1/subscriptions",
-        subscriptions.list_subscriptions,
-        *("customer", "status", "price", "collection_method", "current_period_end"),
-    ),
-    get("/v1/subscriptions/{}", one("subscription")),
-    post("/v1/subscriptions/{}", subscription_changes.update, *subscription_changes.UPDATE),
-    delete(
-        "/v1/subscriptions/{}",
-        subscription_changes.cancel,
-        "cancellation_details",
-        "invoice_now",
-        "prorate",
-    ),
-    post(
-        "/v1/subscriptions/{}/resume",
-        subscription_pauses.resume,
-        *subscription_pauses.RESUME,
-    ),
-    post("/v1/subscriptions/{}/migrate", subscription_pauses.migrate, "billing_mode"),
-    post("/v1/subscriptions/{}/pause", subscription_pauses.pause, *subscription_pauses.PAUSE),
-    post(
-        "/v1/subscription_schedules", subscription_schedules.create, *subscription_schedules.CREATE
-    ),
-    pages(
-        "/v1/subscription_schedules", subscription_schedules.list_schedules, "customer", "scheduled"
-    ),
-    get("/v1/subscription_schedules/{}", one("subscription_schedule")),
-    post(
-        "/v1/subscription_schedules/{}",
-        subscription_schedules.update,
-        *subscription_schedules.UPDATE,
-    ),
-    post(
-        "/v1/subscription_schedules/{}/release",
-        subscription_schedules.release,
-        "preserve_cancel_date",
-    ),
-    post(
-        "/v1/subscription_schedules/{}/cancel",
-        subscription_schedules.cancel,
-        "invoice_now",
-        "prorate",
-    ),
-    *subscription_items.ROUTES,
-    *coupons.ROUTES,
-    *invoice_items.ROUTES,
-    *one_off_invoices.ROUTES,
-    *refunds.ROUTES,
-    *credit_notes.ROUTES,
-    *setup_intents.ROUTES,
-    *search.ROUTES,
-    *test_clocks.ROUTES,
-    post("/v1/invoices/create_preview", subscription_changes.preview, *_PREVIEW),
-    pages(
-        "/v1/invoices",
-        invoices.list_invoices,
-        *("customer", "status", "subscription", "collection_method"),
-    ),
-    get("/v1/invoices/{}", one("invoice")),
-    post(
-        "/v1/invoices/{}",
-        collection.update_invoice,
-        *("metadata", "description", "auto_advance", "footer"),
-    ),
-    pages("/v1/invoices/{}/lines", invoices.list_lines),
-    post("/v1/invoices/{}/finalize", collection.finalize_invoice, "auto_advance"),
-    post("/v1/invoices/{}/pay", collection.pay_invoice, *_PAY),
-    post("/v1/invoices/{}/void", collection.void_invoice),
-    post("/v1/invoices/{}/mark_uncollectible", collection.mark_uncollectible),
-    pages("/v1/invoice_payments", invoices.list_payments, "invoice", "status", "payment"),
-    get("/v1/invoice_payments/{}", one("invoice_payment")),
-    pages("/v1/payment_intents", collection.list_intents, "customer"),
-    get("/v1/payment_intents/{}", one("payment_intent")),
-    post("/v1/payment_intents/{}/confirm", collection.confirm_intent, *_CONFIRM),
-    post("/v1/checkout/sessions", checkout.create_session, *checkout.SESSION_CREATE),
-    pages("/v1/checkout/sessions", checkout.list_sessions, "customer", "subscription", "status"),
-    get("/v1/checkout/sessions/{}", one("checkout.session")),
-    pages("/v1/checkout/sessions/{}/line_items", checkout.list_session_lines),
-    post("/v1/checkout/sessions/{}/expire", checkout.expire_session),
-    post(
-        "/v1/billing_portal/sessions",
-        checkout.create_portal,
-        *("customer", "return_url", "configuration", "flow_data", "locale"),
-    ),
-    post("/v1/billing_portal/configurations", checkout.create_configuration, *_CONFIGURE),
-    pages(
-        "/v1/billing_portal/configurations", checkout.list_configurations, "active", "is_default"
-    ),
-    get("/v1/billing_portal/configurations/{}", one("billing_portal.configuration")),
-    post(
-        "/v1/billing_portal/configurations/{}", checkout.update_configuration, "active", *_CONFIGURE
-    ),
-    pages("/v1/events", hooks.list_events, "type", "types", "delivery_success"),
-    get("/v1/events/{}", hooks.show_event),
-    post("/v1/webhook_endpoints", hooks.create_endpoint, *hooks.CREATE),
-    pages("/v1/webhook_endpoints", hooks.list_endpoints),
-    get("/v1/webhook_endpoints/{}", hooks.show_endpoint),
-    post("/v1/webhook_endpoints/{}", hooks.update_endpoint, *hooks.UPDATE),
-    delete("/v1/webhook_endpoints/{}", hooks.delete_endpoint),
-)
+ROUTES = tuple(route for module in _MODULES for route in module.ROUTES)
 # `/v1/customers/search` is not a customer whose id is "search".
 _BY_LENGTH = sorted(ROUTES, key=lambda route: route.path.groups)
 
@@ -325,7 +172,7 @@ class Engine(State):
         Events named by `kept` stay, and the newest one, where the pump continues.
         """
         self.events = [
-            *(e for e in self.events[:-1] if hooks.is_listed(self, e) or e["id"] in kept),
+            *(e for e in self.events[:-1] if webhooks.is_listed(self, e) or e["id"] in kept),
             *self.events[-1:],
         ]
         self.keys = {k: v for k, v in self.keys.items() if v["at"] + _REPLAYED > self.now}

@@ -12,7 +12,7 @@ import pytest
 
 from kyora import postgres
 from local.stripe.core.state import Rules
-from local.stripe.objects import checkout, collection
+from local.stripe.objects import collection, portal
 from tests.integration.support import api, shown
 from tests.integration.support.billing import reconciled
 from tests.integration.support.shops import Shop
@@ -938,7 +938,7 @@ def a_card_is_given_in_the_portal(p: Person) -> None:
     assert p.call("POST /v1/billing/portal-session", body=back).status == 200
     session = p.shop.all("billing_portal.session")[0]
     engine = p.shop.on.engine
-    p.shop.calls(lambda: checkout.portal_card(engine, engine.get(session["id"]), CARD))
+    p.shop.calls(lambda: portal.use_card(engine, engine.get(session["id"]), CARD))
 
 
 @life

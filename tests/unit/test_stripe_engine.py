@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from local.stripe.core.errors import Refusal
 from local.stripe.core.state import Rules
 from local.stripe.engine import Engine
-from local.stripe.objects import checkout, collection
+from local.stripe.objects import checkout, collection, portal
 from tests.unit.stripe_shapes import watched
 
 START = 1_764_000_000  # 24 Nov 2025, 16:00 UTC
@@ -466,11 +466,11 @@ def test_the_portal_sets_cancel_at_and_leaves_the_flag_alone() -> None:
     session = account.engine.get(
         account.post("/v1/billing_portal/sessions", customer=account.customer)["id"]
     )
-    checkout.portal_cancel(account.engine, session, sub["id"])
+    portal.cancel(account.engine, session, sub["id"])
     after = account.sub(sub["id"])
     assert after["cancel_at"] == sub["items"]["data"][0]["current_period_end"]
     assert after["cancel_at_period_end"] is False
-    checkout.portal_keep(account.engine, session, sub["id"])
+    portal.keep(account.engine, session, sub["id"])
     assert account.sub(sub["id"])["cancel_at"] is None
 
 

@@ -151,3 +151,10 @@ def amount(value: Any, param: str) -> int | None:
     if found is not None and found < 0:
         raise invalid("Invalid non-negative integer", param, "parameter_invalid_integer")
     return found
+
+
+def address(value: object, param: str) -> str:
+    """Read a web address."""
+    if not str(value).startswith(("http://", "https://")):
+        raise invalid("Not a valid URL", param, "url_invalid")
+    return str(value)

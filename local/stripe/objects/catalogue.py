@@ -20,6 +20,7 @@ from local.stripe.core.params import (
     text,
     values,
 )
+from local.stripe.core.routes import delete, get, one, pages, post
 from local.stripe.core.state import State
 from local.stripe.core.views import Object, within
 
@@ -310,3 +311,20 @@ def cost(price: Object, quantity: int) -> int:
 def whole(exact: Decimal) -> int:
     """Round to a whole number, half away from zero."""
     return int(exact.quantize(Decimal(1), ROUND_HALF_UP))
+
+
+ROUTES = (
+    post("/v1/products", create_product, *PRODUCT_CREATE),
+    pages("/v1/products", list_products, "active", "ids", "type", "url"),
+    get("/v1/products/{}", one("product")),
+    post("/v1/products/{}", update_product, *PRODUCT_UPDATE),
+    delete("/v1/products/{}", delete_product),
+    post("/v1/prices", create_price, *PRICE_CREATE),
+    pages(
+        "/v1/prices",
+        list_prices,
+        *("active", "lookup_keys", "product", "currency", "type", "recurring"),
+    ),
+    get("/v1/prices/{}", one("price")),
+    post("/v1/prices/{}", update_price, *PRICE_UPDATE),
+)

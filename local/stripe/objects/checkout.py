@@ -1,9 +1,9 @@
-"""Checkout sessions, the customer portal and its configurations: what the hosted pages call."""
+"""Checkout sessions, and paying on the hosted pages."""
 
-from local.stripe.core.errors import Refusal, invalid, missing, required
+from local.stripe.core.errors import Refusal, invalid, required
 from local.stripe.core.params import (
     Params,
-    boolean,
+    address,
     integer,
     listing,
     mapping,
@@ -13,6 +13,7 @@ from local.stripe.core.params import (
     only,
     text,
 )
+from local.stripe.core.routes import get, one, pages, post
 from local.stripe.core.state import State
 from local.stripe.core.views import Object, whole
 from local.stripe.objects import (
@@ -22,8 +23,6 @@ from local.stripe.objects import (
     coupons,
     customers,
     invoices,
-    portal_features,
-    subscription_changes,
     subscriptions,
 )
 
@@ -114,7 +113,7 @@ def create_session(state: State, params: Params) -> Object:
         "shipping_options": [],
         "status": "open",
         "subscription": None,
-        "success_url": _address(need(params, "success_url"), "success_url"),
+        "success_url": address(need(params, "success_url"), "success_url"),
         "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
         "ui_mode": "hosted_page",
         "url": f"{state.url}/c/pay/{name}",
@@ -207,12 +206,6 @@ def _discounts(state: State, session: Object, asked: list[Object]) -> list[Objec
     customer = state.objects.get(nobody["id"], nobody)
     wanted = {"discounts": asked}
     return coupons.read(state, wanted, customer, subscription=None, currency=session["currency"])
-
-
-def _address(value: object, param: str) -> str:
-    if not str(value).startswith(("http://", "https://")):
-        raise invalid("Not a valid URL", param, "url_invalid")
-    return str(value)
 
 
 def _expires(state: State, params: Params) -> int:
@@ -379,204 +372,6 @@ def list_session_lines(state: State, params: Params, name: str) -> list[Object]:
     ]
 
 
-# ---- the portal
-
-
-def create_configuration(state: State, params: Params) -> Object:
-    """POST /v1/billing_portal/configurations."""
-    made: Object = {
-        "id": state.identify("bpc_1"),
-        "object": "billing_portal.configuration",
-        "active": True,
-        "application": None,
-        "business_profile": mapping(params.get("business_profile"), "business_profile")
-        or {"headline": None, "privacy_policy_url": None, "terms_of_service_url": None},
-        "created": state.now,
-        "default_return_url": text(params.get("default_return_url"), "default_return_url"),
-        "features": portal_features.features(mapping(params.get("features"), "features") or {})
-        if "features" in params
-        else portal_features.default_features(),
-        "is_default": not state.all("billing_portal.configuration"),
-        "livemode": False,
-        "login_page": {"enabled": False, "url": None},
-        "metadata": merged({}, params),
-        "name": text(params.get("name"), "name"),
-        "updated": state.now,
-    }
-    state.add(made)
-    state.emit("billing_portal.configuration.created", made)
-    return made
-
-
-def update_configuration(state: State, params: Params, name: str) -> Object:
-    """POST /v1/billing_portal/configurations/{id}."""
-    found = state.find("billing_portal.configuration", name)
-    fields: Object = {"metadata": merged(found["metadata"], params)}
-    if "business_profile" in params:
-        said = mapping(params["business_profile"], "business_profile") or {}
-        fields["business_profile"] = found["business_profile"] | said
-    if "features" in params:
-        change = mapping(params["features"], "features") or {}
-        fields["features"] = portal_features.features(change, found["features"])
-    if "active" in params:
-        fields["active"] = boolean(params["active"], "active")
-    state.change(found, **fields)
-    return found
-
-
-def list_configurations(state: State, params: Params) -> list[Object]:
-    """GET /v1/billing_portal/configurations."""
-    active = boolean(params.get("active"), "active")
-    return [
-        item
-        for item in state.all("billing_portal.configuration")
-        if active is None or item["active"] == active
-    ]
-
-
-def create_portal(state: State, params: Params) -> Object:
-    """POST /v1/billing_portal/sessions."""
-    customer = state.find("customer", need(params, "customer"), "customer")
-    chosen = text(params.get("configuration"), "configuration")
-    known = state.all("billing_portal.configuration")
-    if chosen is None:
-        chosen = (known[-1] if known else create_configuration(state, {}))["id"]
-    else:
-        state.find("billing_portal.configuration", chosen, "configuration")
-    secret = state.random(40)
-    made: Object = {
-        "id": state.identify("bps_1"),
-        "object": "billing_portal.session",
-        "configuration": chosen,
-        "created": state.now,
-        "customer": customer["id"],
-        "customer_account": None,
-        "flow": _flow(state, customer, chosen, params),
-        "livemode": False,
-        "locale": text(params.get("locale"), "locale"),
-        "on_behalf_of": None,
-        "return_url": _address(params["return_url"], "return_url")
-        if params.get("return_url")
-        else None,
-        "url": f"{state.url}/p/session/{secret}",
-        "_secret": secret,
-    }
-    return state.add(made)
-
-
-def _flow(state: State, customer: Object, configuration: str, params: Params) -> Object | None:
-    """Read a deep link: its feature must be on, its subscription the customer's own."""
-    given = mapping(params.get("flow_data"), "flow_data")
-    kind = str((given or {}).get("type")).removesuffix("_confirm")
-    if given is not None:
-        feature = state.get(configuration)["features"].get(kind)
-        if feature is not None and not feature["enabled"]:
-            raise invalid(
-                f"This flow cannot be used because the {kind} feature in the portal configuration "
-                "is disabled.",
-                "flow_data[type]",
-            )
-        if kind.startswith("subscription_"):
-            inside = mapping(given.get(str(given["type"])), f"flow_data[{given['type']}]")
-            if inside is None:
-                raise required(f"flow_data[{given['type']}]")
-            param = f"flow_data[{given['type']}][subscription]"
-            sub = state.find("subscription", inside["subscription"], param)
-            if sub["customer"] != customer["id"]:
-                raise missing("subscription", sub["id"], param)
-    return portal_features.flow(given)
-
-
-def portal(state: State, secret: str) -> Object:
-    """Return the session of a portal page; its link lives for a day."""
-    for session in state.all("billing_portal.session"):
-        if session["_secret"] == secret and session["created"] + _DAY > state.now:
-            return session
-    raise missing("billing_portal.session", "…")
-
-
-def allows(state: State, session: Object, feature: str) -> bool:
-    """Return whether the portal's configuration allows a feature."""
-    return bool(state.get(session["configuration"])["features"][feature]["enabled"])
-
-
-def choices(state: State, session: Object, price: Object) -> list[Object]:
-    """Return the prices a customer may change to: all that are offered, or those configured."""
-    if not allows(state, session, "subscription_update"):
-        return []
-    features = state.get(session["configuration"])["features"]
-    products = features["subscription_update"]["products"]
-    listed = {name for product in products or [] for name in product["prices"]}
-    return [
-        other
-        for other in reversed(state.all("price"))
-        if other["active"]
-        and other["recurring"]
-        and other["id"] != price["id"]
-        and other["currency"] == price["currency"]
-        and state.get(other["product"])["active"]
-        and (not products or other["id"] in listed)
-    ]
-
-
-def _own(state: State, session: Object, name: str) -> Object:
-    sub = state.find("subscription", name)
-    if sub["customer"] != session["customer"]:
-        raise missing("subscription", name)
-    return sub
-
-
-def portal_cancel(state: State, session: Object, name: str) -> None:
-    """End a subscription with its period, as the portal does.
-
-    In flexible billing mode that sets `cancel_at` and leaves `cancel_at_period_end` false.
-    """
-    sub = _own(state, session, name)
-    if sub["billing_mode"]["type"] == "classic":
-        subscription_changes.update(state, {"cancel_at_period_end": True}, name)
-        return
-    ends = max(item["current_period_end"] for item in sub["items"]["data"])
-    subscription_changes.update(state, {"cancel_at": ends}, name)
-
-
-def portal_keep(state: State, session: Object, name: str) -> None:
-    """Take a cancellation back."""
-    _own(state, session, name)
-    subscription_changes.update(state, {"cancel_at": "", "cancel_at_period_end": False}, name)
-
-
-def _price(state: State, sub: Object) -> Object:
-    return state.get(sub["items"]["data"][0]["price"])
-
-
-def portal_switch(state: State, session: Object, name: str, price: str) -> None:
-    """Change a subscription's plan at once, refused when the card is."""
-    sub = _own(state, session, name)
-    if price not in [other["id"] for other in choices(state, session, _price(state, sub))]:
-        raise missing("price", price)
-    item = sub["items"]["data"][0]["id"]
-    change = {
-        "items": [{"id": item, "price": price}],
-        "proration_behavior": "always_invoice",
-        "payment_behavior": "error_if_incomplete",
-    }
-    subscription_changes.update(state, change, name)
-
-
-def portal_card(state: State, session: Object, card: Params) -> None:
-    """Make a card the customer's default everywhere, and retry open invoices with it."""
-    customer = state.get(session["customer"])
-    found = cards.by_number(str(card.get("number", "")))
-    method = customers.new_method(state, found, *customers.expiry(state, card))
-    state.add(method)
-    customers.attach(state, method, customer)
-    settings = customer["invoice_settings"] | {"default_payment_method": method["id"]}
-    state.change(customer, invoice_settings=settings)
-    for sub in state.all("subscription"):
-        if sub["customer"] == customer["id"] and sub["ended_at"] is None:
-            state.change(sub, default_payment_method=method["id"])
-
-
 def pay_hosted(state: State, name: str, card: Params) -> str | None:
     """Pay an open invoice on its page; return the challenge's address, or None when it is paid."""
     invoice = state.find("invoice", name)
@@ -594,3 +389,12 @@ def pay_hosted(state: State, name: str, card: Params) -> str | None:
     if refusal is not None:
         raise refusal
     return None
+
+
+ROUTES = (
+    post("/v1/checkout/sessions", create_session, *SESSION_CREATE),
+    pages("/v1/checkout/sessions", list_sessions, "customer", "subscription", "status"),
+    get("/v1/checkout/sessions/{}", one("checkout.session")),
+    pages("/v1/checkout/sessions/{}/line_items", list_session_lines),
+    post("/v1/checkout/sessions/{}/expire", expire_session),
+)

@@ -3,6 +3,7 @@
 from local.stripe.core.dates import DAY, following
 from local.stripe.core.errors import Refusal
 from local.stripe.core.params import Params, boolean, merged, text, values
+from local.stripe.core.routes import get, one, pages, post
 from local.stripe.core.state import State
 from local.stripe.core.views import Object
 from local.stripe.objects import cards, customers, invoices
@@ -534,3 +535,21 @@ def list_intents(state: State, params: Params) -> list[Object]:
         for item in state.all("payment_intent")
         if params.get("customer") in (None, "", item["customer"])
     ]
+
+
+_PAY = ("payment_method", "paid_out_of_band", "off_session")
+_CONFIRM = ("payment_method", "return_url", "off_session", "setup_future_usage")
+ROUTES = (
+    post(
+        "/v1/invoices/{}",
+        update_invoice,
+        *("metadata", "description", "auto_advance", "footer"),
+    ),
+    post("/v1/invoices/{}/finalize", finalize_invoice, "auto_advance"),
+    post("/v1/invoices/{}/pay", pay_invoice, *_PAY),
+    post("/v1/invoices/{}/void", void_invoice),
+    post("/v1/invoices/{}/mark_uncollectible", mark_uncollectible),
+    pages("/v1/payment_intents", list_intents, "customer"),
+    get("/v1/payment_intents/{}", one("payment_intent")),
+    post("/v1/payment_intents/{}/confirm", confirm_intent, *_CONFIRM),
+)

@@ -16,6 +16,7 @@ from local.stripe.core.params import (
     text,
     values,
 )
+from local.stripe.core.routes import get, one, pages, post
 from local.stripe.core.state import State
 from local.stripe.core.views import Object, copy, within
 from local.stripe.objects import cards, test_clocks
@@ -394,3 +395,19 @@ def summary(method: Object) -> Object:
     """Return a copy of a payment method as errors carry it."""
     shown: Object = copy(method)
     return shown
+
+
+ROUTES = (
+    post("/v1/customers", create_customer, *CUSTOMER_CREATE),
+    pages("/v1/customers", list_customers, "email"),
+    get("/v1/customers/{}", show_customer),
+    post("/v1/customers/{}", update_customer, *CUSTOMER_UPDATE),
+    pages("/v1/customers/{}/payment_methods", list_customer_methods, "type"),
+    get("/v1/customers/{}/payment_methods/{}", show_customer_method),
+    post("/v1/payment_methods", create_method, *METHOD_CREATE),
+    pages("/v1/payment_methods", list_methods, "customer", "type"),
+    get("/v1/payment_methods/{}", one("payment_method")),
+    post("/v1/payment_methods/{}", update_method, *METHOD_UPDATE),
+    post("/v1/payment_methods/{}/attach", attach_method, "customer"),
+    post("/v1/payment_methods/{}/detach", detach_method),
+)

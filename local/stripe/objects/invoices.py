@@ -9,6 +9,7 @@ from decimal import Decimal
 from local.stripe.core.dates import DAY, words
 from local.stripe.core.errors import Refusal
 from local.stripe.core.params import Params
+from local.stripe.core.routes import get, one, pages
 from local.stripe.core.state import State
 from local.stripe.core.views import Object, whole, within
 from local.stripe.objects import catalogue, coupons
@@ -487,3 +488,16 @@ def list_payments(state: State, params: Params) -> list[Object]:
         and wanted.get("payment_intent") in (None, "", item["payment"]["payment_intent"])
         and within(item["created"], params.get("created"), "created")
     ]
+
+
+ROUTES = (
+    pages(
+        "/v1/invoices",
+        list_invoices,
+        *("customer", "status", "subscription", "collection_method"),
+    ),
+    get("/v1/invoices/{}", one("invoice")),
+    pages("/v1/invoices/{}/lines", list_lines),
+    pages("/v1/invoice_payments", list_payments, "invoice", "status", "payment"),
+    get("/v1/invoice_payments/{}", one("invoice_payment")),
+)

@@ -15,6 +15,7 @@ from local.stripe.core.params import (
     only,
     text,
 )
+from local.stripe.core.routes import delete, post
 from local.stripe.core.state import State
 from local.stripe.core.views import Object
 from local.stripe.objects import (
@@ -459,3 +460,20 @@ def cancel(state: State, params: Params, name: str) -> Object:
     said = {key: text(details.get(key), key) for key in ("comment", "feedback")}
     collection.end(state, sub, "cancellation_requested", **said)
     return sub
+
+
+_PREVIEW = (
+    *("customer", "subscription", "subscription_details", "currency", "preview_mode"),
+    "discounts",
+)
+ROUTES = (
+    post("/v1/subscriptions/{}", update, *UPDATE),
+    delete(
+        "/v1/subscriptions/{}",
+        cancel,
+        "cancellation_details",
+        "invoice_now",
+        "prorate",
+    ),
+    post("/v1/invoices/create_preview", preview, *_PREVIEW),
+)

@@ -9,6 +9,7 @@ from typing import Any
 from local.stripe.core.dates import following
 from local.stripe.core.errors import Refusal, invalid, required
 from local.stripe.core.params import Params, integer, listing, mapping, need, one_of, only, text
+from local.stripe.core.routes import post
 from local.stripe.core.state import State
 from local.stripe.core.views import Object
 from local.stripe.objects import (
@@ -304,3 +305,14 @@ def _give_up(state: State, sub: Object) -> None:
         return
     sub["_lines"] = [line for line in invoice["lines"]["data"] if line["amount"] < 0]
     invoices.close(state, invoice, "void")
+
+
+ROUTES = (
+    post(
+        "/v1/subscriptions/{}/resume",
+        resume,
+        *RESUME,
+    ),
+    post("/v1/subscriptions/{}/migrate", migrate, "billing_mode"),
+    post("/v1/subscriptions/{}/pause", pause, *PAUSE),
+)

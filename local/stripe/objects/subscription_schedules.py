@@ -21,6 +21,7 @@ from local.stripe.core.params import (
     only,
     text,
 )
+from local.stripe.core.routes import get, one, pages, post
 from local.stripe.core.state import State
 from local.stripe.core.views import Object, within
 from local.stripe.objects import (
@@ -153,9 +154,9 @@ def _phases(state: State, found: Object, sub: Object, given: list[Any]) -> list[
         raise required("phases")
     now = found["current_phase"]
     phases: list[Object] = []
-    for number, one in enumerate(given):
+    for number, phase in enumerate(given):
         param = f"phases[{number}]"
-        inside = mapping(one, param) or {}
+        inside = mapping(phase, param) or {}
         for field in set(inside) - _PHASE:
             raise invalid(
                 f"Received unknown parameter: {param}[{field}]", field, "parameter_unknown"
@@ -192,9 +193,9 @@ def _phases(state: State, found: Object, sub: Object, given: list[Any]) -> list[
 
 def _items(state: State, phase: Params, param: str) -> list[Object]:
     items = []
-    for number, one in enumerate(listing(need(phase, "items"), f"{param}[items]") or []):
+    for number, item in enumerate(listing(need(phase, "items"), f"{param}[items]") or []):
         place = f"{param}[items][{number}]"
-        inside = mapping(one, place) or {}
+        inside = mapping(item, place) or {}
         only(inside, _ITEM)
         price = subscriptions.offered(state, inside.get("price"), f"{place}[price]")
         items.append(_item(price["id"], subscriptions.quantity(inside, place)))
@@ -402,3 +403,26 @@ def _live(state: State, name: str, what: str) -> Object:
             f"`{found['status']}` status. It must be in `not_started` or `active`.",
         )
     return found
+
+
+ROUTES = (
+    post("/v1/subscription_schedules", create, *CREATE),
+    pages("/v1/subscription_schedules", list_schedules, "customer", "scheduled"),
+    get("/v1/subscription_schedules/{}", one("subscription_schedule")),
+    post(
+        "/v1/subscription_schedules/{}",
+        update,
+        *UPDATE,
+    ),
+    post(
+        "/v1/subscription_schedules/{}/release",
+        release,
+        "preserve_cancel_date",
+    ),
+    post(
+        "/v1/subscription_schedules/{}/cancel",
+        cancel,
+        "invoice_now",
+        "prorate",
+    ),
+)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from local.stripe.core.dates import DAY, following
-from local.stripe.core.errors import Refusal, invalid, required
+from local.stripe.core.errors import Refusal, invalid, missing, required
 from local.stripe.core.params import (
     Params,
     boolean,
@@ -16,6 +16,7 @@ from local.stripe.core.params import (
     only,
     text,
 )
+from local.stripe.core.routes import delete, get, one, pages, post
 from local.stripe.core.state import State
 from local.stripe.core.views import Object, difference, whole, within
 from local.stripe.objects import catalogue, collection, coupons, customers, invoice_items, invoices
@@ -430,3 +431,28 @@ def list_subscriptions(state: State, params: Params) -> list[Object]:
         and (price is None or any(item["price"] == price for item in sub["items"]["data"]))
         and within(sub["created"], params.get("created"), "created")
     ]
+
+
+def delete_customer(state: State, params: Params, name: str) -> Object:
+    """DELETE /v1/customers/{id}: its subscriptions end with it."""
+    found = state.find("customer", name)
+    if found.get("_deleted"):
+        raise missing("customer", name)
+    for sub in state.all("subscription"):
+        if sub["customer"] == name and sub["ended_at"] is None:
+            collection.end(state, sub, "cancellation_requested")
+    found["_deleted"] = True
+    state.emit("customer.deleted", found)
+    return {"id": name, "object": "customer", "deleted": True}
+
+
+ROUTES = (
+    delete("/v1/customers/{}", delete_customer),
+    post("/v1/subscriptions", create, *CREATE),
+    pages(
+        "/v1/subscriptions",
+        list_subscriptions,
+        *("customer", "status", "price", "collection_method", "current_period_end"),
+    ),
+    get("/v1/subscriptions/{}", one("subscription")),
+)

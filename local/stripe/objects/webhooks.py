@@ -5,6 +5,7 @@ import hmac
 
 from local.stripe.core.errors import invalid, missing, required
 from local.stripe.core.params import Params, boolean, listing, merged, need, text, values
+from local.stripe.core.routes import delete, get, pages, post
 from local.stripe.core.state import API_VERSION, State
 from local.stripe.core.views import Object, within
 from local.stripe.sdk.types import installed
@@ -131,3 +132,14 @@ def signature(body: bytes, secrets: list[str], now: int) -> str:
     signed = b"%d.%b" % (now, body)
     parts = [hmac.new(key.encode(), signed, hashlib.sha256).hexdigest() for key in secrets]
     return ",".join([f"t={now}", *(f"v1={part}" for part in parts)])
+
+
+ROUTES = (
+    pages("/v1/events", list_events, "type", "types", "delivery_success"),
+    get("/v1/events/{}", show_event),
+    post("/v1/webhook_endpoints", create_endpoint, *CREATE),
+    pages("/v1/webhook_endpoints", list_endpoints),
+    get("/v1/webhook_endpoints/{}", show_endpoint),
+    post("/v1/webhook_endpoints/{}", update_endpoint, *UPDATE),
+    delete("/v1/webhook_endpoints/{}", delete_endpoint),
+)

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from local.stripe.core.errors import Refusal, missing
 from local.stripe.core.state import State
 from local.stripe.core.views import Object
-from local.stripe.objects import cards, checkout, collection, invoices, setup_intents
+from local.stripe.objects import cards, checkout, collection, invoices, portal, setup_intents
 from local.stripe.pages.pdf import document
 from local.stripe.standin import STANDIN, StandIn
 
@@ -254,12 +254,12 @@ def _setup_challenge(found: StandIn, request: web.Request, intent: Object) -> we
 
 def _open_portal(found: StandIn, request: web.Request) -> web.Response:
     wanted = {"customer": request.match_info["customer"], "return_url": f"{found.engine.url}/"}
-    return _go(checkout.create_portal(found.engine, wanted)["url"])
+    return _go(portal.create_session(found.engine, wanted)["url"])
 
 
 def _portal(found: StandIn, request: web.Request) -> web.Response:
     engine, form = found.engine, request[_FORM]
-    session = checkout.portal(engine, request.match_info["secret"])
+    session = portal.find(engine, request.match_info["secret"])
     message, status = "", 200
     if request.method == "POST":
         try:
@@ -310,13 +310,13 @@ def _after(session: Object) -> str:
 def _act(state: State, session: Object, action: str, form: Object) -> None:
     name = str(form.get("subscription", ""))
     if action == "cancel":
-        checkout.portal_cancel(state, session, name)
+        portal.cancel(state, session, name)
     elif action == "keep":
-        checkout.portal_keep(state, session, name)
+        portal.keep(state, session, name)
     elif action == "switch":
-        checkout.portal_switch(state, session, name, str(form.get("price", "")))
+        portal.switch(state, session, name, str(form.get("price", "")))
     elif action == "card":
-        checkout.portal_card(state, session, _card(form))
+        portal.use_card(state, session, _card(form))
     else:
         raise Refusal(404, "There is no such action.")
 
@@ -337,7 +337,7 @@ def _plan(state: State, session: Object, sub: Object) -> Object:
         "cancel_at": sub["cancel_at"],
         "planned": _planned(state, sub),
         "resumes": (sub.get("_planned") or {}).get("resume_at"),
-        "can_cancel": checkout.allows(state, session, "subscription_cancel"),
+        "can_cancel": portal.allows(state, session, "subscription_cancel"),
         "choices": [
             {
                 "id": choice["id"],
@@ -345,7 +345,7 @@ def _plan(state: State, session: Object, sub: Object) -> Object:
                 "amount": invoices.money(choice["unit_amount"] or 0, choice["currency"]),
                 "every": _every(choice),
             }
-            for choice in checkout.choices(state, session, price)
+            for choice in portal.choices(state, session, price)
         ],
     }
 
