@@ -305,7 +305,7 @@ def _smoke(chosen: argparse.Namespace) -> None:
 def _status(env: str | None) -> None:
     from local.commands import bus, status
 
-    asks = _ask("relay_outbox", env), _ask("sync_plans", env)
+    asks = _ask("report_status", env), _ask("sync_plans", env)
     if not status.show(bus.place(env), *asks):
         sys.exit(1)
 

@@ -1,6 +1,6 @@
 """`make status`: one screen that tells whether the four integrations work, and what to do if not.
 
-The figures come from relay_outbox (what waits in Postgres), from sync_plans (whether Stripe
+The figures come from report_status (what waits in Postgres), from sync_plans (whether Stripe
 answers, and what differs there) and from SQS; what they mean is decided here.
 """
 
@@ -14,6 +14,13 @@ from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
 
 _MINUTE, _HOUR = 60, 3600
+# Function, its line, and how many minutes lie between two runs.
+_SCHEDULES = (
+    ("relay_outbox", "event relay", 1),
+    ("sweep_billing", "billing sweep", 1),
+    ("report_status", "status report", 1),
+    ("purge_data", "data purge", 5),
+)
 _APART = 2.0  # seconds between two looks at the queues: what is there twice is not just passing
 
 type Json = Mapping[str, Any]
@@ -37,9 +44,9 @@ class Queue(NamedTuple):
     dead: int
 
 
-def show(where: Place, relay: Ask, plans: Ask) -> bool:
+def show(where: Place, report: Ask, plans: Ask) -> bool:
     """Print the screen; tell whether everything is well."""
-    lines = [*_figures(where, relay), *_stripe(plans), *judge_queues(read_queues(where))]
+    lines = [*_figures(where, report), *_stripe(plans), *judge_queues(read_queues(where))]
     say(f"{where.bus}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     for line in lines:
         say(f"  {'✓' if line.good else '✗'} {line.title:<15} {shown(line.text)}")
@@ -50,17 +57,17 @@ def show(where: Place, relay: Ask, plans: Ask) -> bool:
     return not bad
 
 
-def _figures(where: Place, relay: Ask) -> Iterable[Line]:
+def _figures(where: Place, report: Ask) -> Iterable[Line]:
     try:
-        found = relay({"status": True})
+        found = report({"status": True})
     except Trouble as trouble:
-        return [Line(False, "database", str(trouble), "read the log of relay_outbox")]
+        return [Line(False, "database", str(trouble), "read the log of report_status")]
     # A schedule of AWS is as exact as a minute; the local one is exact.
     return judge(found, patience=75 if where.local else 150)
 
 
 def judge(found: Json, *, patience: float) -> Iterable[Line]:
-    """Say what relay_outbox's figures mean; a minute's work is late after `patience` seconds."""
+    """Say what report_status's figures mean; a minute's work is late after `patience` seconds."""
     outbox, mail, stripe = found["outbox"], found["mail"], found["stripe"]
     yield Line(
         _young(outbox["oldest"], 30) and not outbox["refused"],
@@ -74,9 +81,10 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
     )
     beats = found["beats"]
     deployed = beats.get("migrate_database")
-    for name, what in (("relay_outbox", "event relay"), ("sweep_billing", "billing sweep")):
-        # It has a minute after each deploy, and after a local stack's start, to run again.
-        good = any(_young(age, patience) for age in (beats.get(name), deployed) if age is not None)
+    for name, what, minutes in _SCHEDULES:
+        # It has its interval after each deploy, and after a local stack's start, to run again.
+        most = patience + (minutes - 1) * _MINUTE
+        good = any(_young(age, most) for age in (beats.get(name), deployed) if age is not None)
         yield _ran(what, beats.get(name), good, f"read the log of {name}")
     yield Line(
         not mail["lost"] and not mail["held"] and _young(mail["oldest"], 20),

@@ -173,7 +173,7 @@ def test_what_is_paid_for_nobody_is_counted_and_red_until_it_is_bound(
     answer = function("sweep_billing").handler({}, CONTEXT)
     assert answer["unserved"] == 1
     assert '"StripeUnserved":[1.0]' in capsys.readouterr().out
-    figures = function("relay_outbox").handler({"status": True}, CONTEXT)
+    figures = function("report_status").handler({"status": True}, CONTEXT)
     [line] = [x for x in screen.judge(figures, patience=75) if x.title == "subscriptions"]
     assert not line.good
     assert f"CUSTOMER={other}" in line.todo

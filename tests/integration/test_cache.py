@@ -54,7 +54,7 @@ def use(environment: pytest.MonkeyPatch, *addresses: str, tls: bool = False) -> 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what is not about time: a busy machine is no failure of the server's."""
-    monkeypatch.setattr(memcached, "PATIENCE", 20.0)
+    monkeypatch.setattr(memcached, "DEADLINE", 20.0)
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_a_killed_server_is_asked_again_after_a_pause(
     assert real.read(NAME) is None
     later = time.monotonic() + circuit.PAUSE + 1
     monkeypatch.setattr(circuit.time, "monotonic", lambda: later)
-    monkeypatch.setattr(memcached, "PATIENCE", 1e6)  # its clock is the same one
+    monkeypatch.setattr(memcached, "DEADLINE", 1e6)  # its clock is the same one
     cache.put("plans", b"y", 60)
     assert cache.get("plans") == b"y"
 
@@ -284,7 +284,7 @@ def test_whatever_a_server_says_no_call_fails_or_waits(
     with impostor(TALK[talk]) as address:
         for call in calls:
             use(environment, address)
-            assert took(call) < memcached.PATIENCE + GRACE
+            assert took(call) < memcached.DEADLINE + GRACE
             assert cache.remember("plans", 60, lambda: b"made") == b"made"
         _forget()
 
@@ -294,10 +294,10 @@ def test_a_stalled_server_costs_one_wait_and_is_then_left_alone(
     size: int, real: Memcached, patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.put("plans", b"x", 60)
-    monkeypatch.setattr(memcached, "PATIENCE", 0.3)
+    monkeypatch.setattr(memcached, "DEADLINE", 0.3)
     real.stall()
     assert took(lambda: cache.put("plans", bytes(size), 60)) < 0.3 + GRACE
-    monkeypatch.setattr(memcached, "PATIENCE", 20.0)
+    monkeypatch.setattr(memcached, "DEADLINE", 20.0)
     assert took(lambda: cache.get("plans")) < 10  # one more wait would be 20
     real.go_on()
 
@@ -309,10 +309,10 @@ def test_a_stalled_server_that_goes_on_answers_no_one_elses_question(
     cache.put("plans", b"plans", 60)
     cache.put("limits", b"limits", 60)
     real.stall()
-    monkeypatch.setattr(memcached, "PATIENCE", 0.2)
+    monkeypatch.setattr(memcached, "DEADLINE", 0.2)
     assert cache.get("plans") is None
     real.go_on()
-    monkeypatch.setattr(memcached, "PATIENCE", 20.0)
+    monkeypatch.setattr(memcached, "DEADLINE", 20.0)
     circuit._open_until.clear()
     assert cache.get("limits") == b"limits"
     assert cache.get("plans") == b"plans"
@@ -347,7 +347,7 @@ def test_a_name_that_does_not_resolve_in_time_is_a_miss(
 
     environment.setattr(socket, "getaddrinfo", resolver)
     use(environment, "cache.example:11211")
-    assert took(lambda: cache.get("plans")) < memcached.PATIENCE + GRACE
+    assert took(lambda: cache.get("plans")) < memcached.DEADLINE + GRACE
     assert asked.is_set()
     done.set()
 
@@ -459,7 +459,7 @@ def test_a_server_that_does_not_prove_itself_is_told_nothing(
     signs = Authority(tmp_path, "theirs") if wrong == "authority" else authority
     certificate = signs.certificate("192.0.2.1" if wrong == "host" else "127.0.0.1")
     if wrong == "no TLS":
-        environment.setattr(memcached, "PATIENCE", 0.3)  # it waits for the rest of the "command"
+        environment.setattr(memcached, "DEADLINE", 0.3)  # it waits for the rest of the "command"
     with Memcached(None if wrong == "no TLS" else certificate) as other:
         use(environment, other.address, tls=True)
         cache.put("plans", b"x", 60)
@@ -472,7 +472,7 @@ def test_a_server_that_is_silent_behind_tls_costs_one_wait(
 ) -> None:
     with impostor(support.handshake(authority.certificate("127.0.0.1"))) as address:
         use(environment, address, tls=True)
-        assert took(lambda: cache.put("plans", bytes(900_000), 60)) < memcached.PATIENCE + GRACE
+        assert took(lambda: cache.put("plans", bytes(900_000), 60)) < memcached.DEADLINE + GRACE
         assert circuit.is_open(address)
 
 
@@ -523,7 +523,7 @@ def test_a_crash_of_the_database_empties_the_cache_and_nothing_else(
         cluster.remove()
 
 
-def test_the_relay_forgets_a_thousand_rows_past_their_time(database: str) -> None:
+def test_the_purge_deletes_a_thousand_rows_past_their_time(database: str) -> None:
     with postgres.transaction() as tx:
         tx.run(
             "INSERT INTO cache_entry (key, value, expires_at) SELECT 'old-' || n, '', now() -"
@@ -531,7 +531,7 @@ def test_the_relay_forgets_a_thousand_rows_past_their_time(database: str) -> Non
         )
         tx.run("INSERT INTO cache_entry VALUES ('young', '', now() + interval '1 minute')")
     assert cache.forget() == 1000
-    function("relay_outbox").handler({}, CONTEXT)
+    function("purge_data").handler({}, CONTEXT)
     with postgres.transaction() as tx:
         assert tx.rows("SELECT key FROM cache_entry") == [{"key": "young"}]
 
@@ -610,8 +610,8 @@ def test_no_request_fails_or_errs_while_the_server_is_killed_filled_and_stalled(
         assert wrong == []
         assert count > 100
         assert (
-            sum(one for one in durations if one > memcached.PATIENCE)
-            < 2 * waits * memcached.PATIENCE
+            sum(one for one in durations if one > memcached.DEADLINE)
+            < 2 * waits * memcached.DEADLINE
         )
-        assert sorted(durations)[int(count * 0.99)] < memcached.PATIENCE
-        assert max(durations) < memcached.PATIENCE + GRACE
+        assert sorted(durations)[int(count * 0.99)] < memcached.DEADLINE
+        assert max(durations) < memcached.DEADLINE + GRACE

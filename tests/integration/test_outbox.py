@@ -528,14 +528,14 @@ def test_an_effect_that_was_rolled_back_may_happen_later(database: str) -> None:
         assert not seen.first_time(tx, "mailer", "evt_1")
 
 
-def test_what_was_done_ninety_days_ago_is_forgotten_by_the_relay(bus: Bus) -> None:
+def test_what_was_done_ninety_days_ago_is_deleted_by_the_purge(bus: Bus) -> None:
     with postgres.transaction() as tx:
         tx.run(
             "INSERT INTO inbox (consumer, event_id, received_at) VALUES"
             " ('mailer', 'evt_old', now() - interval '91 days'),"
             " ('mailer', 'evt_new', now() - interval '89 days')"
         )
-    relay()
+    function("purge_data").handler({}, CONTEXT)
     with postgres.transaction() as tx:
         assert tx.rows("SELECT event_id FROM inbox") == [{"event_id": "evt_new"}]
 
@@ -579,7 +579,7 @@ def test_the_relay_stops_before_its_time_is_up(bus: Bus) -> None:
     assert relay(lambda: next(left))["tried"] == 30
 
 
-def test_the_relay_forgets_what_was_published_a_week_ago(bus: Bus) -> None:
+def test_the_purge_deletes_what_was_published_a_week_ago(bus: Bus) -> None:
     old, young, unpublished = emit(3)
     with postgres.transaction() as tx:
         tx.run("UPDATE outbox SET published_at = now() - interval '8 days' WHERE id = :id", id=old)
@@ -591,7 +591,7 @@ def test_the_relay_forgets_what_was_published_a_week_ago(bus: Bus) -> None:
             " next_attempt_at = now() + interval '1 hour' WHERE id = :id",
             id=unpublished,
         )
-    relay()
+    assert function("purge_data").handler({}, CONTEXT) == {"purged": 1}
     assert [row["id"] for row in rows()] == sorted([young, unpublished])
 
 

@@ -49,7 +49,7 @@ def test_every_table_is_purged_or_has_a_reason_to_stay(database: str) -> None:
 
 def test_every_purge_is_somebodys_work() -> None:
     done = {
-        *function("relay_outbox")._FORGETS,
+        *function("purge_data")._FORGETS,
         *function("sweep_uploads")._FORGETS,
         *sweep.FORGETS,
     }

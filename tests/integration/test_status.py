@@ -69,9 +69,7 @@ def test_a_mail_that_nobody_tried_yet_does_not_wait(database: str) -> None:
     assert status.read()["mail"]["waiting"] == 0
 
 
-@pytest.mark.parametrize(
-    "name", ["relay_outbox", "sweep_billing", "sync_plans", "migrate_database"]
-)
+@pytest.mark.parametrize("name", [*status.EVERY_FEW_MINUTES, "sync_plans", "migrate_database"])
 def test_a_scheduled_function_leaves_a_heartbeat_and_keeps_it_fresh(
     name: str, database: str, environment: pytest.MonkeyPatch
 ) -> None:
@@ -88,8 +86,38 @@ def test_a_run_that_has_begun_and_not_ended_is_told(database: str) -> None:
     assert found["begun"] == pytest.approx(3 * 3600, abs=60)
 
 
-def test_the_question_is_answered_by_the_relay_and_changes_nothing(database: str) -> None:
-    assert function("relay_outbox").handler({"status": True}, CONTEXT)["beats"] == {}
+def test_the_question_is_answered_and_changes_nothing(database: str) -> None:
+    assert function("report_status").handler({"status": True}, CONTEXT)["beats"] == {}
+
+
+# ---- schedules that no longer run
+
+
+def idle(capsys: pytest.CaptureFixture[str]) -> float:
+    answer = function("report_status").handler({}, CONTEXT)
+    [line] = [x for x in capsys.readouterr().out.splitlines() if '"ScheduleIdleSeconds":' in x]
+    assert json.loads(line)["ScheduleIdleSeconds"] == [answer["idleSeconds"]]
+    return float(answer["idleSeconds"])
+
+
+def test_a_schedule_that_stops_is_reported(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert idle(capsys) == 0, "none has run yet"
+    for name in status.EVERY_FEW_MINUTES:
+        status.beat(name)
+    assert idle(capsys) < 60
+    run("UPDATE heartbeat SET at = now() - interval '16 minutes' WHERE name = 'purge_data'")
+    assert idle(capsys) == pytest.approx(960, abs=30)
+
+
+def test_what_runs_once_an_hour_or_a_deploy_is_no_schedule_that_stopped(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("sync_plans", "migrate_database"):
+        status.beat(name)
+    run("UPDATE heartbeat SET at = now() - interval '1 day'")
+    assert idle(capsys) == 0
 
 
 # ---- reputation

@@ -299,8 +299,27 @@ def test_relay_outbox_reports_the_age_that_the_alarm_reads(start: Start, databas
     assert "Dimensions" not in alarm
 
 
-def test_relay_outbox_tells_what_waits_when_asked(start: Start, database: str) -> None:
-    answer = start("relay_outbox").invoke(sample("relay_outbox.status"))
+def test_purge_data(start: Start, database: str) -> None:
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO inbox (consumer, event_id, received_at)"
+            " VALUES ('c', 'evt_old', now() - interval '91 days'), ('c', 'evt_new', now())"
+        )
+    assert start("purge_data").invoke(sample("purge_data")) == {"purged": 1}
+
+
+def test_report_status_reports_what_its_alarms_read(start: Start, database: str) -> None:
+    running = start("report_status")
+    assert running.invoke(sample("report_status")) == {"idleSeconds": 0}
+    resources = template.read()["Resources"]
+    names = ("SchedulesAlarm", "EmailBounceRateAlarm", "EmailComplaintRateAlarm")
+    watched = {resources[name]["Properties"]["MetricName"] for name in (*names, "EmailDomainAlarm")}
+    lines = [json.loads(line) for line in running.log() if line.startswith("{")]
+    assert watched <= {name for line in lines if "_aws" in line for name in line}
+
+
+def test_report_status_says_what_waits_when_asked(start: Start, database: str) -> None:
+    answer = start("report_status").invoke(sample("report_status.status"))
     assert answer["outbox"]["waiting"] == 0
 
 

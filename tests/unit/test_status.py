@@ -29,7 +29,13 @@ WELL: dict[str, Any] = {
         "plans": {"age": 60.0, "begun": 61.0, "result": {"faults": [], "drift": ["a", "b"]}},
         "reconcile": {"age": None, "begun": None, "result": {}},
     },
-    "beats": {"relay_outbox": 20.0, "sweep_billing": 20.0, "sync_plans": 60.0},
+    "beats": {
+        "relay_outbox": 20.0,
+        "sweep_billing": 20.0,
+        "report_status": 20.0,
+        "purge_data": 200.0,
+        "sync_plans": 60.0,
+    },
 }
 
 
@@ -63,8 +69,15 @@ def test_a_stack_that_works_needs_nobody() -> None:
         ("outbox", WELL["outbox"] | {"waiting": 2, "oldest": 31.0, "error": "Timeout"}, "events"),
         ("outbox", WELL["outbox"] | {"waiting": 1, "oldest": 3.0, "refused": 1}, "events"),
         ("beats.relay_outbox", 76.0, "event relay"),
-        ("beats", {"relay_outbox": 1.0}, "billing sweep"),
-        ("beats", {"relay_outbox": 1.0, "migrate_database": 76.0}, "billing sweep"),
+        ("beats.sweep_billing", 76.0, "billing sweep"),
+        ("beats.report_status", 76.0, "status report"),
+        ("beats.purge_data", 316.0, "data purge"),
+        ("beats", {**WELL["beats"], "sweep_billing": None}, "billing sweep"),
+        (
+            "beats",
+            {**WELL["beats"], "sweep_billing": None, "migrate_database": 76.0},
+            "billing sweep",
+        ),
         ("mail.lost", 1, "e-mail"),
         ("mail.held", 200.0, "e-mail"),
         ("domains", [{"name": "kyora.example", "status": "failed"}], "mail domain"),

@@ -8,6 +8,9 @@ from typing import Any
 
 from kyora.postgres import transaction
 
+# Scheduled functions that run every minute or every five, as SchedulesAlarm expects of them.
+EVERY_FEW_MINUTES = ("relay_outbox", "sweep_billing", "purge_data", "report_status")
+
 # Ages are in seconds; each row is one line of the screen.
 _OUTBOX = """
 SELECT count(*) AS waiting, extract(epoch FROM now() - min(created_at))::float8 AS oldest,
@@ -79,6 +82,20 @@ def read() -> dict[str, Any]:
             "runs": {row["name"]: row for row in tx.rows(_RUNS)},
             "beats": {row["name"]: row["age"] for row in tx.rows(_BEATS)},
         }
+
+
+def longest_silence() -> float:
+    """Return for how many seconds the most overdue of EVERY_FEW_MINUTES has not run.
+
+    0 for one that has never run: a deploy starts them.
+    """
+    with transaction() as tx:
+        row = tx.row(
+            "SELECT coalesce(extract(epoch FROM now() - min(at)), 0)::float8 AS age"
+            " FROM heartbeat WHERE name = ANY(CAST(:names AS text[]))",
+            names=list(EVERY_FEW_MINUTES),
+        )
+    return float(str(row["age"])) if row else 0.0
 
 
 def beat(name: str) -> None:

@@ -1,0 +1,30 @@
+"""Every five minutes: delete rows that are past their retention, in small batches.
+
+Published events, records of handled ones, mail, cache entries and idempotency keys. What uploads
+and Stripe's events leave behind is deleted by sweep_uploads and sweep_billing. Emits nothing.
+"""
+
+from typing import Any
+
+from kyora import cache, config, idempotency, status
+from kyora.bus import retention as events
+from kyora.email import retention as mail
+from kyora.observability import begin, logger
+from kyora.purge import purge
+
+_FORGETS = (
+    events.forget_published,
+    events.forget_seen,
+    mail.forget,
+    cache.forget,
+    idempotency.forget,
+)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
+    begin(context.aws_request_id)
+    config.settings("database")
+    purged = purge(_FORGETS, lambda: context.get_remaining_time_in_millis() / 1000)
+    status.beat("purge_data")
+    logger().info("data purged", purged=purged)
+    return {"purged": purged}

@@ -1,0 +1,24 @@
+"""Every minute: report how much mail comes back, and whether the other schedules still run.
+
+By hand, for `make status`: `{"status": true}` returns what waits anywhere, what failed, and when
+each scheduled function last ran. Emits nothing.
+"""
+
+from typing import Any
+
+from kyora import config, status
+from kyora.email import reputation
+from kyora.observability import begin, gauge, logger
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    begin(context.aws_request_id)
+    stage = config.settings("database").stage
+    if "status" in event:
+        return status.read()
+    reputation.measure(stage)
+    idle = status.longest_silence()
+    gauge(stage, "ScheduleIdleSeconds", idle)  # SchedulesAlarm in template.yaml
+    status.beat("report_status")
+    logger().info("status reported", idle_seconds=round(idle, 1))
+    return {"idleSeconds": idle}
