@@ -82,11 +82,11 @@ def _failures(stack: Stack, function: str) -> Iterator[Permission]:
 def operations(found: frozenset[str]) -> set[tuple[str, str]]:
     """(service, operation) of every call of AWS's API but S3's in what can be reached."""
     asked = set()
-    for call in reach.calls(found, "call", "_tell"):
+    for call in reach.calls(found, "call", "_send"):
         match reach.texts(call):
             case [("events" | "sqs" | "secretsmanager") as service, operation]:
                 asked.add((service, operation))
-            case [operation] if getattr(call.func, "id", "") == "_tell":
+            case [operation] if getattr(call.func, "id", "") == "_send":
                 asked.add(("sqs", operation))
     return asked
 
@@ -133,7 +133,7 @@ def test_a_function_begins_by_reading_every_setting_it_can_need(function: str) -
 
 
 def test_every_call_of_aws_in_the_layer_is_one_that_is_looked_for() -> None:
-    """A call whose operation is computed would be overlooked; `_tell` is read at its callers."""
+    """A call whose operation is computed would be overlooked; `_send` is read at its callers."""
     everything = frozenset(reach.nodes())
     plain = [c for c in reach.calls(everything, "call") if _of_aws(c)]
     assert len(plain) == 4

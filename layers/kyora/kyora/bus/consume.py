@@ -3,12 +3,12 @@
 What its handler does with a message:
 
     returns          done with it
-    raises Again     it comes again after so many seconds
-    raises Permanent it goes to the dead-letter queue at once
-    raises           it comes again, later each time; after the queue's count of such
-                     deliveries SQS moves it to the dead-letter queue
+    raises Again     delivered again after that many seconds
+    raises Permanent moved to the dead-letter queue at once
+    raises           delivered again, later each time; after the queue's maxReceiveCount SQS
+                     moves it to the dead-letter queue
 
-None of these touches the other messages of its batch.
+None of these affects the other messages of the batch.
 """
 
 import json
@@ -35,10 +35,10 @@ type Record = dict[str, Any]
 def consume(event: dict[str, Any], handle: "Callable[[Event[Any]], None]") -> dict[str, Any]:
     """Handle each of our events in an SQS batch; return those to be delivered again.
 
-    An unknown version or broken content is Permanent. The event's correlation id is the one of
-    the log lines and of the events that handling it causes.
+    An unknown version or invalid content is Permanent. Log lines, and events that handling it
+    causes, carry the event's correlation id.
     """
-    from kyora.bus.events import parse  # models: not for those who only emit, or read AWS's events
+    from kyora.bus.events import parse  # the models: only for consumers of our own events
 
     def read(message: dict[str, Any]) -> None:
         detail = message.get("detail")
@@ -52,7 +52,10 @@ def consume(event: dict[str, Any], handle: "Callable[[Event[Any]], None]") -> di
 
 
 def consume_aws(event: dict[str, Any], handle: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Handle the detail of each event of an AWS service in an SQS batch; False means later."""
+    """Handle the detail of each event of an AWS service in an SQS batch.
+
+    `handle` returns False for a message that has to come again after the visibility time-out.
+    """
 
     def read(message: dict[str, Any]) -> None:
         if not isinstance(detail := message.get("detail"), dict):
@@ -64,7 +67,7 @@ def consume_aws(event: dict[str, Any], handle: Callable[[dict[str, Any]], bool])
 
 
 class _Later(Exception):
-    """Leave it to the queue when it comes again."""
+    """Deliver this message again after the queue's visibility time-out."""
 
 
 def _each(event: dict[str, Any], read: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -97,10 +100,10 @@ def _done(record: Record, read: Callable[[dict[str, Any]], None]) -> bool:
 
 
 def _backoff(record: Record) -> float:
-    """Return how long a message that failed stays away.
+    """Return after how many seconds a message that failed is delivered again.
 
-    The queue's own visibility timeout is made for a worker that died, six times its time limit:
-    too long for a database that was away for a moment, and the same each time.
+    The queue's visibility time-out, six times the function's, is meant for a worker that died:
+    too long for a database that was down for a moment, and always the same.
     """
     count = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
     longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2 ** min(count - 1, 10))
@@ -122,19 +125,19 @@ def _put_off(record: Record, again: Again) -> bool:
     if again.counted:
         seconds = min(again.seconds, _LONGEST_VISIBILITY)
         handle = {"ReceiptHandle": record["receiptHandle"], "VisibilityTimeout": seconds}
-        _tell("ChangeMessageVisibility", _url(record["eventSourceARN"]), handle)
+        _send("ChangeMessageVisibility", _url(record["eventSourceARN"]), handle)
         return False
-    # A delivery cannot be taken back, but a copy has had none.
+    # A delivery cannot be uncounted, but a copy starts at none.
     seconds = min(again.seconds, _LONGEST_DELAY)
     copy = {"MessageBody": record["body"], "DelaySeconds": seconds}
-    return _tell("SendMessage", _url(record["eventSourceARN"]), copy)
+    return _send("SendMessage", _url(record["eventSourceARN"]), copy)
 
 
 def _bury(record: Record, permanent: Permanent) -> bool:
     """Move a message to its queue's dead-letter queue.
 
-    SQS does so only after the last of the queue's deliveries: hours of a message that fails every
-    time, next to one call. When the call fails that is what happens all the same.
+    SQS itself does so only after maxReceiveCount deliveries, which takes hours. When the call
+    fails, the message takes that way.
     """
     logger().error("message dead-lettered", reason=str(permanent))
     try:
@@ -150,10 +153,10 @@ def _bury(record: Record, permanent: Permanent) -> bool:
         return False
     reason = {"Reason": {"DataType": "String", "StringValue": permanent.code}}
     body = {"MessageBody": record["body"], "MessageAttributes": reason}
-    return _tell("SendMessage", _url(target), body)
+    return _send("SendMessage", _url(target), body)
 
 
-def _tell(operation: str, url: str, payload: dict[str, object]) -> bool:
+def _send(operation: str, url: str, payload: dict[str, object]) -> bool:
     try:
         aws.call("sqs", operation, {"QueueUrl": url, **payload})
     except (AwsError, Unavailable) as error:

@@ -1,7 +1,7 @@
 """The event catalogue: the data of every event, and the envelope around it.
 
-An event's schema may only grow (`make schemas` refuses anything else): a consumer overlooks
-fields that it does not know, and meets events that are older than itself in an archive.
+An event's schema may only grow (`make schemas` refuses anything else): a consumer ignores fields
+that it does not know, and may read events from an archive that are older than its code.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from kyora.postgres import storable
 
 VERSION = 1
 
-# Generous on purpose: what a text may look like is decided where it is shown.
+# Generous on purpose: how a text may look is decided where it is shown.
 Text = Annotated[str, StringConstraints(max_length=1000)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
@@ -35,10 +35,10 @@ Currency = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{3}$")]
 Decimal = Annotated[str, StringConstraints(pattern=r"^-?\d{1,15}(\.\d{1,6})?$")]
 
 
-# A consumer uses some of these models; `defer_build` keeps the others from costing its cold
-# start. Their values are people's: an error never repeats them.
+# A consumer uses only some of these models: `defer_build` saves its cold start the others. Their
+# values are personal data: an error never repeats them.
 class Data(BaseModel):
-    """What an event says; camelCase on the wire."""
+    """The data of an event; camelCase on the wire."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -316,7 +316,7 @@ EVENTS: dict[str, EventType] = {name: EventType(name, globals()[name]) for name 
 
 
 class Unreadable(Permanent):
-    """An event that no consumer can read; `fields` are the places, never the values."""
+    """An event that no consumer can read; `fields` names the faulty fields, never their values."""
 
     def __init__(self, code: str, fields: tuple[str, ...] = ()) -> None:
         super().__init__(code)
@@ -351,7 +351,7 @@ def parse(detail_type: str, detail: object) -> Event[Any]:
 
 
 def check(name: str, data: object) -> None:
-    """Raise ValueError when an event's data is not what its consumers will ask for."""
+    """Raise ValueError when an event's data is not what its consumers will read."""
     model = EVENTS[name].model
     known = {info.alias or field for field, info in model.model_fields.items()}
     if isinstance(data, dict) and (unknown := data.keys() - known):
@@ -363,7 +363,7 @@ def check(name: str, data: object) -> None:
 
 
 def _unfit(values: Mapping[str, object]) -> tuple[str, ...]:
-    """Name what no database holds: a text with NUL or half a character, a date off the scale."""
+    """Return the fields that Postgres cannot store: NUL, a lone surrogate, a date out of range."""
     return tuple(name for name, value in values.items() if not _fits(value))
 
 

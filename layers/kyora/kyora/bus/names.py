@@ -1,6 +1,6 @@
-"""Which events there are and whose they are, for whoever only writes or routes them.
+"""The names of all events and the domain that emits each, for code that only emits or routes.
 
-No models and no pydantic: a function that emits one event imports nothing for the other sixteen.
+No models and no pydantic: a function that emits one event does not import the others' models.
 `kyora.bus.events` describes their data.
 """
 
@@ -33,7 +33,7 @@ DOMAINS: Mapping[str, str] = {
     "CustomerCreated": "customers",
 }
 
-# Their data holds a token: they stay out of the archive, and the token out of every log.
+# Their data holds a token: these events stay out of the archive, and the token out of every log.
 SENSITIVE = frozenset(
     {"EmailVerificationRequested", "PasswordResetRequested", "WorkspaceInvitationCreated"}
 )

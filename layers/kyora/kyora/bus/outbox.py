@@ -1,7 +1,7 @@
 """Events as rows: added in the transaction that causes them, published after its commit.
 
-The row's id is the event's id, which consumers dedupe on. A crash between PutEvents and its
-record publishes a row twice, never zero times.
+The row's id is the event's id, by which consumers deduplicate. A crash between PutEvents and the
+UPDATE that records it publishes a row twice, never zero times.
 """
 
 import json
@@ -18,9 +18,8 @@ from kyora.observability import correlation_id, logger
 from kyora.postgres import Transaction, storable, transaction
 
 BATCH = 10  # PutEvents takes no more entries at once
-# EventBridge's codes for an entry that stays wrong however often it is sent. Not those of a
-# permission that is missing, which a deploy puts right. (API reference, PutEventsResultEntry and
-# the operation's errors.)
+# EventBridge's codes for an entry that it will never accept. A missing permission is not among
+# them: a deploy fixes that. (API reference, PutEventsResultEntry and the operation's errors.)
 _FOR_GOOD = ("InvalidArgument", "MalformedDetail", "RedactionFailure", "ValidationException")
 _TOO_LARGE = 413
 _MAX_BACKOFF = 300  # seconds
@@ -37,9 +36,9 @@ def add(
 ) -> str:
     """Add event `name` of `kyora.<domain>` to the outbox; return its id.
 
-    `occurred_at` is for what is learned late: consumers decide by it what is old news.
-    Raises ValueError for an event that the catalogue does not have; in development and tests also
-    for data that its consumers could not read, which costs the event's model.
+    `occurred_at` is for what we learn late: consumers order events by it. Raises ValueError for an
+    event that the catalogue does not have; in development and tests also for data that its
+    consumers could not read (not in production: importing the models costs too much).
     """
     if DOMAINS.get(name) != domain:
         raise ValueError(f"the catalogue has no {name} of {domain}")
@@ -54,7 +53,7 @@ def add(
         id=event_id,
         source=f"kyora.{domain}",
         name=name,
-        # Letters as they are: half a surrogate pair is found before it is sent.
+        # Not escaped: a lone surrogate is refused here, before it is sent.
         detail=json.dumps(envelope(event_id, data, workspace_id, occurred_at), ensure_ascii=False),
     )
     tx.after_commit(_publish_own, event_id)
@@ -67,7 +66,7 @@ def envelope(
     workspace_id: str | None,
     occurred_at: datetime | None = None,
 ) -> dict[str, object]:
-    """Return the `detail` of an event that happens now, unless said otherwise."""
+    """Return the `detail` of an event; `occurred_at` is now unless given."""
     moment = occurred_at or datetime.now(UTC)
     found = {
         "id": event_id,
@@ -82,8 +81,8 @@ def envelope(
 def publish(ids: Sequence[str] | None = None) -> int:
     """Publish up to ten due events (of `ids`, when given) and return how many were due.
 
-    What EventBridge refused or did not answer stays, with its reason, for a later attempt; what it
-    will never take is marked as `refused`, for somebody to `drop`.
+    An event that EventBridge refused, or did not answer for, stays with its reason for a later
+    attempt; one that it will never accept is marked `refused`, and stays until a person drops it.
     """
     with transaction() as tx:
         rows = tx.rows(
@@ -100,9 +99,9 @@ def publish(ids: Sequence[str] | None = None) -> int:
         tx.run(
             "UPDATE outbox SET attempts = attempts + 1, last_error = f.reason, refused = f.refused,"
             " published_at = CASE WHEN f.reason IS NULL THEN now() END,"
-            # a token is for its consumer; here it is of no use any more
+            # once published, the token is not needed here any more
             " detail = CASE WHEN f.reason IS NULL THEN detail #- '{data,token}' ELSE detail END,"
-            # full jitter, so that rows which failed together do not come back together
+            # full jitter, so that rows which failed together are not retried together
             " next_attempt_at = now() + random() * least(power(2, least(attempts + 1, 12)),"
             f" {_MAX_BACKOFF}) * interval '1 second'"
             " FROM unnest(CAST(:ids AS text[]), CAST(:reasons AS text[]),"
@@ -119,9 +118,9 @@ def publish(ids: Sequence[str] | None = None) -> int:
 
 
 def waiting() -> list[dict[str, Any]]:
-    """Return up to fifty events that have failed and are not published, the oldest first.
+    """Return up to fifty events that have failed and are not published: refused first, then by age.
 
-    Without their data, which may be people's; `bytes` is how large it is.
+    Without their data, which may be personal; `bytes` is its size.
     """
     with transaction() as tx:
         return tx.rows(
@@ -136,7 +135,7 @@ def waiting() -> list[dict[str, Any]]:
 def drop(event_id: str) -> bool:
     """Delete an event that has failed and is not published; False when there is no such event.
 
-    By hand only: what it would have brought about does not happen.
+    By hand only: the event's effects will not happen.
     """
     if not storable(event_id):
         return False
@@ -162,7 +161,7 @@ def oldest_age() -> float:
 
 
 def _publish_own(ids: Sequence[str]) -> None:
-    """Publish at once what this invocation caused; the relay does what fails here."""
+    """Publish what this invocation caused at once; the relay retries what fails here."""
     try:
         for start in range(0, len(ids), BATCH):
             publish(ids[start : start + BATCH])
@@ -191,7 +190,7 @@ def _put(rows: Sequence[Mapping[str, Any]]) -> list[_Failure | None]:
         # One attempt: what fails is retried by the outbox itself.
         answer = aws.call("events", "PutEvents", {"Entries": entries}, attempts=1)
     except AwsError as error:
-        # The call as a whole is refused, which one entry can bring about: it alone has to wait.
+        # The whole call is refused, which one entry can cause: find it, and publish the others.
         if len(rows) > 1:
             return [failure for row in rows for failure in _put([row])]
         return [_refusal(error, len(str(rows[0]["detail"]).encode()))]
@@ -205,7 +204,7 @@ def _put(rows: Sequence[Mapping[str, Any]]) -> list[_Failure | None]:
 
 
 def _refusal(error: AwsError, size: int) -> _Failure:
-    """Say why a call with one entry was refused: a 413 comes with an empty body."""
+    """Return why a call with one entry was refused: a 413 comes with an empty body."""
     if error.status == _TOO_LARGE:
         return _Failure(f"too large for EventBridge: {size} bytes (413)", for_good=True)
     if error.code in _FOR_GOOD:

@@ -4,9 +4,9 @@ from kyora.postgres import transaction
 
 
 def forget_published() -> int:
-    """Delete up to a thousand events that were published a week ago; return how many.
+    """Delete up to a thousand events published more than a week ago; return how many.
 
-    The archive keeps them; this table stays as small as what is recent.
+    The archive keeps them; this table stays small.
     """
     with transaction() as tx:
         return tx.run(
@@ -17,10 +17,10 @@ def forget_published() -> int:
 
 
 def forget_seen() -> int:
-    """Delete up to a thousand records of ninety days ago; return how many.
+    """Delete up to a thousand records older than ninety days; return how many.
 
-    A queue and its dead-letter queue deliver for eighteen days at most. Only a replay of an older
-    archive comes later: what it brings about must be the same the second time.
+    A queue and its dead-letter queue deliver for eighteen days at most. Only a replay of the
+    archive comes later: EventArchiveDays (template.yaml) is shorter than ninety days.
     """
     with transaction() as tx:
         return tx.run(

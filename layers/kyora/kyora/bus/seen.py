@@ -1,10 +1,10 @@
-"""What a consumer has done, recorded in the transaction that does it: effects happen once."""
+"""Which events a consumer has handled, recorded in the same transaction: effects happen once."""
 
 from kyora.postgres import Transaction
 
 
 def first_time(tx: Transaction, consumer: str, event_id: str) -> bool:
-    """Record that `consumer` handles `event_id`; False when it already has.
+    """Record that `consumer` handles `event_id`; False when it already did.
 
     A second worker with the same event waits here until the first commits or rolls back.
     """

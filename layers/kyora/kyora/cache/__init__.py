@@ -1,16 +1,16 @@
-"""A cache that may only ever save work: empty, stale, slow, wrong or gone, answers stay right.
+"""A cache that only saves work: answers stay right when it is empty, stale, slow, wrong or down.
 
     store ── entry ──┬── memcached
                      ├── postgres     the one that is configured, or none
                      └── memory
           circuit: a server that failed is skipped for five seconds
 
-Every call is bounded in time and none raises for a cache that fails: what cannot be asked is a
-miss. What is decided (a plan's limit, whether an event is new) is decided in Postgres, under its
-lock; the cache only serves what is shown, and says that an id was dealt with already.
+Every call is bounded in time, and none raises when the cache fails: that is a miss. Decisions (a
+plan's limit, whether an event is new) are made in Postgres, under its lock; the cache only serves
+what is shown, and says that an id was handled already.
 
-Never inside a transaction: its locks would wait for the cache, and what a drop makes room for
-could be filled again with what the transaction is about to change. Development raises for it.
+Never call it inside a transaction: the transaction's locks would wait for the cache, and after a
+drop another request could store the old value again before the commit. Development raises for it.
 """
 
 from kyora.cache.store import (

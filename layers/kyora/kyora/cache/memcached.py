@@ -1,11 +1,12 @@
-"""The provider `memcached`: several servers, TLS, and never longer than PATIENCE.
+"""The provider `memcached`: several servers, TLS, and no call longer than DEADLINE.
 
-A key belongs to one server by rendezvous hashing over all that are configured, alive or not. So
-every process agrees where a key is, and a drop reaches whoever reads; while a server is down its
-share of the keys misses. pymemcache's HashClient moves those keys to a neighbour, each process by
-what it has seen fail itself: a drop would miss its readers, and a server that comes back would
-answer with what was dropped in between. It also waits per read, and for names without an end.
-Here the library speaks the protocol; connections and clocks are ours.
+A key belongs to one server by rendezvous hashing over all configured servers, alive or not. So
+every process agrees where a key is, and a drop reaches every reader; while a server is down, its
+share of the keys misses. pymemcache's HashClient moves those keys to another server, each process
+by the failures it has seen itself: a drop would then miss other readers, and a server that comes
+back would answer with values dropped in the meantime. It also has a time-out for each read only,
+and none for name resolution. Here the library speaks the protocol; connections and deadlines are
+ours.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from kyora.cache import circuit
 from kyora.config import Settings
 from kyora.tls import context
 
-PATIENCE = 0.3  # seconds for one call, whatever it takes: name, connection, handshake, answer
+DEADLINE = 0.3  # seconds for a whole call: name, connection, handshake, answer
 
 type Server = tuple[str, int]
 
@@ -30,7 +31,7 @@ _clients: dict[Server, Any] = {}
 
 
 class Bounded:
-    """A socket on which every wait is over at `ends`: who drips bytes is as late as who is silent.
+    """A socket whose waits all end at `ends`, also when the server sends a byte at a time.
 
     Raises TimeoutError.
     """
@@ -39,7 +40,7 @@ class Bounded:
         self._socket, self.ends = connected, ends
 
     def sendall(self, data: bytes) -> None:
-        """Send all of it. An SSLSocket's own would take the time-out anew for every piece."""
+        """Send all of it. An SSLSocket's own would start the time-out again for every piece."""
         rest = memoryview(data)
         while rest:
             self._socket.settimeout(_left(self.ends))
@@ -56,23 +57,23 @@ class Bounded:
 
 
 def get(name: str) -> bytes | None:
-    """Return an entry, or None: also of a server that is left alone."""
+    """Return an entry, or None; None as well while its server is skipped."""
     found = _run(name, lambda client: client.get(name))
     return found if isinstance(found, bytes) else None
 
 
 def put(name: str, kept: bytes, seconds: int) -> None:
-    """Keep an entry."""
+    """Store an entry."""
     _run(name, lambda client: client.set(name, kept, expire=seconds, noreply=False))
 
 
 def drop(name: str) -> None:
-    """Keep it no more."""
+    """Delete the entry."""
     _run(name, lambda client: client.delete(name, noreply=False))
 
 
 def server_of(name: str, servers: tuple[Server, ...]) -> Server:
-    """Return whose a name is. Taking a server away moves only the names that were its own."""
+    """Return the server of a name. Removing a server moves only the names that it had."""
 
     def weight(server: Server) -> bytes:
         text = f"{server[0]}\n{server[1]}\n{name}"
@@ -82,9 +83,9 @@ def server_of(name: str, servers: tuple[Server, ...]) -> Server:
 
 
 def _run(name: str, command: Callable[[Any], object]) -> object:
-    """Run a command on the server of `name`; a server that fails is left alone for a while.
+    """Run a command on the server of `name`; a server that fails is skipped for five seconds.
 
-    Raises what the server says when it refuses: that is an answer, and no reason to leave it.
+    Raises MemcacheServerError when the server refuses: that is an answer, not a failed server.
     """
     from pymemcache.exceptions import (  # type: ignore[import-untyped]
         MemcacheServerError,
@@ -96,10 +97,10 @@ def _run(name: str, command: Callable[[Any], object]) -> object:
     peer = f"{server[0]}:{server[1]}"
     if circuit.is_open(peer):
         return None
-    if settings.cache_tls:  # reading the authorities takes its time: not ours
+    if settings.cache_tls:  # reads the authorities' file before the clock starts
         context()
-    ends = time.monotonic() + PATIENCE
-    # Out of the table while in use: whoever is stopped half-way leaves no answer for the next.
+    ends = time.monotonic() + DEADLINE
+    # Out of the table while in use: a call that is interrupted leaves no answer for the next one.
     kept = _clients.pop(server, None)
 
     def attempt(client: Any) -> object:
@@ -114,7 +115,7 @@ def _run(name: str, command: Callable[[Any], object]) -> object:
 
     try:
         if kept is not None:
-            # The server was restarted, or closes what idles: once more on a new connection.
+            # The server was restarted, or closed an idle connection: try once on a new one.
             with suppress(ConnectionError, ssl.SSLError, MemcacheUnexpectedCloseError):
                 return attempt(kept)
         return attempt(_client(server, settings, ends))
@@ -135,7 +136,7 @@ def _client(server: Server, settings: Settings, ends: float) -> Any:
 
 
 def _connect(server: Server, ends: float, *, tls: bool) -> socket.socket:
-    """Try each address of the name in its share of the time that is left."""
+    """Try each address of the name, with an equal share of the time that is left."""
     addresses = _resolve(server, ends)
     failure: OSError = OSError("no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
@@ -155,7 +156,7 @@ def _connect(server: Server, ends: float, *, tls: bool) -> socket.socket:
 
 
 def _resolve(server: Server, ends: float) -> list[Any]:
-    """Look the name up in a thread: the system's resolver knows no time-out of ours."""
+    """Resolve the name in a thread: the system's resolver takes no time-out."""
     found: list[Any] = []
 
     def look() -> None:

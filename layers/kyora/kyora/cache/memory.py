@@ -1,12 +1,12 @@
-"""The provider `memory`: this process's own. A drop is news to no other process."""
+"""The provider `memory`: a table in this process. Invalidation is local to it."""
 
 _MOST, _BYTES = 1000, 16 << 20  # entries, and bytes of all of them
 
-_entries: dict[str, bytes] = {}  # the one used last stands last
+_entries: dict[str, bytes] = {}  # the most recently used last
 
 
 def get(name: str) -> bytes | None:
-    """Return an entry and make it the one that leaves last."""
+    """Return an entry and make it the most recently used."""
     kept = _entries.pop(name, None)
     if kept is not None:
         _entries[name] = kept
@@ -14,7 +14,7 @@ def get(name: str) -> bytes | None:
 
 
 def put(name: str, kept: bytes, seconds: int) -> None:
-    """Keep an entry, in the place of those not used for longest. Its envelope knows its time."""
+    """Store an entry, evicting the least recently used. The envelope holds its expiry."""
     _entries.pop(name, None)
     _entries[name] = kept
     while len(_entries) > _MOST or sum(map(len, _entries.values())) > _BYTES:
@@ -22,5 +22,5 @@ def put(name: str, kept: bytes, seconds: int) -> None:
 
 
 def drop(name: str) -> None:
-    """Keep it no more."""
+    """Delete the entry."""
     _entries.pop(name, None)

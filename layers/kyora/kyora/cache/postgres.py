@@ -1,6 +1,6 @@
 """The provider `postgres`: an unlogged table, in transactions of its own.
 
-For whoever has no Memcached. It saves a computation, not a round trip to the database.
+For a deployment without Memcached. It saves a computation, not a round trip to the database.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _PEER = "postgres"
 
 
 def get(name: str) -> bytes | None:
-    """Return an entry that is not past its time by the database's clock."""
+    """Return an entry that has not expired by the database's clock."""
     row = _run(
         lambda tx: tx.row(
             "SELECT value FROM cache_entry WHERE key = :name AND expires_at > now()", name=name
@@ -22,7 +22,7 @@ def get(name: str) -> bytes | None:
 
 
 def put(name: str, kept: bytes, seconds: int) -> None:
-    """Keep an entry."""
+    """Store an entry."""
     _run(
         lambda tx: tx.run(
             "INSERT INTO cache_entry (key, value, expires_at)"
@@ -37,12 +37,12 @@ def put(name: str, kept: bytes, seconds: int) -> None:
 
 
 def drop(name: str) -> None:
-    """Keep it no more."""
+    """Delete the entry."""
     _run(lambda tx: tx.run("DELETE FROM cache_entry WHERE key = :name", name=name))
 
 
 def forget() -> int:
-    """Delete up to a thousand rows past their time; return how many. Raises Unavailable."""
+    """Delete up to a thousand expired rows; return how many. Raises Unavailable."""
     with transaction() as tx:
         return tx.run(
             "DELETE FROM cache_entry WHERE ctid = ANY(ARRAY(SELECT ctid FROM cache_entry"
@@ -53,8 +53,8 @@ def forget() -> int:
 def _run[T](work: Callable[[Transaction], T]) -> T | None:
     """Run `work` unless the database failed a moment ago, or a transaction is running.
 
-    A database that does not answer costs its four seconds here as well as in what follows, so it
-    does once, not every time.
+    A database that does not answer would cost four seconds here and again in the request itself;
+    with the breaker it costs them once.
     """
     if circuit.is_open(_PEER) or in_transaction():
         return None

@@ -1,4 +1,4 @@
-"""What the rest of Kyora asks of the cache, whichever provider is configured."""
+"""The cache's operations, on whichever provider is configured."""
 
 from collections.abc import Callable
 from time import time
@@ -13,29 +13,29 @@ LARGEST = 1_000_000  # bytes; Memcached refuses what is over 1 MiB
 
 
 class Provider(Protocol):
-    """What a provider's module does. An error of any kind is a miss to whoever asked."""
+    """What a provider's module does. An error of any kind is a miss to the caller."""
 
     def get(self, name: str) -> bytes | None:
-        """Return what is kept under `name`, checked by the caller, or None."""
+        """Return the entry of `name`, which the caller checks, or None."""
 
     def put(self, name: str, kept: bytes, seconds: int) -> None:
-        """Keep an entry for a number of seconds, or less."""
+        """Store an entry for at most `seconds`."""
 
     def drop(self, name: str) -> None:
-        """Keep it no more."""
+        """Delete the entry."""
 
 
 def get(key: str) -> bytes | None:
-    """Return the value of `key`, or None: not kept, past its time, damaged, or nobody to ask."""
+    """Return the value of `key`, or None: absent, expired, damaged, or the cache is down."""
     name = _name(key)
     kept = _ask(lambda provider: provider.get(name))
     return None if kept is None else entry.unseal(name, kept, time())
 
 
 def put(key: str, value: bytes, seconds: int) -> None:
-    """Keep a value for at most `seconds`, and never for more than 30 days.
+    """Store a value for at most `seconds`, and never for more than 30 days.
 
-    One over a million bytes is not kept, nor is one whose time is up; what `key` had is dropped.
+    A value over a million bytes, or with no time left, is not stored; the key's old one is deleted.
     """
     if seconds <= 0 or len(value) > LARGEST:
         drop(key)
@@ -46,21 +46,21 @@ def put(key: str, value: bytes, seconds: int) -> None:
 
 
 def drop(key: str) -> None:
-    """Forget a value. Where the cache does not answer it lives on until its time is up."""
+    """Delete a value. While the cache does not answer, it stays until it expires."""
     name = _name(key)
     _ask(lambda provider: provider.drop(name))
 
 
 def drop_after_commit(tx: Transaction, key: str) -> None:
-    """Forget the value of `key` once `tx` has committed what changes it."""
+    """Delete the value of `key` once `tx` has committed what changes it."""
     tx.after_commit(_drop_all, key)
 
 
 def remember(key: str, seconds: int, produce: Callable[[], bytes]) -> bytes:
-    """Return the value of `key`, or produce it and keep it for `seconds`.
+    """Return the value of `key`, or produce it and store it for `seconds`.
 
-    One produced from a state that changes meanwhile may be kept after the drop: it is as old as
-    `seconds` at the most. So it serves what is shown, and no decision.
+    A value produced while its source changes may be stored after the drop, and is then stale for
+    up to `seconds`: use it for what is shown, never for a decision.
     """
     found = get(key)
     if found is None:
@@ -70,19 +70,19 @@ def remember(key: str, seconds: int, produce: Callable[[], bytes]) -> bytes:
 
 
 def seen(key: str) -> bool:
-    """Tell whether `key` was marked. False says nothing: then Postgres is asked."""
+    """Return whether `key` was marked. False is no answer: ask Postgres."""
     return get(_mark_of(key)) is not None
 
 
 def mark(key: str, seconds: int) -> None:
-    """Note that `key` is dealt with: only after the commit that says so in Postgres."""
+    """Mark `key` as handled. Call it only after the commit that says so in Postgres."""
     put(_mark_of(key), b"", seconds)
 
 
 def forget() -> int:
-    """Delete up to a thousand rows past their time; return how many.
+    """Delete up to a thousand expired rows of the provider `postgres`; return how many.
 
-    Whatever the provider is now: it may have been `postgres` yesterday.
+    Also while another provider is configured: it may have been `postgres` yesterday.
     """
     from kyora.cache import postgres as table
 

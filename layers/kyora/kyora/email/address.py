@@ -1,4 +1,4 @@
-"""E-mail addresses: what can be a recipient, how two are compared, how one may be shown."""
+"""E-mail addresses: which can be a recipient, how two are compared, how one is masked."""
 
 import re
 
@@ -7,21 +7,21 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class InvalidAddress(ValueError):
-    """No mail can be sent there."""
+    """No mail can be sent to this address."""
 
 
 def normalise(address: str) -> str:
     """Return the address to send to: trimmed, its domain in lower case and in ASCII.
 
-    A domain in other letters is encoded by IDNA 2008 (RFC 5891), as registries do: the standard
-    library's codec makes `fass.example` of `faß.example`, which is somebody else's.
+    A domain beyond ASCII is encoded by IDNA 2008 (RFC 5891), as registries do: the standard
+    library's codec turns `faß.example` into `fass.example`, another owner's domain.
     Raises InvalidAddress for what Resend would refuse: a local part beyond ASCII, quoted or too
     long, a domain of one label, anything that could end a header.
     """
     local, at, domain = address.strip(" ").rpartition("@")
     domain = domain.rstrip(".").lower()
     if not domain.isascii():
-        import idna  # its tables are large, and few domains need them
+        import idna  # here, because its tables are large and few domains need them
 
         try:
             domain = idna.encode(domain, uts46=True, std3_rules=True).decode()
@@ -42,12 +42,12 @@ def normalise(address: str) -> str:
 
 
 def key(address: str) -> str:
-    """Return what suppressions are kept under: mailboxes differ by case on no real server."""
+    """Return the key of suppressions: no real server tells mailboxes apart by case."""
     return address.strip().lower()
 
 
 def key_of(given: str) -> str:
-    """Return the key of an address as a person types it, also with a domain beyond ASCII."""
+    """Return the key of an address as a person types it; its domain may be beyond ASCII."""
     try:
         return key(normalise(given))
     except InvalidAddress:
@@ -55,7 +55,7 @@ def key_of(given: str) -> str:
 
 
 def mask(address: str) -> str:
-    """Return enough of an address to recognise one's own, and no more."""
+    """Return just enough of an address for its owner to recognise it."""
     local, _, domain = address.rpartition("@")
     host, _, top = domain.rpartition(".")
     return f"{local[:1]}***@{host[:1]}***.{top}"

@@ -37,7 +37,7 @@ def read(tx: Transaction, event: Event[Any]) -> Row:
 
 
 def charge(row: Row) -> dict[str, object]:
-    """Return the next charge and the card that pays it, as far as the books know them."""
+    """Return the next charge and the card that pays it, as far as we know them."""
     if row.get("status") not in FULL or row["cancel_at"] is not None or not row["charge"]:
         return {}
     said: dict[str, object] = {**card(row)}
@@ -55,7 +55,7 @@ def card(row: Row) -> dict[str, object]:
 
 
 def owed(row: Row) -> dict[str, object]:
-    """Return what is owed."""
+    """Return the amount due of the open invoice."""
     if not row.get("amount_due"):
         return {}
     return {"amount": int(row["amount_due"]), "currency": str(row["owed_in"])}

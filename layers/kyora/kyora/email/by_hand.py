@@ -1,7 +1,7 @@
 """Mail by hand, for `make mails` and `make redrive QUEUE=emails`: list, send again, mark as seen.
 
-What is certainly not taken may always be sent again. What may have been taken is sent again only
-for a person who asks for that one message, knowing that it may arrive twice.
+A message that the provider certainly did not accept may always be sent again. One that it may have
+accepted is sent again only on request for that one message, because it may arrive twice.
 """
 
 import secrets
@@ -17,7 +17,7 @@ from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 
 LISTED = 50  # newest first
-# Ended without the reader having it, or left in the middle by a worker and never taken over.
+# Ended without reaching its reader, or abandoned by a worker and never taken over.
 FAILED = """
 (m.status IN ('dead', 'failed') OR m.status = 'accepted_unknown'
     AND m.ended_at < now() - interval '15 minutes' OR m.status = 'sending'
@@ -70,9 +70,9 @@ def listed(asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def seen(event_ids: Sequence[str]) -> dict[str, Any]:
-    """Note that somebody has looked at every message that failed; `seen` is how many were new.
+    """Mark every failed message as looked at; `seen` is how many were new.
 
-    `ended` are those of the events whose message has ended: their dead letters say nothing more.
+    `ended` lists those of the events whose message has ended: their dead letters can be deleted.
     """
     with transaction() as tx:
         count = tx.run(
@@ -89,7 +89,7 @@ def seen(event_ids: Sequence[str]) -> dict[str, Any]:
 def resend(message_id: str) -> dict[str, Any]:
     """Send one message now; return its `status` and `reason`, or why it is not sent (`refused`).
 
-    One that may have been taken is sent under a new key: it may arrive twice.
+    One that may have been accepted before is sent under a new key: it may arrive twice.
     """
     settings, provider = config.settings("database", "email"), configured()
     lease = secrets.token_hex(8)
@@ -104,7 +104,7 @@ def resend(message_id: str) -> dict[str, Any]:
     with logger().append_context_keys(message_id=message_id, template=row["template"]):
         verdict = delivery.attempt(provider, row, lease, settings)
         logger().info("mail sent by hand", status=verdict.status, reason=verdict.reason)
-    if verdict.status == "queued":  # no event will bring it back
+    if verdict.status == "queued":  # no event would send it later
         with transaction() as tx:
             _bury(tx, row, verdict.reason)
         return {"status": "dead", "reason": verdict.reason}
@@ -112,9 +112,10 @@ def resend(message_id: str) -> dict[str, Any]:
 
 
 def redrive(event_ids: Sequence[str]) -> list[dict[str, str]]:
-    """Let the messages of dead events be sent again; return for each event what becomes of it.
+    """Queue the messages of dead-lettered events again; return for each event what was done.
 
-    `move`: the event belongs back in its queue. `why` says what else is to be done or known.
+    `move` is `yes` (the event goes back to its queue), `no` (delete its dead letter) or `stay`
+    (keep it: what the mail says is stored nowhere else). `why` explains.
     """
     settings = config.settings("database", "email")
     provider = settings.email_provider
@@ -134,7 +135,7 @@ def redrive(event_ids: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _redriven(tx: Transaction, row: Row) -> dict[str, str]:
-    """Queue a message again if that cannot send it twice."""
+    """Queue a message again, unless that could send it twice."""
     told = {"mail": str(row["id"]), "to": address.mask(str(row["recipient"]))}
     if row["status"] in ("queued", "sending"):
         return told | {"why": "was still on its way"}
@@ -158,7 +159,7 @@ def _redriven(tx: Transaction, row: Row) -> dict[str, str]:
 
 
 def _refused(row: Row) -> str:  # noqa: PLR0911  # a reason a line
-    """Return why a message is not sent by hand; empty when it may be."""
+    """Return why a message must not be sent by hand; empty when it may be."""
     status = row["status"]
     if status == "queued":
         return "it is on its way; what it waits for is its reason"
@@ -178,7 +179,7 @@ def _refused(row: Row) -> str:  # noqa: PLR0911  # a reason a line
 
 
 def _begin(row: Row) -> None:
-    """Choose the key: a new one, unless the provider still knows the old one."""
+    """Choose the idempotency key: a new one, unless the provider still honours the old one."""
     known = row["first_attempt_at"] and row["first_attempt_at"] > row["now"] - WINDOW
     if not known or row["status"] == "accepted_unknown":
         row["first_attempt_at"] = None

@@ -1,17 +1,18 @@
-"""From an event to a message that is sent once, whatever crashes, repeats or retry.
+"""From an event to a message that is sent once, whatever crashes, repeats or is answered.
 
     event ─► row, leased ─► provider ─┬─► sent
-               ▲                      ├─► accepted_unknown: the webhook will tell
+               ▲                      ├─► accepted_unknown: the webhook will say
                └─ queued: again, ◄────┤
-                  under the same key  ├─► skipped: expired, suppressed
+                  under the same key  ├─► skipped: expired, suppressed, untrue
                                       └─► dead: a person has to look
 
 The row's id is the provider's idempotency key. A worker that dies after the send leaves a lease
-that expires; whoever takes over repeats the same bytes under the same key and is answered with
-the first id. The provider forgets a key after 24 hours, so nothing is repeated after 23.
+that expires; the worker that takes over sends the same bytes under the same key and is answered
+with the first id. The provider forgets a key after 24 hours, so nothing is repeated after 23
+(kyora.email.retry).
 
-A dead message that was certainly not taken begins again, under another key, when its event comes
-again. For the others, and by hand, see kyora.email.by_hand.
+A dead message that was certainly not accepted starts again, under another key, when its event is
+delivered again. For the others, and by hand, see kyora.email.by_hand.
 """
 
 import hashlib
@@ -37,12 +38,12 @@ from kyora.errors import KyoraError
 from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
 
-# Seconds: the provider's pause and deadline, and as much again for the database. A function that
-# has less left begins no attempt, so that none is cut off by its time-out.
+# Seconds: the provider's pause and deadline, and some for the database. With less time left the
+# function starts no attempt, so that its time-out cuts none off.
 LONGEST_ATTEMPT = 15
 LEASE = 30  # seconds
 
-# Why a message died that no further attempt would help.
+# Reasons of death for which no further attempt would help.
 IN_VAIN = ("invalid_recipient", "expired")
 
 type Row = dict[str, Any]
@@ -60,18 +61,18 @@ class Verdict:
 
 SEND = Verdict("sending")
 DONE = Verdict()
-_LOST = Verdict(again=1.0)  # the lease was over before the answer came: ask the row once more
+_LOST = Verdict(again=1.0)  # the lease expired before the answer came: read the row again
 
 
 def deliver(event: Event[Any], seconds: float = math.inf) -> None:
-    """Send the mail that an event asks for, if it asks for one and `seconds` are enough to try.
+    """Send the mail that an event causes, if it causes one; `seconds` is the time left to do so.
 
-    Raises Again while that has to wait, and Permanent when a person has to look.
+    Raises Again while the mail has to wait, and Permanent when a person has to look.
     """
     mail = MAIL_OF.get(event.name)
     if mail is None:
         return
-    if seconds < LONGEST_ATTEMPT:  # cut off it would wait for the queue's visibility time-out
+    if seconds < LONGEST_ATTEMPT:  # an attempt that is cut off waits for the visibility time-out
         raise Again(1, counted=False)
     settings, provider = config.settings("database", "email"), configured()
     lease = secrets.token_hex(8)
@@ -93,9 +94,9 @@ def deliver(event: Event[Any], seconds: float = math.inf) -> None:
 
 
 def begin_again(row: Row) -> None:
-    """Count the attempts of a dead message from the first; under a new key if none was taken.
+    """Restart the attempts of a dead message, under a new key if none was accepted.
 
-    Whether a refused request uses its key up is the provider's secret; this way it does not matter.
+    It is not documented whether a refused request uses up its key; a new one avoids the question.
     """
     row["attempts"] = 0
     if row["first_attempt_at"] is None:
@@ -103,7 +104,7 @@ def begin_again(row: Row) -> None:
 
 
 def judge(row: Row) -> Verdict:  # noqa: PLR0911  # a rule a line, first come first served
-    """Decide from a message's row alone whether it is to be sent now."""
+    """Decide from a message's row alone whether to send it now."""
     now: datetime = row["now"]
     if row["status"] not in ("queued", "sending"):
         return _judge_ended(row, now)
@@ -114,8 +115,7 @@ def judge(row: Row) -> Verdict:  # noqa: PLR0911  # a rule a line, first come fi
     if row["first_attempt_at"] and row["first_attempt_at"] <= now - WINDOW:
         return Verdict("dead", "ambiguous_window", permanent=True)
     if row["expires_at"] <= now:
-        # It is not simply too late when an attempt may have been taken, or when it was held by a
-        # key that nobody mended.
+        # More than late: an attempt may have been accepted, or nobody fixed the key it waited for.
         harmless = not row["first_attempt_at"] and not str(row["reason"]).startswith("access")
         return Verdict("skipped" if harmless else "dead", "expired")
     if row.get("untrue") and not row["first_attempt_at"]:
@@ -137,8 +137,7 @@ def _judge_ended(row: Row, now: datetime) -> Verdict:
         return Verdict(reason="unconfirmed", permanent=True)
     if row["status"] != "dead":
         return DONE
-    # Not another copy of the event but somebody who redrove it, after the provider's trouble: eight
-    # more attempts, under the same key as ever.
+    # Later than any copy of the event, so a person redrove it: more attempts, under the same key.
     redriven = row["reason"] == "exhausted" and row["ended_at"] + PATIENCE < now
     if redriven or (untaken(row) and row["expires_at"] > now):
         return judge(row | {"status": "queued", "next_attempt_at": now})
@@ -146,7 +145,7 @@ def _judge_ended(row: Row, now: datetime) -> Verdict:
 
 
 def untaken(row: Row) -> bool:
-    """Tell whether a dead message was certainly never taken, and might be now."""
+    """Return whether a dead message was certainly never accepted, and might be now."""
     return row["first_attempt_at"] is None and row["reason"] not in IN_VAIN
 
 
@@ -165,8 +164,8 @@ COLUMNS = f"""
         WHERE p.provider = :provider AND p.open_until > now()) AS open_until,
     (SELECT p.reason FROM email_provider_state p WHERE p.provider = :provider) AS open_reason
 """
-# A new message is leased by the statement that makes it: nobody else can have seen it. There is
-# no conflict target: with an id that follows from the rest, either key may be the one in the way.
+# A new message is leased by the statement that creates it: no other worker can have seen it. There
+# is no conflict target: the id follows from the other columns, so either key may conflict first.
 _MAKE = f"""
     INSERT INTO email_message AS m (id, event_id, event, template, recipient, recipient_norm,
         workspace_id, correlation_id, locale, data, expires_at, status, attempts,
@@ -201,9 +200,9 @@ def _row(
     lease: str,
     settings: Settings,
 ) -> Row:
-    """Return the event's message as it was before this call, which makes it when it is not there.
+    """Return the event's message as it was before this call, which creates it when it is missing.
 
-    `fresh` tells that it is new, and leased already.
+    `fresh`: it is new, and leased already.
     """
     to, known = recipients.find(tx, event, mail.id), books.read(tx, event)
     data = mail.fill(event.data, Context(to.name, known, settings))
@@ -235,7 +234,7 @@ def _row(
     found = tx.row(LOCK, id=message_id, provider=provider)
     if found is None:
         raise Permanent("email.message_gone")  # deleted by hand between the two statements
-    # What was resolved first is what attempts say; what was never taken may say it as it is now.
+    # Retries repeat the first attempt's data; a message that was never accepted takes today's.
     new = found["status"] == "dead" and untaken(found) and recipient == found["recipient"]
     found["data"] = data if new else found["data"] or data
     seen = {"deliverable": deliverable(str(found["recipient"])), "untrue": untrue}
@@ -243,16 +242,16 @@ def _row(
 
 
 def _recipient(given: str) -> str:
-    """Return the address to send to, or a record of what was given instead of one."""
+    """Return the address to send to, or what was given instead, made safe to store."""
     try:
         return address.normalise(given)
     except InvalidAddress:
-        # Whatever it was, what is recorded must not be an address itself.
+        # `deliverable` must not take it for an address: ascii() puts it in quotes.
         return ascii(given[:300])
 
 
 def deliverable(recipient: str) -> bool:
-    """Tell whether a message's address can be sent to."""
+    """Return whether a message's address can be sent to."""
     try:
         return address.normalise(recipient) == recipient
     except InvalidAddress:
@@ -278,7 +277,7 @@ def write(
     provider_id: str | None = None,
 ) -> bool:
     """Write a verdict; with `held` only while that lease is ours. False when it no longer is."""
-    # What it says may hold a token: kept while it may be sent, retention drops it after that.
+    # The data may hold a token: kept only while the message may still be sent.
     kept = verdict.status in ("queued", "sending", "dead", "accepted_unknown")
     return bool(
         tx.run(
@@ -316,7 +315,7 @@ def attempt(provider: Provider, row: Row, lease: str, settings: Settings) -> Ver
     try:
         sent = provider.send(message, key(row))
     except Refusal as refusal:
-        # What a redriven message was told before counts no more, but may have been taken.
+        # A redriven message counts from one again, but an earlier attempt may have been accepted.
         action = retry.action(refusal, max(number, 2) if row["first_attempt_at"] else number)
         verdict = _verdict(action, refusal, number)
         first = row["first_attempt_at"] if action.refused else started
@@ -357,15 +356,15 @@ def _verdict(action: retry.Action, refusal: Refusal, number: int) -> Verdict:
 
 
 def _message(row: Row, settings: Settings) -> Message | None:
-    """Write the message; None when its data does not fit, which no further attempt mends."""
-    from kyora.email.render import render  # Jinja: not for a message that needs no sending
+    """Render the message; None when its data does not fit, which no further attempt would fix."""
+    from kyora.email.render import render  # here: a message that is not sent needs no Jinja
 
     try:
         written = render(
             row["template"], row["locale"], row["data"], message_id=row["id"], settings=settings
         )
     except Exception as error:
-        # Not the error's text, which may hold a name or a link.
+        # Not the error's text: it may hold a name or a link.
         faults = [f["field"] for f in error.errors] if isinstance(error, KyoraError) else []
         logger().error("mail not written", error=type(error).__name__, fields=faults)
         return None
@@ -386,16 +385,16 @@ def _message(row: Row, settings: Settings) -> Message | None:
 
 
 def _report(verdict: Verdict, row: Row) -> None:
-    """Log what happened, and tell the queue."""
+    """Log what happened, and raise what the queue has to do."""
     if verdict.permanent:
         raise Permanent(f"email.{verdict.reason.replace(' ', '_')}")
-    facts = {"status": verdict.status or row["status"], "reason": verdict.reason}
+    shown = {"status": verdict.status or row["status"], "reason": verdict.reason}
     if verdict.again is None:
-        logger().info("mail handled", extra=facts)
+        logger().info("mail handled", extra=shown)
         return
     if verdict.reason.startswith(("access", "quota")):
-        logger().critical("mail provider refuses us", extra=facts)
+        logger().critical("mail provider refuses us", extra=shown)
     else:
-        logger().info("mail waits", extra=facts | {"seconds": round(verdict.again, 1)})
-    # The row counts the attempts; the queue is left to count crashes.
+        logger().info("mail waits", extra=shown | {"seconds": round(verdict.again, 1)})
+    # The row counts attempts; the queue's count is for workers that died.
     raise Again(verdict.again, counted=False)

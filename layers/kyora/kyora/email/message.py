@@ -1,4 +1,4 @@
-"""A message as a provider is given it, and what the provider makes of it."""
+"""A message as it is given to a provider, and the provider's answer."""
 
 import json
 import re
@@ -29,16 +29,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The provider took the message under its own id."""
+    """The provider accepted the message, under its own id."""
 
     id: str
 
 
 class Refusal(Exception):
-    """The provider did not say that it took the message.
+    """The provider did not say that it accepted the message.
 
-    `status` and `name` are the provider's; status 0 means that no answer came, or none that can
-    be understood. `retry_after` is in seconds. `message` may name the recipient: never log it.
+    `status` and `name` are the provider's; status 0 means no answer, or none that we understand.
+    `retry_after` is in seconds. `message` may name the recipient: never log it.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class Refusal(Exception):
 
 
 def check(message: Message, idempotency_key: str) -> None:
-    """Refuse, as Resend would, what must never be on its way: a fault of ours. Raises Refusal."""
+    """Refuse what Resend would refuse, and what is a bug of ours. Raises Refusal."""
     if not _KEY.fullmatch(idempotency_key):
-        raise Refusal(400, "invalid_idempotency_key", "The key has to be 1 to 256 ASCII letters.")
+        raise Refusal(400, "invalid_idempotency_key", "The key must be 1 to 256 ASCII characters.")
     headers = (message.recipient, message.sender, message.subject, message.reply_to)
-    if any(map(_CONTROL.search, headers)):  # a line break would begin another header
+    if any(map(_CONTROL.search, headers)):  # a line break would start another header
         raise Refusal(422, "validation_error", "A header holds a control character.")
     if not (message.recipient and message.sender and message.subject):
         raise Refusal(422, "missing_required_field", "A message needs to, from and subject.")
     if not (message.html and message.text):
-        raise Refusal(422, "missing_required_field", "A message has HTML and text, always.")
+        raise Refusal(422, "missing_required_field", "A message needs both HTML and text.")
     if not all(_TAG.fullmatch(part) for tag in message.tags.items() for part in tag):
-        raise Refusal(422, "validation_error", "A tag has letters, digits, underscore and dash.")
+        raise Refusal(422, "validation_error", "A tag is of letters, digits, underscores, dashes.")
 
 
 def params(message: Message) -> "sdk.Emails.SendParams":
@@ -81,5 +81,5 @@ def params(message: Message) -> "sdk.Emails.SendParams":
 
 
 def payload(message: Message) -> bytes:
-    """Return the body of `POST /emails`: what an idempotency key stands for."""
+    """Return the body of `POST /emails`: an idempotency key is bound to these bytes."""
     return json.dumps(params(message)).encode()

@@ -1,7 +1,7 @@
-"""The provider `mock`: Resend's contract with a mailbox in Postgres at the other end.
+"""The provider `mock`: Resend's contract, delivering to a mailbox table in Postgres.
 
-A key is honoured for 24 hours: the same message is kept once and answered with its first id,
-another one under the same key is refused. `fail` scripts what the next sends are answered.
+A key is honoured for 24 hours: the same message is stored once and answered with its first id, and
+another message under the same key is refused. `fail` scripts the answers to the next sends.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from kyora.postgres import Transaction, transaction
 
 
 class Mock:
-    """Keeps what it is given; the local console shows it."""
+    """Stores what it is given; the local console shows it."""
 
     name = "mock"
 
     def __init__(self, settings: Settings) -> None:
-        if settings.stage == "prod":  # config refuses it, too
+        if settings.stage == "prod":  # config refuses it as well
             raise ValueError("the mock provider would swallow real mail")
 
     def send(self, message: Message, idempotency_key: str) -> Sent:
-        """Keep the message, unless it is kept already or a failure was asked for."""
+        """Store the message, unless it is stored already or a failure was asked for."""
         check(message, idempotency_key)
         with transaction() as tx:
             failure = _next_failure(tx)
@@ -50,11 +50,11 @@ class Mock:
         return Sent(kept)
 
     def lift(self, address: str) -> str:  # noqa: ARG002  # the Provider's arguments
-        """Keep no list of its own."""
+        """Return nothing: the mock has no suppression list."""
         return ""
 
     def suppressed(self, deadline: float) -> Held:  # noqa: ARG002
-        """Keep no list of its own."""
+        """Return an empty list: the mock has none."""
         return Held({}, whole=False, refused="mock")
 
 
@@ -66,7 +66,7 @@ def fail(
     accepted: bool = False,
     times: int = 1,
 ) -> None:
-    """Answer the next `times` sends with a refusal; an `accepted` message is kept all the same."""
+    """Answer the next `times` sends with a refusal; `accepted` ones are stored nevertheless."""
     with transaction() as tx:
         tx.run(
             "INSERT INTO mock_failure (status, name, retry_after, accepted)"
@@ -89,7 +89,7 @@ def _next_failure(tx: Transaction) -> dict[str, object] | None:
 
 
 def _keep(tx: Transaction, message: Message, idempotency_key: str) -> str | None:
-    """Return the id under which the message is kept; None when the key stands for another."""
+    """Return the id under which the message is stored; None when the key is another message's."""
     digest = hashlib.sha256(payload(message)).hexdigest()
     tx.rows("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))", key=idempotency_key)
     first = tx.row(

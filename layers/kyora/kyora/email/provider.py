@@ -10,15 +10,15 @@ from kyora.email.message import Message, Sent
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Addresses on the provider's own list, each with its origin and since when (ISO 8601)."""
+    """Addresses on the provider's suppression list, each with its origin and date (ISO 8601)."""
 
     addresses: Mapping[str, tuple[str, str]]
-    whole: bool
+    whole: bool  # read to its end
     refused: str = ""  # why it could not be read, or not to its end
 
 
 class Provider(Protocol):
-    """What sends. The same message under the same key within 24 hours is sent once."""
+    """A provider. The same message under the same key within 24 hours is sent once."""
 
     name: str
 
@@ -26,10 +26,10 @@ class Provider(Protocol):
         """Send the message. Raises Refusal."""
 
     def lift(self, address: str) -> str:
-        """Take an address off the provider's own list of suppressed ones; return what that did."""
+        """Remove an address from the provider's suppression list; return what that did."""
 
     def suppressed(self, deadline: float) -> Held:
-        """Read that list, as far as there is time (a reading of `time.monotonic`)."""
+        """Read that list until `deadline`, a reading of `time.monotonic`."""
 
 
 def configured() -> Provider:

@@ -1,8 +1,8 @@
 """A template, a locale and data become a subject, HTML and text: the same bytes every time.
 
-A retry under one idempotency key must not differ from the first attempt, so nothing here asks for
-the time, the environment or chance. What a mail says is written once in `templates/<locale>/` and
-laid out twice: `templates/html/` and `templates/text/` have components of the same names.
+A retry under one idempotency key must not differ from the first attempt, so nothing here depends on
+the time, the environment or chance. The words of a mail are written once, in `templates/<locale>/`,
+and laid out twice: `templates/html/` and `templates/text/` have components of the same names.
 """
 
 import functools
@@ -29,8 +29,8 @@ _SUBJECT_LENGTH = 78  # what clients show of a subject, and a header's line befo
 _LONGEST_LINE = 900  # bytes; SMTP allows 998 (RFC 5322, 2.1.1), and not every relay encodes
 _SHOWN_LINK = 44  # characters
 _BETWEEN_ATTRIBUTES = re.compile(r' (?=[\w-]+=")')
-# Currencies whose minor unit is not a hundredth, as Stripe counts them: ISK and UGX have none in
-# ISO 4217, and are hundredths there.
+# Currencies whose minor unit is not a hundredth, as Stripe counts them: ISK and UGX, which have no
+# minor unit in ISO 4217, are hundredths there.
 _DIGITS = dict.fromkeys(
     ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF",
      "XOF", "XPF"], 0,
@@ -38,7 +38,7 @@ _DIGITS = dict.fromkeys(
 
 
 class Rendered(NamedTuple):
-    """A mail as it is handed to a provider."""
+    """A mail as it is given to a provider."""
 
     subject: str
     html: str
@@ -47,7 +47,7 @@ class Rendered(NamedTuple):
 
 
 class NotRenderable(Invalid):
-    """The data does not fit the template: another attempt would not either."""
+    """The data does not fit the template, so another attempt would fail as well."""
 
     code, title = "email.not_renderable", "The e-mail cannot be written"
 
@@ -60,9 +60,9 @@ def render(
     message_id: str | None = None,
     settings: Settings | None = None,
 ) -> Rendered:
-    """Write a mail. `data` has the names of the contract, or is the template's model.
+    """Write a mail. `data` is the mail's model, or has its fields in camelCase.
 
-    Raises NotRenderable, whose text names fields and never repeats what stood in them.
+    Raises NotRenderable, whose text names fields and never repeats their values.
     """
     settings = settings or config.settings("email")
     mail = MAILS.get(template_id)
@@ -104,7 +104,7 @@ def _write(template_id: str, locale: str, values: dict[str, Any]) -> Rendered:
 
 
 def _subject(text: Environment, template_id: str, values: dict[str, Any], locale: str) -> str:
-    """Return the subject with its names cut until it fits, and no louder than we would be."""
+    """Return the subject with its names shortened until it fits, and with at most one `!`."""
     direction = DIRECTIONS[locale]
     names = {name: str(value) for name, value in values.items() if isinstance(value, UserText)}
     if _block(text, template_id, "subject", values).count("!") > 1:
@@ -129,10 +129,10 @@ def _block(text: Environment, template_id: str, name: str, values: dict[str, Any
 
 
 def _tidy(text: str) -> str:
-    """Close what is isolated where a line ends and open it again on the next; tidy blank lines."""
+    """Close a bidi isolate at the end of each line and reopen it on the next; tidy blank lines."""
     lines, inside = [], False
     for raw in text.splitlines():
-        # The two dashes and a blank are what clients know a signature by.
+        # Clients recognise a signature by two dashes and a blank.
         line = ("\u2068" if inside else "") + (raw if raw == "-- " else raw.rstrip())
         inside = line.rfind("\u2068") > line.rfind("\u2069")
         lines.append(line + ("\u2069" if inside else ""))
@@ -140,7 +140,7 @@ def _tidy(text: str) -> str:
 
 
 def _fold(page: str) -> str:
-    """Break the lines of HTML that are too long, between two attributes where that is enough."""
+    """Break lines of HTML that are too long, between two attributes where possible."""
     lines = []
     for line in page.splitlines():
         rest = line
@@ -149,7 +149,7 @@ def _fold(page: str) -> str:
             blanks = [found.start() for found in _BETWEEN_ATTRIBUTES.finditer(head)]
             at = blanks[-1] if blanks else head.rfind(" ")
             if at < 1:
-                break  # a link, which nothing may be put into
+                break  # a link, which cannot be broken
             lines.append(rest[:at])
             rest = rest[at + 1 :]
         lines.append(rest)
@@ -163,7 +163,7 @@ def environment(kind: str, locale: str) -> Environment:
         raise ValueError("no such environment")
     made = Environment(
         loader=FileSystemLoader([TEMPLATE_FOLDER / kind, TEMPLATE_FOLDER / locale]),
-        # By kind, not by name: Jinja's own select_autoescape leaves *.html.j2 unescaped.
+        # By kind, not by file name: Jinja's select_autoescape leaves *.html.j2 unescaped.
         autoescape=kind == "html",  # noqa: S701  # plain text has nothing to escape
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -188,14 +188,14 @@ def environment(kind: str, locale: str) -> Environment:
 
 
 def _href(value: object) -> SafeUrl:
-    """Let nothing into an href that no LinkPolicy has seen."""
+    """Accept only a link that a LinkPolicy has checked."""
     if not isinstance(value, SafeUrl):
         raise TypeError("a link has to be a SafeUrl")
     return value
 
 
 def _shown_link(value: object) -> str:
-    """Return as much of a link as tells where it leads, without its query, which is the key."""
+    """Return the start of a link, which shows where it leads, without its query: that is secret."""
     link, query, _ = _href(value).partition("?")
     return link[:_SHOWN_LINK] + ("…" if query or len(link) > _SHOWN_LINK else "")
 
@@ -207,7 +207,7 @@ def _money(amount: int, currency: str) -> str:
 
 
 def _wrap(value: str, width: int = 72) -> str:
-    """Fill lines of plain text; a link is never broken."""
+    """Fill lines of plain text, without breaking a link."""
     return textwrap.fill(
         " ".join(value.split()), width, break_long_words=False, break_on_hyphens=False
     )

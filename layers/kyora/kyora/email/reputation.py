@@ -1,4 +1,4 @@
-"""How much of a day's mail came back: Resend pauses an account at 4 % bounced, 0.08 % complained.
+"""The day's bounce and complaint rates: Resend pauses an account at 4 % and 0.08 %.
 
 Source: https://resend.com/legal/acceptable-use
 """
@@ -8,7 +8,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from kyora.observability import gauge
 from kyora.postgres import transaction
 
-_FEW = 50  # of so few mails one that bounced says nothing; nor does a single complaint
+_FEW = 50  # with fewer mails a rate says nothing; nor does a single complaint
 _DAY = """
 SELECT count(*) AS sent, count(*) FILTER (WHERE status = 'bounced') AS bounced,
     count(*) FILTER (WHERE status = 'complained') AS complained
@@ -18,7 +18,7 @@ FROM email_message WHERE ended_at > now() - interval '1 day'
 
 
 def measure(stage: str) -> None:
-    """Record both shares in percent, and whether our domain may send; alarms: template.yaml."""
+    """Report both rates in percent, and how many sending domains are not verified."""
     with transaction() as tx:
         row = tx.row(_DAY) or {}
         domains = tx.row("SELECT count(*) AS bad FROM email_domain WHERE status <> 'verified'")

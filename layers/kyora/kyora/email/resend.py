@@ -6,8 +6,8 @@ Measured beside the SDK's own HTTP client (bench/email.py; two shared cores, so 
     its own        1.2 ms    100
     ours           0.5 ms    1
 
-Its import takes 184 ms, of which 175 are `requests`, its own client's. That is paid at an
-environment's first send, and never by a request: mail goes through a queue.
+Importing it takes 184 ms, of which 175 are `requests`, which its own client uses. An environment
+pays that at its first send; no HTTP request does, because mail goes through a queue.
 """
 
 import math
@@ -25,8 +25,8 @@ from kyora.errors import KyoraError
 if TYPE_CHECKING:
     from kyora.email.resend_http import Answer
 
-DEADLINE = 10.0  # seconds for a send, from the first byte we send to the last of the answer
-LONGEST_PAUSE = 1.0  # seconds before it; Resend counts per second
+DEADLINE = 10.0  # seconds for a send, from our first byte to the last byte of the answer
+LONGEST_PAUSE = 1.0  # seconds before a send; Resend's rate limit is per second
 _TRIES = 5
 _NAME = re.compile(r"[a-z0-9_]{1,60}")
 
@@ -42,7 +42,7 @@ class Resend:
         self._url, self._key = settings.email_base_url, settings.email_api_key
 
     def send(self, message: Message, idempotency_key: str) -> Sent:
-        """Post the message; every answer but an id is a Refusal."""
+        """Post the message. Raises Refusal for every answer without an id."""
         check(message, idempotency_key)
         time.sleep(max(0.0, _paused_until.get(self._url, 0.0) - time.monotonic()))
         deadline = time.monotonic() + DEADLINE
@@ -65,9 +65,9 @@ class Resend:
         )
 
     def lift(self, address: str) -> str:
-        """Take an address off Resend's own list; return what that did.
+        """Remove an address from Resend's suppression list; return what that did.
 
-        `removed`, `absent`, `restricted` when the key may only send, else the answer's own words.
+        `removed`, `absent`, `restricted` when the key may only send, else Resend's own words.
         """
         from kyora.email import resend_http
 
@@ -80,7 +80,7 @@ class Resend:
         return _why_not(answer)
 
     def suppressed(self, deadline: float) -> Held:
-        """Read Resend's own list, as far as there is time (a reading of `time.monotonic`)."""
+        """Read Resend's suppression list until `deadline`, a reading of `time.monotonic`."""
         from kyora.email import resend_http
 
         account = resend_http.Account(self._url, self._key)
@@ -105,7 +105,7 @@ class Resend:
             after = str(entries[-1]["id"])
 
     def _post(self, message: Message, idempotency_key: str, deadline: float) -> "Answer":
-        from kyora.email import resend_http  # at the first send: it imports the SDK
+        from kyora.email import resend_http  # at the first send, because it imports the SDK
 
         account = resend_http.Account(self._url, self._key)
         return resend_http.send(account, params(message), idempotency_key, deadline)
@@ -113,14 +113,14 @@ class Resend:
     def _renewed(self) -> bool:
         """Read the settings again; True when the key that was refused has been rotated."""
         config.forget()
-        with suppress(KyoraError):  # what is refused waits, and comes again
+        with suppress(KyoraError):  # then the refusal stands, and the message waits
             if (key := config.settings("database", "email").email_api_key) != self._key:
                 self._key = key
                 return True
         return False
 
     def _pace(self, answer: "Answer", retry_after: float | None) -> None:
-        """Leave the next send for when Resend starts a new count, at most a second from now."""
+        """Delay the next send until Resend's rate limit resets, by at most a second."""
         pause = 0.0
         if answer.status == 429:
             pause = retry_after or LONGEST_PAUSE
@@ -135,7 +135,7 @@ def _named(answer: "Answer") -> tuple[int, str]:
 
 
 def _why_not(answer: "Answer") -> str:
-    """Return why the account's lists cannot be reached, for a person."""
+    """Return why the suppression list cannot be read, for a person."""
     status, name = _named(answer)
     if name == "restricted_api_key":
         return "restricted"
@@ -143,7 +143,7 @@ def _why_not(answer: "Answer") -> str:
 
 
 def _seconds(text: Any) -> float | None:
-    """Read a number of seconds, or a date, as HTTP allows for Retry-After."""
+    """Return the seconds of a Retry-After header, which is a number or a date."""
     try:
         found = float(text)
     except ValueError:

@@ -1,11 +1,11 @@
 """Calls to Resend's API through its SDK, over one kept connection and within one deadline.
 
-The SDK opens a connection for each request, waits 30 s for each read of an answer, and reports a
-lost connection, a page of a proxy and an answer 500 as the same error. It lets its caller supply
-the HTTP client, so this one keeps the connection and the deadline, and remembers what was really
-answered: that is what the calls here return, and the SDK's exceptions decide nothing.
+The SDK opens a connection for each request, waits 30 s for each read, and reports a lost
+connection, a proxy's page and an answer 500 as the same error. It accepts an HTTP client, so ours
+keeps the connection, enforces the deadline and remembers the real answer. The calls here return
+that answer; the SDK's exceptions are ignored.
 
-Import this module where a call is made: the SDK and what it imports cost about 0.2 s.
+Import this module where a call is made: the SDK and its dependencies take about 0.2 s.
 """
 
 import http.client
@@ -25,7 +25,7 @@ _connections: dict[str, http.client.HTTPConnection] = {}
 
 
 class Answer(NamedTuple):
-    """What Resend answered; `status` is 0 when no whole answer came before the deadline."""
+    """What Resend answered; `status` is 0 when no complete answer came before the deadline."""
 
     status: int = 0
     headers: Mapping[str, str] = {}  # names in lower case
@@ -48,7 +48,7 @@ def send(
 
 
 def suppressed(account: Account, after: str, deadline: float) -> Answer:
-    """Read up to a hundred of the addresses that Resend holds, after the entry with this id."""
+    """Read up to a hundred suppressed addresses, after the entry with the id `after`."""
     page: sdk.Suppressions.ListParams = {"limit": 100}
     if after:
         page["after"] = after
@@ -56,15 +56,15 @@ def suppressed(account: Account, after: str, deadline: float) -> Answer:
 
 
 def lift(account: Account, address: str, deadline: float) -> Answer:
-    """Take an address off Resend's list."""
+    """Remove an address from Resend's suppression list."""
     return _call(account, lambda: sdk.Suppressions.remove(address), deadline)
 
 
 def _call(account: Account, ask: Callable[[], object], deadline: float) -> Answer:
-    """Run one call of the SDK and return what was answered."""
+    """Run one call of the SDK and return Resend's answer."""
     client = _Client(deadline)
     sdk.api_url, sdk.api_key, sdk.default_http_client = account.url, account.key, client
-    # Also what it does with a body that is no JSON: the answer itself is looked at instead.
+    # The others are what the SDK raises for a body that is not JSON: we read the answer ourselves.
     with suppress(ResendError, NoContentError, AttributeError, TypeError, ValueError):
         ask()
     return client.answer
@@ -88,7 +88,7 @@ class _Client(sdk.HTTPClient):
     ) -> tuple[bytes, int, Mapping[str, str]]:
         body = None if method.upper() == "GET" or json is None else encoded(json)
         headers = {**headers, "Content-Type": "application/json"} if body else dict(headers)
-        # The idempotency key makes it safe to say the same thing again.
+        # Safe to send again on a new connection: the request carries an idempotency key.
         found = timed_http.exchange(
             _connections,
             method.upper(),

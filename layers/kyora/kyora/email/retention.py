@@ -1,18 +1,16 @@
-"""How long it is kept what was sent to whom: rows name people, and only grow."""
+"""Retention of sent mail: rows hold personal data and would grow forever."""
 
 from kyora.postgres import transaction
 
-# A copy of an older event is expired, and so is sent no more without its row.
+# A copy of an older event has expired, so it is not sent even without its row.
 AGE = "interval '90 days'"
 
 
 def forget() -> int:
-    """Delete up to a thousand messages, and as many webhook events, past their time.
+    """Delete up to a thousand old messages and as many webhook events; return how many rows.
 
-    Also what as many messages would have said, of which it is too late to send them. Returns how
-    many.
-
-    Suppressions stay: they are what keeps mail from people who do not want it.
+    Also clears the data of up to a thousand messages that have expired unsent. Suppressions stay:
+    they keep mail from people who do not want it.
     """
     with transaction() as tx:
         messages = tx.run(

@@ -8,8 +8,8 @@
     window     the provider forgets an idempotency key after 24 hours: nothing is repeated
                under one that is 23 hours old
 
-The queue has no part in it: a message that waits is put back uncounted, so that the queue's own
-limit of 8 deliveries (template.yaml) counts only workers that died.
+The queue plays no part: a message that waits is put back uncounted. The queue's own limit of 8
+deliveries (template.yaml) is for workers that died or found no database.
 
 Answers are told apart by status and name, never by an SDK's class. Source: Resend's error
 reference, and what the API was seen to do (names are an open list).
@@ -33,37 +33,37 @@ _QUARTER, _HOUR = 900, 3600  # seconds
 
 
 class Do(Enum):
-    """What becomes of a message that was not taken."""
+    """What becomes of a message that was not accepted."""
 
     RETRY = "retry"  # under the same key
-    WAIT = "wait"  # the breaker is open: nothing is sent, no attempt counted
+    WAIT = "wait"  # open the breaker: nothing is sent, and no attempt is counted
     DIE = "die"
-    ASSUME = "assume"  # an earlier attempt was taken; the webhook will tell
+    ASSUME = "assume"  # an earlier attempt was accepted; the webhook will say so
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What to do, and what the answer says about the attempt."""
+    """What to do after an answer, and what the answer says about the attempt."""
 
     do: Do
     counted: bool = True
-    refused: bool = False  # this attempt was certainly not taken
+    refused: bool = False  # this attempt was certainly not accepted
     limited: bool = False  # given up after MAX_ATTEMPTS
     exhausted: bool = False  # given up because of that
-    breaker: int = 0  # seconds
+    breaker: int = 0  # seconds for which it stays open
     kind: str = ""
 
 
 _DIE = Action(Do.DIE, refused=True)
-_LOST = Action(Do.RETRY)  # taken or not: only the key knows
+_LOST = Action(Do.RETRY)  # accepted or not: a retry under the same key is safe either way
 _DOWN = Action(Do.RETRY, limited=True)
 _SLOWER = Action(Do.RETRY, refused=True)
-_BUSY = Action(Do.RETRY, counted=False)  # our other attempt is under way this moment
+_BUSY = Action(Do.RETRY, counted=False)  # another attempt of ours is in flight
 _REFUSED = Action(Do.WAIT, counted=False, refused=True, breaker=_QUARTER, kind="access")
 _DAY = Action(Do.WAIT, counted=False, refused=True, breaker=_HOUR, kind="quota")
 _MONTH = Action(Do.WAIT, counted=False, refused=True, breaker=6 * _HOUR, kind="quota")
 
-# An empty name is every other one. What is not here: 5xx as 500, 3xx as 404, other 4xx dies.
+# An empty name stands for every other one. Not listed: 5xx as 500, 3xx as 404, other 4xx dies.
 _TABLE = {
     (0, ""): _LOST,
     (401, ""): _REFUSED,  # no key, or one that may not send
@@ -81,10 +81,10 @@ _TABLE = {
 
 
 def action(refusal: Refusal, attempts: int) -> Action:
-    """Return what to do about a refusal of the message's attempt number `attempts`."""
+    """Return what to do after the refusal of attempt number `attempts`."""
     if (refusal.status, refusal.name) == (409, "invalid_idempotent_request"):
-        # The key stands for other bytes. A template that changed between two attempts does that,
-        # and then the first was taken; on a first attempt somebody else's message has our key.
+        # The key is bound to other bytes. That happens when a template changed between two
+        # attempts; then the first was accepted. On a first attempt another message has our key.
         return Action(Do.ASSUME) if attempts > 1 else _DIE
     found = _TABLE.get((refusal.status, refusal.name)) or _TABLE.get((refusal.status, ""))
     if found is None:

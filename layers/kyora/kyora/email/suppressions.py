@@ -1,7 +1,7 @@
-"""Addresses that get no mail: they bounced for good, complained, or bounce too often.
+"""Addresses that get no mail: they bounced permanently, complained, or bounce too often.
 
-Resend keeps a list of its own. What changes there comes by webhook and is mirrored here by the time
-it happened at, in whatever order it comes; once a day both lists are compared.
+Resend keeps a suppression list of its own. Its changes arrive by webhook, in any order, and are
+mirrored here by the time at which they happened; once a day both lists are compared.
 """
 
 import json
@@ -13,7 +13,7 @@ from kyora.email.address import key, key_of, mask
 from kyora.email.provider import configured
 from kyora.postgres import Transaction, transaction
 
-# Whether the suppression `s` holds at this moment.
+# Whether the suppression `s` is active.
 ACTIVE = "s.lifted_at IS NULL AND (s.until IS NULL OR s.until > now())"
 _BOUNCES, _DAYS = 3, 7
 # Resend's origins in our words; another one is `suppressed`.
@@ -21,16 +21,16 @@ _REASONS = {"bounce": "bounced", "complaint": "complained"}
 
 
 def suppress(tx: Transaction, recipient_norm: str, reason: str, source_event: str) -> None:
-    """Send nothing more to the address. One that bounced for good stays, whatever comes later."""
+    """Send nothing more to the address, until a person lifts the suppression."""
     _add(tx, recipient_norm, reason, source_event, None)
 
 
 def count_bounces(tx: Transaction, recipient_norm: str, source_event: str) -> None:
-    """Rest an address for a week when it has bounced three times within one.
+    """Suppress an address for a week when it has bounced three times within one.
 
-    What happened before somebody lifted its suppression does not count again.
+    Bounces from before its last suppression was lifted do not count again.
     """
-    # Bounces that arrive together must see each other: one at a time, from here to the commit.
+    # Bounces that arrive together must see each other: one at a time until the commit.
     tx.rows(
         "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))", key=f"bounce {recipient_norm}"
     )
@@ -46,7 +46,7 @@ def count_bounces(tx: Transaction, recipient_norm: str, source_event: str) -> No
 
 
 def lift(tx: Transaction, recipient: str) -> bool:
-    """Let mail go to the address again; False when nothing held it."""
+    """Let mail go to the address again; False when it was not suppressed."""
     return bool(
         tx.run(
             "UPDATE email_suppression s SET lifted_at = now()"
@@ -59,9 +59,9 @@ def lift(tx: Transaction, recipient: str) -> bool:
 def mirror(
     tx: Transaction, recipient_norm: str, origin: str, at: datetime, source: str, *, held: bool
 ) -> None:
-    """Note that Resend began to hold an address at a time, or no longer did.
+    """Record that Resend suppressed an address at a time, or with `held` false lifted it.
 
-    What is older than what it said before is passed over, and so is what is older than our lifting.
+    Ignored when it is older than what Resend reported before, or than our own lifting.
     """
     reason = _REASONS.get(origin, "suppressed")
     if held:
@@ -79,8 +79,8 @@ def mirror(
             at=at,
         )
         return
-    # The row is kept, so that an older word that comes later finds it. An address that rests for a
-    # week is held by us, not by Resend.
+    # The row stays, so that an older report that arrives later is recognised. A suppression with an
+    # end (a week's) is ours, not Resend's, and is not lifted.
     tx.run(
         "INSERT INTO email_suppression AS s (recipient_norm, reason, source_event, told_at,"
         " lifted_at) VALUES (:recipient, :reason, :source, :at, :at)"
@@ -96,10 +96,10 @@ def mirror(
 
 
 def compare(seconds: float) -> dict[str, Any]:
-    """Take over what Resend holds and we do not know; note what differs, for `make status`.
+    """Add suppressions that only Resend has; record what differs, for `make status`.
 
-    It stops reading after so many seconds. What is held here alone stays: mail to it would do
-    harm if it is right, and a person can lift it if it is not.
+    Reading stops after `seconds`. A suppression that only we have stays: if it is right, mail would
+    do harm; if it is wrong, a person can lift it.
     """
     found = configured().suppressed(time.monotonic() + seconds)
     result: dict[str, Any] = {"theirs": len(found.addresses), "whole": found.whole}
@@ -134,7 +134,7 @@ def compare(seconds: float) -> dict[str, Any]:
 
 
 def moment(text: object) -> datetime:
-    """Read a time as Resend writes it; one that makes no sense is now."""
+    """Parse a time as Resend writes it; an invalid one is now."""
     try:
         found = datetime.fromisoformat(str(text))
     except ValueError:
@@ -143,7 +143,7 @@ def moment(text: object) -> datetime:
 
 
 def active(tx: Transaction, limit: int = 1000) -> list[dict[str, object]]:
-    """Return what holds at this moment, newest first."""
+    """Return the active suppressions, newest first."""
     return tx.rows(
         "SELECT s.recipient_norm, s.reason, s.source_event, s.created_at, s.until"
         f" FROM email_suppression s WHERE {ACTIVE} ORDER BY s.created_at DESC LIMIT :limit",
@@ -152,9 +152,9 @@ def active(tx: Transaction, limit: int = 1000) -> list[dict[str, object]]:
 
 
 def by_hand(asked: dict[str, Any]) -> dict[str, Any]:
-    """List what holds, or lift one: `{}`, `{"show": true}` for whole addresses, `{"lift": …}`.
+    """List active suppressions, or lift one: `{}`, `{"show": true}` unmasked, `{"lift": …}`.
 
-    `there` is what lifting did at the provider, in the words of its `lift`.
+    `there` is what lifting did at the provider, as its `lift` returns it.
     """
     if given := str(asked.get("lift") or ""):
         with transaction() as tx:
@@ -189,7 +189,7 @@ def _add(
         " ON CONFLICT (recipient_norm) DO UPDATE SET reason = excluded.reason,"
         " source_event = excluded.source_event, created_at = now(), until = excluded.until,"
         " lifted_at = NULL"
-        # A complaint is worth more than a bounce, and for good more than for a week.
+        # A complaint outranks a bounce, and a permanent suppression outranks a week's.
         f" WHERE NOT ({ACTIVE}) OR (s.until IS NOT NULL AND s.reason <> 'complained')"
         " OR (excluded.until IS NULL AND excluded.reason = 'complained')",
         recipient=recipient_norm,

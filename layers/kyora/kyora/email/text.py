@@ -1,7 +1,7 @@
-"""Text and links from outside, made harmless before a template sees them.
+"""Text and links from outside, made harmless before they reach a template.
 
-A name reaches three places with three rules: a header (one line, nothing invisible), HTML (escaped
-and isolated, so that an Arabic name cannot turn an English sentence round), and plain text.
+A name is used in three places with different rules: a header (one line, nothing invisible), HTML
+(escaped and isolated, so that an Arabic name cannot reorder an English sentence), and plain text.
 """
 
 import re
@@ -16,17 +16,17 @@ from markupsafe import Markup, escape
 LIMIT = 80  # characters of a name that are shown
 _LONGEST_LINK = 8192  # an event's token may have 4096 characters
 
-# What has no shape of its own, beside the categories below: fillers, and the grapheme joiner.
+# Invisible characters beyond the categories below: fillers, and the grapheme joiner.
 _BLANK = dict.fromkeys([0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0])
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-# What Persian, Sinhala and others write words with, and emoji families; between Latin letters they
-# only make one name look like another.
+# Persian, Sinhala and other words need joiners, and so do emoji families; between Latin letters
+# they only make one name look like another.
 _JOINERS = "\u200c\u200d"
-_JOINED = {"L", "M", "S"}  # general categories of what they stand between
+_JOINED = {"L", "M", "S"}  # general categories of the characters they may join
 _UNJOINED = ("LATIN ", "GREEK ", "CYRILLIC ")
 _SCHEME = re.compile(r"[\w+.-]*://|\bwww\.", re.IGNORECASE)
 # A dot that makes mail clients turn a name into a link: `prize.example`, not `Dr. Salem`. HTML can
-# keep it from that without another look; plain text cannot, and stays as it was typed.
+# prevent that invisibly; plain text cannot, and stays as it was typed.
 _DOT = re.compile(r"(?<=\w)\.(?=\w\w)")
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
 _MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{4,}")
@@ -38,7 +38,7 @@ def clean(value: str, limit: int = LIMIT) -> str:
     value = "".join(c for c in value if c in _JOINERS or unicodedata.category(c) not in _UNSEEN)
     value = _MARKS.sub("", unicodedata.normalize("NFC", _join(value)))
     while (bare := _SCHEME.sub("", value)) != value:
-        value = bare  # what is left must not be a link either
+        value = bare  # removing one can leave another
     return shorten(_join(" ".join(value.split())), limit)
 
 
@@ -61,7 +61,7 @@ def _joined(letter: str) -> bool:
 
 
 def shorten(value: str, limit: int) -> str:
-    """Cut to `limit` characters, the last of which then says so."""
+    """Cut to `limit` characters, of which the last is then an ellipsis."""
     if len(value) <= limit:
         return value
     kept = value[: limit - 1]
@@ -71,42 +71,42 @@ def shorten(value: str, limit: int) -> str:
 
 
 def isolate(text: str, direction: str) -> str:
-    """Return it for plain text or a header; isolated where it runs against the direction."""
+    """Return text for plain text or a header, isolated when it runs against `direction`."""
     kinds = {unicodedata.bidirectional(c) for c in text}
     against = kinds & _RIGHT_TO_LEFT if direction == "ltr" else "L" in kinds
     return f"\u2068{text}\u2069" if against else text
 
 
 class UserText(str):
-    """Text somebody typed: cleaned when made, isolated wherever it is shown."""
+    """Text that a person typed: cleaned when created, isolated wherever it is shown."""
 
     __slots__ = ()
 
     def __new__(cls, value: str, limit: int = LIMIT) -> Self:
-        """Clean and keep the text."""
+        """Clean the text."""
         return super().__new__(cls, clean(value, limit))
 
     def __html__(self) -> Markup:
-        """Return it escaped in `<bdi>`, its dots kept from becoming links."""
+        """Return it escaped, in `<bdi>`, with dots that mail clients do not turn into links."""
         if not self:
             return Markup()
         parts = [escape(part) for part in _DOT.split(str(self))]
         return Markup("<bdi>{}</bdi>").format(Markup("<span>.</span>").join(parts))
 
     def plain(self, direction: str) -> str:
-        """Return it for plain text, as it is; isolated where it runs against the direction."""
+        """Return it for plain text, isolated when it runs against `direction`."""
         return isolate(str(self), direction)
 
 
 class SafeUrl(str):
-    """A link that passed a LinkPolicy; templates take no other."""
+    """A link that a LinkPolicy has checked; templates accept no other."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class LinkPolicy:
-    """Where a mail may lead: the application's own host over https, and what is named beside it."""
+    """Where links in mails may lead: the application's own host over https, and listed hosts."""
 
     base_url: str
     development: bool = False

@@ -1,9 +1,9 @@
-"""What Resend tells about a message after it took it: signature, record, status, suppression.
+"""Resend's webhook: what became of a message after Resend accepted it.
 
-Also what changes on its own list of suppressed addresses, and how our sending domain is.
+Also changes of Resend's suppression list, and the state of our sending domain.
 
 Signatures follow Standard Webhooks: HMAC-SHA256 of `id.timestamp.body` with any of our keys, one
-or more of them in `svix-signature`. Deliveries come late, twice and in any order.
+or more of them in `svix-signature`. Deliveries may come late, twice and in any order.
 """
 
 import base64
@@ -23,8 +23,8 @@ from kyora.postgres import Transaction, transaction
 _TOLERANCE = 300  # seconds between Resend's clock and ours
 _MAX_ID = 255
 
-# What an event makes of its message. A message only ever moves to the right of this list, so
-# that a late `delivered` hides no complaint.
+# Event → the status of its message. A message only moves down this list, so that a late `delivered`
+# does not hide a complaint.
 _STATUS = {
     "email.sent": "sent",
     "email.delivery_delayed": "delayed",
@@ -43,8 +43,8 @@ _FOR_GOOD = {"email.suppressed": "suppressed", "email.complained": "complained"}
 def receive(headers: Mapping[str, str], body: bytes) -> None:
     """Record one delivery of the webhook and act on it; a repeated one changes nothing.
 
-    `headers` have lower-case names. Raises NotFound while no secret is configured, BadSignature
-    and BadPayload.
+    The names of `headers` are in lower case. Raises NotFound while no secret is configured,
+    BadSignature and BadPayload.
     """
     settings = config.settings("database", "email_webhook")
     keys = settings.email_webhook_keys
@@ -92,7 +92,7 @@ def _read(body: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def _record(tx: Transaction, svix_id: str, event: dict[str, Any], text: str) -> bool:
-    """Do everything in one transaction; False when the delivery is known."""
+    """Record the delivery and apply it; False when it was recorded before."""
     data = event.get("data", {})
     bounce = _object(data, "bounce")
     bounced = event["type"] == "email.bounced"
@@ -132,9 +132,9 @@ def _record(tx: Transaction, svix_id: str, event: dict[str, Any], text: str) -> 
 def _move(
     tx: Transaction, kind: str, reason: str | None, provider_id: str | None, tagged: str | None
 ) -> None:
-    """Move the message on, by the provider's id or, where its answer was lost, by our own.
+    """Move the message on, found by the provider's id or, if that answer was lost, by our own.
 
-    That also ends its lease and its retries: what Resend speaks of need not be sent again.
+    That also ends its lease and its retries: a message that Resend reports on was accepted.
     """
     tx.run(
         "UPDATE email_message SET status = :status, reason = :reason,"
@@ -153,7 +153,7 @@ def _move(
 
 
 def _mirror(tx: Transaction, event: Mapping[str, Any], svix_id: str) -> None:
-    """Take over what changed on Resend's own list."""
+    """Mirror a change of Resend's suppression list."""
     data = event.get("data", {})
     if recipient := _text(key(str(data.get("email") or ""))):
         at, origin = suppressions.moment(event.get("created_at")), str(data.get("origin"))
@@ -162,7 +162,7 @@ def _mirror(tx: Transaction, event: Mapping[str, Any], svix_id: str) -> None:
 
 
 def _note_domain(tx: Transaction, event: Mapping[str, Any], sender: str) -> None:
-    """Keep how our sending domain is; an account may have others. `make status` shows it."""
+    """Record the state of our sending domain, for `make status`; an account may have others."""
     data = event.get("data", {})
     name, ours = _text(str(data.get("name") or "").lower()), sender.rpartition("@")[2].lower()
     if name is None or (ours and name != ours):
@@ -179,7 +179,7 @@ def _note_domain(tx: Transaction, event: Mapping[str, Any], sender: str) -> None
 
 
 def _reason(data: Mapping[str, Any], bounce: Mapping[str, Any]) -> str | None:
-    """Return the provider's word for why, never its sentence: that may name people."""
+    """Return the provider's code for why, never its message: that may name people."""
     failed, suppressed = _object(data, "failed"), _object(data, "suppressed")
     return _text(
         bounce.get("subType")
@@ -195,7 +195,7 @@ def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _recipient(data: Mapping[str, Any]) -> str | None:
-    """Return whom it is about: we send to one recipient at a time."""
+    """Return the recipient; we send to one at a time."""
     listed = data.get("to")
     if isinstance(listed, list) and len(listed) == 1 and isinstance(listed[0], str):
         return _text(key(listed[0]))
@@ -212,7 +212,7 @@ def _tag(data: Mapping[str, Any], name: str) -> str | None:
 
 
 def _text(value: object) -> str | None:
-    """Return a text as Postgres can keep it: no NUL, no half of a surrogate pair."""
+    """Return a text that Postgres can store: no NUL, no lone surrogate."""
     if not isinstance(value, str):
         return None
     return value[:_MAX_ID].replace("\0", "").encode(errors="replace").decode() or None

@@ -1,12 +1,12 @@
 """The one connection of this execution environment, and transactions on it.
 
 Nothing here leaves state in the session (no SET, no named statement, no session lock), so that
-RDS Proxy and pgbouncer can share their connections. What our reading relies on is asked for in the
-startup message: client_encoding, DateStyle and TimeZone, the parameters that libpq itself may send
-and every pooler therefore passes on; whether they hold is checked against what the server reports.
-bytea is read in both of its formats, because bytea_output is one that pgbouncer refuses.
+RDS Proxy and pgbouncer can share their connections. The settings that our parsing relies on are
+requested in the startup message: client_encoding, DateStyle and TimeZone, which libpq itself may
+send and every pooler therefore accepts. Each is checked against what the server reports. bytea is
+parsed in both of its formats, because pgbouncer refuses bytea_output in the startup message.
 
-One function, `_ask`, decides what becomes of the connection after an exception. This is the only
+One function, `_ask`, decides whether the connection is kept after an exception. This is the only
 module that knows the driver.
 """
 
@@ -41,32 +41,32 @@ from kyora.postgres.sqlstate import judge
 if TYPE_CHECKING:
     import ssl
 
-# Seconds for a connect or one answer. A dead connection and a new one that does not answer are
-# two of these, and API Gateway gives its authorizer ten.
+# Seconds for a connect or one answer. A dead connection followed by a new one that does not answer
+# takes two of these; API Gateway gives its authorizer ten.
 _TIMEOUT = 4.0
 _LOST = (InterfaceError, OSError, struct.error)  # what pg8000 raises on a dead connection
 _AUTH_FAILED = ("28P01", "28000")
-# No such character; a \u0000 in JSON; a moment past what timestamptz holds.
+# An invalid character; \u0000 in JSON; a time outside the range of timestamptz.
 _UNSTORABLE = ("22021", "22P05", "22008")
-# A server, database or role may have other values; these win, and poolers take them.
+# They override what the server, database or role has set, and poolers accept them.
 _STARTUP = {"client_encoding": "UTF8", "datestyle": "ISO", "timezone": "UTC"}
-# As the server reports them, with the start of the only value that our reading understands.
+# As the server reports them, with the start of the only value that our parsing understands.
 _REPORTED = {"client_encoding": "UTF8", "DateStyle": "ISO", "standard_conforming_strings": "on"}
 
 _kept: list["_OneTrip"] = []
 
 
-# pg8000 looks for `:name` letter by letter, 0.4 ms a statement; ours are constants.
+# pg8000 parses `:name` character by character, 0.4 ms a statement; ours are constants.
 _parsed = lru_cache(maxsize=1024)(to_statement)
 
 
 class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
     """A connection whose statements with values take one round trip to the server.
 
-    pg8000 waits after Parse, after Describe and after Execute; the protocol asks for one Sync
-    (https://www.postgresql.org/docs/current/protocol-flow.html, "Pipelining"). Measured on a Unix
-    socket: half the time of a statement; over a network two of three trips. The version of the
-    driver is locked, and tests/integration/test_postgres.py goes through all of this.
+    pg8000 waits after Parse, after Describe and after Execute; the protocol needs only one Sync
+    (https://www.postgresql.org/docs/current/protocol-flow.html, "Pipelining"). Measured: half the
+    time of a statement on a Unix socket, one trip instead of three over a network. The version of
+    the driver is locked, and tests/integration/test_postgres.py covers all of this.
     """
 
     patience = _TIMEOUT  # seconds for one whole answer
@@ -79,13 +79,13 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
             self._context = self.execute_simple(sql)
         else:
             statement, values = _parsed(sql)
-            # First, so that a value which cannot be sent leaves nothing half said.
+            # Before anything is sent: a value that cannot be sent must not leave half a message.
             try:
                 bound = make_params(self.py_types, values(params))
-            except OverflowError:  # a moment that has no year in UTC
-                raise Unstorable("a date off the scale") from None
+            except OverflowError:  # a time whose year in UTC is out of range
+                raise Unstorable("a date out of range") from None
             if not all(value is None or storable(value) for value in bound):
-                raise Unstorable("a text that no database holds")
+                raise Unstorable("a text that Postgres cannot store")
             self._context = self._execute(statement, bound)
         rows: list[list[object]] | None = self._context.rows
         return rows
@@ -112,14 +112,14 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
             raise context.error
 
     def abandon(self) -> None:
-        """Close without a word: a goodbye would also send what is still in the buffer."""
+        """Close without a Terminate message, which would also flush what is still buffered."""
         stream, raw = self._sock, self._usock
         self._sock = self._usock = None
         if raw is None:
             return
         with suppress(OSError):  # the peer may have closed it
             raw.shutdown(socket.SHUT_RDWR)
-        with suppress(OSError, ValueError):  # what is left in its buffer goes nowhere
+        with suppress(OSError, ValueError):  # flushing its buffer fails
             stream.close()
         raw.close()
 
@@ -129,9 +129,9 @@ class StatementFailed(Exception):
 
 
 class Unstorable(StatementFailed):
-    """A value that Postgres cannot hold: a text with NUL or a lone surrogate, a date off the scale.
+    """A value that Postgres cannot store: a text with NUL or a lone surrogate, a date out of range.
 
-    Where it came from outside it is the sender's mistake, and stays one however often it is tried.
+    When it came from outside it is the sender's mistake, and trying again does not help.
     """
 
 
@@ -139,7 +139,7 @@ class Transaction:
     """A running transaction: statements with named parameters (`:name`), rows as dictionaries.
 
     A statement raises Unavailable when the server is gone or asks for a retry, Unstorable for a
-    value that no database holds, and StatementFailed when the server refuses.
+    value that Postgres cannot store, and StatementFailed when the server refuses.
     """
 
     def __init__(self, connection: _OneTrip) -> None:
@@ -180,13 +180,12 @@ _running: list[Transaction] = []
 def transaction(*, timeout: float | None = None, owner: bool = False) -> Iterator[Transaction]:
     """Open a transaction that commits at the end of the block and rolls back on an exception.
 
-    With a `timeout` in seconds each statement may take that long, on a connection of its own;
-    otherwise four. As `owner` it may change the schema, also on a connection of its own.
-    A connection found dead at the start is replaced once. Raises Unavailable when the database
-    cannot be reached, or is lost on the way: then nothing of the block was committed, unless the
-    answer to COMMIT itself was lost.
+    Each statement may take four seconds, or `timeout` seconds on a connection of its own. As
+    `owner` it may change the schema, also on a connection of its own. A connection that is dead at
+    BEGIN is replaced once. Raises Unavailable when the database cannot be reached, or is lost
+    during the block: then nothing was committed, unless the answer to COMMIT itself was lost.
     """
-    if _running:  # its COMMIT would commit half of the outer one
+    if _running:  # the inner COMMIT would commit half of the outer transaction
         raise RuntimeError("a transaction is running already")
     alone = owner or timeout is not None
     if alone:
@@ -212,7 +211,7 @@ def transaction(*, timeout: float | None = None, owner: bool = False) -> Iterato
 
 
 def require_writable() -> None:
-    """Raise Unavailable when the database answers and cannot be written: demoted, or a standby.
+    """Raise Unavailable when the database is read-only: a demoted primary, or a standby.
 
     The connection is closed then, so that the next one finds the writer.
     """
@@ -224,7 +223,7 @@ def require_writable() -> None:
 
 
 def in_transaction() -> bool:
-    """Tell whether a transaction is running."""
+    """Return whether a transaction is running."""
     return bool(_running)
 
 
@@ -237,13 +236,12 @@ def close() -> None:
 
 
 def connect(url: str, *, development: bool, timeout: float | None = None) -> _OneTrip:
-    """Open a connection to `url`, which means what libpq takes it for (`kyora.database_url`).
+    """Open a connection to `url`, which means what libpq says (`kyora.database_url`).
 
-    TLS is verified, host name included, against the file `sslrootcert` of the address, or the
-    system's authorities and, for RDS and Aurora, Amazon's (`kyora.tls`).
-    In development a server without TLS is accepted (`sslmode=disable`, the default there).
-    Raises BadUrl, ConfigError for a server whose settings we cannot read by, and what the driver
-    raises.
+    TLS is verified, host name included, against the URL's `sslrootcert`, or the system's
+    authorities and, for RDS and Aurora, Amazon's (`kyora.tls`). In development a server without
+    TLS is accepted (`sslmode=disable`, the default there). Raises BadUrl, ConfigError for a server
+    whose settings our parsing does not understand, and what the driver raises.
     """
     found = database_url.parse(url)
     limit = timeout or _TIMEOUT
@@ -277,17 +275,17 @@ def _tls(found: Address, *, development: bool) -> "ssl.SSLContext | bool | None"
     if found.folder or mode == "disable":
         return False
     if mode in database_url.WEAK:
-        return None  # config lets it pass in development only
+        return None  # config allows it in development only
     if found.root == "system":
         return tls.context()
     return tls.database_context(found.host, found.root or None)
 
 
 def _check(connection: _OneTrip, found: Address) -> None:
-    """Refuse a server that we would misread, or that is not what the address asks for."""
+    """Refuse a server whose answers we would misread, or that is not what the URL asks for."""
     for name, start in _REPORTED.items():
         if not connection.parameter_statuses.get(name, start).startswith(start):
-            raise ConfigError([f"DATABASE_URL: the server's {name} is not {start}, and stays so"])
+            raise ConfigError([f"DATABASE_URL: the server does not accept {name} = {start}"])
     if found.bound and not _bound(connection):
         raise InterfaceError("the server does not offer channel binding")
     if found.writable and connection.run("SHOW transaction_read_only") != [["off"]]:
@@ -295,7 +293,7 @@ def _check(connection: _OneTrip, found: Address) -> None:
 
 
 def _bound(connection: _OneTrip) -> bool:
-    """Tell whether the login was bound to the TLS channel (SCRAM-SHA-256-PLUS)."""
+    """Return whether the login was bound to the TLS channel (SCRAM-SHA-256-PLUS)."""
     login = getattr(connection, "auth", None)
     return str(getattr(login, "mechanism_name", "")).endswith("-PLUS")
 
@@ -318,7 +316,7 @@ def _bytes(text: str) -> bytes:
     return bytes(found)
 
 
-# ISO and nothing else: pg8000 guesses at other styles, and takes 2 March for 3 February.
+# ISO only: pg8000 guesses at other styles, and reads 2 March as 3 February.
 _READERS: Mapping[int, Callable[[str], object]] = {
     BYTES: _bytes,
     DATE: date.fromisoformat,
@@ -328,7 +326,7 @@ _READERS: Mapping[int, Callable[[str], object]] = {
 
 
 def storable(text: str) -> bool:
-    """Tell whether Postgres can hold a text: it has no NUL and is whole Unicode."""
+    """Return whether Postgres can store a text: no NUL, no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -339,11 +337,11 @@ def storable(text: str) -> bool:
 def _ask(
     connection: _OneTrip, sql: str, params: Mapping[str, object] | None = None
 ) -> list[list[object]]:
-    """Run a statement: the one place that decides what becomes of the connection.
+    """Run a statement: the one place that decides whether the connection is kept.
 
-    A refusal by the server is a whole answer, so the connection goes on unless its state speaks
-    of the server. After anything else a part of the answer may be left behind, to be read by the
-    next statement: the connection is closed, whatever was raised.
+    A refusal by the server is a complete answer: the connection is kept, unless its SQLSTATE is
+    about the server itself (`kyora.postgres.sqlstate`). After any other exception the rest of the
+    answer may still arrive, and the next statement would read it: the connection is closed.
     """
     try:
         return connection.run(sql, **(params or {})) or []
@@ -359,14 +357,14 @@ def _ask(
 
 
 def _drop(connection: _OneTrip) -> None:
-    """Close a connection that is not to be used again."""
+    """Close a connection that must not be used again."""
     if connection in _kept:
         _kept.remove(connection)
     connection.abandon()
 
 
 def _begin(timeout: float, *, owner: bool) -> _OneTrip:
-    """Start a transaction on the kept connection, or on a new one when that is dead."""
+    """Start a transaction on the kept connection, or on a new one when the kept one is dead."""
     if _kept:
         try:
             _ask(_kept[0], "BEGIN")
@@ -384,7 +382,7 @@ def _begin(timeout: float, *, owner: bool) -> _OneTrip:
 
 
 def _open(timeout: float, *, owner: bool) -> _OneTrip:
-    """Connect; when the password is refused, read the settings again once: it may have rotated."""
+    """Connect; after a refused password read the settings again, once: it may have rotated."""
     try:
         return _connect(timeout, owner=owner)
     except DatabaseError as error:
@@ -401,7 +399,7 @@ def _connect(timeout: float, *, owner: bool) -> _OneTrip:
 
 
 def _translate(error: Exception) -> Exception:
-    """Return Unavailable for an error that speaks of the server, else StatementFailed.
+    """Return Unavailable for an error of the server or the network, else StatementFailed.
 
     pg8000's own text is left out: its field D holds the failing row.
     """
@@ -427,10 +425,10 @@ def _state(error: DatabaseError) -> str:
 
 
 def _unavailable(cause: BaseException) -> Unavailable:
-    """Log what happened, without the server's own words: they may hold values of a row."""
+    """Log what happened, without the server's message: it may quote values of a row."""
     state = _state(cause) if isinstance(cause, DatabaseError) else ""
     logger().warning("database unavailable", extra={"cause": type(cause).__name__, "state": state})
     if not (state and judge(state).contention):
-        # Its alarm is in template.yaml.
+        # DatabaseUnavailableAlarm in template.yaml
         count(config.settings("database").stage, "DatabaseUnavailable")
     return Unavailable("The database cannot be reached.", code="database.unavailable")

@@ -1,7 +1,7 @@
 """Numbered SQL files, applied once each, in order, by one runner at a time.
 
-Forward only: a file that was applied and has changed since is an error, never re-applied.
-The runner owns what the files make; the functions' role is given what it needs of it, and no more.
+Forward only: a file that has changed since it was applied is an error, never applied again. The
+role that runs them owns the tables; the functions' role is granted what it needs, and no more.
 """
 
 import hashlib
@@ -11,12 +11,14 @@ from kyora import config
 from kyora.postgres.connection import Transaction, transaction
 
 _FOLDER = Path(__file__).parent / "migrations"
-_PATIENCE = 580.0  # seconds: an index on a large table, or the runner before us (Lambda gives 600)
+# Seconds a statement may take: an index on a large table, or a wait for the runner before us. The
+# function has 600.
+_TIMEOUT = 580.0
 _LOCK = 7_305_210_117  # any constant; held to the end of the transaction, so one runner at a time
 
-# Of everything we own but the runner's own book. PostgreSQL quotes the names. An identity column
-# needs no right on its sequence. What accounts keep is for the functions to read: who is an admin,
-# and of which workspace, is not theirs to say.
+# Rights on every relation we own, except schema_migration. PostgreSQL quotes the names. An identity
+# column needs no right on its sequence. The functions only read what accounts keep: they must not
+# be able to change who is an admin, or of which workspace.
 _OURS = """
 WITH ours AS (
     SELECT c.oid, format('%I.%I', current_schema, relname) AS name, CASE
@@ -39,13 +41,13 @@ SELECT format('GRANT %s ON %s TO %I', array_to_string(rights, ', '), name, :role
 UNION ALL
 SELECT format('GRANT USAGE ON SCHEMA %I TO %I', current_schema, :role::text)
 """
-# Everything that the role has and that is not on the list: what it is, whose member, what it owns,
-# where it is named in an access list, and what it may do because everyone may.
+# Everything the role may do beyond that list: its attributes, memberships, what it owns, its
+# entries in access lists, and what PUBLIC may do.
 _EXCESS = f"""
 {_OURS},
 role AS (SELECT * FROM pg_roles WHERE rolname = :role),
 database AS (SELECT oid FROM pg_database WHERE datname = current_database()),
--- An extension brings rights for everyone that nobody here gave.
+-- An extension brings rights for PUBLIC that are not our grants.
 brought AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
 given AS (  -- object, its name, who, what, and whether it may be handed on
     SELECT 'pg_class'::regclass AS kind, c.oid, 'relation ' || c.oid::regclass::text AS name, a.*
@@ -115,22 +117,22 @@ class ChangedMigration(Exception):
 
 
 class WrongEncoding(Exception):
-    """The database cannot hold every text: people's names, in Arabic for one."""
+    """The database cannot store every text, such as a name in Arabic."""
 
 
 class PowerfulRole(Exception):
-    """The role of the functions may do more than it is granted; the message names what."""
+    """The functions' role may do more than it is granted here; the message names what."""
 
 
 def migrate(folder: Path = _FOLDER) -> list[str]:
-    """Apply what is missing in one transaction and return the names applied.
+    """Apply the missing files in one transaction and return their names.
 
-    In the same transaction the functions' role gets its rights, so no table is ever without them.
+    The same transaction grants the functions' role its rights, so no table is ever without them.
     Raises WrongEncoding, ChangedMigration and PowerfulRole; then nothing was applied.
     """
     role = config.settings("database_owner").database_role
     files = {path.stem: path.read_bytes() for path in sorted(folder.glob("[0-9]*.sql"))}
-    with transaction(timeout=_PATIENCE, owner=True) as tx:
+    with transaction(timeout=_TIMEOUT, owner=True) as tx:
         _require_utf8(tx)
         tx.rows("SELECT pg_advisory_xact_lock(:key)", key=_LOCK)
         tx.run(
@@ -167,12 +169,12 @@ def _require_utf8(tx: Transaction) -> None:
 
 
 def _grant(tx: Transaction, role: str) -> None:
-    """Give the role what the functions need; what else it was given on our tables is taken away.
+    """Grant the role what the functions need, and revoke anything else on our tables.
 
-    What cannot be taken away here, because somebody else gave it, is refused.
+    Raises PowerfulRole for rights that cannot be revoked here, because another role granted them.
     """
     if tx.row("SELECT current_user = :role AS same", role=role) == {"same": True}:
-        return  # one role does both, which prod refuses
+        return  # one role for both, which prod refuses
     tx.run("; ".join(str(row["sql"]) for row in tx.rows(_GRANTS, role=role)))
     if excess := [str(row["fault"]) for row in tx.rows(_EXCESS, role=role)]:
         raise PowerfulRole(f"{role}: {'; '.join(excess)}")

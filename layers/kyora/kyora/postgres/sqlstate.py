@@ -1,4 +1,4 @@
-"""What becomes of a statement and of its connection, for every class of SQLSTATE.
+"""For every class of SQLSTATE: retry the statement or not, keep the connection or not.
 
 Classes: https://www.postgresql.org/docs/current/errcodes-appendix.html. A class that is missing
 here, such as one of a later PostgreSQL or of an extension, counts as a bug of ours.
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 
 class Verdict(NamedTuple):
-    """`retry`: 503, the same may work later; otherwise a bug, 500. `drop`: close the connection.
+    """`retry`: 503, a retry may work; otherwise it is a bug, 500. `drop`: close the connection.
 
-    `contention` says that the server is well and that two of our own transactions collided.
+    `contention`: the server is healthy, two of our own transactions collided.
     """
 
     retry: bool = False
@@ -21,12 +21,12 @@ class Verdict(NamedTuple):
 
 _BUG = Verdict()  # the statement or its values are wrong; the connection is fine
 _COLLIDED = Verdict(retry=True, contention=True)
-_BUSY = Verdict(retry=True)  # the server has no room or was told to stop; the session lives on
-_GONE = Verdict(retry=True, drop=True)  # the session is over, or is on a server of no use to us
+_BUSY = Verdict(retry=True)  # out of resources, or cancelled; the session goes on
+_GONE = Verdict(retry=True, drop=True)  # the session is over, or its server is of no use to us
 
-# By the first letters of the state; the longest that fits counts.
+# By the state's prefix; the longest match counts.
 VERDICTS: Mapping[str, Verdict] = {
-    "": _GONE,  # no state at all: no PostgreSQL answered
+    "": _GONE,  # no state: it was not PostgreSQL that answered
     "00": _BUG,  # successful completion
     "01": _BUG,  # warning
     "02": _BUG,  # no data
@@ -45,7 +45,7 @@ VERDICTS: Mapping[str, Verdict] = {
     "22": _BUG,  # data exception
     "23": _BUG,  # integrity constraint violation
     "24": _BUG,  # invalid cursor state
-    "25": Verdict(drop=True),  # invalid transaction state: not the one that we believe it is in
+    "25": Verdict(drop=True),  # invalid transaction state: not the one we assume
     "25006": _GONE,  # read-only: a demoted primary, or a standby behind the same name
     "25P02": _BUG,  # in a failed transaction; ROLLBACK ends it
     "25P03": _GONE,  # idle in transaction for too long
