@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from bench.database import database
 from kyora import config, postgres
-from kyora.config import Settings
+from kyora.config import Email
 from kyora.email.message import Message, params
 from kyora.email.resend import Resend
 from kyora.postgres.connection import Transaction
@@ -106,7 +106,9 @@ def _clients(resend: FakeResend) -> dict[str, Any]:
     """Send the same message through the SDK with our HTTP client, and with its own."""
     import resend as sdk
 
-    ours = Resend(Settings("test", "INFO", email_base_url=resend.url, email_api_key=API_KEY))
+    sender = "hello@kyora.test"
+    settings = Email("resend", sender, "Kyora", sender, "", API_KEY, resend.url)
+    ours = Resend(settings)
     own = sdk.RequestsClient()
 
     def theirs(key: str) -> object:

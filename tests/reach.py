@@ -70,7 +70,8 @@ def _imported(module: str) -> dict[str, str]:
 
 
 @cache
-def _edges(node: str) -> frozenset[str]:
+def edges(node: str) -> frozenset[str]:
+    """Every node that this one mentions."""
     module = _module(node)
     found = {module}
     for statement in nodes()[node]:
@@ -123,7 +124,7 @@ def reach(*starts: str) -> frozenset[str]:
         node = todo.pop()
         if node not in found and node in nodes():
             found.add(node)
-            todo += _edges(node)
+            todo += edges(node)
     return frozenset(found)
 
 

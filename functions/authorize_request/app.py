@@ -12,7 +12,7 @@ from kyora.observability import begin
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     begin(event["requestContext"]["requestId"])
-    config.settings("auth", "database")
+    config.require(config.auth, config.database_url)
     scheme, _, token = http.header(event, "authorization").partition(" ")
     token = token.strip() if scheme.lower() == "bearer" else ""
     return {"isAuthorized": True, "context": auth.authorize(token)}

@@ -3,7 +3,7 @@
 503 while the database cannot be reached. Emits nothing.
 """
 
-from kyora import health, http
+from kyora import config, health, http
 from kyora.health import Health
 
 
@@ -12,4 +12,4 @@ def check_health(call: http.Call) -> Health:
 
 
 ROUTES: http.Routes = {"GET /v1/health": check_health}
-handler = http.entrypoint(ROUTES, "database", public=ROUTES)
+handler = http.entrypoint(ROUTES, config.database_url, public=ROUTES)

@@ -3,7 +3,7 @@
 202 while another worker verifies them. Emits AssetReady or AssetRejected.
 """
 
-from kyora import http
+from kyora import config, http
 from kyora.assets.confirm import confirm
 from kyora.assets.models import Asset
 
@@ -16,4 +16,6 @@ def confirm_upload(call: http.Call) -> http.Answer[Asset]:
 
 
 ROUTES: http.Routes = {"POST /v1/assets/{assetId}/confirm": confirm_upload}
-handler = http.entrypoint(ROUTES, "database", "storage", "bus")
+handler = http.entrypoint(
+    ROUTES, config.database_url, config.storage, config.uploads, config.bus_name
+)

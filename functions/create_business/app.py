@@ -3,7 +3,7 @@
 For admins. Honours Idempotency-Key. Emits nothing.
 """
 
-from kyora import http
+from kyora import config, http
 from kyora.businesses.create import create
 from kyora.businesses.models import Business, NewBusiness
 
@@ -14,4 +14,4 @@ def create_business(call: http.Call, wanted: NewBusiness) -> http.Answer[Busines
 
 
 ROUTES: http.Routes = {"POST /v1/businesses": create_business}
-handler = http.entrypoint(ROUTES, "database")
+handler = http.entrypoint(ROUTES, config.database_url)

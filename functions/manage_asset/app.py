@@ -3,7 +3,7 @@
 DELETE emits AssetDeleted for an asset that was ready.
 """
 
-from kyora import http
+from kyora import config, http
 from kyora.assets import manage
 from kyora.assets.models import Asset
 
@@ -20,4 +20,4 @@ ROUTES: http.Routes = {
     "GET /v1/assets/{assetId}": get_asset,
     "DELETE /v1/assets/{assetId}": delete_asset,
 }
-handler = http.entrypoint(ROUTES, "database", "storage", "bus")
+handler = http.entrypoint(ROUTES, config.database_url, config.storage, config.bus_name)

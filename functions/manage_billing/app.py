@@ -3,7 +3,7 @@
 For admins. Emits SubscriptionActivated, -Changed, -Cancelled, -Paused, -Resumed, PaymentRecovered.
 """
 
-from kyora import http
+from kyora import config, http
 from kyora.billing import models
 from kyora.billing.api import invoices, overview, previews, sessions, subscriptions
 from kyora.billing.plans import offers
@@ -57,4 +57,5 @@ ROUTES: http.Routes = {
     "GET /v1/billing/invoices": list_invoices,
 }
 PUBLIC = ("GET /v1/billing/plans", "GET /v1/billing/plans/{planId}")
-handler = http.entrypoint(ROUTES, "database", "bus", "billing", "app", "cache", public=PUBLIC)
+NEEDS = (config.database_url, config.bus_name, config.billing, config.app_base_url, config.cache)
+handler = http.entrypoint(ROUTES, *NEEDS, public=PUBLIC)

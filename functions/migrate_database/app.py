@@ -14,18 +14,21 @@ from kyora.storage import bucket
 def migrate() -> dict[str, Any]:
     # A wrong configuration fails the deploy here, not the first request.
     cloudformation.when_permitted(
-        lambda: config.settings(
-            "database",
-            "database_owner",
-            "auth",
-            "storage",
-            "cors",
-            "bus",
-            "email",
-            "email_webhook",
-            "billing",
-            "billing_webhook",
-            "cache",
+        lambda: config.require(
+            config.database_url,
+            config.database_owner_url,
+            config.auth,
+            config.storage,
+            config.uploads,
+            config.cors_origins,
+            config.app_base_url,
+            config.bus_name,
+            config.email,
+            config.resend_webhook_keys,
+            config.email_domain,
+            config.billing,
+            config.stripe_webhook_secrets,
+            config.cache,
         )
     )
     cloudformation.when_permitted(bucket.check)

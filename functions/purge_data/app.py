@@ -23,7 +23,7 @@ _FORGETS = (
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
     begin(context.aws_request_id)
-    config.settings("database")
+    config.require(config.database_url)
     purged = purge(_FORGETS, lambda: context.get_remaining_time_in_millis() / 1000)
     status.beat("purge_data")
     logger().info("data purged", purged=purged)

@@ -13,7 +13,7 @@ from kyora.observability import begin
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
-    config.settings("database", "bus", "billing", "cache")
+    config.require(config.database_url, config.bus_name, config.billing, config.cache)
     return reconcile.run(
         lambda: context.get_remaining_time_in_millis() / 1000, start=event.get("start") is True
     )

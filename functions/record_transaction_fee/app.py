@@ -11,5 +11,5 @@ from kyora.bus.consume import consume
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    config.settings("database")
+    config.require(config.database_url)
     return consume(event, record)

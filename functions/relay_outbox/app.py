@@ -14,7 +14,7 @@ from kyora.observability import begin, gauge, logger
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
-    settings = config.settings("database", "bus")
+    config.require(config.database_url, config.bus_name)
     if "drop" in event:
         return {"dropped": outbox.drop(str(event["drop"]))}
     if "waiting" in event:
@@ -27,6 +27,6 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             break
     status.beat("relay_outbox")
     age = outbox.oldest_age()
-    gauge(settings.stage, "OutboxOldestSeconds", age)  # OutboxAgeAlarm in template.yaml
+    gauge("OutboxOldestSeconds", age)  # OutboxAgeAlarm in template.yaml
     logger().info("outbox relayed", tried=tried, oldest_seconds=round(age, 1))
     return {"tried": tried, "oldestSeconds": age}

@@ -13,12 +13,12 @@ from kyora.observability import begin, gauge, logger
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
-    stage = config.settings("database").stage
+    config.require(config.database_url)
     if "status" in event:
         return status.read()
-    reputation.measure(stage)
+    reputation.measure()
     idle = status.longest_silence()
-    gauge(stage, "ScheduleIdleSeconds", idle)  # SchedulesAlarm in template.yaml
+    gauge("ScheduleIdleSeconds", idle)  # SchedulesAlarm in template.yaml
     status.beat("report_status")
     logger().info("status reported", idle_seconds=round(idle, 1))
     return {"idleSeconds": idle}

@@ -4,7 +4,7 @@ The first two reserve storage and honour Idempotency-Key; the third gives a pend
 URL. Emits nothing: there is no file yet.
 """
 
-from kyora import http
+from kyora import config, http
 from kyora.assets import renewals, requests
 from kyora.assets.models import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
 
@@ -26,4 +26,4 @@ ROUTES: http.Routes = {
     "POST /v1/assets/uploads": request_uploads,
     "POST /v1/assets/{assetId}/upload-url": renew_upload_url,
 }
-handler = http.entrypoint(ROUTES, "database", "storage")
+handler = http.entrypoint(ROUTES, config.database_url, config.storage, config.uploads)

@@ -5,7 +5,9 @@ that bounced for good or complained, follows Resend's own list of them, and keep
 domain is. Emits nothing.
 """
 
-from kyora import http
+from kyora import config, http
 from kyora.email import webhook
 
-handler = http.webhook(webhook.receive, "database", "email_webhook")
+handler = http.webhook(
+    webhook.receive, config.database_url, config.resend_webhook_keys, config.email_domain
+)

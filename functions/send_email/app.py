@@ -14,7 +14,7 @@ from kyora.email import by_hand, delivery, suppressions
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    config.settings("database", "email")
+    config.require(config.database_url, config.email)
 
     def left() -> float:
         return float(context.get_remaining_time_in_millis()) / 1000

@@ -8,15 +8,17 @@ PaymentRecovered, TrialEnding and PlansSynced.
 
 from typing import Any
 
-from kyora import http
+from kyora import config, http
 from kyora.billing.events import ingest, webhook
 from kyora.bus.consume import consume_aws
 
-receive = http.webhook(webhook.receive, "database", "bus", "billing", "billing_webhook", "cache")
+NEEDS = (config.database_url, config.bus_name, config.billing, config.cache)
+receive = http.webhook(webhook.receive, *NEEDS, config.stripe_webhook_secrets)
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     # What comes through the URL has AWS's own members only; the sender decides on none of them.
     if "Records" in event:
+        config.require(*NEEDS)
         return consume_aws(event, ingest.from_bus)
     return receive(event, context)

@@ -3,7 +3,7 @@
 Emits nothing.
 """
 
-from kyora import http
+from kyora import config, http
 from kyora.analytics import summary
 from kyora.analytics.models import Summary
 
@@ -15,4 +15,4 @@ def summarise_analytics(call: http.Call) -> Summary:
 
 
 ROUTES: http.Routes = {"GET /v1/analytics/summary": summarise_analytics}
-handler = http.entrypoint(ROUTES, "database")
+handler = http.entrypoint(ROUTES, config.database_url)

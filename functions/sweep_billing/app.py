@@ -16,7 +16,7 @@ from kyora.observability import begin, count, gauge, logger
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
-    stage = config.settings("database", "bus", "billing", "cache").stage
+    config.require(config.database_url, config.bus_name, config.billing, config.cache)
 
     def remaining() -> float:
         return float(context.get_remaining_time_in_millis()) / 1000
@@ -28,9 +28,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     swept = sweep.sweep(remaining)
     status.beat("sweep_billing")
     found = sweep.backlog()
-    gauge(stage, "StripeOldestSeconds", found.oldest)  # the alarms are in template.yaml
-    count(stage, "StripeParked", found.parked)
-    count(stage, "StripeUnserved", found.unserved)
+    gauge("StripeOldestSeconds", found.oldest)  # the alarms are in template.yaml
+    count("StripeParked", found.parked)
+    count("StripeUnserved", found.unserved)
     logger().info("billing swept", extra=swept)
     return {
         **swept,

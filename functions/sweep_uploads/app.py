@@ -19,7 +19,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
         return float(context.get_remaining_time_in_millis()) / 1000
 
     begin(context.aws_request_id)
-    config.settings("database", "storage")
+    config.require(config.database_url, config.storage)
     total = {"expired": 0, "cleaned": 0}
     while remaining() > 10:
         swept = sweep(remaining)

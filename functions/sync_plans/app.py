@@ -12,11 +12,13 @@ from kyora.billing.plans import sync
 from kyora.errors import Conflict, Invalid, KyoraError
 from kyora.observability import begin, logger
 
+NEEDS = (config.database_url, config.bus_name, config.billing, config.cache)
+
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
     if "check" in event or "sync" in event:
-        config.settings("database", "bus", "billing", "cache")
+        config.require(*NEEDS)
         return sync.sync(check=event.get("check") is True)._asdict()
     if "push" in event:
         return pushed(event["push"])
@@ -24,7 +26,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def by_itself(*, deploy: bool) -> dict[str, Any]:
-    found = config.settings("database", "bus", "billing", "cache")
+    config.require(*NEEDS)
+    found = config.billing()
     if not (found.auto_sync_plans and found.stripe_api_key):
         logger().info("plans are not synced", auto=found.auto_sync_plans)
         status.beat("sync_plans")
@@ -44,7 +47,7 @@ def by_itself(*, deploy: bool) -> dict[str, Any]:
 def pushed(catalogue: dict[str, Any]) -> dict[str, Any]:
     from kyora.billing.plans import push
 
-    config.settings("database", "bus", "billing", "cache")
+    config.require(*NEEDS)
     try:
         return push.push(catalogue)._asdict()
     except (Invalid, Conflict) as error:  # for the person who wrote it, not for a dead-letter queue

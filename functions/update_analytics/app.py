@@ -13,7 +13,7 @@ from kyora.observability import begin
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    config.settings("database")
+    config.require(config.database_url)
     if "rebuild" in event:
         begin(context.aws_request_id)
         return rebuild.by_hand(event["rebuild"], context.get_remaining_time_in_millis)

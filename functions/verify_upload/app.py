@@ -16,5 +16,5 @@ def confirm(detail: dict[str, Any]) -> bool:
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    config.settings("database", "storage", "bus")
+    config.require(config.database_url, config.storage, config.uploads, config.bus_name)
     return consume_aws(event, confirm)

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from kyora.config import Settings
+from kyora.config import Email
 from kyora.email.mails.catalogue import MAILS
 
 SAMPLES = ("minimal", "typical", "long", "hostile")
-SETTINGS = Settings(
-    stage="test",
-    log_level="INFO",
+SETTINGS = Email(
+    provider="mock",
+    from_email="hello@kyora.example",
+    from_name="Kyora",
+    support_email="support@kyora.example",
     app_base_url="https://app.kyora.example",
-    email_support="support@kyora.example",
 )
 MESSAGE_ID = "eml_01kx5m7q2r8t4v6w9y0z3b5d7f"
 

@@ -18,6 +18,7 @@ _READ_TIMEOUT = 30.0  # seconds a client may be silent in the middle of a body
 def mount(app: web.Application, stack: Settings) -> None:
     """Serve /_local/storage/* on this application."""
     settings = config.load(
+        config.storage,
         {
             "STAGE": "local",
             "STORAGE_PROVIDER": "local",
@@ -25,7 +26,6 @@ def mount(app: web.Application, stack: Settings) -> None:
             "APP_BASE_URL": stack.url,
             "AUTH_JWT_SECRET": stack.secrets["AUTH_JWT_SECRET"],
         },
-        ("storage",),
         lambda _: "",
     )
 

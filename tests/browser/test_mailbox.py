@@ -8,7 +8,6 @@ import time
 import aiohttp
 import pytest
 
-from kyora import config
 from kyora.email.message import Message
 from kyora.email.mock import Mock
 from kyora.email.render import render
@@ -37,7 +36,7 @@ def deliver(template: str, locale: str, key: str, *, html: str = "") -> str:
         reply_to="support@kyora.test",
         tags={"template": template, "locale": locale, "message_id": key},
     )
-    return Mock(config.settings("database")).send(message, key).id
+    return Mock().send(message, key).id
 
 
 def get(url: str, **headers: str) -> tuple[int, dict[str, str], str]:

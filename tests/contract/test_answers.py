@@ -124,7 +124,7 @@ def secrets_away(r: Request) -> None:
 def key_in_use(r: Request) -> None:
     r.headers = {"idempotency-key": "k"}
     operation = re.sub(r"([A-Z])", r"_\1", r.made["operationId"]).lower()
-    r.other = connection.connect(config.settings("database").database_url, development=True)
+    r.other = connection.connect(config.database_url(), development=True)
     r.other.run(
         "SELECT pg_advisory_lock(hashtextextended(:name, 0))", name=f"ws_demo\n{operation}\nk"
     )

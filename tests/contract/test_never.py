@@ -274,7 +274,7 @@ def uploaded() -> dict[str, Any]:
     from tests.integration.support.samples import PNG
 
     ticket = api.request(PNG)
-    path = Path(config.settings("storage").storage_local_path) / "incoming/ws_demo"
+    path = Path(config.storage().local_path) / "incoming/ws_demo"
     path.mkdir(parents=True, exist_ok=True)
     (path / ticket["assetId"]).write_bytes(PNG.data)
     return {"Records": [api.record(f"incoming/ws_demo/{ticket['assetId']}")]}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kyora.assets import renewals
-from kyora.config import Settings
+from kyora.config import Storage
 from kyora.storage.s3 import S3
 from tests.infra import rules
 
@@ -16,7 +16,7 @@ def bucket(stack: dict[str, Any]) -> dict[str, Any]:
 def test_the_bucket_takes_every_header_that_an_upload_must_send(
     stack: dict[str, Any], environment: None
 ) -> None:
-    settings = Settings("test", "INFO", s3_bucket="files", s3_region="eu-west-1")
+    settings = Storage("s3", s3_bucket="files", s3_region="eu-west-1")
     upload = S3(settings).presign_put("incoming/ws/ast", "image/png", 68, "A" * 43 + "=", 900)
     [rule] = bucket(stack)["CorsConfiguration"]["Fn::If"][1]["CorsRules"]
     assert {name.lower() for name in upload.headers} <= set(rule["AllowedHeaders"])

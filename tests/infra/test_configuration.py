@@ -12,6 +12,7 @@ import pytest
 from kyora import config
 from local import template
 from local.stack.deploy import variable_name
+from tests import reach
 
 # Not configuration of ours to give: a resource's name, the digest, and what Lambda itself sets.
 _NO_PARAMETER = {"BUS_NAME", "CONFIGURATION"}
@@ -35,16 +36,15 @@ def given_by_the_template(source: dict[str, Any]) -> set[str]:
     return {name for p in template.functions(source).values() for name in p["Environment"]}
 
 
-def sections(folder: str) -> tuple[str, ...]:
+def sections(folder: str) -> set[str]:
     """The sections of the configuration that a function asks for."""
     tree = ast.parse((template.ROOT / "functions" / folder / "app.py").read_text())
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(
-                func=ast.Attribute(attr="settings" | "entrypoint" | "webhook"), args=given
-            ):
-                return tuple(str(a.value) for a in given if isinstance(a, ast.Constant))
-    return ()
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "config"
+        if isinstance(getattr(config, node.attr), config.Section)
+    }
 
 
 def with_parameters(source: dict[str, Any], **values: str) -> dict[str, Any]:
@@ -148,9 +148,32 @@ def test_a_function_has_the_configuration_it_asks_for_and_may_read_just_its_secr
         asked.add(arn)
         return VALUES.get(arn.removeprefix(_ARN), "x" * 32)
 
-    config.load(variables | {"AWS_REGION": "eu-west-1"}, sections(folder), read)
+    for section in sections(folder):
+        config.load(getattr(config, section), variables | {"AWS_REGION": "eu-west-1"}, read)
 
     assert asked == set(_readable(properties, given))
+
+
+# Read wherever: `require` always reads the stage, and the schema's owner is one of two connections
+# of kyora.postgres, which only migrate_database asks for.
+_EVERYWHERE = {"stage", "database_owner_url"}
+
+
+@pytest.mark.parametrize("folder", FUNCTIONS)
+def test_a_function_asks_at_its_start_for_just_the_sections_that_its_code_reads(
+    folder: str,
+) -> None:
+    used = {
+        name
+        for node in reach.of(folder)
+        if not node.startswith(("kyora.config", "functions"))
+        for name in reach.edges(node)
+    }
+    names = {name for name, found in vars(config).items() if isinstance(found, config.Section)}
+    read = {name for name in names if f"kyora.config.{name}" in used}
+    if folder == "migrate_database":  # a deploy fails on whatever is wrong for any function
+        read = names
+    assert sections(folder) - _EVERYWHERE == read - _EVERYWHERE
 
 
 def _readable(properties: dict[str, Any], given: dict[str, Any]) -> list[str]:

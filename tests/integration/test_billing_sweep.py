@@ -533,7 +533,7 @@ def test_a_row_that_somebody_holds_is_left(database: str) -> None:
     from kyora import config
     from kyora.postgres import connection
 
-    other = connection.connect(config.settings("database").database_url, development=True)
+    other = connection.connect(config.database_url(), development=True)
     other.run("BEGIN")
     other.run("SELECT 1 FROM stripe_event WHERE id = 'evt_1' FOR UPDATE")
     assert sweep.forget_bodies() == 1

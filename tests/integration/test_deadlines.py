@@ -41,7 +41,7 @@ def change_visibility(_: str) -> None:
 
 
 def store() -> s3.S3:
-    return s3.S3(config.settings("storage"))
+    return s3.S3(config.storage())
 
 
 def stat(_: str) -> None:
@@ -116,7 +116,7 @@ def test_an_answer_that_drips_is_given_up_when_the_time_is_over(
         }.items():
             short.setenv(variable, value)
         config.forget()
-        config.settings("storage", "billing")
+        config.require(config.storage, config.billing)
         store()._client()
         stripe_client._client()
         started = time.monotonic()

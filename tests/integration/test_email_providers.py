@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from kyora import config
-from kyora.config import Settings
+from kyora.config import Email
 from kyora.email import mock, resend_http
 from kyora.email import resend as client
 from kyora.email.message import Message, Refusal, params, payload
@@ -165,7 +165,7 @@ def test_a_failure_may_hide_a_success(box: Box) -> None:
 
 
 def test_the_mock_logs_one_masked_line(database: str, mail_logs: io.StringIO) -> None:
-    mock.Mock(Settings("test", "INFO")).send(MESSAGE, "key-1")
+    mock.Mock().send(MESSAGE, "key-1")
     (line,) = [json.loads(line) for line in mail_logs.getvalue().splitlines()]
     assert line["to"] == "d***@e***.com"
     assert "welcome" in line["template"]
@@ -180,11 +180,11 @@ def test_the_mock_logs_one_masked_line(database: str, mail_logs: io.StringIO) ->
 
 
 def test_the_mock_is_refused_in_production(environment: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="mock"):
-        mock.Mock(Settings("prod", "INFO"))
     environment.setenv("STAGE", "prod")
     environment.setenv("EMAIL_PROVIDER", "mock")
     config.forget()
+    with pytest.raises(ValueError, match="mock"):
+        mock.Mock()
     with pytest.raises(ConfigError) as refused:
         configured()
     assert "EMAIL_PROVIDER=mock is refused in prod" in refused.value.faults
@@ -202,7 +202,8 @@ def connections() -> Iterator[None]:
 
 
 def provider(url: str) -> client.Resend:
-    return client.Resend(Settings("test", "INFO", email_base_url=url, email_api_key=API_KEY))
+    sender = "hello@kyora.test"
+    return client.Resend(Email("resend", sender, "Kyora", sender, "", API_KEY, url))
 
 
 def test_the_request_is_the_one_that_the_sdk_makes_over_its_own_client(resend: FakeResend) -> None:

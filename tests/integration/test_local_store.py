@@ -33,7 +33,7 @@ def test_a_forged_signature_opens_nothing(store: Folder) -> None:
     """53: signed with the JWT's secret itself, with an empty one, or for another method."""
     ticket = api.request(PNG)
     key = f"incoming/ws_demo/{ticket['assetId']}"
-    settings = config.settings("storage")
+    settings = config.storage()
     until = int(time.time()) + 600
     for secret in ("", "another secret of thirty-two bytes!"):
         forged = local._sign(_with(secret), "PUT", key, until, "image/png", str(len(PNG.data)), "")
@@ -66,8 +66,8 @@ def test_a_forged_signature_opens_nothing(store: Folder) -> None:
     assert store.list() == []
 
 
-def _with(secret: str) -> config.Settings:
-    return config.Settings(stage="test", log_level="INFO", storage_local_secret=secret)
+def _with(secret: str) -> config.Storage:
+    return config.storage()._replace(auth_jwt_secret=secret)
 
 
 PATHS = [
@@ -96,7 +96,7 @@ def test_a_path_that_climbs_is_refused_even_with_a_good_signature(path: str, sto
 
     secret = store.root.parent / "secret"
     secret.write_bytes(b"secret")
-    settings = config.settings("storage")
+    settings = config.storage()
     until = int(time.time()) + 600
     key = unquote(path)
     get = local._sign(settings, "GET", key, until, "text/plain", "x")

@@ -52,7 +52,7 @@ def stripe(
     environment.setenv("BILLING_STRIPE_API_KEY", KEY)
     environment.setenv("BILLING_STRIPE_BASE_URL", _stripe.url)
     config.forget()
-    config.settings("database", "bus", "billing")
+    config.require(config.database_url, config.bus_name, config.billing)
     yield _stripe
     stripe_client._clients.clear()
 

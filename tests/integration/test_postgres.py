@@ -442,7 +442,7 @@ def rotated(cluster: Cluster, use: object) -> Iterator[str]:
 
 
 def test_a_rotated_password_is_read_anew(rotated: str, environment: pytest.MonkeyPatch) -> None:
-    config.settings("database")  # still the old one, and kept
+    config.database_url()  # still the old one, and kept
     environment.setenv("DATABASE_URL", rotated)
     assert backend() > 0
 

@@ -85,7 +85,7 @@ def api(vault: Vault, environment: pytest.MonkeyPatch) -> Iterator[Api]:
 
 
 def send() -> str:
-    return resend.Resend(config.settings("database", "email")).send(MESSAGE, "key-1").id
+    return resend.Resend(config.email()).send(MESSAGE, "key-1").id
 
 
 def ask() -> str:

@@ -124,7 +124,7 @@ def test_what_runs_once_an_hour_or_a_deploy_is_no_schedule_that_stopped(
 
 
 def percents(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
-    reputation.measure("test")
+    reputation.measure()
     lines: list[dict[str, Any]] = [
         json.loads(line) for line in capsys.readouterr().out.split("\n") if line
     ]

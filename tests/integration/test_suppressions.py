@@ -260,7 +260,7 @@ def test_a_domain_that_is_not_verified_is_measured_for_its_alarm(
     for word, number in (("verified", 0.0), ("failed", 1.0)):
         domain(word, int(number) + 1)
         capsys.readouterr()
-        reputation.measure("test")
+        reputation.measure()
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         [found] = [line for line in lines if "EmailDomainsNotVerified" in line]
         assert found["EmailDomainsNotVerified"] == [number]

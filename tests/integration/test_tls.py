@@ -109,7 +109,7 @@ def test_a_file_is_read_over_tls(authority: Authority, environment: pytest.Monke
     with scripted(in_turn(head), authority.certificate("localhost")) as server:
         environment.setenv("STORAGE_S3_ENDPOINT", server.url)
         config.forget()
-        assert S3(config.settings("storage")).stat("assets/ws_1/ast_1/1") == (7, '"e"')
+        assert S3(config.storage()).stat("assets/ws_1/ast_1/1") == (7, '"e"')
 
 
 # ---- RDS

@@ -325,7 +325,7 @@ def _store(environment: pytest.MonkeyPatch, region: str) -> S3:
     environment.setenv("STORAGE_S3_BUCKET", "kyora-files")
     environment.setenv("STORAGE_S3_REGION", region)
     config.forget()
-    return S3(config.settings("storage"))
+    return S3(config.storage())
 
 
 def _presigner(region: str) -> Any:

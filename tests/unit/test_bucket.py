@@ -74,8 +74,8 @@ def looks(environment: pytest.MonkeyPatch) -> Looks:
         with scripted(answer(found)) as server:
             environment.setenv("AWS_ENDPOINT_URL", server.url)
             config.forget()
-            settings = config.settings("storage", "cors")
-            return bucket.faults(s3.connect(settings), settings)
+            client = s3.connect(config.storage())
+            return bucket.faults(client, config.storage().s3_bucket, config.cors_origins())
 
     return look
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kyora import cache, config
 from kyora.cache import entry, memory
 from kyora.cache.memcached import server_of
-from kyora.config import Settings
+from kyora.config import Cache
 from kyora.errors import ConfigError
 
 NOW = 1_790_000_000
@@ -206,12 +206,12 @@ def test_without_a_cache_everything_is_a_miss(environment: pytest.MonkeyPatch) -
 # ---- configuration
 
 
-def load(**environ: str) -> Settings:
-    return config.load(environ, ("cache",), lambda arn: arn)
+def load(**environ: str) -> Cache:
+    return config.load(config.cache, environ, lambda arn: arn)
 
 
 def test_there_is_no_cache_unless_one_is_asked_for() -> None:
-    assert load().cache_provider == "none"
+    assert load().provider == "none"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_servers_are_names_or_addresses_with_a_port(
     text: str, servers: list[tuple[str, int]]
 ) -> None:
     found = load(CACHE_PROVIDER="memcached", CACHE_MEMCACHED_SERVERS=text)
-    assert found.cache_servers == tuple(servers)
+    assert found.memcached_servers == tuple(servers)
 
 
 @pytest.mark.parametrize(
@@ -258,5 +258,5 @@ def test_a_wrong_variable_is_named_at_start_up(environ: dict[str, str], fault: s
 def test_any_text_for_servers_is_read_or_a_fault(text: str) -> None:
     found: tuple[tuple[str, int], ...] = ()
     with suppress(ConfigError):
-        found = load(CACHE_MEMCACHED_SERVERS=text).cache_servers
+        found = load(CACHE_MEMCACHED_SERVERS=text).memcached_servers
     assert all(host and 0 < port < 65_536 for host, port in found)

@@ -16,12 +16,19 @@ from hypothesis import strategies as st
 
 from kyora import aws, config
 from kyora.aws import AwsError
-from kyora.config import Settings
+from kyora.config import Section
 from kyora.errors import ConfigError, Unavailable
 from tests.scripted import Answer, in_turn, scripted
 
 ROOT = Path(__file__).parents[2]
-EVERYTHING = ("auth", "bus", "database", "storage")
+EVERYTHING: tuple[Section[Any], ...] = (
+    config.auth,
+    config.bus_name,
+    config.database_url,
+    config.storage,
+    config.uploads,
+    config.app_base_url,
+)
 GOOD = {
     "STAGE": "prod",
     "DATABASE_URL": "postgresql://u:p@db.example/kyora",
@@ -29,6 +36,7 @@ GOOD = {
     "STORAGE_S3_BUCKET": "kyora-prod",
     "STORAGE_S3_REGION": "eu-west-1",
     "BUS_NAME": "kyora-prod",
+    "APP_BASE_URL": "https://app.example.com",
 }
 ISSUER = {
     "AUTH_JWKS_URL": "https://id.example/jwks.json",
@@ -41,29 +49,39 @@ def no_secrets(arn: str) -> str:
     raise AwsError(400, "ResourceNotFoundException")
 
 
-def load(
-    environ: dict[str, str],
-    *sections: str,
-    secret: Callable[[str], str] = no_secrets,
-) -> Settings:
-    return config.load(environ, sections or EVERYTHING, secret)
+def load[T](
+    section: Section[T], environ: dict[str, str], secret: Callable[[str], str] = no_secrets
+) -> T:
+    return config.load(section, environ, secret)
 
 
-def faults(environ: dict[str, str], *sections: str, **more: Any) -> list[str]:
-    with pytest.raises(ConfigError) as refused:
-        load(environ, *sections, **more)
+def accept(environ: dict[str, str]) -> None:
+    for section in EVERYTHING:
+        load(section, environ)
+
+
+def faults(environ: dict[str, str], *sections: Section[Any]) -> list[str]:
+    """What a function that uses these sections refuses to start with."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError) as refused:
+        patch.setattr(os, "environ", environ)
+        patch.setattr(aws, "secret", no_secrets)
+        config.forget()
+        config.require(*(sections or EVERYTHING))
+    config.forget()
     return refused.value.faults
 
 
 def test_a_complete_production_configuration_is_accepted() -> None:
-    found = load(GOOD)
-    assert found.database_url == GOOD["DATABASE_URL"]
-    assert found.jwt_secrets == (GOOD["AUTH_JWT_SECRET"],)
-    assert not found.development
+    accept(GOOD)
+    assert load(config.database_url, GOOD) == GOOD["DATABASE_URL"]
+    assert load(config.auth, GOOD).jwt_secrets == (GOOD["AUTH_JWT_SECRET"],)
+    assert load(config.storage, GOOD).s3_bucket == GOOD["STORAGE_S3_BUCKET"]
+    assert load(config.stage, GOOD) == "prod"
 
 
 def test_every_fault_is_named_at_once() -> None:
     assert faults({"STAGE": "production", "LOG_LEVEL": "LOUD", "UPLOADS_ALLOWED": "png"}) == [
+        "APP_BASE_URL is not set",
         "AUTH_JWT_SECRET (or AUTH_JWT_SECRET_ARN) or AUTH_JWKS_URL is not set",
         "BUS_NAME is not set",
         "DATABASE_URL (or DATABASE_URL_ARN) is not set",
@@ -76,39 +94,59 @@ def test_every_fault_is_named_at_once() -> None:
 
 
 def test_a_function_is_asked_only_for_the_sections_it_needs() -> None:
-    load({"BUS_NAME": "b"}, "bus")
-    load({"DATABASE_URL": "postgresql:///x"}, "database")
-    assert faults({"DATABASE_URL": "postgresql:///x"}, "database", "bus") == ["BUS_NAME is not set"]
+    database = {"DATABASE_URL": "postgresql:///x"}
+    assert load(config.bus_name, {"BUS_NAME": "b"}) == "b"
+    assert load(config.database_url, database) == "postgresql:///x"
+    assert faults(database, config.database_url, config.bus_name) == ["BUS_NAME is not set"]
 
 
-# The contract's table. (Keys of later issues are not here yet.)
-DEFAULTS = {
-    "stage": "local",
-    "storage_provider": "s3",
-    "storage_local_path": "./tmp/assets",
-    "log_level": "INFO",
-    "max_bytes": None,
-    "allowed": None,
-    "jwks_url": "",
-    "jwt_issuer": "",
-    "jwt_audience": "",
-    "s3_endpoint": "",
-    "macros_allowed": False,
-    "passwords_allowed": True,
-}
-
-
-def test_defaults_are_the_contracts() -> None:
+@pytest.mark.parametrize(
+    ("section", "defaults"),
+    [
+        (config.storage, {"provider": "s3", "max_bytes": None, "s3_endpoint": ""}),
+        (config.uploads, {"allowed": None, "macros": False, "passwords": True}),
+        (config.auth, {"jwks_url": "", "issuer": "", "audience": ""}),
+        (config.billing, {"auto_sync_plans": True, "grace_days": 7, "free_plan": ""}),
+        (config.cache, {"provider": "none", "memcached_servers": ()}),
+        (config.email, {"provider": "mock"}),
+    ],
+)
+def test_defaults_are_those_of_the_documentation(
+    section: Section[Any], defaults: dict[str, object]
+) -> None:
     environ = {name: value for name, value in GOOD.items() if name != "STAGE"}
-    found = load(environ)
-    assert {name: getattr(found, name) for name in DEFAULTS} == DEFAULTS
+    found = load(section, environ)
+    assert {name: getattr(found, name) for name in defaults} == defaults
+    assert load(config.stage, environ) == "local"
+    folder = load(config.storage, environ | {"STORAGE_PROVIDER": "local"}).local_path
+    assert folder == "./tmp/assets"
+
+
+@pytest.mark.parametrize(
+    ("section", "fields"),
+    [
+        ("auth", config.Auth),
+        ("storage", config.Storage),
+        ("uploads", config.Uploads),
+        ("email", config.Email),
+        ("billing", config.Billing),
+        ("cache", config.Cache),
+    ],
+)
+def test_a_field_is_named_as_its_key(section: str, fields: type[tuple[Any, ...]]) -> None:
+    code = (ROOT / "layers/kyora/kyora/config.py").read_text()
+    variables = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', code))
+    for field in fields._fields:  # type: ignore[attr-defined]
+        own, whole = f"{section}_{field}".upper(), field.upper()
+        assert {own, own.removesuffix("S"), whole} & variables, field
 
 
 def test_an_empty_variable_is_one_that_is_not_set() -> None:
     empty = dict.fromkeys(
         ("LOG_LEVEL", "STORAGE_PROVIDER", "STORAGE_S3_ADDRESSING_STYLE", "STORAGE_MAX_BYTES"), " "
     )
-    assert load(GOOD | empty) == load(GOOD)
+    for section in EVERYTHING:
+        assert load(section, GOOD | empty) == load(section, GOOD)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +249,7 @@ def test_an_address_that_cannot_work_is_refused_with_its_reason(
     ],
 )
 def test_an_address_that_works_is_accepted(value: str) -> None:
-    assert load(GOOD | {"APP_BASE_URL": value}).app_base_url == value.rstrip("/")
+    assert load(config.app_base_url, GOOD | {"APP_BASE_URL": value}) == value.rstrip("/")
 
 
 def test_a_query_breaks_the_links_of_mails_and_belongs_to_some_key_sets() -> None:
@@ -220,19 +258,19 @@ def test_a_query_breaks_the_links_of_mails_and_belongs_to_some_key_sets() -> Non
             f"{name} must have no query and no fragment"
         ]
     jwks = "https://id.example/keys?p=B2C_1_signin"
-    assert load(GOOD | ISSUER | {"AUTH_JWKS_URL": jwks}).jwks_url == jwks
+    assert load(config.auth, GOOD | ISSUER | {"AUTH_JWKS_URL": jwks}).jwks_url == jwks
 
 
 OWNER = {"DATABASE_OWNER_URL": "postgresql://owner:p@db.example/kyora"}
 
 
 def test_the_owner_of_the_tables_is_asked_for_in_prod_only() -> None:
-    assert faults(GOOD, "database_owner") == [
+    assert faults(GOOD, config.database_owner_url) == [
         "DATABASE_OWNER_URL (or DATABASE_OWNER_URL_ARN) is not set"
     ]
-    assert load(GOOD | OWNER, "database_owner").database_owner_url == OWNER["DATABASE_OWNER_URL"]
-    small = load(GOOD | {"STAGE": "dev"}, "database_owner")
-    assert small.database_owner_url == small.database_url == GOOD["DATABASE_URL"]
+    assert load(config.database_owner_url, GOOD | OWNER) == OWNER["DATABASE_OWNER_URL"]
+    small = GOOD | {"STAGE": "dev"}
+    assert load(config.database_owner_url, small) == GOOD["DATABASE_URL"]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +286,7 @@ def test_the_owner_of_the_tables_is_asked_for_in_prod_only() -> None:
 @pytest.mark.parametrize("stage", ["dev", "staging", "prod"])
 def test_an_address_of_the_owner_is_refused(url: str, fault: str, stage: str) -> None:
     environ = GOOD | {"STAGE": stage, "DATABASE_OWNER_URL": url}
-    assert faults(environ, "database_owner") == [f"DATABASE_OWNER_URL {fault}"]
+    assert faults(environ, config.database_owner_url) == [f"DATABASE_OWNER_URL {fault}"]
 
 
 @pytest.mark.parametrize(
@@ -265,7 +303,7 @@ def test_weak_tls_is_for_development_only(query: str) -> None:
     assert faults(GOOD | {"DATABASE_URL": url}) == [
         "DATABASE_URL must not weaken TLS outside local and test"
     ]
-    load(GOOD | {"DATABASE_URL": url, "STAGE": "local"})
+    load(config.database_url, GOOD | {"DATABASE_URL": url, "STAGE": "local"})
 
 
 @pytest.mark.parametrize(
@@ -280,41 +318,35 @@ def test_weak_tls_is_for_development_only(query: str) -> None:
     ],
 )
 def test_what_hosts_hand_out_is_accepted_and_verified(query: str) -> None:
-    load(GOOD | {"DATABASE_URL": f"postgres://u:p@db:5432/x{query}"})
+    load(config.database_url, GOOD | {"DATABASE_URL": f"postgres://u:p@db:5432/x{query}"})
 
 
 @pytest.mark.parametrize("stage", ["local", "test"])
 def test_development_accepts_the_local_store_and_plain_addresses(stage: str) -> None:
-    found = load(
-        GOOD
-        | {
-            "STAGE": stage,
-            "STORAGE_PROVIDER": "local",
-            "APP_BASE_URL": "http://127.0.0.1:8000/",
-        }
-        | ISSUER
-        | {"AUTH_JWKS_URL": "http://127.0.0.1/jwks"}
-    )
+    environ = GOOD | {
+        "STAGE": stage,
+        "STORAGE_PROVIDER": "local",
+        "APP_BASE_URL": "http://127.0.0.1:8000/",
+    }
+    accept(environ | ISSUER | {"AUTH_JWKS_URL": "http://127.0.0.1/jwks"})
+    found = load(config.storage, environ)
     assert found.app_base_url == "http://127.0.0.1:8000"
-    assert found.storage_local_secret == GOOD["AUTH_JWT_SECRET"]
+    assert found.auth_jwt_secret == GOOD["AUTH_JWT_SECRET"]
 
 
 def test_the_tables_for_uploads_are_read() -> None:
-    found = load(
-        GOOD
-        | {
-            "STORAGE_MAX_BYTES": '{"image": 5}',
-            "UPLOADS_ALLOWED": '{"image": [".PNG", "jpg"]}',
-        }
-    )
-    assert found.max_bytes == {"image": 5}
-    assert found.allowed == {"image": ("png", "jpg")}
+    tables = {
+        "STORAGE_MAX_BYTES": '{"image": 5}',
+        "UPLOADS_ALLOWED": '{"image": [".PNG", "jpg"]}',
+    }
+    assert load(config.storage, GOOD | tables).max_bytes == {"image": 5}
+    assert load(config.uploads, tables).allowed == {"image": ("png", "jpg")}
 
 
 @pytest.mark.parametrize("policy", ["allow", "refuse"])
 def test_the_policies_for_macros_and_passwords_are_read(policy: str) -> None:
-    found = load(GOOD | {"UPLOADS_MACROS": policy, "UPLOADS_PASSWORDS": policy})
-    assert (found.macros_allowed, found.passwords_allowed) == (policy == "allow",) * 2
+    found = load(config.uploads, {"UPLOADS_MACROS": policy, "UPLOADS_PASSWORDS": policy})
+    assert (found.macros, found.passwords) == (policy == "allow",) * 2
 
 
 # ---- secrets
@@ -322,12 +354,12 @@ def test_the_policies_for_macros_and_passwords_are_read(policy: str) -> None:
 
 def test_a_secret_is_read_by_its_arn() -> None:
     environ = {"DATABASE_URL_ARN": "arn:1"}
-    found = load(environ, "database", secret=lambda arn: f"postgresql://db/{arn[-1]}\n")
-    assert found.database_url == "postgresql://db/1"
+    found = load(config.database_url, environ, lambda arn: f"postgresql://db/{arn[-1]}\n")
+    assert found == "postgresql://db/1"
 
 
 def test_a_value_wins_over_its_arn_and_nothing_is_fetched() -> None:
-    load(GOOD | {"DATABASE_URL_ARN": "arn:1"}, secret=no_secrets)
+    load(config.database_url, GOOD | {"DATABASE_URL_ARN": "arn:1"}, no_secrets)
 
 
 @pytest.mark.parametrize(
@@ -341,15 +373,15 @@ def test_a_value_wins_over_its_arn_and_nothing_is_fetched() -> None:
     ids=["one", "one with a comma", "a list", "a trailing newline"],
 )
 def test_a_secret_is_one_text_or_a_json_list(value: str, expected: tuple[str, ...]) -> None:
-    assert load({"AUTH_JWT_SECRET": value}, "auth").jwt_secrets == expected
+    assert load(config.auth, {"AUTH_JWT_SECRET": value}).jwt_secrets == expected
     arn = {"AUTH_JWT_SECRET_ARN": "arn"}
-    assert load(arn, "auth", secret=lambda _: value).jwt_secrets == expected
+    assert load(config.auth, arn, lambda _: value).jwt_secrets == expected
 
 
 @given(st.text(min_size=1).filter(lambda text: text.strip() and not text.strip().startswith("[")))
 def test_any_other_text_is_one_secret_as_it_stands(text: str) -> None:
     environ = {"AUTH_JWT_SECRET": text + "x" * 32}
-    assert load(environ, "auth").jwt_secrets == ((text + "x" * 32).strip(),)
+    assert load(config.auth, environ).jwt_secrets == ((text + "x" * 32).strip(),)
 
 
 def test_no_value_of_a_variable_is_in_a_fault() -> None:
@@ -386,21 +418,20 @@ def test_secrets_manager_is_asked_once_and_again_after_five_minutes(
     with scripted(in_turn(held(old), held(json.dumps([new, old])))) as server:
         fetched.setenv("AWS_ENDPOINT_URL", server.url)
         for _ in range(3):
-            assert config.settings("auth").jwt_secrets == (old,)
+            assert config.auth().jwt_secrets == (old,)
         assert len(server.requests) == 1
         fetched.setattr(config, "_MAX_AGE", 0.0)
-        assert config.settings("auth").jwt_secrets == (new, old)
+        assert config.auth().jwt_secrets == (new, old)
 
 
-def test_no_secret_is_fetched_twice_for_parts_of_what_was_read(fetched: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_fetched_again_for_what_was_read(fetched: pytest.MonkeyPatch) -> None:
     fetched.setenv("DATABASE_URL", "postgresql:///x")
     with scripted(in_turn(held("o" * 32))) as server:
         fetched.setenv("AWS_ENDPOINT_URL", server.url)
-        whole = config.settings("auth", "database")
-        for sections in ((), ("auth",), ("database",), ("database", "auth")):
-            assert config.settings(*sections) is whole
-        assert config.settings("auth", "bus").jwt_secrets == ("o" * 32,)
-    assert len(server.requests) == 2
+        config.require(config.auth, config.database_url)
+        config.require(config.auth, config.bus_name)
+        assert config.auth().jwt_secrets == ("o" * 32,)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -418,7 +449,7 @@ def test_an_unreadable_secret_is_a_fault_with_its_name(
     with scripted(in_turn(answer)) as server:
         fetched.setenv("AWS_ENDPOINT_URL", server.url)
         with pytest.raises(ConfigError) as refused:
-            config.settings("auth")
+            config.auth()
     assert refused.value.faults == [f"AUTH_JWT_SECRET_ARN cannot be read ({code})"]
 
 
@@ -426,12 +457,12 @@ def test_secrets_manager_away_is_unavailable_at_first_and_harmless_later(
     fetched: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(Unavailable):
-        config.settings("auth")
+        config.auth()
     with scripted(in_turn(held("o" * 32), Answer(500))) as server:
         fetched.setenv("AWS_ENDPOINT_URL", server.url)
-        config.settings("auth")
+        config.auth()
         fetched.setattr(config, "_MAX_AGE", 0.0)
-        assert config.settings("auth").jwt_secrets == ("o" * 32,)
+        assert config.auth().jwt_secrets == ("o" * 32,)
 
 
 @pytest.mark.parametrize("stage", ["local", "test"])
@@ -439,10 +470,10 @@ def test_a_stage_of_this_machine_refuses_to_run_on_aws(stage: str) -> None:
     """Somebody deployed it: the database's connection would be in the clear."""
     on_lambda = {"STAGE": stage, "AWS_LAMBDA_FUNCTION_NAME": "kyora-x", "BUS_NAME": "kyora-x"}
     with pytest.raises(ConfigError, match=f"STAGE={stage} runs on this machine only"):
-        config.load(on_lambda, ("bus",), str)
+        config.load(config.bus_name, on_lambda, str)
     emulated = on_lambda | {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}
-    assert config.load(emulated, ("bus",), str).stage == stage
-    assert config.load(on_lambda | {"STAGE": "dev"}, ("bus",), str).stage == "dev"
+    assert config.load(config.stage, emulated, str) == stage
+    assert config.load(config.stage, on_lambda | {"STAGE": "dev"}, str) == "dev"
 
 
 # ---- nothing happens at import

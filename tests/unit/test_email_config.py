@@ -7,7 +7,7 @@ import pytest
 
 from kyora import config
 from kyora.aws import AwsError
-from kyora.config import Settings
+from kyora.config import Email, Section
 from kyora.errors import ConfigError
 
 GOOD = {
@@ -21,33 +21,38 @@ KEY = b"a key of at least sixteen bytes"
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 
-def load(environ: dict[str, str], *sections: str) -> Settings:
-    def no_secret(arn: str) -> str:
-        raise AwsError(400, "ResourceNotFoundException")
-
-    return config.load(environ, sections or ("email",), no_secret)
+def no_secret(arn: str) -> str:
+    raise AwsError(400, "ResourceNotFoundException")
 
 
-def faults(environ: dict[str, str], *sections: str) -> list[str]:
+def load(environ: dict[str, str]) -> Email:
+    return config.load(config.email, environ, no_secret)
+
+
+def keys(environ: dict[str, str]) -> tuple[bytes, ...]:
+    return config.load(config.resend_webhook_keys, environ, no_secret)
+
+
+def faults(environ: dict[str, str], section: Section[object] = config.email) -> list[str]:
     with pytest.raises(ConfigError) as refused:
-        load(environ, *sections)
+        config.load(section, environ, no_secret)
     return refused.value.faults
 
 
 def test_production_sends_through_resend() -> None:
     found = load(GOOD)
-    assert (found.email_provider, found.email_api_key) == ("resend", "re_123")
-    assert found.email_base_url == "https://api.resend.com"
-    assert (found.email_from, found.email_from_name) == ("hello@kyora.example", "Kyora")
-    assert found.email_support == "support@kyora.example"
+    assert (found.provider, found.resend_api_key) == ("resend", "re_123")
+    assert found.resend_base_url == "https://api.resend.com"
+    assert (found.from_email, found.from_name) == ("hello@kyora.example", "Kyora")
+    assert found.support_email == "support@kyora.example"
 
 
 @pytest.mark.parametrize("stage", ["local", "test"])
 def test_development_keeps_mail_and_needs_no_key(stage: str) -> None:
     found = load({"STAGE": stage, "APP_BASE_URL": "http://127.0.0.1:8000"})
-    assert found.email_provider == "mock"
-    assert found.email_from
-    assert found.email_support
+    assert found.provider == "mock"
+    assert found.from_email
+    assert found.support_email
 
 
 @pytest.mark.parametrize("stage", ["dev", "staging", "prod"])
@@ -62,16 +67,16 @@ def test_elsewhere_everything_is_asked_for_at_once(stage: str) -> None:
 
 def test_production_refuses_the_mock() -> None:
     assert faults(GOOD | {"EMAIL_PROVIDER": "mock"}) == ["EMAIL_PROVIDER=mock is refused in prod"]
-    assert load(GOOD | {"STAGE": "staging", "EMAIL_PROVIDER": "mock"}).email_provider == "mock"
+    assert load(GOOD | {"STAGE": "staging", "EMAIL_PROVIDER": "mock"}).provider == "mock"
 
 
 def test_the_address_of_resend_can_be_another_one() -> None:
     there = GOOD | {"EMAIL_RESEND_BASE_URL": "https://resend.example/v1/"}
-    assert load(there).email_base_url == "https://resend.example/v1"
+    assert load(there).resend_base_url == "https://resend.example/v1"
     plain = {"EMAIL_RESEND_BASE_URL": "http://127.0.0.1:1"}
     assert faults(GOOD | plain) == ["EMAIL_RESEND_BASE_URL must be an https URL"]
     local = GOOD | plain | {"STAGE": "local", "EMAIL_PROVIDER": "resend"}
-    assert load(local).email_base_url == "http://127.0.0.1:1"
+    assert load(local).resend_base_url == "http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
@@ -115,15 +120,15 @@ def test_a_fault_is_named(change: dict[str, str], fault: str) -> None:
 
 
 def test_without_a_secret_the_webhook_is_closed() -> None:
-    assert load({}, "email_webhook").email_webhook_keys == ()
+    assert keys({}) == ()
 
 
 def test_secrets_of_the_webhook_are_decoded_once() -> None:
     environ = {"EMAIL_RESEND_WEBHOOK_SECRET": SECRET + "\n"}
-    assert load(environ, "email_webhook").email_webhook_keys == (KEY,)
+    assert keys(environ) == (KEY,)
     other = "whsec_" + base64.b64encode(b"0123456789abcdef").decode()
     both = {"EMAIL_RESEND_WEBHOOK_SECRET": json.dumps([SECRET, other])}
-    assert load(both, "email_webhook").email_webhook_keys == (KEY, b"0123456789abcdef")
+    assert keys(both) == (KEY, b"0123456789abcdef")
 
 
 @pytest.mark.parametrize(
@@ -144,6 +149,6 @@ def test_secrets_of_the_webhook_are_decoded_once() -> None:
 )
 def test_a_malformed_secret_is_a_fault_at_the_start(secret: str) -> None:
     environ = {"EMAIL_RESEND_WEBHOOK_SECRET": secret}
-    assert faults(environ, "email_webhook") == [
+    assert faults(environ, config.resend_webhook_keys) == [
         "EMAIL_RESEND_WEBHOOK_SECRET must be whsec_ and the base64 of at least 16 bytes"
     ]

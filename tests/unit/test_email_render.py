@@ -189,7 +189,7 @@ def test_08_links_lead_where_they_may_and_say_where(mail: Mail) -> None:
     for link in mail.links:
         url = urlsplit(link.attrs["href"])
         if url.scheme == "mailto":
-            assert link.attrs["href"] == f"mailto:{SETTINGS.email_support}"
+            assert link.attrs["href"] == f"mailto:{SETTINGS.support_email}"
             continue
         assert (url.scheme, url.hostname in hosts) == ("https", True)
         if link is mail.button:
@@ -426,7 +426,7 @@ def test_19_a_bad_link_is_refused_and_not_repeated(locale: str, field: str, link
 def test_20_it_says_who_wrote_why_and_where_to_ask(mail: Mail) -> None:
     footer = mail.page.all("td")[-1].text
     assert "Kyora" in footer
-    assert SETTINGS.email_support in footer
+    assert SETTINGS.support_email in footer
     assert ("You receive this because" in footer) or ("وصلتك هذه الرسالة لأن" in footer)
     assert MESSAGE_ID in footer
     assert not re.search("unsubscribe|إلغاء الاشتراك في الرسائل", mail.made.html, re.IGNORECASE)

@@ -39,7 +39,7 @@ def message(
     found[_MARK] = f"{template}-{locale}-{kind}"
     found["From"] = Address("Kyora", "hello", "kyora.example")
     found["To"] = "dana.haddad@mail.example"
-    found["Reply-To"] = SETTINGS.email_support
+    found["Reply-To"] = SETTINGS.support_email
     found["Subject"] = made.subject
     found["Date"] = "Thu, 26 Nov 2026 08:30:00 +0000"
     found["Message-ID"] = f"<{MESSAGE_ID}-{template}-{locale}-{kind}@kyora.example>"

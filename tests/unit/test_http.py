@@ -54,7 +54,8 @@ def made(call: http.Call) -> http.Answer[Kept]:
 
 
 handle = http.entrypoint(
-    {"POST /v1/notes": keep, "DELETE /v1/notes/{id}": drop, "PUT /v1/notes/{id}": made}, "bus"
+    {"POST /v1/notes": keep, "DELETE /v1/notes/{id}": drop, "PUT /v1/notes/{id}": made},
+    config.bus_name,
 )
 
 
@@ -449,7 +450,7 @@ def test_a_webhook_with_such_a_text_is_no_payload() -> None:
     def receive(headers: object, body: bytes) -> None:
         raise postgres.Unstorable("22P05")
 
-    answer = http.webhook(receive, "bus")(
+    answer = http.webhook(receive, config.bus_name)(
         {"routeKey": "$default", "requestContext": {}, "headers": {}, "body": "{}"}, CONTEXT
     )
     assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (

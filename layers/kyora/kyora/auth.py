@@ -98,7 +98,7 @@ def decode(token: str) -> Claims:
         raise refuse("auth.token_invalid") from None
     keys: list[Any]
     if header.get("alg") == "HS256":
-        algorithm, keys = "HS256", list(config.settings("auth").jwt_secrets)
+        algorithm, keys = "HS256", list(config.auth().jwt_secrets)
     else:
         algorithm, keys = str(header.get("alg")), _public_keys(header)
     for key in keys:
@@ -146,20 +146,20 @@ def refuse(code: str) -> Unauthenticated:
 def _verified(token: str, key: object, algorithm: str) -> dict[str, Any]:
     import jwt
 
-    found = config.settings("auth")
+    found = config.auth()
     return jwt.decode(
         token,
         key,  # type: ignore[arg-type]  # a secret or the key of a JWK
         algorithms=[algorithm],
-        issuer=found.jwt_issuer or None,
-        audience=found.jwt_audience or None,
+        issuer=found.issuer or None,
+        audience=found.audience or None,
         leeway=_LEEWAY,
         options={
             "require": ["exp"]
-            + (["iss"] if found.jwt_issuer else [])
-            + (["aud"] if found.jwt_audience else []),
-            "verify_aud": bool(found.jwt_audience),
-            "verify_iss": bool(found.jwt_issuer),
+            + (["iss"] if found.issuer else [])
+            + (["aud"] if found.audience else []),
+            "verify_aud": bool(found.audience),
+            "verify_iss": bool(found.issuer),
         },
     )
 
@@ -178,7 +178,7 @@ def _is_id(value: object) -> bool:
 
 def _public_keys(header: Mapping[str, Any]) -> list[Any]:
     """Return the issuer's keys that may have signed a token. Raises Unavailable."""
-    url = config.settings("auth").jwks_url
+    url = config.auth().jwks_url
     if not url:
         return []
     key_id = header.get("kid")

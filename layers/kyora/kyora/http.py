@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -121,7 +122,9 @@ class BadJson(Invalid):
     status, code, title = 400, "request.invalid_json", "The body is not JSON"
 
 
-def entrypoint(routes: Routes, *sections: str, public: Collection[str] = ()) -> Handler:
+def entrypoint(
+    routes: Routes, *sections: config.Section[Any], public: Collection[str] = ()
+) -> Handler:
     """Return the Lambda handler of `routes`, which need these sections of the configuration.
 
     A route is `"METHOD /path/{parameter}"` and a function of the call and, when it takes a body,
@@ -135,7 +138,9 @@ def entrypoint(routes: Routes, *sections: str, public: Collection[str] = ()) -> 
     return _answering(respond, sections)
 
 
-def webhook(receive: Callable[[Mapping[str, str], bytes], None], *sections: str) -> Handler:
+def webhook(
+    receive: Callable[[Mapping[str, str], bytes], None], *sections: config.Section[Any]
+) -> Handler:
     """Return the Lambda handler of a function URL that somebody else's webhook posts to.
 
     `receive` gets the headers by their lower-case names and the bytes that were signed. 200 when
@@ -161,7 +166,9 @@ def webhook(receive: Callable[[Mapping[str, str], bytes], None], *sections: str)
     return _answering(response, sections)
 
 
-def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, ...]) -> Handler:
+def _answering(
+    respond: Callable[[Event], dict[str, Any]], sections: tuple[config.Section[Any], ...]
+) -> Handler:
     """Return a handler that turns whatever happens into an answer and a log line."""
     aws.warm()
 
@@ -169,7 +176,7 @@ def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, 
         started, request_id, code = time.perf_counter(), _request_id(event), ""
         begin(request_id)
         try:
-            config.settings(*sections)
+            config.require(*sections)
             response = respond(event)
         except KyoraError as error:
             code = error.code
@@ -201,11 +208,8 @@ def _answering(respond: Callable[[Event], dict[str, Any]], sections: tuple[str, 
 
 def _count_unexpected() -> None:
     """Count what only we can put right: UnexpectedErrorsAlarm in template.yaml."""
-    try:
-        stage = config.settings().stage
-    except KyoraError:  # not configured, not even that
-        return
-    count(stage, "UnexpectedErrors")
+    with suppress(KyoraError):  # not even the stage is configured
+        count("UnexpectedErrors")
 
 
 def unrouted(event: Event) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from kyora import __version__, config
+from kyora import __version__
 from kyora.errors import Unavailable
 from kyora.observability import count, logger
 
@@ -79,7 +79,7 @@ def _fetch_again(url: str, kept: _Set) -> _Set:
         keys = tuple(_keys(_fetch(url)))
     except _NotFetched as error:
         logger().warning("signing keys not fetched", reason=str(error), kept=len(kept.keys))
-        count(config.settings("auth").stage, "SigningKeysNotFetched")  # its alarm: template.yaml
+        count("SigningKeysNotFetched")  # its alarm: template.yaml
         return _Set(time.monotonic(), kept.fetched, kept.keys)
     now = time.monotonic()
     return _Set(now, now, keys)

@@ -28,16 +28,16 @@ def begin(correlation: str) -> None:
     logger().set_correlation_id(correlation)
 
 
-def gauge(stage: str, name: str, value: float, unit: MetricUnit = MetricUnit.Seconds) -> None:
+def gauge(name: str, value: float, unit: MetricUnit = MetricUnit.Seconds) -> None:
     """Record a figure as it is now in `Kyora/<stage>`: a line of the log, whatever its level."""
-    with single_metric(name=name, unit=unit, value=value, namespace=f"Kyora/{stage}"):
+    with single_metric(name=name, unit=unit, value=value, namespace=f"Kyora/{config.stage()}"):
         pass
 
 
-def count(stage: str, name: str, value: int = 1, **dimensions: str) -> None:
+def count(name: str, value: int = 1, **dimensions: str) -> None:
     """Count something that happened in `Kyora/<stage>`: a line of the log, whatever its level."""
     with single_metric(
-        name=name, unit=MetricUnit.Count, value=value, namespace=f"Kyora/{stage}"
+        name=name, unit=MetricUnit.Count, value=value, namespace=f"Kyora/{config.stage()}"
     ) as metric:
         for dimension, text in dimensions.items():
             metric.add_dimension(dimension, text)

@@ -78,7 +78,7 @@ def begin() -> dict[str, Any]:
 def _token(version: int) -> str:
     import jwt
 
-    found = config.settings("auth")
+    found = config.auth()
     if not found.jwt_secrets:
         return ""
     now = int(time.time())
@@ -89,10 +89,10 @@ def _token(version: int) -> str:
         "iat": now,
         "exp": now + _LIFETIME,
     }
-    if found.jwt_issuer:
-        claims["iss"] = found.jwt_issuer
-    if found.jwt_audience:
-        claims["aud"] = found.jwt_audience
+    if found.issuer:
+        claims["iss"] = found.issuer
+    if found.audience:
+        claims["aud"] = found.audience
     return jwt.encode(claims, found.jwt_secrets[0], "HS256")
 
 
@@ -101,15 +101,15 @@ def sign(body: str) -> str:
 
     Source: https://docs.stripe.com/webhooks/signature. Only an event of a run is signed.
     """
-    found = config.settings("billing_webhook")
+    secrets = config.stripe_webhook_secrets()
     event = json.loads(body)
     if not str(event["id"]).startswith(_EVENTS) or event["type"] != _EVENT_TYPE:
         raise ValueError("only an event of a run is signed")
-    if not found.stripe_webhook_secrets:
+    if not secrets:
         return ""
     stamp = int(time.time())
     signed = f"{stamp}.{body}".encode()
-    digest = hmac.digest(found.stripe_webhook_secrets[0].encode(), signed, "sha256").hex()
+    digest = hmac.digest(secrets[0].encode(), signed, "sha256").hex()
     return f"t={stamp},v1={digest}"
 
 

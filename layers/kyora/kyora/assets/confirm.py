@@ -176,8 +176,8 @@ def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
         if row["declared_sha256"] not in (None, sha256):
             raise _Rejected("checksum_mismatch")
         try:
-            found = config.settings("storage")
-            policy = Policy(macros=found.macros_allowed, passwords=found.passwords_allowed)
+            found = config.uploads()
+            policy = Policy(macros=found.macros, passwords=found.passwords)
             shown = verify.inspect(file, row["content_type"], policy)  # type: ignore[arg-type]  # IO
         except Refused as refusal:
             raise _Rejected(refusal.reason, refusal.detected) from refusal
@@ -219,11 +219,10 @@ def _end(row: Mapping[str, Any], verdict: _Facts | _Rejected) -> Asset:
             provider().delete([asset_row.attempt_key(row, row["lease_token"])])
         with transaction() as tx:
             return _standing(tx, row["workspace_id"], row["id"])
-    stage = config.settings("database").stage
     if facts:
-        count(stage, "UploadsReady")
+        count("UploadsReady")
     else:
-        count(stage, "UploadsRejected", Reason=refusal.reason if refusal else "")
+        count("UploadsRejected", Reason=refusal.reason if refusal else "")
     with suppress(Unavailable):  # the verdict stands; the sweep does the rest
         sweep.clean([ended])
     return _outcome(ended)

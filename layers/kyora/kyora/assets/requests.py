@@ -99,7 +99,7 @@ def _request(
     tx: Transaction, who: Principal, files: Sequence[UploadRequest]
 ) -> list[UploadTicket | KyoraError]:
     """Reserve storage for files and return a ticket, or the refusal, for each in its place."""
-    found = config.settings("storage")
+    allowed, max_bytes = config.uploads().allowed, config.storage().max_bytes
     results: list[UploadTicket | KyoraError | None] = [None] * len(files)
     accepted: dict[int, rules.Accepted] = {}
     for index, file in enumerate(files):
@@ -108,8 +108,8 @@ def _request(
                 file.filename,
                 file.content_type,
                 file.size,
-                allowed=found.allowed,
-                max_bytes=found.max_bytes,
+                allowed=allowed,
+                max_bytes=max_bytes,
             )
         except KyoraError as refusal:
             results[index] = refusal

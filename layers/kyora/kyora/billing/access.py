@@ -133,7 +133,7 @@ def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Standi
         limits.lock(tx, workspace_id)  # it makes the row
         old = tx.row(_LOCKED, workspace_id=workspace_id) or {}
     rows = tx.rows(_SUBSCRIPTIONS, workspace_id=workspace_id)
-    standing = choose(rows, datetime.now(UTC), config.settings("billing").grace_days)
+    standing = choose(rows, datetime.now(UTC), config.billing().grace_days)
     wanted = {name: getattr(standing, name) for name in _COLUMNS} | {
         "plan_id": standing.plan_id or old["free_id"],
         "limits": standing.limits or old["free_limits"],

@@ -104,12 +104,12 @@ def pages_of(path: str, **params: Any) -> Iterator[Answer]:
 
 def _ask(method: str, path: str, options: dict[str, Any]) -> Any:
     """Ask with the key in force; when Stripe refuses it, once more with one that replaced it."""
-    used, ends = config.settings("billing").stripe_api_key, time.monotonic() + _DEADLINE
+    used, ends = config.billing().stripe_api_key, time.monotonic() + _DEADLINE
     try:
         return _request(method, path, options, ends)
     except (stripe.AuthenticationError, stripe.PermissionError):
         config.forget()
-        if config.settings("billing").stripe_api_key == used:
+        if config.billing().stripe_api_key == used:
             raise
     return _request(method, path, options, ends)
 
@@ -125,7 +125,7 @@ def _request(method: str, path: str, options: dict[str, Any], ends: float) -> An
 
 
 def _client() -> stripe.StripeClient:
-    found = config.settings("billing")
+    found = config.billing()
     if not found.stripe_api_key:
         raise ConfigError(["BILLING_STRIPE_API_KEY (or BILLING_STRIPE_API_KEY_ARN) is not set"])
     name = (found.stripe_api_key, found.stripe_base_url)

@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kyora import aws, config
+from kyora import aws
 from kyora.aws import AwsError
 from kyora.bus.outcomes import Again, Permanent
 from kyora.errors import Unavailable
@@ -94,7 +94,7 @@ def _done(record: Record, read: Callable[[dict[str, Any]], None]) -> bool:
     except Exception as error:
         # Not the exception's text: it may quote the message.
         logger().error("message failed", **fault(error))
-        count(config.settings().stage, "ConsumerErrors")  # its alarm is in template.yaml
+        count("ConsumerErrors")  # its alarm is in template.yaml
         return _put_off(record, Again(_backoff(record)))
     return True
 

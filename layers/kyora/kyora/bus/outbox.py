@@ -42,7 +42,7 @@ def add(
     """
     if DOMAINS.get(name) != domain:
         raise ValueError(f"the catalogue has no {name} of {domain}")
-    if config.settings("bus").development:
+    if config.is_development():
         from kyora.bus.events import check
 
         check(name, data)
@@ -176,7 +176,7 @@ class _Failure(NamedTuple):
 
 def _put(rows: Sequence[Mapping[str, Any]]) -> list[_Failure | None]:
     """Put the rows on the bus; return for each its failure, or None."""
-    bus = config.settings("bus").bus_name
+    bus = config.bus_name()
     entries = [
         {
             "EventBusName": bus,

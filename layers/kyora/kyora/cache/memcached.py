@@ -20,7 +20,7 @@ from typing import Any
 
 from kyora import config
 from kyora.cache import circuit
-from kyora.config import Settings
+from kyora.config import Cache
 from kyora.tls import context
 
 DEADLINE = 0.3  # seconds for a whole call: name, connection, handshake, answer
@@ -92,12 +92,12 @@ def _run(name: str, command: Callable[[Any], object]) -> object:
         MemcacheUnexpectedCloseError,
     )
 
-    settings = config.settings("cache")
-    server = server_of(name, settings.cache_servers)
+    settings = config.cache()
+    server = server_of(name, settings.memcached_servers)
     peer = f"{server[0]}:{server[1]}"
     if circuit.is_open(peer):
         return None
-    if settings.cache_tls:  # reads the authorities' file before the clock starts
+    if settings.memcached_tls:  # reads the authorities' file before the clock starts
         context()
     ends = time.monotonic() + DEADLINE
     # Out of the table while in use: a call that is interrupted leaves no answer for the next one.
@@ -126,12 +126,12 @@ def _run(name: str, command: Callable[[Any], object]) -> object:
         return None
 
 
-def _client(server: Server, settings: Settings, ends: float) -> Any:
+def _client(server: Server, settings: Cache, ends: float) -> Any:
     """Connect to `server`. Raises OSError; TimeoutError at `ends`."""
     from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
     client = Client(server)
-    client.sock = Bounded(_connect(server, ends, tls=settings.cache_tls), ends)
+    client.sock = Bounded(_connect(server, ends, tls=settings.memcached_tls), ends)
     return client
 
 

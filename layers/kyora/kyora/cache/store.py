@@ -99,21 +99,21 @@ def _drop_all(keys: list[str]) -> None:
 
 
 def _name(key: str) -> str:
-    return entry.name(config.settings("cache").stage, key)
+    return entry.name(config.stage(), key)
 
 
 def _ask[T](question: Callable[[Provider], T]) -> T | None:
     """Ask the configured provider; None when it fails."""
-    settings = config.settings("cache")
-    if settings.development and in_transaction():
+    if config.is_development() and in_transaction():
         raise RuntimeError("the cache is used inside a transaction; see drop_after_commit")
-    provider = _provider(settings.cache_provider)
+    name = config.cache().provider
+    provider = _provider(name)
     if provider is None:
         return None
     try:
         return question(provider)
     except Exception as error:
-        circuit.report(settings.cache_provider, error)
+        circuit.report(name, error)
         return None
 
 

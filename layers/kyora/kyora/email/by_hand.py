@@ -91,7 +91,7 @@ def resend(message_id: str) -> dict[str, Any]:
 
     One that may have been accepted before is sent under a new key: it may arrive twice.
     """
-    settings, provider = config.settings("database", "email"), configured()
+    settings, provider = config.email(), configured()
     lease = secrets.token_hex(8)
     with transaction() as tx:
         row = _locked(tx, message_id, provider.name)
@@ -117,8 +117,7 @@ def redrive(event_ids: Sequence[str]) -> list[dict[str, str]]:
     `move` is `yes` (the event goes back to its queue), `no` (delete its dead letter) or `stay`
     (keep it: what the mail says is stored nowhere else). `why` explains.
     """
-    settings = config.settings("database", "email")
-    provider = settings.email_provider
+    provider = config.email().provider
     with transaction() as tx:
         rows = tx.rows(
             "SELECT id, event_id FROM email_message WHERE event_id = ANY(CAST(:ids AS text[]))"

@@ -26,7 +26,7 @@ from typing import Any
 from kyora import config
 from kyora.bus.events import Event
 from kyora.bus.outcomes import Again, Permanent
-from kyora.config import Settings
+from kyora.config import Email
 from kyora.email import address, books, recipients, retry, suppressions
 from kyora.email.address import InvalidAddress
 from kyora.email.mails.catalogue import MAIL_OF
@@ -74,7 +74,7 @@ def deliver(event: Event[Any], seconds: float = math.inf) -> None:
         return
     if seconds < LONGEST_ATTEMPT:  # an attempt that is cut off waits for the visibility time-out
         raise Again(1, counted=False)
-    settings, provider = config.settings("database", "email"), configured()
+    settings, provider = config.email(), configured()
     lease = secrets.token_hex(8)
     with transaction() as tx:
         row = _row(tx, event, mail, provider.name, lease, settings)
@@ -89,7 +89,7 @@ def deliver(event: Event[Any], seconds: float = math.inf) -> None:
         if verdict is SEND:
             verdict = attempt(provider, row, lease, settings)
         if verdict.status:
-            count(settings.stage, "Mails", Status=verdict.status)
+            count("Mails", Status=verdict.status)
         _report(verdict, row)
 
 
@@ -198,7 +198,7 @@ def _row(
     mail: Mail[Any],
     provider: str,
     lease: str,
-    settings: Settings,
+    settings: Email,
 ) -> Row:
     """Return the event's message as it was before this call, which creates it when it is missing.
 
@@ -302,7 +302,7 @@ def write(
 # ---- one attempt
 
 
-def attempt(provider: Provider, row: Row, lease: str, settings: Settings) -> Verdict:
+def attempt(provider: Provider, row: Row, lease: str, settings: Email) -> Verdict:
     """Send a message that is leased to us, and record how that went."""
     number, started = row["attempts"] + 1, row["first_attempt_at"] or row["now"]
     message = _message(row, settings)
@@ -355,7 +355,7 @@ def _verdict(action: retry.Action, refusal: Refusal, number: int) -> Verdict:
     return Verdict("queued", said, again=retry.backoff(action, number, refusal.retry_after))
 
 
-def _message(row: Row, settings: Settings) -> Message | None:
+def _message(row: Row, settings: Email) -> Message | None:
     """Render the message; None when its data does not fit, which no further attempt would fix."""
     from kyora.email.render import render  # here: a message that is not sent needs no Jinja
 
@@ -370,8 +370,8 @@ def _message(row: Row, settings: Settings) -> Message | None:
         return None
     return Message(
         recipient=row["recipient"],
-        sender=address.sender(settings.email_from_name, settings.email_from),
-        reply_to=settings.email_support,
+        sender=address.sender(settings.from_name, settings.from_email),
+        reply_to=settings.support_email,
         subject=written.subject,
         html=written.html,
         text=written.text,
@@ -379,7 +379,7 @@ def _message(row: Row, settings: Settings) -> Message | None:
             "message_id": row["id"],
             "template": row["template"],
             "locale": row["locale"],
-            "env": settings.stage,
+            "env": config.stage(),
         },
     )
 

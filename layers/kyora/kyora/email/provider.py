@@ -34,11 +34,11 @@ class Provider(Protocol):
 
 def configured() -> Provider:
     """Return the configured provider."""
-    found = config.settings("database", "email")
-    if found.email_provider == "mock":
+    found = config.email()
+    if found.provider == "mock":
         from kyora.email import mock
 
-        return mock.Mock(found)
+        return mock.Mock()
     from kyora.email import resend
 
     return resend.Resend(found)

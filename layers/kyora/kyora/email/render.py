@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from kyora import config
-from kyora.config import Settings
+from kyora.config import Email
 from kyora.email.mails.catalogue import LOCALES, MAILS, locale_of
 from kyora.email.mails.mail import Data
 from kyora.email.text import LinkPolicy, SafeUrl, UserText, clean, isolate, shorten
@@ -58,17 +58,17 @@ def render(
     data: Mapping[str, Any] | Data,
     *,
     message_id: str | None = None,
-    settings: Settings | None = None,
+    settings: Email | None = None,
 ) -> Rendered:
     """Write a mail. `data` is the mail's model, or has its fields in camelCase.
 
     Raises NotRenderable, whose text names fields and never repeats their values.
     """
-    settings = settings or config.settings("email")
+    settings = settings or config.email()
     mail = MAILS.get(template_id)
     if mail is None:
         raise NotRenderable("There is no such template.")
-    links = LinkPolicy(settings.app_base_url, settings.development)
+    links = LinkPolicy(settings.app_base_url, config.is_development())
     given = data.model_dump() if isinstance(data, Data) else dict(data)
     try:
         checked = mail.data.model_validate(given, context={"links": links})
@@ -80,7 +80,7 @@ def render(
     values |= {
         "app_url": links.to("/"),
         "billing_url": links.to("/billing"),
-        "support_email": settings.email_support,
+        "support_email": settings.support_email,
         "lifetime": int(mail.lifetime.total_seconds()),
         "reference": clean(message_id or ""),
     }

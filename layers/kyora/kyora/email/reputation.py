@@ -17,16 +17,16 @@ FROM email_message WHERE ended_at > now() - interval '1 day'
 """
 
 
-def measure(stage: str) -> None:
+def measure() -> None:
     """Report both rates in percent, and how many sending domains are not verified."""
     with transaction() as tx:
         row = tx.row(_DAY) or {}
         domains = tx.row("SELECT count(*) AS bad FROM email_domain WHERE status <> 'verified'")
-    gauge(stage, "EmailDomainsNotVerified", int(str((domains or {})["bad"])), MetricUnit.Count)
+    gauge("EmailDomainsNotVerified", int(str((domains or {})["bad"])), MetricUnit.Count)
     sent, bounced, complained = (int(str(row[n])) for n in ("sent", "bounced", "complained"))
-    gauge(stage, "EmailBouncePercent", _percent(bounced, sent), MetricUnit.Percent)
+    gauge("EmailBouncePercent", _percent(bounced, sent), MetricUnit.Percent)
     known = complained if complained > 1 else 0
-    gauge(stage, "EmailComplaintPercent", _percent(known, sent), MetricUnit.Percent)
+    gauge("EmailComplaintPercent", _percent(known, sent), MetricUnit.Percent)
 
 
 def _percent(part: int, sent: int) -> float:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kyora import config
-from kyora.config import Settings
+from kyora.config import Email
 from kyora.email.message import Message, Refusal, Sent, check, params
 from kyora.email.provider import Held
 from kyora.errors import KyoraError
@@ -38,8 +38,8 @@ class Resend:
 
     name = "resend"
 
-    def __init__(self, settings: Settings) -> None:
-        self._url, self._key = settings.email_base_url, settings.email_api_key
+    def __init__(self, settings: Email) -> None:
+        self._url, self._key = settings.resend_base_url, settings.resend_api_key
 
     def send(self, message: Message, idempotency_key: str) -> Sent:
         """Post the message. Raises Refusal for every answer without an id."""
@@ -114,7 +114,7 @@ class Resend:
         """Read the settings again; True when the key that was refused has been rotated."""
         config.forget()
         with suppress(KyoraError):  # then the refusal stands, and the message waits
-            if (key := config.settings("database", "email").email_api_key) != self._key:
+            if (key := config.email().resend_api_key) != self._key:
                 self._key = key
                 return True
         return False

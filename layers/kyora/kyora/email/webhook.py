@@ -46,8 +46,7 @@ def receive(headers: Mapping[str, str], body: bytes) -> None:
     The names of `headers` are in lower case. Raises NotFound while no secret is configured,
     BadSignature and BadPayload.
     """
-    settings = config.settings("database", "email_webhook")
-    keys = settings.email_webhook_keys
+    keys = config.resend_webhook_keys()
     if not keys:
         raise NotFound("There is nothing at this address.")
     verify(keys, headers, body, time.time())
@@ -55,7 +54,7 @@ def receive(headers: Mapping[str, str], body: bytes) -> None:
     with transaction() as tx:
         fresh = _record(tx, headers["svix-id"], event, text)
         if fresh and event["type"] in _DOMAIN:
-            _note_domain(tx, event, settings.email_from)
+            _note_domain(tx, event, config.email_domain())
     logger().info("webhook received", type=event["type"][:60], repeated=not fresh)
 
 
@@ -161,10 +160,10 @@ def _mirror(tx: Transaction, event: Mapping[str, Any], svix_id: str) -> None:
         suppressions.mirror(tx, recipient, origin, at, svix_id, held=held)
 
 
-def _note_domain(tx: Transaction, event: Mapping[str, Any], sender: str) -> None:
+def _note_domain(tx: Transaction, event: Mapping[str, Any], ours: str) -> None:
     """Record the state of our sending domain, for `make status`; an account may have others."""
     data = event.get("data", {})
-    name, ours = _text(str(data.get("name") or "").lower()), sender.rpartition("@")[2].lower()
+    name = _text(str(data.get("name") or "").lower())
     if name is None or (ours and name != ours):
         return
     deleted = event["type"] == "domain.deleted"

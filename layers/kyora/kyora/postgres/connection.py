@@ -393,9 +393,8 @@ def _open(timeout: float, *, owner: bool) -> _OneTrip:
 
 
 def _connect(timeout: float, *, owner: bool) -> _OneTrip:
-    found = config.settings("database_owner" if owner else "database")
-    url = found.database_owner_url if owner else found.database_url
-    return connect(url, development=found.development, timeout=timeout)
+    url = config.database_owner_url() if owner else config.database_url()
+    return connect(url, development=config.is_development(), timeout=timeout)
 
 
 def _translate(error: Exception) -> Exception:
@@ -430,5 +429,5 @@ def _unavailable(cause: BaseException) -> Unavailable:
     logger().warning("database unavailable", extra={"cause": type(cause).__name__, "state": state})
     if not (state and judge(state).contention):
         # DatabaseUnavailableAlarm in template.yaml
-        count(config.settings("database").stage, "DatabaseUnavailable")
+        count("DatabaseUnavailable")
     return Unavailable("The database cannot be reached.", code="database.unavailable")

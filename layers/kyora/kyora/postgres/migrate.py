@@ -7,7 +7,7 @@ role that runs them owns the tables; the functions' role is granted what it need
 import hashlib
 from pathlib import Path
 
-from kyora import config
+from kyora import config, database_url
 from kyora.postgres.connection import Transaction, transaction
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -130,7 +130,7 @@ def migrate(folder: Path = _FOLDER) -> list[str]:
     The same transaction grants the functions' role its rights, so no table is ever without them.
     Raises WrongEncoding, ChangedMigration and PowerfulRole; then nothing was applied.
     """
-    role = config.settings("database_owner").database_role
+    role = database_url.parse(config.database_url()).user
     files = {path.stem: path.read_bytes() for path in sorted(folder.glob("[0-9]*.sql"))}
     with transaction(timeout=_TIMEOUT, owner=True) as tx:
         _require_utf8(tx)

@@ -5,11 +5,10 @@ existed before (StorageS3Bucket) has nothing of it: without its events no upload
 client has gone, and without CORS no browser can upload. docs/deploy.md has the commands.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kyora import config
-from kyora.config import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,21 +30,20 @@ def check() -> None:
 
     Only at AWS: other stores have other ways to be set up.
     """
-    found = config.settings("storage", "cors")
-    if found.storage_provider != "s3" or found.s3_endpoint or found.development:
+    found = config.storage()
+    if found.provider != "s3" or found.s3_endpoint or config.is_development():
         return
     from kyora.storage import s3
 
-    if lacks := faults(s3.connect(found), found):
+    if lacks := faults(s3.connect(found), found.s3_bucket, config.cors_origins()):
         raise BucketNotReady("; ".join(lacks))
 
 
-def faults(client: "S3Client", settings: Settings) -> list[str]:
-    """Return what the configured bucket lacks, in words a person can act on.
+def faults(client: "S3Client", bucket: str, origins: Sequence[str]) -> list[str]:
+    """Return what a bucket lacks to take uploads from pages of `origins`, for a person to act on.
 
     Raises botocore's ClientError when it may not be asked.
     """
-    bucket = settings.s3_bucket
     found = []
     if not _asked(lambda: client.get_bucket_notification_configuration(Bucket=bucket)).keys() & {
         "EventBridgeConfiguration"
@@ -57,10 +55,10 @@ def faults(client: "S3Client", settings: Settings) -> list[str]:
     rules = _asked(lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket))
     if not any(_forgets(rule) for rule in rules.get("Rules", [])):
         found.append("keeps what was never confirmed: it has no lifecycle rule for incoming/")
-    cors = _asked(lambda: client.get_bucket_cors(Bucket=bucket)) if settings.cors_origins else {}
+    cors = _asked(lambda: client.get_bucket_cors(Bucket=bucket)) if origins else {}
     found += [
         f"takes no upload from pages of {origin}: its CORS rules lack PUT from there"
-        for origin in settings.cors_origins
+        for origin in origins
         if not any(_lets(rule, origin) for rule in cors.get("CORSRules", []))
     ]
     return [f"bucket {bucket} {fault}" for fault in found]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, urlencode
 
-from kyora.config import Settings
+from kyora import config
 from kyora.errors import Forbidden, Invalid, KyoraError, NotFound, Unavailable
 from kyora.storage.headers import attachment, put_headers
 from kyora.storage.types import Changed, Stat, Upload
@@ -37,7 +37,7 @@ class PreconditionFailed(KyoraError):
 class Local:
     """A folder with the layout of the bucket."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: config.Storage) -> None:
         self._settings = settings
 
     def presign_put(
@@ -99,7 +99,7 @@ class Local:
 
 
 def receive(
-    settings: Settings,
+    settings: config.Storage,
     key: str,
     query: Mapping[str, str],
     headers: Mapping[str, str],
@@ -135,7 +135,7 @@ def receive(
 
 
 def serve(
-    settings: Settings, key: str, query: Mapping[str, str]
+    settings: config.Storage, key: str, query: Mapping[str, str]
 ) -> tuple[dict[str, str], Iterator[bytes]]:
     """Answer a GET to a URL of `Local.presign_get` with headers and the bytes."""
     content_type, name = query.get("type", ""), query.get("name", "")
@@ -154,7 +154,7 @@ def serve(
 
 
 def _verify(
-    settings: Settings, method: str, key: str, query: Mapping[str, str], *bound: str
+    settings: config.Storage, method: str, key: str, query: Mapping[str, str], *bound: str
 ) -> None:
     until = query.get("expires", "")
     if not until.isdecimal() or not until.isascii() or len(until) > 12:
@@ -168,18 +168,18 @@ def _verify(
         raise Forbidden("The URL has expired.", code="storage.url_expired")
 
 
-def _sign(settings: Settings, method: str, key: str, until: int, *bound: str) -> str:
+def _sign(settings: config.Storage, method: str, key: str, until: int, *bound: str) -> str:
     """Return the HMAC of everything that may not change; the key is not the JWT's own."""
-    secret = hmac.digest(settings.storage_local_secret.encode(), b"kyora local storage", "sha256")
+    secret = hmac.digest(settings.auth_jwt_secret.encode(), b"kyora local storage", "sha256")
     text = "\n".join((method, key, str(until), *(quote(part, safe="") for part in bound)))
     return hmac.digest(secret, text.encode(), "sha256").hex()
 
 
-def _path(settings: Settings, key: str) -> Path:
+def _path(settings: config.Storage, key: str) -> Path:
     """Return the file of a key, which cannot lie outside the folder."""
     if not _KEY.fullmatch(key):
         raise NotFound("There is no such file.", code="storage.not_found")
-    root = Path(settings.storage_local_path).resolve()
+    root = Path(settings.local_path).resolve()
     path = root / key
     if not path.parent.resolve().is_relative_to(root):  # a link planted inside the folder
         raise NotFound("There is no such file.", code="storage.not_found")

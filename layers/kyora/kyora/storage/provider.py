@@ -6,8 +6,8 @@ from kyora.storage.types import Storage
 
 def provider() -> Storage:
     """Return the configured provider."""
-    found = config.settings("storage")
-    if found.storage_provider == "local":
+    found = config.storage()
+    if found.provider == "local":
         from kyora.storage import local
 
         return local.Local(found)

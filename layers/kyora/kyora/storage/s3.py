@@ -12,8 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from kyora import aws
-from kyora.config import Settings
+from kyora import aws, config
 from kyora.deadline import within
 from kyora.errors import Unavailable
 from kyora.observability import logger
@@ -38,7 +37,7 @@ _clients: dict[tuple[str, ...], "S3Client"] = {}
 class S3:
     """A bucket, at AWS or at `s3_endpoint`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: config.Storage) -> None:
         self._settings = settings
 
     def presign_put(
@@ -162,7 +161,7 @@ class S3:
         return _clients[name]
 
 
-def _base(settings: Settings) -> str:
+def _base(settings: config.Storage) -> str:
     if settings.s3_endpoint and settings.s3_addressing_style == "path":
         return f"{settings.s3_endpoint}/{settings.s3_bucket}"
     if settings.s3_endpoint:
@@ -173,7 +172,7 @@ def _base(settings: Settings) -> str:
     return f"https://{settings.s3_bucket}.{host}"
 
 
-def connect(settings: Settings) -> "S3Client":
+def connect(settings: config.Storage) -> "S3Client":
     """Return a client of the configured store that gives up in time."""
     import boto3
     from botocore.config import Config

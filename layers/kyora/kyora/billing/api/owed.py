@@ -73,7 +73,7 @@ def portal(customer: str, flow: str) -> str:
         "post",
         "billing_portal/sessions",
         customer=customer,
-        return_url=f"{config.settings('app').app_base_url}/billing",
+        return_url=f"{config.app_base_url()}/billing",
         flow_data={"type": flow},
     )
     return str(made.object["url"])

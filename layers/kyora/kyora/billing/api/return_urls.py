@@ -16,11 +16,11 @@ def require_own(**urls: str) -> None:
     Anything else would lend our name, and Stripe's, to whoever wrote the link. In development a
     page on this machine is fine, on any port and without TLS.
     """
-    found = config.settings("app")
+    base, development = config.app_base_url(), config.is_development()
     faults = [
         {"field": field, "message": "must be an address of the web application"}
         for field, url in urls.items()
-        if not own(url, found.app_base_url, development=found.development)
+        if not own(url, base, development=development)
     ]
     if faults:
         raise Invalid("Some fields are not valid.", errors=faults)

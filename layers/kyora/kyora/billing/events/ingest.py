@@ -17,7 +17,7 @@ def from_bus(message: dict[str, Any]) -> bool:
 
     Nobody but Stripe can put one there, so it has no signature.
     """
-    live = config.settings("database", "bus", "billing").stage == "prod"
+    live = config.stage() == "prod"
     event = stripe_objects.event(message)
     if event is None or event.livemode != live:
         logger().warning("not an event for us", live=live)
@@ -43,7 +43,7 @@ def take(event: Event, text: str, source: event_store.Source) -> None:
     if cache.seen(_done(event)):
         return
     if event.account:
-        count(config.settings("database").stage, "StripeForeignEvents")
+        count("StripeForeignEvents")
     wanted = types.wanted(event.type) and not event.account
     status = event_store.keep(event, text, source, wanted=wanted, begin=True)
     logger().info("Stripe event", event_id=event.id, type=event.type[:60], status=status)

@@ -8,7 +8,6 @@ of what all payloads say and so know no order.
 import time
 from typing import Any
 
-from kyora import config
 from kyora.billing import event_store, stripe_objects
 from kyora.billing.events import types
 from kyora.billing.mirror import customers, subscriptions
@@ -35,7 +34,6 @@ def attempt(event: Event) -> bool:
 
     Raises as `take` does.
     """
-    stage = config.settings("database").stage
     try:
         if not apply(event):
             return False
@@ -47,9 +45,9 @@ def attempt(event: Event) -> bool:
         if not event_store.failed(event.id, f"{type(error).__name__}: {error}", counts=True):
             raise
         logger().error("Stripe event parked", event_id=event.id)
-        count(stage, "StripeEventsParked")
+        count("StripeEventsParked")
         return False
-    gauge(stage, "StripeLagSeconds", max(0.0, time.time() - event.created))
+    gauge("StripeLagSeconds", max(0.0, time.time() - event.created))
     return True
 
 
@@ -97,7 +95,7 @@ def _turn(tx: Transaction, event: Event, read: Read | None) -> None:
     if customer["workspace_id"] or event.type in types.PAYMENT_METHOD:
         event_store.done(tx, event.id, "processed")
     else:
-        count(config.settings("database").stage, "StripeOrphans")
+        count("StripeOrphans")
         event_store.done(tx, event.id, "orphan")
 
 

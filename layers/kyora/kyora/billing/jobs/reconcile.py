@@ -77,7 +77,7 @@ def run(
     `finished` tells whether there is anything left to do, `busy` that another invocation does it.
     Raises Unavailable when the database is away and ConfigError when Stripe refuses the key.
     """
-    if not config.settings("database", "bus", "billing").stripe_api_key:
+    if not config.billing().stripe_api_key:
         return {"finished": True, "skipped": "no Stripe key is configured"}
     with transaction() as tx:
         claimed = _claim(tx, start=start)
@@ -170,9 +170,8 @@ def _finish(version: int, state: Json) -> Json:
         )
     if not kept:
         return {"finished": False, "busy": True}
-    stage = config.settings("database").stage
-    count(stage, "StripeEventsMissed", state["missed"])  # its alarm is in template.yaml
-    count(stage, "StripeDrift", state["differences"])
+    count("StripeEventsMissed", state["missed"])  # its alarm is in template.yaml
+    count("StripeDrift", state["differences"])
     told = {k: v for k, v in report.items() if k != "drift"}
     logger().info("billing reconciled", extra=told)
     return {"finished": True, **report}
@@ -199,7 +198,7 @@ def _events(work: Work) -> None:
             "SELECT id FROM stripe_event WHERE id = ANY(CAST(:ids AS text[]))", ids=_ids(found)
         )
     known = {row["id"] for row in rows}
-    live = config.settings("database").stage == "prod"
+    live = config.stage() == "prod"
     for payload in reversed(found):
         event = stripe_objects.event(payload)
         if event is None or event.livemode != live or event.id in known:

@@ -103,7 +103,7 @@ def _attempt(event_id: str) -> bool:
 
 def _doubtful(remaining: Callable[[], float]) -> int:
     """Read from Stripe what was applied without knowing its place, or without knowing its plan."""
-    if not config.settings("billing").stripe_api_key:
+    if not config.billing().stripe_api_key:
         return 0
     done, after = 0, ""
     while True:

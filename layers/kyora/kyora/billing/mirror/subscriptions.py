@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-from kyora import config
 from kyora.billing import access, stripe_objects
 from kyora.billing.mirror import customers, grace, lifecycle, plan_items, terms
 from kyora.billing.mirror.grace import Grace
@@ -128,11 +127,11 @@ def write(tx: Transaction, row: Row, found: Subscription, seen: Seen) -> None:
     placed = plan_items.place(tx, found)
     values = columns(placed)
     if not access.known(found.status):
-        count(config.settings("database").stage, "StripeUnknownStatus")
+        count("StripeUnknownStatus")
         values["status"] = str(row["status"] or found.status)
     unplanned = None
     if values["price_id"] and not placed.plan_id:
-        count(config.settings("database").stage, "StripeUnknownPrice")
+        count("StripeUnknownPrice")
         unplanned = row["unplanned_since"] or moment(
             seen.event.created if seen.event else seen.as_of
         )

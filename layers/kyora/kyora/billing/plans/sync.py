@@ -268,10 +268,9 @@ def _apply(
     }
     wanted = derive.read(asked.products, asked.prices, known, mapped)
     faults = list(wanted.faults)
-    settings = config.settings("database", "billing")
     row = tx.row("SELECT plan_id FROM free_plan_choice")
     held = str(row["plan_id"]) if row else None
-    free = derive.free(wanted.plans, settings.free_plan, held, faults)
+    free = derive.free(wanted.plans, config.billing().free_plan, held, faults)
     changed = [plan for plan in wanted.plans.values() if known.get(plan.id) != plan]
     archived = [p.id for p in changed if not p.active and p.id in known and known[p.id].active]
     report = Report(
@@ -287,9 +286,9 @@ def _apply(
     if check:
         return report
     if not done:  # once for each run, not for each event of a burst
-        count(settings.stage, "PlanDrift", len(report.drift))  # what no event of Stripe's had told
+        count("PlanDrift", len(report.drift))  # what no event of Stripe's had told
         if report.faults:
-            count(settings.stage, "PlanFaults", len(report.faults))
+            count("PlanFaults", len(report.faults))
     changes = {k: p for k, p in wanted.prices.items() if mapped.get(k) != p}
     _write(tx, changed, changes)
     if free and free != held:

@@ -18,8 +18,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from kyora import config
 from kyora.bus import events
-from kyora.config import Settings
+from kyora.config import Email
 from kyora.email.books import Row
 from kyora.email.text import LinkPolicy, UserText
 
@@ -104,7 +105,7 @@ class Context:
 
     name: str  # the recipient's; may be empty
     books: Row  # what we know of the subscription; empty for mail that is not about one
-    settings: Settings
+    settings: Email
 
     def link(self, path: str, token: str) -> str:
         """Return a link into the application that carries a token."""
@@ -113,7 +114,7 @@ class Context:
     def payment_link(self, invoice: str | None) -> str:
         """Return where to pay: the invoice's page when it is Stripe's, else our billing page."""
         try:
-            policy = LinkPolicy(self.settings.app_base_url, self.settings.development)
+            policy = LinkPolicy(self.settings.app_base_url, config.is_development())
             return str(policy.check(invoice or "", also=STRIPE_HOSTS))
         except ValueError:
             return f"{self.settings.app_base_url}/billing"
