@@ -11,7 +11,7 @@ from local import template
 from tests.infra.rules import function_of, named, of
 
 OURS = "Kyora/"
-_COUNTED = re.compile(r"\b(?:count|gauge)\(\s*[\w.()\"]+,\s*\"(\w+)\"")
+_COUNTED = re.compile(r"\b(?:gauge|count)\(\s*\"(\w+)\"")
 
 
 @pytest.fixture
