@@ -25,14 +25,12 @@ WRITES_ACCOUNTS = True
 
 def count(table: str = "workspace") -> int:
     with postgres.transaction() as tx:
-        row = tx.row(f"SELECT count(*) AS n FROM {table}")
-    return int(str(row["n"])) if row else -1
+        return tx.value(int, f"SELECT count(*) FROM {table}") or 0
 
 
 def backend() -> int:
     with postgres.transaction() as tx:
-        row = tx.row("SELECT pg_backend_pid() AS pid")
-    return int(str(row["pid"])) if row else -1
+        return tx.value(int, "SELECT pg_backend_pid()") or 0
 
 
 def add(name: str) -> None:
@@ -46,6 +44,15 @@ def dial(url: str, *, development: bool = True) -> Any:
 
 
 # ---- transactions
+
+
+def test_a_value_is_of_its_kind_or_none(database: str) -> None:
+    with postgres.transaction() as tx:
+        assert tx.value(int, "SELECT count(*) FROM workspace WHERE id = :id", id="ws_demo") == 1
+        assert tx.value(str, "SELECT name FROM workspace WHERE id = 'ws_none'") is None
+        assert tx.value(int, "SELECT NULL::int") is None
+        with pytest.raises(TypeError, match="int expected, not str"):
+            tx.value(int, "SELECT name FROM workspace LIMIT 1")
 
 
 def test_a_block_that_ends_is_committed(database: str) -> None:

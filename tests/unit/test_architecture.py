@@ -261,10 +261,11 @@ def statements(module: Module) -> Iterator[tuple[str, ast.expr, ast.FunctionDef]
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("run", "row", "rows")
+                and node.func.attr in ("run", "row", "rows", "value")
                 and node.args
             ):
-                yield f"{module.name}:{node.lineno}", node.args[0], function
+                sql = node.args[-1] if node.func.attr == "value" else node.args[0]
+                yield f"{module.name}:{node.lineno}", sql, function
 
 
 def _written(expression: ast.expr, module: Module) -> str:
@@ -396,6 +397,7 @@ BREAKING: list[tuple[Callable[[Module], Iterator[str]], str, str]] = [
     (built_sql, "kyora.auth", "def f(tx, x): tx.rows('SELECT {}'.format(x))"),
     (built_sql, "kyora.auth", "def f(tx, x): tx.rows('SELECT %s' % x)"),
     (built_sql, "kyora.auth", "def f(tx, sql): tx.rows(sql)"),
+    (built_sql, "kyora.auth", "def f(tx, x): tx.value(int, f'SELECT {x}')"),
     (built_sql, "kyora.auth", "def f(tx, x: str): tx.run(f'SELECT {x.y}')"),
     (crosses_tenants, "kyora.assets", "def f(tx): tx.row('SELECT * FROM asset WHERE id = :id')"),
     (crosses_tenants, "kyora.auth", "def f(tx): tx.run('DELETE FROM app_user')"),

@@ -1,8 +1,8 @@
-"""`Idempotency-Key` on POST: the answer is kept in the transaction that has the effect.
+"""`Idempotency-Key` on POST: the answer is stored in the transaction that has the effect.
 
-So there is no gap: the effect and its answer exist together or not at all, and a crashed request
-leaves nothing behind. A transaction lock makes a second request with the same key answer 409
-while the first is still running.
+The effect and its answer exist together or not at all, and a crashed request leaves nothing
+behind. A transaction lock makes a second request with the same key answer 409 while the first is
+still running.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def once(
     request: object,
     produce: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the kept answer for `key`, or produce and keep it. An empty key just produces.
+    """Return the stored answer for `key`, or produce and store it. An empty key just produces.
 
     Raises Conflict `idempotency.in_progress` and Invalid `idempotency.key_reused`.
     """
@@ -37,9 +37,9 @@ def once(
 def recall(
     tx: Transaction, workspace_id: str, operation: str, key: str, request: object
 ) -> dict[str, Any] | None:
-    """Return the kept answer for `key`, or None; until the commit nobody else gets one.
+    """Return the stored answer for `key`, or None; locks the key until the commit.
 
-    For what cannot be done in one transaction. An empty key has no answer. Raises as `once` does.
+    For work that does not fit in one transaction. An empty key has no answer. Raises as `once`.
     """
     if not key:
         return None
@@ -48,11 +48,12 @@ def recall(
             "An Idempotency-Key has 1 to 255 printable ASCII characters.",
             errors=[{"field": "Idempotency-Key", "message": "not valid"}],
         )
-    lock = tx.row(
-        "SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0)) AS locked",
+    locked = tx.value(
+        bool,
+        "SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))",
         name=f"{workspace_id}\n{operation}\n{key}",
     )
-    if not lock or not lock["locked"]:
+    if not locked:
         raise in_progress()
     kept = tx.row(
         "SELECT request_hash, response FROM idempotency_key WHERE workspace_id = :workspace_id"
@@ -76,7 +77,7 @@ def keep(
     request: object,
     response: dict[str, Any],
 ) -> dict[str, Any]:
-    """Keep an answer for `key`, unless that is empty, and return it as it will be repeated."""
+    """Store an answer for `key`, unless that is empty; return it as it will be repeated."""
     response = ordered(response)
     if key:
         tx.run(
@@ -94,12 +95,12 @@ def keep(
 
 
 def asked(user_id: str, body: object) -> dict[str, object]:
-    """Return a request as it is compared: a key is its user's, and answers no colleague."""
+    """Return a request as it is compared: a key belongs to one user, not to the workspace."""
     return {"by": user_id, "body": body}
 
 
 def forget() -> int:
-    """Delete up to a thousand answers that are not repeated any more; return how many."""
+    """Delete up to a thousand expired answers; return how many."""
     with transaction() as tx:
         return tx.run(
             "DELETE FROM idempotency_key WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency_key"
@@ -122,6 +123,6 @@ def _digest(request: object) -> str:
 
 
 def ordered(response: object) -> dict[str, Any]:
-    """Return the answer with its keys in order: jsonb keeps none, and a repeat is the same text."""
+    """Return the answer with its keys sorted: jsonb keeps no order, and a repeat is identical."""
     found: dict[str, Any] = json.loads(json.dumps(response, sort_keys=True))
     return found

@@ -65,10 +65,10 @@ def business(workspace_id: str, business_id: str) -> int:
 def _anew(tx: Transaction, workspace_id: str, business_id: str) -> int:
     tx.rows("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))", key=lock_key(business_id))
     whose = {"workspace_id": workspace_id, "business_id": business_id}
-    found = tx.row(_WRONG, **whose)
+    wrong = tx.value(int, _WRONG, **whose)
     tx.run(_CLEAR, **whose)
     tx.run(_FILL, **whose)
-    return int(str(found["wrong"])) if found else 0
+    return wrong or 0
 
 
 def _businesses(after: str, only: str | None) -> list[tuple[str, str]]:

@@ -31,11 +31,12 @@ def create(who: Principal, wanted: NewBusiness, idempotency_key: str = "") -> Bu
 
 def count(tx: Transaction, workspace_id: str) -> int:
     """Return how many businesses a workspace has."""
-    row = tx.row(
-        "SELECT count(*) AS n FROM business WHERE workspace_id = :workspace_id",
+    found = tx.value(
+        int,
+        "SELECT count(*) FROM business WHERE workspace_id = :workspace_id",
         workspace_id=workspace_id,
     )
-    return int(str(row["n"])) if row else 0
+    return found or 0
 
 
 @enforce_plan_limit("maxBusinesses", count=count)

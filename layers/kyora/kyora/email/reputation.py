@@ -21,8 +21,8 @@ def measure() -> None:
     """Report both rates in percent, and how many sending domains are not verified."""
     with transaction() as tx:
         row = tx.row(_DAY) or {}
-        domains = tx.row("SELECT count(*) AS bad FROM email_domain WHERE status <> 'verified'")
-    gauge("EmailDomainsNotVerified", int(str((domains or {})["bad"])), MetricUnit.Count)
+        bad = tx.value(int, "SELECT count(*) FROM email_domain WHERE status <> 'verified'")
+    gauge("EmailDomainsNotVerified", bad or 0, MetricUnit.Count)
     sent, bounced, complained = (int(str(row[n])) for n in ("sent", "bounced", "complained"))
     gauge("EmailBouncePercent", _percent(bounced, sent), MetricUnit.Percent)
     known = complained if complained > 1 else 0

@@ -34,14 +34,15 @@ def count_bounces(tx: Transaction, recipient_norm: str, source_event: str) -> No
     tx.rows(
         "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))", key=f"bounce {recipient_norm}"
     )
-    row = tx.row(
-        "SELECT count(*) AS bounces FROM email_event"
+    bounces = tx.value(
+        int,
+        "SELECT count(*) FROM email_event"
         " WHERE temporary AND recipient_norm = :recipient"
         f" AND received_at > greatest(now() - interval '{_DAYS} days', (SELECT s.lifted_at"
         "  FROM email_suppression s WHERE s.recipient_norm = :recipient))",
         recipient=recipient_norm,
     )
-    if row is not None and int(str(row["bounces"])) >= _BOUNCES:
+    if (bounces or 0) >= _BOUNCES:
         _add(tx, recipient_norm, "bouncing", source_event, _DAYS)
 
 
@@ -116,13 +117,14 @@ def compare(seconds: float) -> dict[str, Any]:
         for address, (origin, since) in theirs.items():
             mirror(tx, address, origin, moment(since), "compared", held=True)
         ours = [a for a, row in known.items() if row["active"] and row["until"] is None]
-        still = tx.row(
-            "SELECT count(*) AS lifted FROM email_suppression WHERE lifted_at IS NOT NULL"
+        still = tx.value(
+            int,
+            "SELECT count(*) FROM email_suppression WHERE lifted_at IS NOT NULL"
             " AND recipient_norm = ANY(CAST(:lifted AS text[]))",
             lifted=lifted,
         )
         result["added"] = len(theirs.keys() - known.keys())
-        result["onlyThere"] = int(str(still["lifted"])) if still else 0
+        result["onlyThere"] = still or 0
         result["onlyHere"] = len(set(ours) - theirs.keys()) if found.whole else 0
         tx.run(
             "INSERT INTO email_check (name, at, result)"

@@ -157,6 +157,17 @@ class Transaction:
         found = self.rows(sql, **params)
         return found[0] if found else None
 
+    def value[T](self, kind: type[T], sql: str, /, **params: object) -> T | None:
+        """Run a statement of one column; return its value in the first row, None without a row.
+
+        Raises TypeError for a value of another type than `kind`: a fault of the statement.
+        """
+        found = self._execute(sql, params)
+        value = found[0][0] if found else None
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
+        return value
+
     def run(self, sql: str, **params: object) -> int:
         """Run a statement and return how many rows it touched."""
         self._execute(sql, params)
