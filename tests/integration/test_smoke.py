@@ -73,7 +73,7 @@ def test_nothing_but_an_event_of_a_run_is_signed(
         good | {"type": "customer.subscription.deleted"},
         {"id": "evt_1", "type": "smoke.test", "data": '"id": "evt_smoke_1"'},
     ):
-        with pytest.raises(ValueError, match="only an event of a run"):
+        with pytest.raises(ValueError, match="only an event of a smoke run"):
             smoke.sign(json.dumps(bad))
 
 

@@ -1,7 +1,7 @@
-"""Who is asking: the JWT is checked, then the user behind it.
+"""Authentication: verify the JWT, then load its user.
 
-The authorizer hands what it found to the function in a small context of strings:
-a principal, a refusal, or (when the database was down) the claims for the function to look up.
+The authorizer passes its result to the function as a small context of strings: a principal, a
+refusal, or (when the database was down) the claims, for the function to look up itself.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _LONGEST_ID = 255  # characters
 
 
 class Claims(NamedTuple):
-    """What a valid token says."""
+    """The claims of a valid token."""
 
     user_id: str
     workspace_id: str
@@ -43,14 +43,14 @@ def authorize(token: str) -> dict[str, str]:
         claims = decode(token)
     except Unauthenticated as refusal:
         return {"refusal": refusal.code}
-    except Unavailable as trouble:
-        return {"unavailable": trouble.code}  # raised here, it would be a bare 500
+    except Unavailable as error:
+        return {"unavailable": error.code}  # raised here, it would be answered as a bare 500
     try:
         found = load(claims)
     except Unauthenticated as refusal:
         return {"refusal": refusal.code}
     except Unavailable:
-        # The gateway keeps this answer for a minute: let the function look again itself.
+        # The gateway caches this answer for a minute: the function looks the user up itself.
         return {
             "deferred": "true",
             "userId": claims.user_id,
@@ -66,13 +66,13 @@ def authorize(token: str) -> dict[str, str]:
 
 
 def principal(context: Mapping[str, str]) -> Principal:
-    """Return who is asking from the authorizer's context.
+    """Return the caller from the authorizer's context.
 
     Raises Unauthenticated, also for an empty context, and Unavailable.
     """
     if context.get("refusal"):
         raise refuse(context["refusal"])
-    if context.get("unavailable"):  # for as long as the gateway keeps the authorizer's answer
+    if context.get("unavailable"):  # as long as the gateway caches the authorizer's answer
         raise Unavailable(code=context["unavailable"], retry_after=60)
     try:
         if context.get("deferred"):
@@ -86,9 +86,9 @@ def principal(context: Mapping[str, str]) -> Principal:
 
 
 def decode(token: str) -> Claims:
-    """Verify a token's signature and times. Raises Unauthenticated and Unavailable.
+    """Verify a token's signature and expiry. Raises Unauthenticated and Unavailable.
 
-    Each key has one algorithm: HS256 for our secrets, RS256 or ES256 for a key of the issuer's.
+    Each key has one algorithm: HS256 for our secrets, RS256 or ES256 for the issuer's keys.
     """
     import jwt
 
@@ -114,9 +114,9 @@ def decode(token: str) -> Claims:
 
 
 def load(claims: Claims) -> Principal:
-    """Return the user a token speaks of. Raises Unauthenticated or Unavailable.
+    """Return the user that a token names. Raises Unauthenticated or Unavailable.
 
-    Unknown, deleted, of another workspace and a stale authVersion are one and the same refusal.
+    An unknown or deleted user, another workspace and a stale authVersion are refused alike.
     """
     with transaction() as tx:
         row = tx.row(
@@ -172,7 +172,7 @@ def _claims(payload: Mapping[str, object]) -> Claims:
 
 
 def _is_id(value: object) -> bool:
-    """Tell whether a claim can be looked up: a signed token may hold any text."""
+    """Return whether a claim can be looked up: a signed token may hold any text."""
     return isinstance(value, str) and len(value) <= _LONGEST_ID and storable(value)
 
 

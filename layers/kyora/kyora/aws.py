@@ -1,8 +1,8 @@
-"""Signature Version 4 and the two small AWS calls that every request may need.
+"""Signature Version 4, and the few small AWS calls that a request may need.
 
-boto3 costs 250-350 ms to import: more than all the rest of a function. A function that only
-presigns, reads a secret or puts an event does not load it; S3 itself goes through boto3
-(`kyora.storage.s3`). tests/unit/test_aws.py holds this signer against botocore's.
+boto3 takes 250-350 ms to import: more than the rest of a function. A function that only presigns,
+reads a secret or puts an event does not load it; S3 itself goes through boto3
+(`kyora.storage.s3`). tests/unit/test_aws.py compares this signer with botocore's.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     import botocore.credentials
 
-# Seconds for one attempt and for all of them. These calls answer in milliseconds, and the shortest
-# function has ten seconds.
+# Seconds for one attempt and for all of them. These calls are answered in milliseconds, and the
+# shortest function has ten seconds.
 _ATTEMPT, _DEADLINE = 3.0, 6.0
 _LONGEST_ANSWER = 1 << 20  # bytes
-# What every request to a service says of itself, as botocore says it: the protocol's version, and
-# the prefix of the operation's name.
-_SPOKEN: dict[str, tuple[str, str, dict[str, str]]] = {
+# As botocore sends it: the version of the JSON protocol, the prefix of the operation's name, and
+# further headers.
+_PROTOCOLS: dict[str, tuple[str, str, dict[str, str]]] = {
     "secretsmanager": ("1.1", "secretsmanager", {}),
     "events": ("1.1", "AWSEvents", {}),
     "sqs": ("1.0", "AmazonSQS", {"x-amzn-query-mode": "true"}),
@@ -48,7 +48,7 @@ class Credentials(NamedTuple):
 
 
 class AwsError(Exception):
-    """AWS answered with an error that a retry does not mend. `code` is AWS's own."""
+    """AWS answered with an error that a retry does not fix. `code` is AWS's own."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"{status} {code}")
@@ -69,9 +69,9 @@ def credentials(environ: Mapping[str, str] = os.environ) -> Credentials:
 
 @lru_cache(maxsize=1)
 def _refreshing() -> "botocore.credentials.Credentials":
-    """Return the process's one credentials object, which asks again before the keys expire.
+    """Return the process's one credentials object, which renews the keys before they expire.
 
-    SnapStart gives no keys in the environment but an address that botocore knows.
+    SnapStart sets no keys in the environment, only an endpoint that botocore reads.
     """
     import botocore.session
 
@@ -82,7 +82,7 @@ def _refreshing() -> "botocore.credentials.Credentials":
 
 
 def warm(environ: Mapping[str, str] = os.environ) -> None:
-    """Import what `credentials` needs under SnapStart while the snapshot is made, not after it."""
+    """Import what `credentials` needs under SnapStart before the snapshot is taken."""
     if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         import botocore.session  # noqa: F401
 
@@ -98,7 +98,7 @@ def presign(
     query: Mapping[str, str] | None = None,
     now: datetime | None = None,
 ) -> str:
-    """Return `url` signed for S3; `expires` is in seconds, every one of `headers` is bound."""
+    """Return `url` signed for S3; `expires` is in seconds, all of `headers` are signed."""
     parts = urlsplit(url)
     stamp = _stamp(now)
     signed = {"host": parts.netloc} | {k.lower(): v.strip() for k, v in (headers or {}).items()}
@@ -129,9 +129,9 @@ def sign(
     credentials: Credentials,
     headers: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return `headers` with those that authenticate a request to `url`, which has no query.
+    """Return `headers` plus those that authenticate a request to `url`, which has no query.
 
-    Every one of them is signed: AWS asks for the host and each x-amz-* header that is sent
+    All of them are signed: AWS requires the host and every x-amz-* header
     (IAM User Guide, "Create a signed AWS API request").
     """
     parts = urlsplit(url)
@@ -158,17 +158,17 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
 
     Raises AwsError for a refusal and Unavailable when every attempt failed or the time is over.
     """
-    from kyora import timed_http  # 10 ms that a function which only presigns never needs
+    from kyora import timed_http  # 10 ms that a function which only presigns does not need
 
     ends = time.monotonic() + _DEADLINE
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
     url = endpoint(service, region)
     body = json.dumps(payload).encode()
-    version, target, others = _SPOKEN[service]
-    said = {
+    version, target, more = _PROTOCOLS[service]
+    unsigned = {
         "content-type": f"application/x-amz-json-{version}",
         "x-amz-target": f"{target}.{operation}",
-    } | others
+    } | more
     for attempt in range(attempts):
         if attempt:
             time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311  # jitter, not a secret
@@ -179,7 +179,7 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
             service=service,
             region=region,
             credentials=credentials(),
-            headers=said,
+            headers=unsigned,
         )
         now = time.monotonic()
         try:
@@ -198,7 +198,7 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
         if status == 200:
             if found is not None:
                 return found
-            continue  # a proxy's page: AWS itself did not answer
+            continue  # a proxy's page: AWS did not answer
         code = _code(found or {})
         if status < 500 and "Throttl" not in code:
             raise AwsError(status, code)
@@ -211,7 +211,7 @@ def endpoint(service: str, region: str) -> str:
 
 
 def suffix(region: str) -> str:
-    """Return the domain of a region's services: China has one of its own."""
+    """Return the domain of a region's services: China's regions have their own."""
     return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
 
 
@@ -224,7 +224,7 @@ def secret(arn: str) -> str:
 
 
 def _code(answer: Mapping[str, object]) -> str:
-    """Return AWS's code of an error: the name without its namespace or what follows a colon."""
+    """Return AWS's error code: the name without its namespace and what follows a colon."""
     return str(answer.get("__type", "Unknown")).partition(":")[0].rpartition("#")[2]
 
 
@@ -247,7 +247,7 @@ def _signature(
     service: str,
     credentials: Credentials,
 ) -> str:
-    """Compute the signature of AWS's Signature Version 4 reference, four steps in order."""
+    """Compute the signature, in the four steps of AWS's Signature Version 4 reference."""
     canonical_headers = "".join(f"{k}:{' '.join(v.split())}\n" for k, v in sorted(headers.items()))
     names = ";".join(sorted(headers))
     lines = (method, path, query, canonical_headers, names, payload_hash)

@@ -1,7 +1,7 @@
-"""The answer a Lambda-backed custom resource owes its stack.
+"""The answer of a Lambda-backed custom resource to its stack.
 
-The resource's physical id is a digest of its properties: it changes with them, and so tells
-whatever refers to it in the template that something is new.
+The physical id is a digest of the resource's properties: it changes with them, so every reference
+to it in the template changes too.
 
 Source: AWS CloudFormation User Guide, "Custom resource request and response reference".
 """
@@ -16,15 +16,15 @@ from typing import Any
 from kyora import tls
 from kyora.observability import logger
 
-_LONGEST = 4096  # bytes of an answer: CloudFormation takes no more
+_LONGEST = 4096  # bytes: the largest answer that CloudFormation accepts
 _PERMISSIONS, _PAUSE = 30.0, 3.0  # seconds
-_ATTEMPTS = 4  # the stack waits for an hour for an answer that is lost
+_ATTEMPTS = 4  # without an answer the stack waits for an hour
 
 
 def resource(event: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Do `work` on Create and Update, and tell the stack; nothing is undone on Delete.
+    """Do `work` on Create and Update, and answer the stack; nothing is undone on Delete.
 
-    Without a stack behind it (invoked by hand), just do the work and return its result.
+    Invoked by hand, without a stack, just do the work and return its result.
     """
     if "ResponseURL" not in event:
         return work()
@@ -51,7 +51,7 @@ def resource(event: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[
 
 
 def when_permitted[T](work: Callable[[], T]) -> T:
-    """Do `work` when the role's permissions have arrived: a role was made a moment ago.
+    """Do `work`; while it is denied, try again for 30 s: new permissions take effect late.
 
     Source: IAM User Guide, "Changes that I make are not always immediately visible".
     """
@@ -67,12 +67,12 @@ def when_permitted[T](work: Callable[[], T]) -> T:
 
 
 def _figure(value: object) -> str:
-    """Return how much there is of something: the names of every migration would be too long."""
+    """Return the length of a collection: the names of all migrations would be too long."""
     return str(len(value) if isinstance(value, list | tuple | dict) else value)[:100]
 
 
 def _reason(error: Exception) -> str:
-    """Say what failed and, in a word, why: a person reads it in the stack's events."""
+    """Return what failed and, in a word, why; people read it in the stack's events."""
     cause = error.__cause__
     detail = cause.args[0] if cause and cause.args else None
     state = detail.get("C", "") if isinstance(detail, dict) else ""
@@ -81,9 +81,9 @@ def _reason(error: Exception) -> str:
 
 
 def _answer(url: str, answer: dict[str, Any]) -> None:
-    """Put the answer where CloudFormation looks for it, within its size."""
+    """PUT the answer to CloudFormation, within its size limit."""
     answer["Reason"] = answer["Reason"][:500]
-    if len(json.dumps(answer)) > _LONGEST:  # a letter that is not ASCII is six bytes
+    if len(json.dumps(answer)) > _LONGEST:  # a non-ASCII letter is six bytes
         answer |= {"Reason": answer["Reason"][:200], "Data": {}}
     request = urllib.request.Request(  # noqa: S310  # CloudFormation's own presigned URL
         url, json.dumps(answer).encode(), {"Content-Type": ""}, method="PUT"
@@ -99,7 +99,7 @@ def _answer(url: str, answer: dict[str, Any]) -> None:
 
 
 def _physical_id(event: dict[str, Any]) -> str:
-    """Return the id the resource has from now on; on Delete, the one being deleted."""
+    """Return the resource's new id; on Delete, the id being deleted."""
     if event["RequestType"] == "Delete":
         return str(event["PhysicalResourceId"])
     properties = json.dumps(event.get("ResourceProperties", {}), sort_keys=True)

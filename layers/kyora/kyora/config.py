@@ -182,18 +182,18 @@ def _url_fault(value: str, *, plain: bool, query: bool) -> str:  # noqa: PLR0911
         parts = urlsplit(value)
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        return "has a port that is none" if "port" in str(error).lower() else "has no valid host"
+        return "has an invalid port" if "port" in str(error).lower() else "has no valid host"
     if "@" in parts.netloc:
         return "must not hold a user or a password"
     if port == 0 or parts.netloc.endswith(":"):
-        return "has a port that is none"
+        return "has an invalid port"
     name = r"([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.?"
     if not re.fullmatch(rf"{name}|[0-9a-f:.]*:[0-9a-f:.]*", host) or len(host) > 253:
         return "has no valid host"
     if not query and re.search(r"[?#]", value):
         return "must have no query and no fragment"
     if re.search(r"[\\\"<>^`{|}]", value) or (query and "#" in value):
-        return "has a character that no address has"
+        return "has an invalid character"
     return ""
 
 

@@ -1,11 +1,10 @@
 """DATABASE_URL as libpq reads it, or a fault that names the parameter.
 
-A `postgresql://` address means here what it means to psql
-(https://www.postgresql.org/docs/current/libpq-connect.html): the query may name host, port, user,
-password and dbname as well, a host that begins with a slash is the folder of a Unix socket, and
-without a database the user's name is the database's. What this client cannot do, such as several
-hosts or a client certificate, is a fault and is never ignored: a parameter that is dropped in
-silence is one that somebody relies on.
+A `postgresql://` address means the same as in psql
+(https://www.postgresql.org/docs/current/libpq-connect.html): the query may also name host, port,
+user, password and dbname, a host that begins with a slash is the folder of a Unix socket, and the
+database defaults to the user's name. What this client cannot do, such as several hosts or a client
+certificate, is a fault: a parameter dropped in silence is one that someone relies on.
 
 TLS is stricter than libpq's: every mode but `disable` verifies the server and its name. `allow` and
 `prefer` are for development only, where they also accept a server without TLS.
@@ -21,10 +20,10 @@ _SCHEMES = ("postgresql://", "postgres://")
 SHAPE = "postgresql://user:password@host:port/name"
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 WEAK = frozenset({"disable", "allow", "prefer"})
-_LONGEST_NAME = 63  # bytes; PostgreSQL cuts a longer name of a role or database off in silence
+_LONGEST_NAME = 63  # bytes; PostgreSQL truncates a longer role or database name in silence
 
-# Parameters with a meaning here, and those that change nothing: no GSSAPI, no load balancing and
-# no other key exchange is ever tried, and a connection is kept alive by TCP.
+# Parameters that have an effect here, and those whose values change nothing: GSSAPI, load balancing
+# and other key exchanges are never tried, and TCP keeps a connection alive.
 _KNOWN = {
     "host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "connect_timeout",
     "application_name", "fallback_application_name", "options", "channel_binding",
@@ -54,18 +53,18 @@ class Address(NamedTuple):
     port: int
     database: str
     mode: str  # sslmode, as given; empty: the stage decides
-    root: str  # sslrootcert: a file of authorities, or `system`; empty: what `kyora.tls` believes
+    root: str  # sslrootcert: a file of authorities, or `system`; empty: what `kyora.tls` trusts
     connect_timeout: float | None  # seconds
     application: str
     options: str  # the server's command-line options, as libpq sends them
     bound: bool  # channel binding is required
-    writable: bool  # a server that only reads is refused
+    writable: bool  # a read-only server is refused
 
 
 class BadUrl(ValueError):
-    """An address that makes no sense or asks for what is not supported; the text names it.
+    """An invalid or unsupported address; the text names the fault.
 
-    It never repeats a value: that may be a password.
+    It never repeats a value, which may be a password.
     """
 
 
@@ -74,7 +73,7 @@ def parse(url: str) -> Address:
     if not (scheme := next((s for s in _SCHEMES if url.startswith(s)), "")):
         raise BadUrl(f"must be {SHAPE}")
     rest = url.removeprefix(scheme)
-    # As libpq: the user ends at the first @ before a slash, so ? and # may be in a password.
+    # As in libpq, the login ends at the first @ before a slash: a password may hold ? and #.
     login, at, tail = rest.partition("@")
     if not at or "/" in login:
         login, tail = "", rest
@@ -101,10 +100,10 @@ def _address(found: dict[str, str]) -> Address:
     if "," in host or "," in port:
         raise BadUrl("names several hosts, which is not supported: name the writer's or a pooler's")
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
-        raise BadUrl("has a port that is none")
+        raise BadUrl("has an invalid port")
     folder = host if host.startswith("/") else ""
     if not folder and not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host):
-        raise BadUrl("has a host that is none")
+        raise BadUrl("has an invalid host")
     user = found.get("user") or _own_name()
     database = found.get("dbname") or user
     for name, value in (("user", user), ("dbname", database)):
@@ -137,10 +136,10 @@ def _mode(found: dict[str, str], folder: str) -> str:
     if root == "system" and mode in WEAK:
         raise BadUrl("has a value of sslmode that is too weak for sslrootcert=system")
     if root not in ("", "system"):
-        from pathlib import Path  # eleven modules that most addresses do without
+        from pathlib import Path  # eleven modules that most addresses do not need
 
         if not Path(root).is_file():
-            raise BadUrl("has a sslrootcert that is no file here")
+            raise BadUrl("has an sslrootcert that is not a file here")
     bound = found.get("channel_binding") == "require"
     if bound and (folder or mode in WEAK):
         raise BadUrl("has channel_binding=require, which needs TLS")
@@ -148,11 +147,11 @@ def _mode(found: dict[str, str], folder: str) -> str:
 
 
 def _split(netloc: str) -> tuple[str, str]:
-    """Separate host and port; an IPv6 address stands in brackets."""
+    """Separate host and port; an IPv6 address is in brackets."""
     if netloc.startswith("["):
         host, bracket, rest = netloc[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
-            raise BadUrl("has a host that is none")
+            raise BadUrl("has an invalid host")
         return host, rest[1:]
     host, _, port = netloc.partition(":")
     return (netloc, "") if "," in netloc else (host, port)
@@ -163,7 +162,7 @@ def _pairs(query: str) -> Iterator[tuple[str, str]]:
     for pair in query.split("&") if query else ():
         key, equals, value = pair.partition("=")
         if not equals or "=" in value:
-            raise BadUrl(f"has a parameter that is no name=value: {_shown(key)}")
+            raise BadUrl(f"has a parameter that is not name=value: {_shown(key)}")
         yield _decoded(key, "parameter"), _decoded(value, _shown(key))
 
 
@@ -176,7 +175,7 @@ def _decoded(text: str, name: str) -> str:
     except UnicodeError:
         found = "\0"
     if "\0" in found:
-        raise BadUrl(f"has a {name} that is no text")
+        raise BadUrl(f"has a {name} that is not text")
     return found
 
 
@@ -184,12 +183,12 @@ def _seconds(text: str) -> float | None:
     if not text:
         return None
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise BadUrl("has a connect_timeout that is no whole number of seconds")
+        raise BadUrl("has a connect_timeout that is not a whole number of seconds")
     return float(text) if int(text) > 0 else None  # as in libpq, zero is no limit of its own
 
 
 def _own_name() -> str:
-    """Return the name that libpq logs in as when the address has none: the process's owner's."""
+    """Return libpq's default user: the name of the process's owner."""
     try:
         import pwd
 

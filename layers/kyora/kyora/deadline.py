@@ -1,8 +1,8 @@
 """One deadline for a call through a library whose time-outs start again at each read.
 
-boto3 and Stripe's SDK wait as long for the last byte as a peer that sends one a second needs. Their
-sockets are out of reach, so the call runs in a thread, and its caller stops waiting. Our own HTTP
-keeps its deadline on the socket (`kyora.timed_http`).
+boto3 and Stripe's SDK would wait forever for a peer that sends a byte a second. Their sockets are
+not accessible, so the call runs in a thread, and its caller stops waiting. Our own HTTP client
+keeps the deadline on the socket (`kyora.timed_http`).
 """
 
 import contextvars
@@ -13,9 +13,9 @@ from collections.abc import Callable
 def within[T](seconds: float, work: Callable[[], T]) -> T:
     """Return what `work` returns, or raise what it raises.
 
-    Raises TimeoutError when it takes longer: the call is then left to itself, and ends with its
-    peer or the process. What it was to do may still happen, as after any time-out; whoever gives up
-    must not use its connection again.
+    Raises TimeoutError when it takes longer: the abandoned call then ends with its peer or the
+    process. It may still take effect, as after any time-out; the caller must not use its
+    connection again.
     """
     done: list[T] = []
     failed: list[BaseException] = []

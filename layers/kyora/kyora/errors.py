@@ -1,15 +1,15 @@
-"""Every refusal Kyora can answer with.
+"""Every error that Kyora answers with.
 
     KyoraError
-    ├── Invalid              422  the request is understood and wrong
-    │   ├── BadSignature     400  a webhook that is not from whom it says
-    │   └── BadPayload       400  signed, and yet no event
-    ├── Unauthenticated      401  who is asking is not known
-    ├── PaymentRequired      402  a payment has to be made or was declined
-    ├── Forbidden            403  known, and not allowed
-    ├── NotFound             404  unknown, or somebody else's
+    ├── Invalid              422  the request is well-formed and wrong
+    │   ├── BadSignature     400  a webhook whose sender is not proven
+    │   └── BadPayload       400  a signed webhook that is not an event
+    ├── Unauthenticated      401  the caller is not known
+    ├── PaymentRequired      402  a payment is required or was declined
+    ├── Forbidden            403  the caller is known and not allowed
+    ├── NotFound             404  unknown, or another workspace's
     ├── MethodNotAllowed     405
-    ├── Conflict             409  not in this state
+    ├── Conflict             409  not possible in this state
     ├── Gone                 410
     ├── TooLarge             413
     ├── UnsupportedType      415
@@ -25,7 +25,7 @@ from typing import Any
 
 
 class KyoraError(Exception):
-    """A refusal with a stable code, rendered as RFC 9457 by `kyora.http`."""
+    """An error with a stable code, rendered as RFC 9457 by `kyora.http`."""
 
     status = 500
     code = "internal.error"
@@ -65,7 +65,7 @@ class KyoraError(Exception):
 
 
 class Invalid(KyoraError):
-    """The request is understood and wrong."""
+    """The request is well-formed and wrong."""
 
     status, code, title = 422, "request.validation_failed", "The request is not valid"
 
@@ -75,7 +75,7 @@ def field_errors(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     found = []
     for error in errors:
         place = [str(part) for part in error["loc"] if part not in ("body", "query", "path")]
-        # An unknown field has the client's own name: any length, even with a NUL.
+        # The client chose the name of an unknown field: it has any length, and may hold a NUL.
         field = "".join(letter for letter in ".".join(place)[:100] if letter.isprintable())
         message = str(error["msg"]).removeprefix("Value error, ")
         found.append({"field": field or "body", "message": message[:200]})
@@ -83,13 +83,13 @@ def field_errors(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 class BadSignature(Invalid):
-    """A webhook's request is not from whom it says, or too old to be believed."""
+    """The sender of a webhook's request is not proven, or the request is too old."""
 
     status, code, title = 400, "webhook.signature_invalid", "The signature is not valid"
 
 
 class BadPayload(Invalid):
-    """A webhook's request is signed, and yet no event."""
+    """A webhook's request is signed but is not an event."""
 
     status, code, title = 400, "webhook.payload_invalid", "The payload cannot be read"
 
@@ -101,7 +101,7 @@ class Unauthenticated(KyoraError):
 
 
 class PaymentRequired(KyoraError):
-    """A payment has to be made, or was declined."""
+    """A payment is required, or was declined."""
 
     status, code, title = 402, "billing.payment_required", "Payment required"
 
@@ -113,7 +113,7 @@ class Forbidden(KyoraError):
 
 
 class NotFound(KyoraError):
-    """Unknown, or somebody else's: the answer is the same."""
+    """Unknown, or another workspace's: the answer is the same."""
 
     status, code, title = 404, "request.not_found", "Not found"
 
@@ -131,7 +131,7 @@ class Conflict(KyoraError):
 
 
 class Gone(KyoraError):
-    """It was here once."""
+    """It existed once."""
 
     status, code, title = 410, "request.gone", "Gone"
 

@@ -1,4 +1,4 @@
-"""Whether this deployment works."""
+"""Health of this deployment."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from kyora.postgres import require_writable
 
 
 class Health(BaseModel):
-    """A deployment that works."""
+    """A healthy deployment."""
 
     status: Literal["ok"] = "ok"
     database: Literal["ok"] = "ok"
@@ -17,6 +17,6 @@ class Health(BaseModel):
 
 
 def check() -> Health:
-    """Ask the database whether it can be written. Raises Unavailable."""
+    """Check that the database accepts writes. Raises Unavailable."""
     require_writable()
     return Health()

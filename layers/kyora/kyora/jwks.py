@@ -1,12 +1,12 @@
-"""The issuer's signing keys: its JSON Web Key Set (RFC 7517), fetched when it is needed.
+"""The issuer's signing keys: its JSON Web Key Set (RFC 7517), fetched on demand.
 
 A set is fetched again after five minutes, or when a token names a key that it lacks. While the
-issuer does not answer the set at hand goes on for an hour, no longer: a key that was withdrawn
-would otherwise be believed for as long as the issuer is out of reach.
+issuer does not answer, the last set stays valid for an hour and no longer: a withdrawn key would
+otherwise be accepted for as long as the issuer is unreachable.
 
-Fetched by `kyora.timed_http`: no redirect is followed, to wherever it leads, and the whole answer
-has one deadline. PyJWT's own client waits at each read, follows redirects off the host, announces
-itself as Python-urllib, which firewalls refuse, and lets one bad entry spoil the set.
+`kyora.timed_http` fetches it: no redirect is followed, and one deadline covers the whole answer.
+PyJWT's own client applies its time-out to each read, follows redirects to other hosts, sends the
+user agent Python-urllib, which firewalls refuse, and rejects a set for one bad entry.
 """
 
 import json
@@ -18,11 +18,11 @@ from kyora import __version__
 from kyora.errors import Unavailable
 from kyora.observability import count, logger
 
-# Seconds. The function that asks has ten, and Postgres may need eight of them.
+# Seconds. The authorizer has ten, and Postgres may need eight of them.
 DEADLINE = 2.0
-# Seconds until a set is fetched again: in any case, for a key that it lacks, after a failure.
+# Seconds until a set is fetched again: always, for a key that it lacks, after a failure.
 _MAX_AGE, _MIN_AGE, _RETRY = 300.0, 30.0, 5.0
-_BELIEVED = 3600.0  # seconds a set counts after it was last fetched
+_VALID = 3600.0  # seconds a set stays valid after it was last fetched
 _LONGEST = 1 << 20  # bytes of a set
 _ALGORITHMS = {("RSA", ""): "RS256", ("EC", "P-256"): "ES256"}  # by kty and crv
 _SHORTEST_RSA = 2048  # bits (RFC 7518, 3.3)
@@ -31,7 +31,7 @@ _sets: dict[str, "_Set"] = {}
 
 
 class Key(NamedTuple):
-    """A public key and the one algorithm that it is for. `id` is None when the set gives none."""
+    """A public key and its one algorithm. `id` is None when the set gives none."""
 
     id: str | None
     algorithm: str
@@ -45,14 +45,14 @@ class _Set(NamedTuple):
 
 
 class _NotFetched(Exception):
-    """There was no set; the text says why."""
+    """No set was received; the text says why."""
 
 
 def find(url: str, key_id: str | None, algorithm: str) -> list[Key]:
-    """Return the keys that a token of this header may have been signed with.
+    """Return the keys that may have signed a token with this header.
 
-    Those with its `kid`; a token without one is for the only key of its algorithm. Raises
-    Unavailable while there is no set that may be believed.
+    Those with its `kid`; a token without one needs the only key of its algorithm. Raises
+    Unavailable while there is no valid set.
     """
     kept = _sets.get(url, _Set(float("-inf"), float("-inf"), ()))
     fitting = _fitting(kept.keys, key_id, algorithm)
@@ -62,7 +62,7 @@ def find(url: str, key_id: str | None, algorithm: str) -> list[Key]:
         wait = _MIN_AGE if kept.keys else _RETRY
     if now - kept.asked > wait:
         kept = _sets[url] = _fetch_again(url, kept)
-    if not kept.keys or time.monotonic() - kept.fetched > _BELIEVED:
+    if not kept.keys or time.monotonic() - kept.fetched > _VALID:
         raise Unavailable("The signing keys cannot be fetched.", code="auth.keys_unavailable")
     return _fitting(kept.keys, key_id, algorithm)
 
@@ -79,7 +79,7 @@ def _fetch_again(url: str, kept: _Set) -> _Set:
         keys = tuple(_keys(_fetch(url)))
     except _NotFetched as error:
         logger().warning("signing keys not fetched", reason=str(error), kept=len(kept.keys))
-        count("SigningKeysNotFetched")  # its alarm: template.yaml
+        count("SigningKeysNotFetched")  # its alarm is in template.yaml
         return _Set(time.monotonic(), kept.fetched, kept.keys)
     now = time.monotonic()
     return _Set(now, now, keys)
@@ -116,7 +116,7 @@ def _fetch(url: str) -> list[Any]:
 
 
 def _keys(entries: list[Any]) -> Iterator[Key]:
-    """Yield the keys that are for us; one that cannot be read spoils no other."""
+    """Yield the keys that we can use; an unreadable one is skipped."""
     import jwt
 
     for entry in entries:
@@ -132,7 +132,7 @@ def _keys(entries: list[Any]) -> Iterator[Key]:
 
 
 def _algorithm(entry: Mapping[str, Any]) -> str:
-    """Return the algorithm that a key verifies; empty when it is not for signatures of ours."""
+    """Return the algorithm that a key verifies; empty when it is not one that we accept."""
     kind, curve = str(entry.get("kty")), str(entry.get("crv", ""))
     algorithm = _ALGORITHMS.get((kind, curve), "")
     operations = entry.get("key_ops")

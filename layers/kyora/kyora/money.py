@@ -1,12 +1,12 @@
 """Money: whole minor units and an ISO 4217 code inside, decimals as text outside.
 
-How many decimals a currency has is ISO's; Stripe counts a few of them otherwise (ISK, UGX).
+The number of decimals is ISO's; Stripe counts a few currencies differently (ISK, UGX).
 """
 
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
 
-# Digits: fifteen before the point of a total, six after it, and those of what it is multiplied by.
+# Digits: fifteen before the point of a total, six after it, and those of its factor.
 _EXACT = Context(prec=64, rounding=ROUND_HALF_UP)
 _BY_DECIMALS = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
@@ -39,7 +39,7 @@ def decimals(currency: str) -> int:
 
 
 def to_minor(amount: Decimal, currency: str) -> int:
-    """Return an amount in whole minor units; half of one counts as one, away from zero.
+    """Return an amount in whole minor units, rounded half away from zero.
 
     Raises UnknownCurrency.
     """
@@ -53,5 +53,5 @@ def to_text(minor: int, currency: str) -> str:
 
 
 def multiply_add(amount: Decimal, factor: Decimal, fixed: Decimal) -> Decimal:
-    """Return `amount * factor + fixed` with every digit of it."""
+    """Return `amount * factor + fixed`, exact."""
     return _EXACT.fma(amount, factor, fixed)

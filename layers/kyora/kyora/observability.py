@@ -23,19 +23,19 @@ def logger() -> Logger:
 
 
 def begin(correlation: str) -> None:
-    """Make `correlation` the id of what runs now, in logs and in events."""
+    """Set the correlation id of this invocation, for logs and events."""
     correlation_id.set(correlation)
     logger().set_correlation_id(correlation)
 
 
 def gauge(name: str, value: float, unit: MetricUnit = MetricUnit.Seconds) -> None:
-    """Record a figure as it is now in `Kyora/<stage>`: a line of the log, whatever its level."""
+    """Record a current value in `Kyora/<stage>`: a line of the log, whatever its level."""
     with single_metric(name=name, unit=unit, value=value, namespace=f"Kyora/{config.stage()}"):
         pass
 
 
 def count(name: str, value: int = 1, **dimensions: str) -> None:
-    """Count something that happened in `Kyora/<stage>`: a line of the log, whatever its level."""
+    """Count an occurrence in `Kyora/<stage>`: a line of the log, whatever its level."""
     with single_metric(
         name=name, unit=MetricUnit.Count, value=value, namespace=f"Kyora/{config.stage()}"
     ) as metric:
@@ -44,9 +44,9 @@ def count(name: str, value: int = 1, **dimensions: str) -> None:
 
 
 def fault(error: BaseException) -> dict[str, Any]:
-    """Describe an exception for a log: its class and the code it went through.
+    """Describe an exception for a log: its class and its last frames.
 
-    Its text may hold people's values: only a person's own machine (stage local) is shown that.
+    Its text may hold personal data: it is logged on a developer's machine only (stage local).
     """
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     at = [f"{'/'.join(f.filename.split('/')[-2:])}:{f.lineno} {f.name}" for f in frames]

@@ -1,9 +1,9 @@
-"""Deleting what is past its time: many small transactions, so that nobody waits for a large one."""
+"""Deletion of expired rows, in many small transactions so that no one waits for a large one."""
 
 import time
 from collections.abc import Callable, Iterable
 
-_RESERVE = 5.0  # seconds for the batch that runs and for what comes after
+_RESERVE = 5.0  # seconds left for the running batch and the rest of the function
 
 
 def purge(
@@ -12,10 +12,10 @@ def purge(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Call each again and again until it finds nothing more; return how many rows they deleted.
+    """Call each function until it finds nothing more; return how many rows were deleted.
 
-    Each deletes a batch and returns its size. They take turns, so that a table with a million old
-    rows does not keep the others waiting, and rest as long as they worked: requests come first.
+    Each deletes a batch and returns its size. They alternate, so that a table with a million old
+    rows does not delay the others, and pause as long as they worked: requests come first.
     `remaining` gives the seconds left to work.
     """
     deleted, busy = 0, list(forgets)

@@ -1,7 +1,7 @@
-"""A workspace of its own for `make smoke`, which proves a deployed stack end to end.
+"""The workspace of `make smoke`, which tests a deployed stack end to end.
 
-The migrations' function does this: it may write what accounts keep. Only who may invoke that
-function gets the token, which is good for a quarter of an hour and for this workspace alone.
+migrate_database runs this, because it may write the accounts' tables. Only someone who may invoke
+that function gets the token, which is valid for 15 minutes and for this workspace alone.
 """
 
 import hmac
@@ -14,9 +14,9 @@ from kyora import config
 from kyora.postgres import transaction
 
 _WORKSPACE, _USER = "ws_smoke", "usr_smoke"
-_LIFETIME = 900  # seconds a token is good for
-_EVENTS = "evt_smoke_"  # ids of the Stripe events that are made up
-_EVENT_TYPE = "smoke.test"  # none of Stripe's: it is kept, and nothing is done about it
+_LIFETIME = 900  # seconds a token is valid
+_EVENTS = "evt_smoke_"  # prefix of the ids of made-up Stripe events
+_EVENT_TYPE = "smoke.test"  # not a type of Stripe's: it is stored and ignored
 
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def begin() -> dict[str, Any]:
-    """Make the workspace, an admin and a business with a fee; return them with a token.
+    """Create the workspace, an admin and a business with a fee; return them with a token.
 
-    `token` is empty where tokens come from an issuer of its own (a JWKS).
+    `token` is empty where an external issuer signs the tokens (a JWKS).
     """
     end()
     business = f"biz_smoke_{secrets.token_hex(6)}"
@@ -66,13 +66,13 @@ def begin() -> dict[str, Any]:
             business=business,
             workspace=_WORKSPACE,
         )
-        user = tx.row(
+        version = tx.value(
+            int,
             "SELECT auth_version FROM app_user WHERE id = :user AND workspace_id = :workspace",
             user=_USER,
             workspace=_WORKSPACE,
         )
-    version = int(str(user["auth_version"])) if user else 1
-    return {"workspaceId": _WORKSPACE, "businessId": business, "token": _token(version)}
+    return {"workspaceId": _WORKSPACE, "businessId": business, "token": _token(version or 1)}
 
 
 def _token(version: int) -> str:
@@ -97,14 +97,14 @@ def _token(version: int) -> str:
 
 
 def sign(body: str) -> str:
-    """Return the header that Stripe would send with a body; empty without a signing secret.
+    """Return the Stripe-Signature header of a body; empty without a signing secret.
 
-    Source: https://docs.stripe.com/webhooks/signature. Only an event of a run is signed.
+    Source: https://docs.stripe.com/webhooks/signature. Only an event of a smoke run is signed.
     """
     secrets = config.stripe_webhook_secrets()
     event = json.loads(body)
     if not str(event["id"]).startswith(_EVENTS) or event["type"] != _EVENT_TYPE:
-        raise ValueError("only an event of a run is signed")
+        raise ValueError("only an event of a smoke run is signed")
     if not secrets:
         return ""
     stamp = int(time.time())
@@ -114,16 +114,16 @@ def sign(body: str) -> str:
 
 
 def look(business: str, mail: str, stripe: str) -> dict[str, Any]:
-    """Return what became of a run: the fees, the mail of an event, a Stripe event."""
+    """Return the results of a run: the fees, the mail of an event, a Stripe event."""
     with transaction() as tx:
-        fees = tx.row(
-            "SELECT count(*) AS count FROM transaction_fee"
-            " WHERE workspace_id = :workspace AND business_id = :business",
-            workspace=_WORKSPACE,
-            business=business,
-        )
         return {
-            "fees": fees["count"] if fees else 0,
+            "fees": tx.value(
+                int,
+                "SELECT count(*) FROM transaction_fee"
+                " WHERE workspace_id = :workspace AND business_id = :business",
+                workspace=_WORKSPACE,
+                business=business,
+            ),
             "mail": tx.row(
                 "SELECT status, reason, attempts FROM email_message WHERE event_id = :mail",
                 mail=mail,
@@ -131,7 +131,7 @@ def look(business: str, mail: str, stripe: str) -> dict[str, Any]:
             "stripe": tx.row(
                 "SELECT status, last_error FROM stripe_event WHERE id = :stripe", stripe=stripe
             ),
-            # Of Stripe's own: whether its dashboard knows our address.
+            # Events from Stripe itself: is our address in its dashboard?
             "fromStripe": tx.row(
                 "SELECT count(*) AS count FROM stripe_event WHERE source = 'webhook'"
                 f" AND NOT starts_with(id, '{_EVENTS}')"
@@ -140,12 +140,12 @@ def look(business: str, mail: str, stripe: str) -> dict[str, Any]:
 
 
 def end() -> None:
-    """Take away what runs have left; the empty workspace and its user, who is let in no more, stay.
+    """Delete the rows of earlier runs; the empty workspace and its user, now refused, stay.
 
-    Files are deleted through the API, mail is forgotten with all other mail.
+    Files are deleted through the API; mail expires with all other mail.
     """
     with transaction(owner=True) as tx:
-        # In an order that no reference forbids.
+        # In the order that the foreign keys allow.
         whose = {"workspace": _WORKSPACE}
         tx.run("DELETE FROM transaction_fee WHERE workspace_id = :workspace", **whose)
         tx.run("DELETE FROM order_payment WHERE workspace_id = :workspace", **whose)

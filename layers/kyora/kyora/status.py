@@ -1,7 +1,7 @@
-"""What waits, what is stuck and what ran last: the figures behind `make status`.
+"""What is waiting, what is stuck and what ran last: the figures of `make status`.
 
-It looks at every domain's tables and belongs to none. What a figure means is said where it is
-shown, in local/commands/status.py.
+It reads every domain's tables and belongs to none. local/commands/status.py shows the figures and
+says what each means.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ SELECT count(*) AS waiting, extract(epoch FROM now() - min(created_at))::float8 
     coalesce(max(last_error) FILTER (WHERE refused), max(last_error)) AS error
 FROM outbox WHERE published_at IS NULL
 """
-# Paid for, without the access that it should give: of no workspace, or at a price of no plan.
+# Paid for without access: the customer has no workspace, or the price has no plan.
 UNSERVED = """
 SELECT s.id, s.customer_id, c.workspace_id FROM subscription s
 JOIN billing_customer c ON c.id = s.customer_id AND c.deleted_at IS NULL
@@ -39,7 +39,7 @@ SELECT count(*) FILTER (WHERE status = 'received') AS waiting,
     (SELECT min(customer_id) FROM ({UNSERVED}) AS unserved) AS unserved_customer
 FROM stripe_event WHERE status = 'received' OR status = 'failed'
 """
-# What the provider did not take at the first attempt; `lost` is what a person has to look at.
+# Not accepted by the provider at the first attempt; `lost` needs a person.
 _MAIL = """
 SELECT count(*) AS waiting, extract(epoch FROM now() - min(created_at))::float8 AS oldest,
     max(reason) AS reason,
@@ -70,7 +70,7 @@ _BEATS = "SELECT name, extract(epoch FROM now() - at)::float8 AS age FROM heartb
 
 
 def read() -> dict[str, Any]:
-    """Return the figures, by what they are of. Raises Unavailable."""
+    """Return the figures by domain. Raises Unavailable."""
     with transaction() as tx:
         return {
             "outbox": tx.row(_OUTBOX),
@@ -99,7 +99,7 @@ def longest_silence() -> float:
 
 
 def beat(name: str) -> None:
-    """Note that a scheduled function has just done its work."""
+    """Record that a scheduled function has just finished."""
     with transaction() as tx:
         tx.run(
             "INSERT INTO heartbeat (name, at) VALUES (:name, now())"

@@ -1,14 +1,14 @@
-"""HTTP over one kept connection, with one deadline for the whole exchange.
+"""HTTP over a kept connection, with one deadline for the whole exchange.
 
-A socket's own time-out, which is what every HTTP library of ours offers, starts again at each read:
-a peer that sends a byte a second is waited for until the function is killed. Here connecting, the
-handshake, sending, and the last byte of the answer share one deadline. Only the look-up of a name
-has its own clock, the system resolver's.
+A socket's own time-out, which is all that HTTP libraries offer, starts again at each read: a peer
+that sends a byte a second keeps a function waiting until it is killed. Here connecting, the
+handshake, sending, and the last byte of the answer share one deadline. Only the DNS look-up has
+its own clock, the system resolver's.
 
-It is the standard library's client and nothing besides: urllib3 is in Lambda's runtime beside boto3
-but its version is not ours to choose, httpx would have the Stripe SDK import it too, and neither
-has a deadline for the whole. http.client also follows no redirect, which is what we want
-everywhere. Import it where a call is made.
+It uses the standard library only: urllib3 is in Lambda's runtime beside boto3 but we do not choose
+its version, the Stripe SDK would import httpx too, and neither has a deadline for the whole
+exchange. http.client also follows no redirect, which is what we want everywhere. Import this module
+where a call is made.
 """
 
 import http.client
@@ -23,7 +23,7 @@ from kyora import tls
 
 
 class Reply(NamedTuple):
-    """What was answered; names of headers are in lower case."""
+    """An answer; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -31,7 +31,7 @@ class Reply(NamedTuple):
 
 
 class NoReply(ConnectionError):
-    """No whole answer came before the deadline."""
+    """No complete answer arrived before the deadline."""
 
 
 def exchange(
@@ -44,11 +44,11 @@ def exchange(
     body: bytes | None = None,
     headers: Mapping[str, str],
 ) -> Reply:
-    """Send over the connection `kept` for the host, or a new one where that has gone stale.
+    """Send over the connection that `kept` has for the host, or a new one when it is stale.
 
     With None for `kept` the connection is closed after the answer.
-    `deadline` is a reading of `time.monotonic`, `longest` the largest answer in bytes. What is sent
-    again over a new connection has to be safe to send twice. Raises NoReply.
+    `deadline` is a reading of `time.monotonic`, `longest` the largest answer in bytes. The request
+    may be sent twice, the second time over a new connection. Raises NoReply.
     """
     parts = urlsplit(url)
     name = f"{parts.scheme}://{parts.netloc}"
@@ -68,7 +68,7 @@ def exchange(
             raise http.client.IncompleteRead(content, response.length)  # cut off, or too large
     except (OSError, http.client.HTTPException) as error:
         connection.close()
-        # A peer closes what idles. In vain is only what took its time.
+        # The peer may have closed an idle connection; after a time-out there is no time left.
         if old and not isinstance(error, TimeoutError):
             return exchange(
                 kept,
@@ -88,7 +88,7 @@ def exchange(
 
 
 def _connect(secure: bool, netloc: str, deadline: float) -> http.client.HTTPConnection:
-    """Return a connection whose socket keeps the deadline that is set on it."""
+    """Return a connection whose socket honours the deadline set on it."""
     connection = (
         http.client.HTTPSConnection(netloc, context=tls.context())
         if secure
@@ -118,12 +118,12 @@ def _connect(secure: bool, netloc: str, deadline: float) -> http.client.HTTPConn
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise TimeoutError("the deadline is over")
+        raise TimeoutError("the deadline has passed")
     return left
 
 
 class _Timed:
-    """A socket whose waits all end at `deadline`; it has what http.client asks of a socket."""
+    """A socket whose waits all end at `deadline`, with the methods that http.client calls."""
 
     def __init__(self, plain: socket.socket, deadline: float) -> None:
         self._plain, self.deadline = plain, deadline
@@ -139,7 +139,7 @@ class _Timed:
         return io.BufferedReader(_Reads(self, self._plain.makefile("rb", buffering=0)))
 
     def wait(self) -> None:
-        """Let the next operation take as long as is left. Raises TimeoutError."""
+        """Give the next operation the time that is left. Raises TimeoutError."""
         self._plain.settimeout(_left(self.deadline))
 
     def close(self) -> None:

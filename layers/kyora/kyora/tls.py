@@ -1,7 +1,7 @@
-"""Whom we believe when we connect: the system's authorities, and Amazon's for its databases.
+"""The certificate authorities that we trust: the system's, and Amazon's for its databases.
 
-Reading the system's authorities takes 20 ms and more on a small function, so a process reads
-each file once.
+Reading the system's file takes 20 ms and more on a small function, so a process reads each file
+once.
 """
 
 from functools import lru_cache
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ssl
 
-# RDS and Aurora sign with authorities of Amazon's that no system store has: three for each region,
+# RDS and Aurora use Amazon's own authorities, which no system store has: three for each region,
 # valid until 2061 and later. Source: RDS User Guide, "Using SSL/TLS to encrypt a connection to a
 # DB instance or cluster"; docs/deploy.md says how to fetch the file again.
 RDS_BUNDLE = Path(__file__).parent / "rds-global-bundle.pem"
@@ -30,7 +30,7 @@ def context(authorities: str | None = None) -> "ssl.SSLContext":
 
 @lru_cache(maxsize=1)
 def _rds_context() -> "ssl.SSLContext":
-    """Return a context that believes Amazon's authorities as well: RDS Proxy has a public one."""
+    """Return a context that also trusts Amazon's authorities; RDS Proxy uses a public one."""
     import ssl
 
     found = ssl.create_default_context()
