@@ -56,6 +56,5 @@ ROUTES: http.Routes = {
     "POST /v1/billing/portal-session": create_portal_session,
     "GET /v1/billing/invoices": list_invoices,
 }
-PUBLIC = ("GET /v1/billing/plans", "GET /v1/billing/plans/{planId}")
 NEEDS = (config.database_url, config.bus_name, config.billing, config.app_base_url, config.cache)
-handler = http.entrypoint(ROUTES, *NEEDS, public=PUBLIC)
+handler = http.entrypoint(ROUTES, *NEEDS, public=[route for route in ROUTES if "/plans" in route])
