@@ -2,13 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel
-
 from kyora import __version__
+from kyora.api import AnswerBody
 from kyora.postgres import require_writable
 
 
-class Health(BaseModel):
+class Health(AnswerBody):
     """A healthy deployment."""
 
     status: Literal["ok"] = "ok"

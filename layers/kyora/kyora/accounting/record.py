@@ -9,6 +9,7 @@ from kyora.bus.events import Event, OrderPaymentSucceeded
 from kyora.bus.outcomes import Permanent
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
+from kyora.tenants import owns_business
 
 _CONSUMER = "record_transaction_fee"
 
@@ -36,18 +37,16 @@ def _fee(tx: Transaction, workspace_id: str | None, business_id: str, method: st
     """Return what the business pays for the method; None for a method we do not know."""
     if workspace_id is None:
         raise Permanent("event.no_workspace")
+    if not owns_business(tx, workspace_id, business_id):
+        raise Permanent("business.not_found")
     row = tx.row(
-        "SELECT f.enabled, f.percent, f.fixed FROM business b"
-        " LEFT JOIN payment_method_fee f ON f.business_id = b.id AND f.method = :method"
-        "  AND f.workspace_id = b.workspace_id"
-        " WHERE b.id = :business_id AND b.workspace_id = :workspace_id",
+        "SELECT enabled, percent, fixed FROM payment_method_fee WHERE business_id = :business_id"
+        " AND workspace_id = :workspace_id AND method = :method",
         business_id=business_id,
         workspace_id=workspace_id,
         method=method,
     )
     if row is None:
-        raise Permanent("business.not_found")
-    if row["enabled"] is None:
         return DEFAULTS.get(method)
     percent, fixed = Decimal(str(row["percent"])), Decimal(str(row["fixed"]))
     return Fee(enabled=bool(row["enabled"]), percent=percent, fixed=fixed)

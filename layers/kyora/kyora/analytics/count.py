@@ -7,10 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 from kyora import money
+from kyora.analytics.models import OTHER
 from kyora.bus import seen
 from kyora.bus.events import Event
 from kyora.bus.outcomes import Permanent
 from kyora.postgres import Transaction, transaction
+from kyora.tenants import owns_business
 
 type Change = tuple[date, str, int, int]  # day, label, and what to add to count and amount
 
@@ -19,7 +21,6 @@ _SHARDS = 16
 _LONGEST_LABEL = 100  # characters; a source is free text
 MOST_SOURCES = 100  # of a business on a day; a new one beyond these counts as OTHER
 UNKNOWN = "unknown"  # the source of a customer whose event names none
-OTHER = "other"  # every source that there is no room for
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def update(event: Event[Any]) -> None:
     with transaction() as tx:
         if not seen.first_time(tx, _CONSUMER, event.id):
             return
-        if not owned(tx, fact.workspace_id, fact.business_id):
+        if not owns_business(tx, fact.workspace_id, fact.business_id):
             raise Permanent("business.not_found")
         # Counted together with others, but never while the counts are made anew.
         tx.rows(
@@ -87,16 +88,6 @@ def read(event: Event[Any]) -> Fact:
         label=label,
         amount=amount,
     )
-
-
-def owned(tx: Transaction, workspace_id: str, business_id: str) -> bool:
-    """Tell whether the business is the workspace's."""
-    found = tx.row(
-        "SELECT 1 AS found FROM business WHERE id = :id AND workspace_id = :workspace_id",
-        id=business_id,
-        workspace_id=workspace_id,
-    )
-    return found is not None
 
 
 def lock_key(business_id: str) -> str:

@@ -2,17 +2,17 @@
 
 import datetime as dt
 
-from pydantic import BaseModel, ConfigDict
+from kyora.api import AnswerBody
+
+OTHER = "other"  # every source that there is no room for
 
 
-class Day(BaseModel):
+class Day(AnswerBody):
     """A day of a business in UTC; amounts are decimals by currency, customers by source.
 
     Sources that there is no room for are `other`: beyond a hundred on a day, or beyond 8,000 in
     an answer, 21 a day for a whole year.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     date: dt.date
     orders: int = 0
@@ -20,9 +20,7 @@ class Day(BaseModel):
     customers: dict[str, int] = {}
 
 
-class Summary(BaseModel):
+class Summary(AnswerBody):
     """Every day that was asked for, the first one first."""
-
-    model_config = ConfigDict(frozen=True)
 
     days: list[Day]

@@ -7,7 +7,7 @@ from kyora.analytics.count import lock_key
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 
-_PATIENCE = 50.0  # seconds for one business; update_analytics has 120
+_BUSINESS_SECONDS = 50.0  # for one business; update_analytics has 120
 _BATCH = 100
 
 # What the counts are next to what they have to be, where these differ.
@@ -43,7 +43,7 @@ def by_hand(asked: dict[str, Any], milliseconds_left: Callable[[], int]) -> dict
     done, wrong, after = 0, 0, str(asked.get("after") or "")
     while found := _businesses(after, asked.get("business")):
         for workspace_id, business_id in found:
-            if done and milliseconds_left() < (_PATIENCE + 5) * 1000:
+            if done and milliseconds_left() < (_BUSINESS_SECONDS + 5) * 1000:
                 return {"businesses": done, "wrong": wrong, "next": after}
             wrong += business(workspace_id, business_id)
             done, after = done + 1, business_id
@@ -58,7 +58,7 @@ def business(workspace_id: str, business_id: str) -> int:
 
     Its events wait meanwhile, and are delivered again when that takes too long.
     """
-    with transaction(timeout=_PATIENCE) as tx:
+    with transaction(timeout=_BUSINESS_SECONDS) as tx:
         return _anew(tx, workspace_id, business_id)
 
 

@@ -5,10 +5,10 @@ from datetime import date, timedelta
 from typing import Any
 
 from kyora import money
-from kyora.analytics.count import OTHER, owned
-from kyora.analytics.models import Day, Summary
+from kyora.analytics.models import OTHER, Day, Summary
 from kyora.errors import Invalid, NotFound
 from kyora.postgres import transaction
+from kyora.tenants import owns_business
 
 MAX_DAYS = 366
 # Sources in one answer: with 100 characters each they are 3.4 MB of the 6 MB that Lambda answers
@@ -25,7 +25,7 @@ def summarise(workspace_id: str, business_id: str, start: str, end: str) -> Summ
     first, last = _range(business_id, start, end)
     with transaction() as tx:
         # An unprintable id, such as one with a NUL, is nobody's.
-        if not business_id.isprintable() or not owned(tx, workspace_id, business_id):
+        if not business_id.isprintable() or not owns_business(tx, workspace_id, business_id):
             raise NotFound("There is no such business.", code="business.not_found")
         rows: list[dict[str, Any]] = tx.rows(
             "SELECT day, kind, label, count, amount FROM analytics_day"

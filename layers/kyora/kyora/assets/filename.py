@@ -3,12 +3,13 @@
 import re
 import unicodedata
 
+from kyora.text import has_control
+
 _MAX_BYTES = 255
 # Marks that reorder or hide text: `gpj.exe` must not be shown as `exe.jpg`.
 _INVISIBLE = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad\u180e]")
 # Words of Persian, Urdu and Indic scripts, and most emoji of people, are spelt with a joiner.
 _JOINERS = "\u200c\u200d"
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
 
@@ -17,7 +18,7 @@ def clean(name: str) -> str:
 
     Raises ValueError for control characters and lone surrogates, which no person types.
     """
-    if _CONTROL.search(name):
+    if has_control(name):
         raise ValueError("must not contain control characters")
     name = unicodedata.normalize("NFC", _INVISIBLE.sub("", name))
     name = unicodedata.normalize("NFC", _without_idle_joiners(name))

@@ -7,30 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StrictInt,
     StringConstraints,
 )
-from pydantic.alias_generators import to_camel
 
+from kyora.api import AnswerBody, RequestBody
 from kyora.assets.filename import clean
 
 Status = Literal["pending", "verifying", "ready", "rejected", "expired"]
-
-
-# `defer_build`: a function that imports these and uses some does not pay for the others.
-class _Request(BaseModel):
-    model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, defer_build=True
-    )
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, frozen=True, defer_build=True
-    )
 
 
 def _digest(value: str) -> str:
@@ -43,7 +28,7 @@ def _digest(value: str) -> str:
     return value
 
 
-class UploadRequest(_Request):
+class UploadRequest(RequestBody):
     """A file that a client wants to upload."""
 
     filename: Annotated[
@@ -67,7 +52,7 @@ class UploadRequest(_Request):
     )
 
 
-class UploadsRequest(_Request):
+class UploadsRequest(RequestBody):
     """Up to 50 files at once; each is judged by itself."""
 
     files: Annotated[list[dict[str, object]], Field(min_length=1, max_length=50)] = Field(
@@ -75,7 +60,7 @@ class UploadsRequest(_Request):
     )
 
 
-class UploadTicket(_Answer):
+class UploadTicket(AnswerBody):
     """Where to PUT the file. Every header must be sent exactly as given.
 
     `Content-Type` among them is the type that was chosen.
@@ -88,22 +73,20 @@ class UploadTicket(_Answer):
     expires_at: datetime
 
 
-class RefusedUpload(_Answer):
+class RefusedUpload(AnswerBody):
     """Why one file of several was refused: the problem it would have got alone."""
 
     error: dict[str, object]
 
 
-class UploadTickets(_Answer):
+class UploadTickets(AnswerBody):
     """An answer for each file, in the order they were asked for."""
 
     uploads: list[UploadTicket | RefusedUpload]
 
 
-class Asset(BaseModel):
+class Asset(AnswerBody):
     """A file of a workspace. It has a `downloadUrl` once it is `ready`."""
-
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True)
 
     asset_id: str
     status: Status

@@ -8,7 +8,11 @@ from kyora.errors import Invalid, TooLarge, UnsupportedType
 
 _MIB = 1 << 20
 
-# The contract's table. `uploads.allowed` and `storage.max_bytes` replace these as a whole.
+# How large a file may be is decided here: bytes by category, and pixels for images. The
+# configuration replaces the tables as a whole (`uploads.allowed`, `storage.max_bytes`). Two more
+# limits hold for whatever is set: the store must deliver a file within 25 s (`storage/s3.py`),
+# because confirm_upload has 29 s, the most an HTTP API waits; and a file above 16 MiB is read
+# through /tmp, which has 512 MB on Lambda.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "image": ("jpg", "jpeg", "jfif", "png", "webp", "gif", "heic", "heif", "avif"),
     "video": ("mp4", "m4v", "mov", "webm"),
@@ -23,6 +27,7 @@ MAX_BYTES: dict[str, int] = {
     "document": 10 * _MIB,
     "archive": 50 * _MIB,
 }
+MAX_PIXELS = 250_000_000  # nothing is decoded here, but whatever shows the image has to
 _OFFICE = "application/vnd.openxmlformats-officedocument"
 # How a file is stored and served: the first type of each line, unless another one of the line is
 # announced. What else browsers call these files is in media_types.py.

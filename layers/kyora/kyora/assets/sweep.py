@@ -10,7 +10,7 @@ from kyora.postgres import transaction
 from kyora.storage.provider import provider
 
 _BATCH = 200
-_PATIENCE = 3  # assets whose objects cannot be deleted before a clean-up leaves it for later
+_MAX_FAILURES = 3  # assets whose objects cannot be deleted, before a clean-up stops
 _KEYS = 200  # objects of one asset that are deleted before it is another one's turn
 _RESERVE = 10.0  # seconds that must be left for another step of a sweep
 
@@ -64,7 +64,7 @@ def clean(
     store = provider()
     cleaned = failures = 0
     for row in rows:
-        if failures == _PATIENCE or remaining() < _RESERVE:
+        if failures == _MAX_FAILURES or remaining() < _RESERVE:
             break
         keep = row["final_attempt"] if row["status"] == "ready" else None
         tokens = [token for token in row["attempts"][:_KEYS] if token != keep]

@@ -1,19 +1,17 @@
 """A business as clients ask for it and see it."""
 
-import re
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field, StringConstraints
 
+from kyora.api import AnswerBody, RequestBody
 from kyora.money import DECIMALS
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+from kyora.text import has_control
 
 
 def _name(value: str) -> str:
-    if _CONTROL.search(value):
+    if has_control(value):
         raise ValueError("must not contain control characters")
     if not (name := " ".join(value.split())):
         raise ValueError("must not be blank")
@@ -26,10 +24,8 @@ def _currency(value: str) -> str:
     return value
 
 
-class NewBusiness(BaseModel):
+class NewBusiness(RequestBody):
     """A business that a workspace wants to open."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     name: Annotated[str, StringConstraints(max_length=200), AfterValidator(_name)] = Field(
         description="As customers see it; several may have the same.", examples=["Corner shop"]
@@ -39,10 +35,8 @@ class NewBusiness(BaseModel):
     ] = Field(description="ISO 4217, in capitals.", examples=["AED"])
 
 
-class Business(BaseModel):
+class Business(AnswerBody):
     """A business of a workspace."""
-
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True)
 
     business_id: str
     name: str

@@ -14,7 +14,7 @@ from kyora.assets.content.source import Facts, Policy, Refused, Source, match, w
 _HEADER = re.compile(rb"%PDF-|%!PS-Adobe-\d\.\d PDF-")
 _OBJECT = re.compile(rb"\d\s+\d+\s+obj\b")
 _LAST = 1 << 20
-_NEAR = 1 << 16
+_FIRST_LOOK = 1 << 16  # bytes in which nearly every file has its first object
 
 
 def check(source: Source, policy: Policy) -> Facts:
@@ -29,7 +29,7 @@ def check(source: Source, policy: Policy) -> Facts:
         whole(source.find(b"/Catalog") != -1)
         end = source.size
     tail.check(source, end)
-    whole(_OBJECT.search(source.at(0, _NEAR)) is not None or source.find(b" obj") != -1)
+    whole(_OBJECT.search(source.at(0, _FIRST_LOOK)) is not None or source.find(b" obj") != -1)
     if not policy.passwords and source.find(b"/Encrypt") != -1:
         raise Refused("encrypted")
     return Facts()

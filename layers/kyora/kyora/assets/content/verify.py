@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import BinaryIO
 
 from kyora.assets.content.source import BROKEN, Facts, Policy, Refused, Source
+from kyora.assets.rules import MAX_PIXELS
 
-MAX_PIXELS = 250_000_000
 _STEPS_TO_IDENTIFY = 20_000  # an answer for people, who rarely ask with a file of so many parts
 _MAX_SIDE = 65_535
 _MAX_DURATION = 1000 * 86_400_000  # milliseconds: a thousand days
