@@ -195,6 +195,44 @@ def _() -> bytes:
     return data[:at] + b"\0\1\2 Photoshop \0" + data[at:]
 
 
+def without_end_mark(**options: object) -> bytes:
+    data = saved(Image.effect_noise((160, 120), 50), "JPEG", **options)
+    assert data.endswith(b"\xff\xd9")
+    return data[:-2]
+
+
+@makes("without-its-end-mark.jpg")
+def _() -> bytes:
+    return without_end_mark()
+
+
+@makes("restart-marks-and-no-end-mark.jpg")
+def _() -> bytes:
+    return without_end_mark(restart_marker_blocks=8)
+
+
+@makes("cut-in-its-last-rows.jpg")
+def _() -> bytes:
+    return without_end_mark()[:-400]
+
+
+@makes("cut-and-filled-with-zeros.jpg")
+def _() -> bytes:
+    data = without_end_mark()
+    return data[:5000].ljust(len(data), b"\0")
+
+
+@makes("cut-by-an-interval.jpg")
+def _() -> bytes:
+    data = without_end_mark(restart_marker_blocks=8)
+    return data[: data.rindex(b"\xff\xd0")]
+
+
+@makes("page-behind-its-end.jpg")
+def _() -> bytes:
+    return saved(picture(), "JPEG") + b"\x17+Xt</td><html><script>alert(1)</script></html>"
+
+
 @makes("sixteen-bits.png")
 def _() -> bytes:
     return saved(picture(mode="L").convert("I;16"), "PNG")
@@ -337,6 +375,23 @@ def _() -> bytes:
     return ffmpeg("m4a", "-c:a", "alac", film=False)
 
 
+@makes("cut-in-the-middle.mp4")
+def _() -> bytes:
+    data = ffmpeg("mp4", *H264, "-movflags", "faststart")
+    return data[: -len(data) // 4]
+
+
+@makes("cut-in-the-middle.m4a")
+def _() -> bytes:
+    data = ffmpeg("m4a", "-c:a", "aac", "-movflags", "faststart", film=False)
+    return data[: -len(data) // 4]
+
+
+@makes("cut-in-a-cluster.webm")
+def _() -> bytes:
+    return ffmpeg("webm", "-c:a", "libopus", film=False)[:-700]
+
+
 @makes("into-a-pipe.wav")
 def _() -> bytes:
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=duration=1:sample_rate=8000"]
@@ -387,6 +442,22 @@ def _() -> bytes:
     return mp3("-id3v2_version", "0", "-write_xing", "0")[201:]
 
 
+def behind_short_tag(data: bytes) -> bytes:
+    """Put a tag before frames that says ten bytes less than it has, as some taggers count it."""
+    title = b"TIT2\0\0\0\5\0\0\0tone"
+    return b"ID3\3\0\0\0\0\0" + bytes([len(title) - 10]) + title + data
+
+
+@makes("tag-says-ten-bytes-less.mp3")
+def _() -> bytes:
+    return behind_short_tag(mp3("-id3v2_version", "0", "-t", "0.05"))
+
+
+@makes("few-frames-behind-such-a-tag.mp3")
+def _() -> bytes:
+    return behind_short_tag(mp3("-id3v2_version", "0", "-write_xing", "0", "-t", "0.05"))
+
+
 def flac() -> bytes:
     return ffmpeg("flac", "-ar", "8000", "-c:a", "flac", film=False)
 
@@ -419,6 +490,11 @@ def _() -> bytes:
     return "المنتج;السعر\r\nقهوة;12,50\r\n".encode("cp1256")
 
 
+@makes("zero-in-a-field.csv")
+def _() -> bytes:
+    return b"a,b,c\n1,\0,3\n"
+
+
 @makes("unicode-text.csv")
 def _() -> bytes:
     return "المنتج\tالسعر\r\nقهوة\t12.50\r\n".encode("utf-16")
@@ -432,6 +508,26 @@ def _() -> bytes:
         command = ["zip", "-q", "-X", "-fz", "-P", "secret", "out.zip", name]
         subprocess.run(command, cwd=folder, check=True)
         return (Path(folder) / "out.zip").read_bytes()
+
+
+def zip_without(field: int) -> bytes:
+    """A ZIP whose directory leaves a field to a zip64 record that is not there."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "a.txt").write_text("a")
+        subprocess.run(["zip", "-q", "-X", "out.zip", "a.txt"], cwd=folder, check=True)
+        data = bytearray((Path(folder) / "out.zip").read_bytes())
+    struct.pack_into("<L", data, data.index(b"PK\1\2") + field, 0xFFFFFFFF)
+    return bytes(data)
+
+
+@makes("zip64-without-its-size.zip")
+def _() -> bytes:
+    return zip_without(20)
+
+
+@makes("zip64-without-its-place.zip")
+def _() -> bytes:
+    return zip_without(42)
 
 
 @makes("nothing.txt")

@@ -101,6 +101,20 @@ def fragments() -> bytes:
     )
 
 
+def jpeg_of_short_codes(symbol: int) -> bytes:
+    """A JPEG of 4 MB without an end mark, whose codes have one bit each."""
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, 2 + len(body)) + body
+
+    def table(name: int, symbol: int) -> bytes:
+        return segment(0xC4, bytes([name, 2, *[0] * 15, symbol, symbol]))
+
+    head = segment(0xC0, struct.pack(">BHHB", 8, 65535, 65535, 1) + b"\1\x11\0")
+    head += table(0, 0) + table(0x10, symbol) + segment(0xDA, b"\1\1\0\0\x3f\0")
+    return b"\xff\xd8" + head + b"\x55" * (4 * MIB - len(head) - 100)
+
+
 BUSY: dict[str, tuple[Callable[[], bytes], str]] = {
     "a PNG of empty chunks": (
         lambda: samples.png()[:33] + samples.chunk(b"tEXt", b"") * (10 * MIB // 12),
@@ -220,6 +234,8 @@ BUSY: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b"\x09\x08\x08\0" + b"\0" * 8 + b"\1\0\0\0" * (2 * MIB),
         "application/vnd.ms-excel",
     ),
+    "a JPEG of short codes": (lambda: jpeg_of_short_codes(1), "image/jpeg"),
+    "a JPEG of empty blocks": (lambda: jpeg_of_short_codes(0), "image/jpeg"),
     "a text of one line": (lambda: b"a" * (10 * MIB), "text/plain"),
     "a text of wide letters": (lambda: b"\xff\xfea\0" * (2 * MIB), "text/plain"),
 }
@@ -260,6 +276,7 @@ def test_no_file_keeps_us_busy(name: str) -> None:
 # Those that make lists of what they read, or unpack.
 KEEPING = [name for name in BUSY if any(kind in name for kind in ("docx", "OLE", "tracks", "wide"))]
 KEEPING += ["a PNG that is cut and unpacks to gigabytes", "a HEIC of associations"]
+KEEPING += ["a JPEG of empty blocks"]
 KEEPING += ["a ZIP of extra fields", "a ZIP of extra fields that are looked into"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pillow_heif
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from kyora.assets import rules
 from kyora.assets.content import verify
@@ -68,6 +68,7 @@ def test_a_picture_has_the_size_that_pillow_and_libheif_show(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as viewers do
     path = CORPUS / "files" / name
     facts = inspect(name)
     if name.endswith((".heic", ".avif")):

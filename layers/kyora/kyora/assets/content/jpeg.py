@@ -6,7 +6,7 @@ Decoders skip what stands between segments, so stray bytes there are no fault.
 import re
 import struct
 
-from kyora.assets.content import exif, tail
+from kyora.assets.content import exif, jpeg_scan, tail
 from kyora.assets.content.source import CHUNK, Facts, Policy, Source, match, whole
 
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
@@ -14,13 +14,14 @@ _NEXT_IN_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed 0x
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 _FIRST_LOOK = 64
-_EXIF, _SCAN, _END = 0xE1, 0xDA, 0xD9
+_EXIF, _SCAN, _END, _TABLES, _RESTART = 0xE1, 0xDA, 0xD9, 0xC4, 0xDD
 
 
 def check(source: Source, policy: Policy) -> Facts:
     """Read the frame header, the orientation and where the image ends."""
     match(source.at(0, 3) == b"\xff\xd8\xff")
     position, size, turned = 2, None, None
+    header = jpeg_scan.Header(b"", [], 0, b"")
     while True:
         source.step()
         position, marker = _next(source, position, in_scan=False)
@@ -32,19 +33,26 @@ def check(source: Source, policy: Policy) -> Facts:
         if marker in _FRAMES and size is None:
             height, width = struct.unpack(">HH", source.exactly(position + 3, 4))
             size = (width, height)
+            if marker in jpeg_scan.FOLLOWED:
+                header = header._replace(frame=source.at(position + 2, length - 2))
         elif marker == _EXIF and turned is None:
             data = source.at(position + 2, length - 2)
             turned = exif.sideways(data) if data.startswith(b"Exif\0\0") else None
+        elif marker == _TABLES:
+            header.tables.append(source.at(position + 2, length - 2))
+        elif marker == _RESTART:
+            header = header._replace(interval=int.from_bytes(source.exactly(position + 2, 2)))
         elif marker == _SCAN:
             whole(size is not None)
+            header = header._replace(scan=source.at(position + 2, length - 2))
             break
         position += length
-    tail.check(source, _end(source, position))
+    tail.check(source, _end(source, position, header))
     width, height = size or (0, 0)
     return Facts(height, width) if turned else Facts(width, height)
 
 
-def _end(source: Source, position: int) -> int:
+def _end(source: Source, position: int, header: jpeg_scan.Header) -> int:
     """Return where the image ends: behind its last scan, or where a decoder would give up."""
     first = position
     try:
@@ -58,8 +66,10 @@ def _end(source: Source, position: int) -> int:
                 return position
     except EOFError:  # damaged scans: decoders look for the end mark alone
         found = source.find(b"\xff\xd9", first)
-        whole(found != -1)
-        return found + 2
+        if found != -1:
+            return found + 2
+        whole(header.frame != b"")
+        return jpeg_scan.end(source, header, first + len(header.scan) + 2)
 
 
 def _next(source: Source, position: int, *, in_scan: bool) -> tuple[int, int]:

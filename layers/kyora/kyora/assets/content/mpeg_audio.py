@@ -97,8 +97,11 @@ def _find(source: Source, start: int, read: Read, sync: re.Pattern[bytes]) -> in
     data = source.at(start, _SEARCHED)
     for found in sync.finditer(data):
         source.step()
-        if _leads_on(source, start + found.start(), read, first=found.start() == 0):
-            return start + found.start()
+        position = start + found.start()
+        # Tags may be longer than they say; an encoder's own first frame is no chance hit either.
+        sure = position == start or (read is _mpeg and _announced(source, position) > 0)
+        if _leads_on(source, position, read, first=sure):
+            return position
     return None
 
 
