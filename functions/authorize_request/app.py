@@ -1,7 +1,7 @@
-"""HTTP API authorizer: bearer token → principal, kept by the gateway for 60 seconds.
+"""HTTP API authorizer: bearer token → principal, cached by the gateway for 60 seconds.
 
-A refusal is passed on in the context, because an HTTP API cannot shape its own: the function
-behind the route answers it as 401 with a code. Emits nothing.
+A refusal is passed on in the context, because an HTTP API cannot change the body of its own: the
+function behind the route answers 401 with a code. Emits nothing.
 """
 
 from typing import Any

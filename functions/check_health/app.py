@@ -1,6 +1,6 @@
 """GET /v1/health: whether this deployment works, for people and load balancers.
 
-503 while the database cannot be reached. Emits nothing.
+503 while the database cannot be written. Emits nothing.
 """
 
 from kyora import config, health, http

@@ -1,6 +1,6 @@
-"""POST /v1/businesses: open a business, while the workspace's plan allows one more.
+"""POST /v1/businesses: open a business, if the workspace's plan allows one more.
 
-For admins. Honours Idempotency-Key. Emits nothing.
+Admins only. Honours Idempotency-Key. Emits nothing.
 """
 
 from kyora import config, http

@@ -1,6 +1,6 @@
-"""OrderPaymentSucceeded, through SQS: what the payment costs the business, once per order.
+"""OrderPaymentSucceeded, through SQS: record what the payment costs the business, once per order.
 
-A later event of the order corrects the fee, an older one changes nothing. Emits nothing.
+A newer event of the order corrects the fee; an older one changes nothing. Emits nothing.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""$default of the HTTP API: what no route takes is 404, or 405 where another method is served.
+"""$default of the HTTP API: answer 404, or 405 if the path has another method.
 
 Emits nothing.
 """

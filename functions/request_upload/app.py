@@ -1,7 +1,7 @@
-"""POST /v1/assets/upload, /v1/assets/uploads and /v1/assets/{assetId}/upload-url: where to PUT.
+"""POST /v1/assets/upload, /v1/assets/uploads, /v1/assets/{assetId}/upload-url: return upload URLs.
 
-The first two reserve storage and honour Idempotency-Key; the third gives a pending asset a fresh
-URL. Emits nothing: there is no file yet.
+The first two reserve storage and honour Idempotency-Key; the third renews the URL of a pending
+asset. Emits nothing: there is no file yet.
 """
 
 from kyora import config, http

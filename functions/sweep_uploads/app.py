@@ -1,6 +1,6 @@
-"""Every five minutes: expire uploads nobody confirmed, delete the objects no asset needs.
+"""Every five minutes: expire unconfirmed uploads, delete objects that no asset needs.
 
-Deletes what is past its retention, too. Emits nothing.
+Also deletes rows past their retention. Emits nothing.
 """
 
 from typing import Any

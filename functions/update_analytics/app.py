@@ -1,7 +1,6 @@
 """OrderCreated and CustomerCreated, through SQS: count them by business and day, each once.
 
-`make rebuild-analytics` invokes it by hand to make the counts anew from the events that it has
-stored. Emits nothing.
+`make rebuild-analytics` invokes it to recompute the counts from the stored events. Emits nothing.
 """
 
 from typing import Any

@@ -54,6 +54,13 @@ STATE = {
     ("kyora.cache.circuit", "_open_until"): "who failed a moment ago, to be left alone",
     ("kyora.cache.memory", "_entries"): "the provider `memory` itself, bounded",
 }
+LOGIC_IN_PACKAGES = {
+    "kyora": "the version",
+    "kyora.bus": "what consumers use",
+    "kyora.cache": "what its users call",
+    "kyora.email": "messages and providers",
+    "kyora.postgres": "the names that everyone imports",
+}
 CACHED = {
     ("kyora.observability", "logger"): "one logger per process",
     ("kyora.aws", "_refreshing"): "the credentials object, which refreshes its keys",
@@ -74,10 +81,11 @@ FILES_AS_SQL = {"kyora.postgres.migrate": "runs migration files"}
 
 @dataclass
 class Module:
-    """A file of ours, by its import name."""
+    """A file of ours, by its import name; `package` for an `__init__`."""
 
     name: str
     source: str
+    package: bool = False
 
     @cached_property
     def tree(self) -> ast.Module:
@@ -126,7 +134,8 @@ class Module:
 
 def module_of(path: Path) -> Module:
     parts = path.relative_to(LAYER).with_suffix("").parts
-    return Module(".".join(parts).removesuffix(".__init__"), path.read_text())
+    name = ".".join(parts).removesuffix(".__init__")
+    return Module(name, path.read_text(), package=path.name == "__init__.py")
 
 
 OURS = [module_of(path) for path in sorted((LAYER / "kyora").rglob("*.py"))]
@@ -175,6 +184,16 @@ def upward_arrows(module: Module) -> Iterator[str]:
             continue
         if target != room and target not in ROOMS.get(room, set()):
             yield f"{name} is not below {room}"
+
+
+def logic_in_a_package(module: Module) -> Iterator[str]:
+    """A package's `__init__` is its map, in prose: code is in files named by what they do."""
+    if not module.package or module.name in LOGIC_IN_PACKAGES:
+        return
+    if ast.get_docstring(module.tree) is None:
+        yield "has no docstring"
+    for node in module.tree.body[1:]:
+        yield f"line {node.lineno}: {ast.unparse(node).splitlines()[0]}"
 
 
 LIBRARIES = ("boto3", "botocore", "pg8000", "stripe", "resend", "requests", "httpx", "aiohttp")
@@ -349,6 +368,7 @@ def session_state(module: Module) -> Iterator[str]:
 RULES: list[Callable[[Module], Iterator[str]]] = [
     wrong_arrows,
     upward_arrows,
+    logic_in_a_package,
     foreign_clients,
     reads_environment,
     hidden_state,
@@ -425,6 +445,13 @@ def test_no_modules_of_billing_import_each_other() -> None:
     billing = {m.name: m.imports for m in OURS if m.name.startswith("kyora.billing.")}
     assert len(billing) > 30
     assert list(circles(billing)) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["", "x = 1", '"""The map."""\nimport os', '"""The map."""\ndef f(): return 1']
+)
+def test_a_package_with_logic_is_found(source: str) -> None:
+    assert list(logic_in_a_package(Module("kyora.assets", source, package=True)))
 
 
 def test_constants_and_literals_may_stand_in_a_statement() -> None:

@@ -1,7 +1,7 @@
-"""Base models of the HTTP API: what clients send, and what they are answered.
+"""The base models of request and answer bodies.
 
-JSON names are camelCase, Python's are not. A request with an unknown field is refused. Models are
-built when they are first used (`defer_build`): a function does not pay for those it only imports.
+JSON names are camelCase. A request with an unknown field is refused. Models are built when they are
+first used (`defer_build`), so a function does not pay for models that it only imports.
 """
 
 from pydantic import BaseModel, ConfigDict
@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 
 class RequestBody(BaseModel):
-    """A body that a client sends."""
+    """A body that a client sends, or a part of one."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", frozen=True, defer_build=True

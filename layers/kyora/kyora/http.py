@@ -1,8 +1,8 @@
-"""HTTP as the functions speak it: routes, checked bodies, problem documents and the principal.
+"""HTTP for the functions: routes, validated bodies, problem documents and the principal.
 
-The HTTP API has routed a request before a function sees it (`routeKey`, `pathParameters`), so a
-route is a line in a dictionary. Powertools' resolver would route and parse a second time, and
-took 30 of 206 ms of request_upload's init under the Runtime Interface Emulator.
+The HTTP API routes a request before a function gets it (`routeKey`, `pathParameters`), so a route
+is a line in a dictionary. Powertools' resolver would route and parse a second time; it took 30 of
+206 ms of request_upload's init under the Runtime Interface Emulator.
 """
 
 import base64
@@ -30,12 +30,12 @@ from kyora.observability import begin, count, fault, logger
 from kyora.postgres import Unstorable
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel  # a webhook has no models, and does not pay for them
+    from pydantic import BaseModel  # a webhook has no models and must not pay for pydantic
 
 MAX_BODY = 1 << 20  # bytes
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _ID = r"/[^/]+"
-# What the HTTP API routes (a test compares it with template.yaml): here only to tell 405 from 404.
+# The routes of the HTTP API, to tell 405 from 404. A test compares them with template.yaml.
 _ROUTES = (
     ("POST", "/v1/assets/upload"),
     ("POST", "/v1/assets/uploads"),
@@ -65,7 +65,7 @@ type Routes = Mapping[str, Callable[..., BaseModel | Answer[Any] | None]]
 
 
 class Call(NamedTuple):
-    """A request whose sender is known; `path` holds the route's parameters."""
+    """A request; `path` has the parameters of the route, `who` is None on a public route."""
 
     event: Event
     path: Mapping[str, str]
@@ -73,17 +73,17 @@ class Call(NamedTuple):
 
     @property
     def principal(self) -> Principal:
-        """Who is asking; a public route has nobody to ask for."""
+        """The caller. Raises Unauthenticated on a public route."""
         if self.who is None:
             raise auth.refuse("auth.token_missing")
         return self.who
 
     def query(self, name: str) -> str:
-        """Return a query parameter, or an empty text."""
+        """Return a query parameter, or ''."""
         return str((self.event.get("queryStringParameters") or {}).get(name, ""))
 
     def flag(self, name: str) -> bool:
-        """Return a query parameter that is true or false; false without it. Raises Invalid."""
+        """Return a boolean query parameter; False if it is missing. Raises Invalid."""
         value = self.query(name)
         if value not in ("", "true", "false"):
             raise Invalid(
@@ -93,12 +93,12 @@ class Call(NamedTuple):
         return value == "true"
 
     def header(self, name: str) -> str:
-        """Return a request header, or an empty text."""
+        """Return a request header, or ''."""
         return header(self.event, name)
 
 
 class Answer[T: BaseModel](NamedTuple):
-    """A body with a status or headers of its own."""
+    """A body with its own status or headers."""
 
     body: T
     status: int = 200
@@ -106,7 +106,7 @@ class Answer[T: BaseModel](NamedTuple):
 
 
 def acting[T: BaseModel](act: Callable[[Principal], T]) -> Callable[[Call], T]:
-    """Return a route, named as `act`, that does it for the principal and answers its result."""
+    """Return a route with the name of `act` that answers what `act` returns for the principal."""
 
     def route(call: Call) -> T:
         return act(call.principal)
@@ -127,9 +127,9 @@ def entrypoint(
 ) -> Handler:
     """Return the Lambda handler of `routes`, which need these sections of the configuration.
 
-    A route is `"METHOD /path/{parameter}"` and a function of the call and, when it takes a body,
-    the body's model. Who is asking is settled before anything else is looked at, unless the
-    route is `public`. What goes wrong is answered with a problem document; a bug is logged.
+    A route is `"METHOD /path/{parameter}"` and a function of the call and, if it takes a body, of
+    the body's model. The caller is checked before anything else, unless the route is `public`.
+    Every error is answered with a problem document; a bug is logged as well.
     """
 
     def respond(event: Event) -> dict[str, Any]:
@@ -141,10 +141,10 @@ def entrypoint(
 def webhook(
     receive: Callable[[Mapping[str, str], bytes], None], *sections: config.Section[Any]
 ) -> Handler:
-    """Return the Lambda handler of a function URL that somebody else's webhook posts to.
+    """Return the Lambda handler of a function URL that receives a vendor's webhook.
 
-    `receive` gets the headers by their lower-case names and the bytes that were signed. 200 when
-    it returns; whoever sends is expected to come again after a 500.
+    `receive` gets the headers, with lower-case names, and the signed bytes. The answer is 200 when
+    it returns. The vendor is expected to retry after a 500.
     """
 
     def response(event: Event) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def webhook(
             error.code = "webhook.payload_invalid"
             raise
         except Unstorable:
-            refusal = BadJson("The payload holds what cannot be kept.")
+            refusal = BadJson("The payload holds a character that cannot be stored.")
             refusal.code = "webhook.payload_invalid"
             raise refusal from None
         except Unavailable as error:
@@ -169,7 +169,7 @@ def webhook(
 def _answering(
     respond: Callable[[Event], dict[str, Any]], sections: tuple[config.Section[Any], ...]
 ) -> Handler:
-    """Return a handler that turns whatever happens into an answer and a log line."""
+    """Return a handler that turns every outcome into an answer and a log line."""
     aws.warm()
 
     def handler(event: Event, context: object) -> dict[str, Any]:
@@ -184,9 +184,9 @@ def _answering(
                 logger().critical("not configured", extra={"faults": error.faults})
                 _count_unexpected()
             response = problem(error, event)
-        except Unstorable:  # in a text of the request: it says so wherever a model did not
+        except Unstorable:  # in a string that no model has checked
             code = Invalid.code
-            refusal = Invalid("A text holds a character that cannot be kept, such as NUL.")
+            refusal = Invalid("A string holds a character that cannot be stored, such as NUL.")
             response = problem(refusal, event)
         except Exception as error:
             code = KyoraError.code
@@ -207,21 +207,21 @@ def _answering(
 
 
 def _count_unexpected() -> None:
-    """Count what only we can put right: UnexpectedErrorsAlarm in template.yaml."""
+    """Count an error that only we can fix, for UnexpectedErrorsAlarm in template.yaml."""
     with suppress(KyoraError):  # not even the stage is configured
         count("UnexpectedErrors")
 
 
 def unrouted(event: Event) -> dict[str, Any]:
-    """Answer a request that no route of the HTTP API takes."""
+    """Answer a request that matches no route of the HTTP API."""
     path, method = str(event.get("rawPath", "")), event["requestContext"]["http"]["method"]
     allowed = sorted(verb for verb, pattern in _ROUTES if re.fullmatch(pattern, path))
-    if method == "OPTIONS" and allowed:  # a preflight, should the gateway not have answered it
+    if method == "OPTIONS" and allowed:  # a preflight that the gateway has not answered
         return {"statusCode": 204, "headers": {"Allow": ", ".join(allowed)}}
     refusal: KyoraError = NotFound("There is nothing at this address.")
     if allowed and method not in allowed:
         refusal = MethodNotAllowed(
-            f"{method} is not possible here.", headers={"Allow": ", ".join(allowed)}
+            f"{method} is not allowed here.", headers={"Allow": ", ".join(allowed)}
         )
     response = problem(refusal, event | {"routeKey": ""})
     response["headers"]["X-Request-Id"] = _request_id(event)
@@ -229,7 +229,7 @@ def unrouted(event: Event) -> dict[str, Any]:
 
 
 def problem(error: KyoraError, event: Mapping[str, Any]) -> dict[str, Any]:
-    """Render a refusal as RFC 9457. `instance` names the route, so ids leave no trace in it."""
+    """Render a refusal as RFC 9457. `instance` is the route, so it contains no ids."""
     return {
         "statusCode": error.status,
         "headers": {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
@@ -243,7 +243,7 @@ def _dispatch(routes: Routes, event: Event, *, public: bool) -> dict[str, Any]:
     function = routes[event["routeKey"]]
     who = None if public else _principal(event)
     raw = _body(event)
-    if not _kept(event, raw):
+    if not _unchanged(event, raw):
         raise BadJson("The body is not UTF-8.")
     call = Call(event, event.get("pathParameters") or {}, who)
     models = [t for name, t in function.__annotations__.items() if name not in ("call", "return")]
@@ -260,7 +260,7 @@ def _dispatch(routes: Routes, event: Event, *, public: bool) -> dict[str, Any]:
 
 
 def _principal(event: Mapping[str, Any]) -> Principal:
-    """Return who is asking. Raises Unauthenticated, also when the authorizer was left out."""
+    """Return the caller. Raises Unauthenticated, also if no authorizer has run."""
     authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
     return auth.principal(authorizer.get("lambda") or {})
 
@@ -268,23 +268,23 @@ def _principal(event: Mapping[str, Any]) -> Principal:
 def _body(event: Event) -> bytes:
     """Return the raw body. Raises TooLarge."""
     body = event.get("body") or ""
-    if len(body) > 2 * MAX_BODY:  # before it is copied once more
-        raise TooLarge("A request body has at most 1 MiB.")
+    if len(body) > 2 * MAX_BODY:  # before decoding makes a copy
+        raise TooLarge("A request body may have at most 1 MiB.")
     try:
         raw = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
     except ValueError:
         raise BadJson("The body cannot be read.") from None
     if len(raw) > MAX_BODY:
-        raise TooLarge("A request body has at most 1 MiB.")
+        raise TooLarge("A request body may have at most 1 MiB.")
     return raw
 
 
-def _kept(event: Event, raw: bytes) -> bool:
-    """Tell whether these are the bytes that were sent.
+def _unchanged(event: Event, raw: bytes) -> bool:
+    """Return True if these are the bytes that the client sent.
 
-    An API decodes a body that calls itself text and puts U+FFFD where it is not UTF-8; the text
-    is then longer than the body was. A client may send a real U+FFFD (Chrome does for a file
-    whose name has a broken encoding).
+    API Gateway decodes a body whose type is text, and replaces what is not UTF-8 by U+FFFD, which
+    makes the body longer. A client may also send a real U+FFFD: Chrome does for a file name with a
+    broken encoding.
     """
     if event.get("isBase64Encoded") or b"\xef\xbf\xbd" not in raw:
         return True
@@ -306,9 +306,9 @@ def _parse[T: BaseModel](model: type[T], raw: bytes) -> T:
 
 
 def header(event: Mapping[str, Any], name: str) -> str:
-    """Return a header of the request whatever the case of its name, empty when it has none.
+    """Return a header of the request, or ''. The case of its name does not matter.
 
-    An HTTP API sends lower-case names, `sam local start-api` those that the client sent.
+    An HTTP API sends lower-case names; `sam local start-api` keeps the client's.
     """
     headers = event.get("headers") or {}
     return str(next((v for k, v in headers.items() if k.lower() == name.lower()), ""))

@@ -1,4 +1,4 @@
-"""Text that people type."""
+"""Text from clients."""
 
 import re
 
@@ -7,5 +7,5 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 
 def has_control(value: str) -> bool:
-    """Tell whether a single line of text holds a control character or a lone surrogate."""
+    """Return True if a line of text has a control character or a lone surrogate."""
     return _CONTROL.search(value) is not None

@@ -1,5 +1,8 @@
-"""What it costs a business to be paid: one transaction fee for each order.
+"""Transaction fees: what a payment costs the business, one fee per paid order.
 
-An order's fee is that of its newest payment event, by `occurredAt` and then by id. In which order
-events arrive, and how often, makes no difference.
+    record    write the fee of a paid order
+    fees      the fees of payment methods, and the sum
+
+The newest payment event of an order decides (by `occurredAt`, then by id), so neither the order of
+events nor repeated ones make a difference.
 """

@@ -1,4 +1,4 @@
-"""What payment methods cost: the defaults, and the sum."""
+"""The fees of payment methods: the defaults, and the calculation."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -25,8 +25,8 @@ class Fee(NamedTuple):
         return money.to_minor(exact, currency) if self.enabled else 0
 
 
-# What a business has agreed with a provider nobody can guess: until it says so (a row of
-# payment_method_fee) a method costs nothing, and those of a provider are off.
+# Until a business enters its own terms (a row of payment_method_fee), a method costs nothing, and
+# the methods of a payment provider are off: their price depends on a contract.
 DEFAULTS: Mapping[str, Fee] = {
     "cash_on_delivery": Fee(enabled=True),
     "bank_transfer": Fee(enabled=True),

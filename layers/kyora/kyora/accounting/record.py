@@ -1,4 +1,4 @@
-"""Recording the fee of an order that was paid."""
+"""Record the fee of a paid order."""
 
 from decimal import Decimal
 
@@ -15,10 +15,10 @@ _CONSUMER = "record_transaction_fee"
 
 
 def record(event: Event[OrderPaymentSucceeded]) -> None:
-    """Write the fee of the order that was paid, once; no fee leaves no row.
+    """Write the fee of a paid order, once. Without a fee there is no row.
 
-    Raises Permanent for an event without a workspace, of a business that is not that workspace's,
-    or in a currency that does not exist.
+    Raises Permanent for an event without a workspace, for a business of another workspace, and for
+    an unknown currency.
     """
     paid = event.data
     with transaction() as tx:
@@ -27,14 +27,17 @@ def record(event: Event[OrderPaymentSucceeded]) -> None:
         fee = _fee(tx, event.workspace_id, paid.business_id, paid.payment_method)
         amount = _amount(fee, paid.total, paid.currency.upper())
         if not _newest(tx, event):
-            logger().info("fee of a newer event stands", order_id=paid.order_id)
+            logger().info("a newer event has set the fee", order_id=paid.order_id)
             return
         _write(tx, event, amount)
     logger().info("fee recorded" if amount else "no fee", order_id=paid.order_id)
 
 
 def _fee(tx: Transaction, workspace_id: str | None, business_id: str, method: str) -> Fee | None:
-    """Return what the business pays for the method; None for a method we do not know."""
+    """Return the fee that the business pays for a method, or None for an unknown method.
+
+    Raises Permanent.
+    """
     if workspace_id is None:
         raise Permanent("event.no_workspace")
     if not owns_business(tx, workspace_id, business_id):
@@ -53,7 +56,7 @@ def _fee(tx: Transaction, workspace_id: str | None, business_id: str, method: st
 
 
 def _amount(fee: Fee | None, total: str, currency: str) -> int:
-    """Return the fee in minor units, 0 when there is none."""
+    """Return the fee in minor units; 0 if there is none."""
     try:
         return 0 if fee is None else max(0, fee.of(Decimal(total), currency))
     except money.UnknownCurrency:
@@ -61,9 +64,9 @@ def _amount(fee: Fee | None, total: str, currency: str) -> int:
 
 
 def _newest(tx: Transaction, event: Event[OrderPaymentSucceeded]) -> bool:
-    """Note the event as its order's newest; False when a newer one is known.
+    """Store the event as the newest of its order. Return False if a newer one is known.
 
-    Whoever handles another event of the same order waits here for this one's commit.
+    A worker with another event of the same order waits here for this one's commit.
     """
     return bool(
         tx.run(

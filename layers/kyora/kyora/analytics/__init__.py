@@ -1,12 +1,16 @@
-"""Orders, revenue and customers of a business by day, counted as their events arrive.
+"""Orders, revenue and customers of a business, counted by day as their events arrive.
 
     event ─► inbox ─► analytics_event, the first event of its order or customer ─► analytics_count
 
-An order counts once, on the UTC day of its earliest event by `occurredAt`, then by id; a customer
-likewise. An earlier event that arrives late moves what the later one had counted, so neither
-order nor repetition makes a difference. All of it is one transaction.
+    count      count one event
+    rebuild    recompute the counts from the stored events
+    summary    read the counts
+    models     the answer
 
-A source is free text, and each new one is rows and a member of the answer: a business has a hundred
-of them a day, give or take those counted at the same moment. Customers of any further one count as
-`other`.
+An order counts once, on the UTC day of its earliest event (by `occurredAt`, then by id); so does a
+customer. If an earlier event arrives later, its order moves to the earlier day. So neither the
+order of events nor repeated ones make a difference. Each event is one transaction.
+
+The source of a customer is free text, and each source takes rows and a member of the answer. A
+business has at most about a hundred sources a day; customers of any other count as `other`.
 """

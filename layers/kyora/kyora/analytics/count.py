@@ -1,4 +1,4 @@
-"""Counting events as they arrive, each once."""
+"""Count an OrderCreated or CustomerCreated, once."""
 
 import zlib
 from dataclasses import dataclass, replace
@@ -19,13 +19,13 @@ type Change = tuple[date, str, int, int]  # day, label, and what to add to count
 _CONSUMER = "update_analytics"
 _SHARDS = 16
 _LONGEST_LABEL = 100  # characters; a source is free text
-MOST_SOURCES = 100  # of a business on a day; a new one beyond these counts as OTHER
+MOST_SOURCES = 100  # of a business on one day; any other counts as OTHER
 UNKNOWN = "unknown"  # the source of a customer whose event names none
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What an event says: its order with currency and total, or its customer with the source."""
+    """What an event says: an order with currency and total, or a customer with a source."""
 
     workspace_id: str
     business_id: str
@@ -45,8 +45,8 @@ class Fact:
 def update(event: Event[Any]) -> None:
     """Count an OrderCreated or a CustomerCreated, once.
 
-    Raises Permanent for an event without a workspace, of a business that is not that workspace's,
-    or in a currency that does not exist.
+    Raises Permanent for an event without a workspace, for a business of another workspace, and for
+    an unknown currency.
     """
     fact = read(event)
     with transaction() as tx:
@@ -54,7 +54,7 @@ def update(event: Event[Any]) -> None:
             return
         if not owns_business(tx, fact.workspace_id, fact.business_id):
             raise Permanent("business.not_found")
-        # Counted together with others, but never while the counts are made anew.
+        # Shared with other events, but not with a rebuild of the counts.
         tx.rows(
             "SELECT pg_advisory_xact_lock_shared(hashtextextended(:key, 0))",
             key=lock_key(fact.business_id),
@@ -96,13 +96,13 @@ def lock_key(business_id: str) -> str:
 
 
 def _source(given: str | None) -> str:
-    """Return where a customer came from as one short line."""
+    """Return a customer's source as one short line."""
     line = "".join(letter for letter in given or "" if letter.isprintable())
     return line.strip()[:_LONGEST_LABEL].rstrip() or UNKNOWN
 
 
 def _has_room(tx: Transaction, fact: Fact) -> bool:
-    """Tell whether a customer's source is known that day, or one of the first hundred."""
+    """Return True if the source has been counted that day, or is one of the first hundred."""
     if fact.label in (UNKNOWN, OTHER):
         return True
     row = tx.row(
@@ -120,9 +120,9 @@ def _has_room(tx: Transaction, fact: Fact) -> bool:
 
 
 def _store(tx: Transaction, fact: Fact) -> list[Change]:
-    """Keep the event if it is its subject's first; return what that changes in the counts.
+    """Store the event if it is the first of its subject; return the changes to the counts.
 
-    Whoever has another event of the same subject waits here for this one's commit.
+    A worker with another event of the same subject waits here for this one's commit.
     """
     kept = {
         "workspace_id": fact.workspace_id,
@@ -130,7 +130,7 @@ def _store(tx: Transaction, fact: Fact) -> list[Change]:
         "kind": fact.kind,
         "subject_id": fact.subject_id,
     }
-    told = {
+    data = {
         "event_id": fact.event_id,
         "occurred_at": fact.occurred_at,
         "day": fact.day,
@@ -145,7 +145,7 @@ def _store(tx: Transaction, fact: Fact) -> list[Change]:
         "  :occurred_at, :day, :label, CAST(:amount AS numeric))"
         " ON CONFLICT DO NOTHING",
         **kept,
-        **told,
+        **data,
     ):
         return [counted]
     old: dict[str, Any] | None = tx.row(
@@ -154,7 +154,7 @@ def _store(tx: Transaction, fact: Fact) -> list[Change]:
         " AND subject_id = :subject_id FOR UPDATE",
         **kept,
     )
-    if old is None:  # counted while the business was another workspace's
+    if old is None:  # it was counted while the business belonged to another workspace
         raise Permanent("analytics.other_workspace")
     if (old["occurred_at"], old["event_id"]) <= (fact.occurred_at, fact.event_id):
         return []
@@ -164,13 +164,13 @@ def _store(tx: Transaction, fact: Fact) -> list[Change]:
         " WHERE workspace_id = :workspace_id AND business_id = :business_id AND kind = :kind"
         " AND subject_id = :subject_id",
         **kept,
-        **told,
+        **data,
     )
     return [(old["day"], old["label"], -1, -int(old["amount"])), counted]
 
 
 def _count(tx: Transaction, fact: Fact, changes: list[Change]) -> None:
-    """Add changes to the counts, in one order everywhere: two workers cannot lock each other."""
+    """Add changes to the counts. All workers use the same order, so none deadlock."""
     days, labels, counts, amounts = zip(*changes, strict=True)
     tx.run(
         "INSERT INTO analytics_count AS c"

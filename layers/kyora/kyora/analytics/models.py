@@ -1,17 +1,16 @@
-"""Analytics as clients see them."""
+"""Analytics as clients get them."""
 
 import datetime as dt
 
 from kyora.api import AnswerBody
 
-OTHER = "other"  # every source that there is no room for
+OTHER = "other"  # all sources beyond the limits
 
 
 class Day(AnswerBody):
-    """A day of a business in UTC; amounts are decimals by currency, customers by source.
+    """A UTC day of a business: revenue as decimals by currency, customers by source.
 
-    Sources that there is no room for are `other`: beyond a hundred on a day, or beyond 8,000 in
-    an answer, 21 a day for a whole year.
+    Sources beyond a hundred a day, or 8,000 in an answer (21 a day for a whole year), are `other`.
     """
 
     date: dt.date
@@ -21,6 +20,6 @@ class Day(AnswerBody):
 
 
 class Summary(AnswerBody):
-    """Every day that was asked for, the first one first."""
+    """Every day of the range, in order."""
 
     days: list[Day]

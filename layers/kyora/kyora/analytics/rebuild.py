@@ -1,4 +1,4 @@
-"""Making the counts anew from the events that are stored."""
+"""Recompute the counts from the stored events."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from kyora.postgres import Transaction, transaction
 _BUSINESS_SECONDS = 50.0  # for one business; update_analytics has 120
 _BATCH = 100
 
-# What the counts are next to what they have to be, where these differ.
+# How many counts differ from what the events say.
 _WRONG = """
     SELECT count(*) AS wrong FROM (
         SELECT day, kind, label, count, amount FROM analytics_day
@@ -19,8 +19,8 @@ _WRONG = """
         SELECT day, kind, label, count(*) AS count, sum(amount) AS amount FROM analytics_event
         WHERE workspace_id = :workspace_id AND business_id = :business_id
         GROUP BY day, kind, label
-    ) AS told USING (day, kind, label)
-    WHERE (kept.count, kept.amount) IS DISTINCT FROM (told.count, told.amount)
+    ) AS expected USING (day, kind, label)
+    WHERE (kept.count, kept.amount) IS DISTINCT FROM (expected.count, expected.amount)
 """
 _CLEAR = """
     DELETE FROM analytics_count WHERE workspace_id = :workspace_id AND business_id = :business_id
@@ -38,7 +38,8 @@ _FILL = """
 def by_hand(asked: dict[str, Any], milliseconds_left: Callable[[], int]) -> dict[str, Any]:
     """Rebuild one business (`{"business": id}`) or all of them after `{"after": id}`.
 
-    Returns how many there were, how many counts were wrong, and where to go on when time is over.
+    Returns how many `businesses` were done, how many counts were `wrong`, and `next`: the `after`
+    of the next call, or None.
     """
     done, wrong, after = 0, 0, str(asked.get("after") or "")
     while found := _businesses(after, asked.get("business")):
@@ -54,15 +55,15 @@ def by_hand(asked: dict[str, Any], milliseconds_left: Callable[[], int]) -> dict
 
 
 def business(workspace_id: str, business_id: str) -> int:
-    """Make the counts of a business anew; return how many were wrong.
+    """Recompute the counts of a business; return how many were wrong.
 
-    Its events wait meanwhile, and are delivered again when that takes too long.
+    Its events wait meanwhile; if that takes too long, they are delivered again.
     """
     with transaction(timeout=_BUSINESS_SECONDS) as tx:
-        return _anew(tx, workspace_id, business_id)
+        return _rebuild(tx, workspace_id, business_id)
 
 
-def _anew(tx: Transaction, workspace_id: str, business_id: str) -> int:
+def _rebuild(tx: Transaction, workspace_id: str, business_id: str) -> int:
     tx.rows("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))", key=lock_key(business_id))
     whose = {"workspace_id": workspace_id, "business_id": business_id}
     wrong = tx.value(int, _WRONG, **whose)

@@ -1,4 +1,4 @@
-"""Reading the counts of a business."""
+"""Read the counts of a business."""
 
 import re
 from datetime import date, timedelta
@@ -11,20 +11,20 @@ from kyora.postgres import transaction
 from kyora.tenants import owns_business
 
 MAX_DAYS = 366
-# Sources in one answer: with 100 characters each they are 3.4 MB of the 6 MB that Lambda answers
-# with, and every currency on each day another 2.4 MB.
+# Sources in one answer. With 100 characters each they take 3.4 MB; every currency on each day takes
+# another 2.4 MB. Lambda's limit is 6 MB.
 _MOST_SOURCES = 8000
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def summarise(workspace_id: str, business_id: str, start: str, end: str) -> Summary:
-    """Return the days from `start` to `end`, both included; a day without events is all zero.
+    """Return the days from `start` to `end`, inclusive. A day without events has zeros.
 
-    Raises Invalid for dates that are none or too far apart, and NotFound.
+    Raises Invalid for invalid dates and for more than 366 days, and NotFound.
     """
     first, last = _range(business_id, start, end)
     with transaction() as tx:
-        # An unprintable id, such as one with a NUL, is nobody's.
+        # Postgres refuses an id with a NUL.
         if not business_id.isprintable() or not owns_business(tx, workspace_id, business_id):
             raise NotFound("There is no such business.", code="business.not_found")
         rows: list[dict[str, Any]] = tx.rows(
@@ -53,7 +53,7 @@ def summarise(workspace_id: str, business_id: str, start: str, end: str) -> Summ
 
 
 def _largest(customers: dict[str, int], most: int) -> dict[str, int]:
-    """Return the sources with most customers; the rest of them together are `other`."""
+    """Return the sources with the most customers, the others summed up as `other`."""
     if len(customers) <= most:
         return customers
     named = sorted(customers.keys() - {OTHER}, key=lambda source: (-customers[source], source))

@@ -1,14 +1,23 @@
-"""Uploads: a URL to write once, bytes verified where no client can write, then `ready`.
+"""Uploads: a client PUTs a file to a signed URL; its bytes are verified, and it becomes `ready`.
 
     pending ──claim──> verifying ──commit──> ready ──delete──> deleted
        │ ^                 │ └──────reject──> rejected
        │ └─release (not uploaded yet, changed, store down)
        └──deadline──> expired
 
-Time passes for an open upload in three steps: its URL ends, its reservation lapses a few minutes
-later (`ledger`), and at its deadline it expires. A fresh URL (`renewals`) starts the three again.
+An open upload ends in three steps: its URL expires, its reservation lapses a few minutes later,
+and at its deadline the upload itself expires. A fresh URL starts all three again.
 
-A claim takes a lease whose token names the only key its worker may write, so a worker that
-stalled and woke up can change nothing. The token is noted before the copy begins, so that the
-clean-up knows every object there may be. No transaction is open while the store is spoken to.
+    requests    POST upload, uploads: check the file, reserve its bytes, return a ticket
+    renewals    POST upload-url, and tickets repeated for an Idempotency-Key
+    confirm     POST confirm, and the S3 event: verify the bytes, make the asset ready
+    manage      GET, DELETE
+    sweep       every five minutes: end what is late, delete objects that no asset needs
+    retention   delete rows that are past their time
+
+    rules, media_types, filename   what may be uploaded, decided before there are any bytes
+    content/                       what the bytes really are
+    ledger                         bytes used and reserved, and the limits on them
+    asset_row                      a row of the table: finding it, its state, its object keys
+    models                         what clients send and get
 """

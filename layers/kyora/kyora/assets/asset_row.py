@@ -1,4 +1,4 @@
-"""A row of `asset`: how it is found, its state, the keys of its objects, and its view."""
+"""A row of the table `asset`: finding it, its state, the keys of its objects, its public view."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from kyora.errors import Gone, NotFound
 from kyora.postgres import Transaction
 from kyora.storage.provider import provider
 
-_DOWNLOAD_WINDOW = 600  # seconds in which the same download URL is given out
+_DOWNLOAD_WINDOW = 600  # seconds in which every request gets the same download URL
 ID = re.compile(r"ast_[0-9a-z]{26}")
 
 
@@ -48,9 +48,9 @@ def view(row: Mapping[str, Any]) -> Asset:
 
 
 def _download_url(row: Mapping[str, Any]) -> str:
-    """Sign at the start of a window: the same keys give the same URL, and caches can work.
+    """Sign for the start of a time window, so that URLs repeat and caches can work.
 
-    Each execution environment has keys of its own, so two of them give two URLs.
+    Each execution environment has its own credentials, so two of them return two URLs.
     """
     age = (datetime.now(UTC) - row["ready_at"]).total_seconds()
     start = math.floor(age / _DOWNLOAD_WINDOW) * _DOWNLOAD_WINDOW
@@ -70,7 +70,7 @@ def raise_when_expired(row: Mapping[str, Any]) -> None:
 
 
 def is_free(row: Mapping[str, Any]) -> bool:
-    """Tell whether an open upload is held by no worker."""
+    """Return True for an open upload that no worker holds."""
     if row["status"] == "verifying":
         return bool(row["lease_until"] < datetime.now(UTC))
     return bool(row["status"] == "pending")
@@ -81,17 +81,17 @@ def _past_deadline(row: Mapping[str, Any]) -> bool:
 
 
 def incoming_key(row: Mapping[str, Any]) -> str:
-    """Return the only key that a client's URL can write."""
+    """Return the key of the upload: the only one that a client can write."""
     return f"incoming/{row['workspace_id']}/{row['id']}"
 
 
 def attempt_key(row: Mapping[str, Any], token: str) -> str:
-    """Return the key of the copy that the holder of this lease makes."""
+    """Return the key to which the holder of this lease copies the upload."""
     return f"assets/{row['workspace_id']}/{row['id']}/{token}"
 
 
 def well_formed(asset_id: str) -> None:
-    """Answer an id that cannot be ours like one that is not."""
+    """Raise NotFound for an id that we cannot have made."""
     if not ID.fullmatch(asset_id):
         raise not_found()
 

@@ -1,8 +1,8 @@
-"""Confirming an upload: claim it, verify its bytes, and end it as ready or rejected.
+"""Confirm an upload: claim it, copy it to where no client can write, verify the copy, commit.
 
-A claim takes a lease whose token names the only key its worker may write, so a worker that
-stalled and woke up can change nothing. The token is noted before the copy begins, so that the
-clean-up knows every object there may be. No transaction is open while the store is spoken to.
+A claim is a lease. Its token is part of the only key that its worker writes, so a worker that
+stalled and resumes changes nothing. The token is stored before the copy starts, so that the
+clean-up knows every object that may exist. No transaction is open during a call to the store.
 """
 
 import base64
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
     from kyora.assets.content.source import Facts
 
 LEASE_SECONDS = 60
-MAX_ATTEMPTS = 20  # copies that may be begun of one upload
-MAX_CLAIMS = 60  # claims of one upload at once; one more is free for every second of its age
+MAX_ATTEMPTS = 20  # copies started of one upload
+MAX_CLAIMS = 60  # claims of one upload, and one more for each second since it was requested
 _IN_MEMORY = 16 << 20  # bytes; a larger file is read through a temporary file
 
 
 class _Facts(NamedTuple):
-    """What was read from the bytes themselves."""
+    """What the bytes say."""
 
     sha256: str
     shown: "Facts"
 
 
 class _Rejected(Exception):
-    """The bytes are not what was promised. `detected` is the type they have, where it is known."""
+    """The bytes are not what was announced. `detected` is their real type, if known."""
 
     def __init__(self, reason: str, detected: str | None = None) -> None:
         super().__init__(reason)
@@ -56,12 +56,11 @@ class _Rejected(Exception):
 
 
 def confirm(workspace_id: str, asset_id: str) -> Asset:
-    """Verify the uploaded bytes and return the asset: `ready`, or `verifying` elsewhere.
+    """Verify the uploaded bytes; return the asset, `verifying` if another worker has it.
 
     Raises NotFound, Conflict `asset.not_uploaded`, Gone `asset.expired`, Invalid `asset.rejected`,
-    TooMany `asset.too_many_attempts`, Unavailable, and Forbidden `billing.limit_reached` when the
-    reservation had lapsed and there is no room any more. Emits AssetReady or AssetRejected, once
-    per asset.
+    TooMany `asset.too_many_attempts`, Unavailable, and Forbidden `billing.limit_reached` if the
+    reservation has lapsed and the space is gone. Emits AssetReady or AssetRejected, once per asset.
     """
     asset_row.well_formed(asset_id)
     with transaction() as tx:
@@ -81,7 +80,7 @@ def confirm(workspace_id: str, asset_id: str) -> Asset:
             claims=MAX_CLAIMS,
         )
         if claimed is None:
-            return _standing(tx, workspace_id, asset_id)
+            return _current(tx, workspace_id, asset_id)
         if not claimed["reserved"]:
             ledger.take_again(tx, claimed)
             claimed["reserved"] = True
@@ -89,10 +88,10 @@ def confirm(workspace_id: str, asset_id: str) -> Asset:
 
 
 def confirm_from_event(key: str) -> bool:
-    """Confirm the asset whose object was created at `key`; False when it should be tried later.
+    """Confirm the asset whose object was created at `key`. Return False to be called again later.
 
-    The safety net for a client that never came back, and for one that came back too often: what
-    is written after the end of its asset is deleted, since no ledger counts it.
+    For clients that upload and never confirm. An object written after its asset has ended is
+    deleted, because no quota counts it.
     """
     prefix, _, rest = key.partition("/")
     workspace_id, _, asset_id = rest.partition("/")
@@ -101,20 +100,20 @@ def confirm_from_event(key: str) -> bool:
     try:
         if confirm(workspace_id, asset_id).status != "ready":
             return False
-    # Conflict: another worker has just given its claim back.
+    # Conflict: another worker has just released its claim.
     except (Unavailable, Conflict, TooMany):
         return False
-    except Forbidden:  # no room any more; there may be until the deadline
+    except Forbidden:  # no space now; there may be some before the deadline
         return True
     except KyoraError as refusal:
         logger().info("upload not confirmed", asset_id=asset_id, reason=refusal.code)
-    with suppress(KyoraError):  # the bucket's lifecycle rule finds it as well, in a day
+    with suppress(KyoraError):  # the bucket's lifecycle rule deletes it within a day
         provider().delete([key])
     return True
 
 
 def _verify(row: Mapping[str, Any]) -> Asset:
-    """Verify what a claim holds and end the claim, one way or the other."""
+    """Verify a claimed upload, then end or release the claim."""
     store = provider()
     target = asset_row.attempt_key(row, row["lease_token"])
     try:
@@ -123,9 +122,9 @@ def _verify(row: Mapping[str, Any]) -> Asset:
             raise Changed(asset_row.incoming_key(row))
         if found.size != row["size"]:
             raise _Rejected("size_mismatch")
-        if not _note_attempt(row):  # the lease was taken over meanwhile
+        if not _note_attempt(row):  # another worker has taken over the lease
             with transaction() as tx:
-                return _standing(tx, row["workspace_id"], row["id"])
+                return _current(tx, row["workspace_id"], row["id"])
         store.copy(asset_row.incoming_key(row), target, found.etag, row["content_type"])
         facts = _inspect(store, target, row)
     except _Rejected as rejection:
@@ -142,7 +141,7 @@ def _verify(row: Mapping[str, Any]) -> Asset:
 
 
 def _note_attempt(row: Mapping[str, Any]) -> bool:
-    """Write down which object is about to be made, while the lease is ours."""
+    """Store which object is about to be written. Return False if the lease is no longer ours."""
     with transaction() as tx:
         return bool(
             tx.run(
@@ -156,7 +155,7 @@ def _note_attempt(row: Mapping[str, Any]) -> bool:
 
 
 def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
-    """Read the copy once: count, digest and look into its bytes. Raises _Rejected or Changed."""
+    """Read the copy once: check its size, checksum and content. Raises _Rejected or Changed."""
     import tempfile
 
     from kyora.assets.content import verify
@@ -185,9 +184,9 @@ def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
 
 
 def _end(row: Mapping[str, Any], verdict: _Facts | _Rejected) -> Asset:
-    """Commit the verdict with its event, then delete what is not needed any more.
+    """Commit the verdict with its event, then delete the objects that are no longer needed.
 
-    A worker whose lease was taken over commits nothing and answers with what stands.
+    A worker that has lost its lease commits nothing and returns the current state.
     """
     facts = verdict if isinstance(verdict, _Facts) else None
     refusal = verdict if isinstance(verdict, _Rejected) else None
@@ -215,15 +214,15 @@ def _end(row: Mapping[str, Any], verdict: _Facts | _Rejected) -> Asset:
         if ended is not None:
             _settle(tx, ended)
     if ended is None:
-        with suppress(Unavailable):  # a later sweep knows this key as well
+        with suppress(Unavailable):  # a later sweep deletes it
             provider().delete([asset_row.attempt_key(row, row["lease_token"])])
         with transaction() as tx:
-            return _standing(tx, row["workspace_id"], row["id"])
+            return _current(tx, row["workspace_id"], row["id"])
     if facts:
         count("UploadsReady")
     else:
         count("UploadsRejected", Reason=refusal.reason if refusal else "")
-    with suppress(Unavailable):  # the verdict stands; the sweep does the rest
+    with suppress(Unavailable):  # the verdict is committed; the sweep deletes the rest
         sweep.clean([ended])
     return _outcome(ended)
 
@@ -231,7 +230,7 @@ def _end(row: Mapping[str, Any], verdict: _Facts | _Rejected) -> Asset:
 def _settle(tx: Transaction, row: Mapping[str, Any]) -> None:
     """Book the bytes of an asset that has just ended and write its event."""
     data = {"assetId": row["id"], "contentType": row["content_type"], "size": row["size"]}
-    ledger.free(tx, row, "reserved_bytes")  # a claim has seen to it that they are
+    ledger.free(tx, row, "reserved_bytes")  # every claim holds a reservation
     if row["status"] == "ready":
         tx.run(
             "UPDATE storage_usage SET used_bytes = used_bytes + :size"
@@ -246,7 +245,7 @@ def _settle(tx: Transaction, row: Mapping[str, Any]) -> None:
 
 
 def _release(row: Mapping[str, Any]) -> None:
-    """Give the claim back, so that the client may upload or confirm again."""
+    """Release the claim, so that the client can upload or confirm again."""
     with transaction() as tx:
         tx.run(
             "UPDATE asset SET status = 'pending', lease_token = NULL, lease_until = NULL"
@@ -257,13 +256,13 @@ def _release(row: Mapping[str, Any]) -> None:
         )
 
 
-def _standing(tx: Transaction, workspace_id: str, asset_id: str) -> Asset:
-    """Answer a confirm that claimed nothing from what the asset is now."""
+def _current(tx: Transaction, workspace_id: str, asset_id: str) -> Asset:
+    """Answer a confirm that got no claim with the asset's current state."""
     return _outcome(asset_row.find(tx, workspace_id, asset_id))
 
 
 def _outcome(row: Mapping[str, Any]) -> Asset:
-    """Return an asset that is ready or being verified; raise what else there is to say."""
+    """Return an asset that is ready or being verified; raise for every other state."""
     if row["status"] == "rejected":
         raise Invalid(
             "The file is not what was announced.",
@@ -274,13 +273,13 @@ def _outcome(row: Mapping[str, Any]) -> Asset:
     asset_row.raise_when_expired(row)
     if asset_row.is_free(row):
         _raise_when_capped(row)
-        # Released by the worker that held it, a moment ago.
+        # The worker that held it has released it a moment ago.
         raise Conflict("The file has not been uploaded.", code="asset.not_uploaded", retry_after=1)
     return asset_row.view(row)
 
 
 def _raise_when_capped(row: Mapping[str, Any]) -> None:
-    """Raise TooMany for an upload that was tried too often, or too fast."""
+    """Raise TooMany for an upload that was confirmed too often or too fast."""
     now = datetime.now(UTC)
     wait = 0.0
     if len(row["attempts"]) >= MAX_ATTEMPTS:
@@ -289,7 +288,7 @@ def _raise_when_capped(row: Mapping[str, Any]) -> None:
         wait = 2.0
     if wait:
         raise TooMany(
-            "This upload was confirmed too often.",
+            "Too many attempts to confirm this upload.",
             code="asset.too_many_attempts",
             retry_after=max(1, math.ceil(wait)),
         )

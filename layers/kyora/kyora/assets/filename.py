@@ -1,4 +1,4 @@
-"""File names as people give them: kept for display, never part of a key or a path."""
+"""File names as clients send them: for display only, never part of a key or a path."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from kyora.text import has_control
 _MAX_BYTES = 255
 # Marks that reorder or hide text: `gpj.exe` must not be shown as `exe.jpg`.
 _INVISIBLE = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad\u180e]")
-# Words of Persian, Urdu and Indic scripts, and most emoji of people, are spelt with a joiner.
+# Persian, Urdu and Indic words need joiners, and so do most emoji of people.
 _JOINERS = "\u200c\u200d"
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
@@ -16,7 +16,7 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECAS
 def clean(name: str) -> str:
     """Return a safe display name of at most 255 UTF-8 bytes.
 
-    Raises ValueError for control characters and lone surrogates, which no person types.
+    Raises ValueError for control characters and lone surrogates.
     """
     if has_control(name):
         raise ValueError("must not contain control characters")
@@ -30,13 +30,13 @@ def clean(name: str) -> str:
 
 
 def extension(name: str) -> str:
-    """Return the last extension in lower case without its dot, or an empty text."""
+    """Return the last extension in lower case, without its dot; '' if there is none."""
     stem, dot, last = name.rpartition(".")
     return last.lower() if dot and stem else ""
 
 
 def _without_idle_joiners(name: str) -> str:
-    """Remove the joiners that join nothing: between two ASCII letters they only hide."""
+    """Remove joiners that join nothing: next to ASCII they only hide something."""
     padded = f" {name} "
     return "".join(
         letter
@@ -50,7 +50,7 @@ def _joinable(letter: str) -> bool:
 
 
 def _cut(name: str) -> str:
-    """Cut the stem at a character's border so that name and extension fit."""
+    """Shorten the stem, at a character boundary, until the name fits with its extension."""
     if len(name.encode()) <= _MAX_BYTES:
         return name
     last = extension(name)

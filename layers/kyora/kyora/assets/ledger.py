@@ -1,13 +1,13 @@
-"""What a workspace's uploads may take: bytes used and reserved, uploads that wait, asked each day.
+"""The quota of a workspace: bytes used and reserved, pending uploads, and requests of one day.
 
-A reservation lasts as long as its URL and a few minutes more. A file whose PUT took longer than
-that is still accepted while there is room: its reservation is taken again, or refused.
+A reservation lasts as long as its URL and five minutes more. A file whose PUT took longer is still
+accepted if there is space: its bytes are reserved again.
 
-What is asked for on one day is limited as well, in files and in bytes. DELETE frees quota at once,
-so that a seller can replace what is there; but the bucket keeps deleted, rejected and replaced
-objects for up to eight days, and their rows stay for the retention. Every object needs a ticket
-that names its size beforehand, so the daily limit bounds all of them, and cannot be raced. It
-allows filling the whole plan and replacing everything once on the same day.
+Requests are limited per day as well, in files and in bytes. DELETE frees quota at once, so that a
+seller can replace files; but the bucket keeps deleted, rejected and replaced objects for up to
+eight days, and their rows are kept for the retention period. Each object needs a ticket with its
+size, so the daily limit bounds all of them, and parallel requests cannot pass it. It allows filling
+the whole plan and replacing every file once on the same day.
 
 Locks are taken in one order: an asset, then the workspace's billing row, then its ledger.
 """
@@ -20,15 +20,15 @@ from kyora import limits
 from kyora.errors import KyoraError, TooMany
 from kyora.postgres import Transaction, transaction
 
-RESERVED_SECONDS = 300  # after the end of the URL: a PUT that began in time has mostly ended
+RESERVED_SECONDS = 300  # after the URL has expired: most PUTs that started in time have ended
 MAX_OPEN = 500  # reservations that a workspace may hold at once
 DAILY_FILES = 20_000
-_TURNOVER = 2  # times the plan's storage that may be asked for on one day
-_DAILY_FLOOR = 1 << 30  # bytes that a small plan may ask for on one day all the same
+_TURNOVER = 2  # a day's requests may sum up to this many times the plan's storage
+_DAILY_FLOOR = 1 << 30  # bytes that any plan may request on one day
 _LIMIT = "maxStorageBytes"
-# The day of these counters, UTC; another day's count for nothing.
+# The day of the counters, UTC. They restart on the next.
 _TODAY = "(now() AT TIME ZONE 'UTC')::date"
-# A reservation that has lapsed.
+# A reservation past its time.
 _LAPSED = (
     "status = 'pending' AND reserved"
     f" AND url_expires_at < now() - {RESERVED_SECONDS} * interval '1 second'"
@@ -36,7 +36,7 @@ _LAPSED = (
 
 
 def lock(tx: Transaction, workspace_id: str) -> dict[str, int]:
-    """Lock the workspace's plan and its ledger: what is decided from them is true to the commit.
+    """Lock the workspace's plan and ledger until the commit.
 
     Returns `used_bytes`, `reserved_bytes`, `limit_bytes`, `waiting`, `asked_files`, `asked_bytes`.
     """
@@ -45,7 +45,7 @@ def lock(tx: Transaction, workspace_id: str) -> dict[str, int]:
         "INSERT INTO storage_usage (workspace_id) VALUES (:workspace_id) ON CONFLICT DO NOTHING",
         workspace_id=workspace_id,
     )
-    # An asset that is locked is being confirmed or deleted; waiting for it could be a deadlock.
+    # A locked asset is being confirmed or deleted. Waiting for it could deadlock.
     row = tx.row(
         "WITH due AS (SELECT id FROM asset WHERE workspace_id = :workspace_id"
         f"   AND {_LAPSED} FOR UPDATE SKIP LOCKED),"
@@ -68,7 +68,7 @@ def lock(tx: Transaction, workspace_id: str) -> dict[str, int]:
 
 
 def take(usage: dict[str, int], size: int) -> KyoraError | None:
-    """Take one new upload of `size` bytes from a locked ledger, or return why not."""
+    """Reserve `size` bytes for a new upload in a locked ledger, or return the refusal."""
     if usage["waiting"] >= MAX_OPEN:
         return TooMany(
             "Confirm or delete earlier uploads first.",
@@ -85,7 +85,7 @@ def take(usage: dict[str, int], size: int) -> KyoraError | None:
 
 
 def write(tx: Transaction, workspace_id: str, usage: Mapping[str, int]) -> None:
-    """Write a locked ledger back after what was taken from it."""
+    """Write a locked ledger back."""
     tx.run(
         "UPDATE storage_usage SET reserved_bytes = :reserved_bytes, asked_files = :asked_files,"
         " asked_bytes = :asked_bytes WHERE workspace_id = :workspace_id",
@@ -97,9 +97,9 @@ def write(tx: Transaction, workspace_id: str, usage: Mapping[str, int]) -> None:
 
 
 def take_again(tx: Transaction, row: Mapping[str, Any]) -> None:
-    """Reserve the bytes of an open, locked asset whose reservation has lapsed.
+    """Reserve the bytes of an open, locked asset again after its reservation has lapsed.
 
-    Raises Forbidden `billing.limit_reached` when the room has been given away.
+    Raises Forbidden `billing.limit_reached` if the space is gone.
     """
     usage = lock(tx, row["workspace_id"])
     if refusal := _room(usage, row["size"]):
@@ -114,7 +114,7 @@ def take_again(tx: Transaction, row: Mapping[str, Any]) -> None:
 
 
 def lapse(batch: int) -> int:
-    """End reservations of any workspace whose URLs have ended, up to `batch`; return how many."""
+    """End up to `batch` reservations past their time, of any workspace; return how many."""
     with transaction() as tx:
         row = tx.row(
             f"WITH due AS (SELECT id FROM asset WHERE {_LAPSED}"
@@ -133,7 +133,7 @@ def lapse(batch: int) -> int:
 def free(
     tx: Transaction, row: Mapping[str, Any], column: Literal["used_bytes", "reserved_bytes"]
 ) -> None:
-    """Take the bytes of an asset out of one column of its workspace's ledger."""
+    """Subtract the bytes of an asset from one column of its workspace's ledger."""
     tx.run(
         f"UPDATE storage_usage SET {column} = {column} - :size WHERE workspace_id = :workspace_id",
         size=row["size"],
@@ -158,7 +158,7 @@ def _today(usage: Mapping[str, int], size: int) -> KyoraError | None:
     ):
         if limits.exceeds(allowed, used + more):
             return TooMany(
-                f"This workspace has asked for enough {what} today.",
+                f"This workspace has requested too many {what} today.",
                 code="asset.daily_limit_reached",
                 retry_after=_to_midnight(),
                 limit=what,
@@ -169,7 +169,7 @@ def _today(usage: Mapping[str, int], size: int) -> KyoraError | None:
 
 
 def _to_midnight() -> int:
-    """Return the seconds until the next day begins, UTC."""
+    """Return the seconds until midnight, UTC."""
     now = datetime.now(UTC)
     midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     return int((midnight - now).total_seconds()) + 1

@@ -1,4 +1,4 @@
-"""GET and DELETE of an asset."""
+"""Show an asset, or delete it."""
 
 from contextlib import suppress
 
@@ -16,7 +16,10 @@ def get(workspace_id: str, asset_id: str) -> Asset:
 
 
 def delete(workspace_id: str, asset_id: str) -> None:
-    """Delete an asset in any state and free its storage. Raises NotFound. Emits AssetDeleted."""
+    """Delete an asset in any state and free its quota.
+
+    Raises NotFound. Emits AssetDeleted for an asset that was ready.
+    """
     asset_row.well_formed(asset_id)
     with transaction() as tx:
         row = tx.row(
@@ -36,5 +39,5 @@ def delete(workspace_id: str, asset_id: str) -> None:
             outbox.add(tx, "assets", "AssetDeleted", {"assetId": asset_id}, workspace_id)
         elif row["was"] in ("pending", "verifying") and row["reserved"]:
             ledger.free(tx, row, "reserved_bytes")
-    with suppress(Unavailable):  # deleted it is; the sweep does the rest
+    with suppress(Unavailable):  # the row is deleted; the sweep deletes the objects
         sweep.clean([row])

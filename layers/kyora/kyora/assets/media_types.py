@@ -1,15 +1,15 @@
-"""The media type a client announces, as browsers and devices really send it.
+"""The media types that browsers and devices announce.
 
-A browser takes `File.type` from the operating system: Windows answers from its registry, where
-an office suite or a player has written its own name; Android, macOS and Linux have tables of
-their own; and often nobody knows the file, so that the type is empty. What is announced is
-therefore only a hint. The extension chooses the type and the bytes must prove it; a hint that
-names another kind of file is refused before anything is uploaded.
+A browser takes `File.type` from the operating system. Windows looks in its registry, where an
+office suite or a player has written its own name; Android, macOS and Linux have their own tables;
+for an unknown extension the type is empty. An announced type is therefore only a hint: the
+extension chooses the type and the bytes must prove it. A hint that names another kind of file is
+refused before anything is uploaded.
 """
 
 from collections.abc import Sequence
 
-# What a system says that does not know the file.
+# What a system sends for an extension that it does not know.
 _UNKNOWN = frozenset(
     {
         "",
@@ -24,8 +24,8 @@ _UNKNOWN = frozenset(
         "unknown/unknown",
     }
 )
-# Other names for the files of an extension: old names, registered synonyms, and what Windows
-# (registry), Firefox, Android and WPS Office call them.
+# Other names of the types: old ones, registered synonyms, and those that the Windows registry,
+# Firefox, Android and WPS Office use.
 _ALIASES: dict[str, tuple[str, ...]] = {
     "jpg": ("image/jpg", "image/pjpeg", "image/x-citrix-jpeg", "image/jfif"),
     "png": ("image/x-png", "image/apng", "image/vnd.mozilla.apng", "image/x-citrix-png"),
@@ -117,10 +117,10 @@ _OFFICE = frozenset({"doc", "docx", "xls", "xlsx", "ppt", "pptx"})
 
 
 def choose(extension: str, announced: str | None, types: Sequence[str]) -> str | None:
-    """Return which of `types` a file is stored under, or None when something else is announced.
+    """Return the type to store a file under, or None if another kind of file is announced.
 
-    `types` are those that files of this extension may have; the first is the usual one.
-    Parameters (`;codecs=opus`, `;charset=utf-8`) and letter case do not matter.
+    `types` are the types of this extension, the usual one first. Parameters (`;codecs=opus`,
+    `;charset=utf-8`) and case are ignored.
     """
     announced = (announced or "").strip()
     if not (announced.isascii() and announced.isprintable()):

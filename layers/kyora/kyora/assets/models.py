@@ -1,4 +1,4 @@
-"""What clients send to upload files, the tickets they get, and assets as they see them."""
+"""Assets and uploads as clients send and get them."""
 
 import base64
 import binascii
@@ -36,16 +36,17 @@ class UploadRequest(RequestBody):
     ] = Field(description="Display name with its extension.", examples=["mug.png"])
     content_type: Annotated[str, StringConstraints(max_length=255)] | None = Field(
         default=None,
-        description="As the browser says it (`File.type`): parameters, other names of the type, "
-        "an empty text and application/octet-stream are accepted, the extension decides. The "
-        "ticket's `headers` say which type was chosen.",
+        description="`File.type` as the browser has it, or nothing: parameters, other names of the "
+        "type, an empty string and application/octet-stream are accepted. The extension decides; "
+        "the ticket's `headers` name the chosen type.",
         examples=["image/png"],
     )
     size: Annotated[StrictInt, Field(ge=0, le=2**53)] = Field(
-        description="In bytes; only a csv or txt may have none."
+        description="In bytes; only a csv or txt may be empty."
     )
     sha256: Annotated[str, AfterValidator(_digest)] | None = Field(
-        default=None, description="SHA-256 of the file in base64; bound to the upload when given."
+        default=None,
+        description="SHA-256 of the file in base64. If given, no other bytes can be uploaded.",
     )
     purpose: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")] | None = Field(
         default=None, description="What the file is for.", examples=["product_photo"]
@@ -53,18 +54,15 @@ class UploadRequest(RequestBody):
 
 
 class UploadsRequest(RequestBody):
-    """Up to 50 files at once; each is judged by itself."""
+    """Up to 50 files at once; each is accepted or refused on its own."""
 
     files: Annotated[list[dict[str, object]], Field(min_length=1, max_length=50)] = Field(
-        description="Each as the body of POST /v1/assets/upload."
+        description="Each is a body of POST /v1/assets/upload."
     )
 
 
 class UploadTicket(AnswerBody):
-    """Where to PUT the file. Every header must be sent exactly as given.
-
-    `Content-Type` among them is the type that was chosen.
-    """
+    """Where to PUT the file. Send every header as given; `Content-Type` is the chosen type."""
 
     asset_id: str
     upload_url: str
@@ -74,13 +72,13 @@ class UploadTicket(AnswerBody):
 
 
 class RefusedUpload(AnswerBody):
-    """Why one file of several was refused: the problem it would have got alone."""
+    """Why one of several files was refused: the problem document it would get alone."""
 
     error: dict[str, object]
 
 
 class UploadTickets(AnswerBody):
-    """An answer for each file, in the order they were asked for."""
+    """A ticket or a refusal for each file, in the order of the request."""
 
     uploads: list[UploadTicket | RefusedUpload]
 
@@ -95,9 +93,9 @@ class Asset(AnswerBody):
     size: int
     sha256: str | None = None
     width: int | None = Field(
-        default=None, description="Of an image or a video, in pixels, as it is shown."
+        default=None, description="Of an image or a video, in pixels as shown."
     )
     height: int | None = None
-    duration_ms: int | None = Field(default=None, description="Of a video or a sound.")
+    duration_ms: int | None = Field(default=None, description="Of a video or audio file.")
     created_at: datetime
     download_url: str | None = None

@@ -1,8 +1,8 @@
-"""Fresh URLs for uploads that still wait for their bytes.
+"""Upload URLs: signed, and renewed while the asset still waits for its bytes.
 
-A URL lives ten minutes; a phone on the road, a tab that slept, or a retry with the same
-Idempotency-Key needs another one for the same asset. Renewing starts the upload's times again, up
-to a day after it was asked for: whatever is written under incoming/ is gone after a day.
+A URL lives ten minutes. A phone on the move, a suspended tab, or a retry with the same
+Idempotency-Key needs another URL for the same asset. Renewal restarts the upload's deadlines, up
+to a day after the request: the bucket deletes objects under incoming/ after a day.
 """
 
 import math
@@ -18,16 +18,16 @@ from kyora.postgres import Transaction, transaction
 from kyora.storage.provider import provider
 
 URL_SECONDS = 600
-CONFIRM_SECONDS = 4200  # the URL's life and an hour: a PUT that began in time may end later
-_RENEWABLE = "interval '1 day'"  # after which an upload has to be asked for again
-_ENOUGH = timedelta(seconds=URL_SECONDS // 2)  # what must be left of a URL that is repeated
+CONFIRM_SECONDS = 4200  # the URL's life and an hour: a PUT that starts in time may end later
+_RENEWABLE = "interval '1 day'"  # after that a new upload has to be requested
+_ENOUGH = timedelta(seconds=URL_SECONDS // 2)  # a URL that is repeated lives at least this long
 
 
 def upload_url(who: Principal, asset_id: str) -> UploadTicket:
-    """Return a fresh ticket for an upload that waits for its bytes.
+    """Return a fresh ticket for a pending asset.
 
     Raises NotFound, Conflict `asset.not_pending`, Gone `asset.expired`, and Forbidden
-    `billing.limit_reached` when its reservation had lapsed and there is no room any more.
+    `billing.limit_reached` if the reservation has lapsed and the space is gone.
     """
     with transaction() as tx:
         row = asset_row.find(tx, who.workspace_id, asset_id)
@@ -40,7 +40,7 @@ def upload_url(who: Principal, asset_id: str) -> UploadTicket:
         )
         if pending is None:
             raise Conflict(
-                "This asset does not wait for its bytes.",
+                "This asset is not pending.",
                 code="asset.not_pending",
                 assetStatus=row["status"],
             )
@@ -51,10 +51,10 @@ def upload_url(who: Principal, asset_id: str) -> UploadTicket:
 def revive(
     tx: Transaction, workspace_id: str, kept: Sequence[Mapping[str, Any] | None]
 ) -> list[UploadTicket | KyoraError | None]:
-    """Return the tickets to repeat, each in the place of the one that was given out before.
+    """Return the tickets to repeat for an Idempotency-Key, in the order of the first answer.
 
-    One whose URL is about to end is renewed. None stands for no ticket, and for one that leads
-    nowhere any more because its asset was rejected, has expired or is deleted.
+    A URL about to expire is renewed. None means there is nothing to repeat: the first answer had
+    no ticket, or its asset was rejected, has expired or is deleted.
     """
     tickets = [UploadTicket.model_validate(item) if item else None for item in kept]
     rows = tx.rows(
@@ -68,7 +68,7 @@ def revive(
 
 
 def ticket(row: Mapping[str, Any]) -> UploadTicket:
-    """Sign the ticket of an asset for as long as its row says."""
+    """Sign a ticket that is valid until the row's `url_expires_at`."""
     seconds = math.ceil((row["url_expires_at"] - datetime.now(UTC)).total_seconds())
     upload = provider().presign_put(
         asset_row.incoming_key(row),
@@ -96,19 +96,19 @@ def _revived(
             return found
         if row["status"] == "pending":
             fresh = ticket(_renew(tx, row))
-            # At the end of its day too little is left: it is asked for again.
+            # At the end of the day too little time is left: the caller requests a new asset.
             return fresh if fresh.expires_at - datetime.now(UTC) > _ENOUGH else None
     except Gone:
         return None
     except KyoraError as refusal:
         return refusal
-    # It has its bytes: what is written again changes nothing, and confirm answers as it did.
+    # The bytes have arrived. Another PUT changes nothing, and confirm repeats its answer.
     later = datetime.now(UTC) + timedelta(seconds=URL_SECONDS)
     return ticket({**row, "url_expires_at": later})
 
 
 def _renew(tx: Transaction, row: Mapping[str, Any]) -> dict[str, object]:
-    """Start the times of a pending, locked upload again. Raises Forbidden."""
+    """Restart the deadlines of a pending asset that is locked. Raises Forbidden."""
     if not row["reserved"]:
         ledger.take_again(tx, row)
     (renewed,) = tx.rows(

@@ -1,6 +1,6 @@
-"""Asking for an upload: the file is judged, its bytes are reserved, and a ticket says where to PUT.
+"""Request an upload: check the file, reserve its bytes, return a ticket that says where to PUT it.
 
-What is decided here is decided under the lock of the workspace's ledger.
+All of it runs under the lock of the workspace's ledger.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from kyora.postgres import Transaction, transaction
 def request_one(who: Principal, file: UploadRequest, idempotency_key: str = "") -> UploadTicket:
     """Reserve storage for a file and return where to PUT it.
 
-    A key's ticket always works: its URL is renewed when it is about to end, and when the asset
-    has come to nothing there is a new one. Raises UnsupportedType, TooLarge, Forbidden
-    `billing.limit_reached`, TooMany and what `idempotency.recall` raises.
+    A repeated Idempotency-Key always gets a working ticket: a URL about to expire is renewed, and
+    an asset that was rejected, expired or deleted is replaced. Raises UnsupportedType, TooLarge,
+    Forbidden `billing.limit_reached`, TooMany, and what `idempotency.recall` raises.
     """
     name, body = "request_upload", _asked(who, file)
     with transaction() as tx:
@@ -38,7 +38,7 @@ def request_one(who: Principal, file: UploadRequest, idempotency_key: str = "") 
 
 
 def request_many(who: Principal, files: UploadsRequest, idempotency_key: str = "") -> UploadTickets:
-    """Do as `request_one` for up to 50 files; a refused one does not stop the others."""
+    """Do the same for up to 50 files. A refused file does not affect the others."""
     name, body = "request_uploads", _asked(who, files)
     with transaction() as tx:
         kept = idempotency.recall(tx, who.workspace_id, name, idempotency_key, body)
@@ -54,7 +54,7 @@ def request_many(who: Principal, files: UploadsRequest, idempotency_key: str = "
         answer, to_keep = list(before), list(before)
         for index, result in zip(rest, found, strict=True):
             answer[index] = _document(result)
-            # That a ticket cannot be renewed just now is not what the key stands for.
+            # Keep the first answer: that it cannot be renewed now is no answer to repeat.
             if not isinstance(result, KyoraError) or not before[index]:
                 to_keep[index] = answer[index]
         if to_keep != before:
@@ -80,7 +80,7 @@ def _tickets(
     files: Sequence[UploadRequest | KyoraError],
     kept: Sequence[Mapping[str, Any] | None],
 ) -> list[UploadTicket | KyoraError]:
-    """Return the ticket of each file, or its refusal; `kept` are those given out before."""
+    """Return a ticket or a refusal for each file. `kept` are the tickets of the first request."""
     known = renewals.revive(tx, who.workspace_id, kept) if any(kept) else [None] * len(files)
     judged = [before or file for before, file in zip(known, files, strict=True)]
     wanted = [file for file in judged if isinstance(file, UploadRequest)]
@@ -98,7 +98,7 @@ def _parse(file: dict[str, object]) -> UploadRequest | KyoraError:
 def _request(
     tx: Transaction, who: Principal, files: Sequence[UploadRequest]
 ) -> list[UploadTicket | KyoraError]:
-    """Reserve storage for files and return a ticket, or the refusal, for each in its place."""
+    """Reserve storage for new files. Return a ticket or a refusal for each, in order."""
     allowed, max_bytes = config.uploads().allowed, config.storage().max_bytes
     results: list[UploadTicket | KyoraError | None] = [None] * len(files)
     accepted: dict[int, rules.Accepted] = {}

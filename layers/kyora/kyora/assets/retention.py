@@ -1,15 +1,15 @@
-"""Retention of uploads that came to nothing: their rows would grow forever."""
+"""Retention of ended assets: their rows would grow forever."""
 
 from kyora.postgres import transaction
 
-# Longer than any object of theirs is left in the bucket, and than an Idempotency-Key is kept.
+# Longer than the bucket keeps their objects, and than an Idempotency-Key lives.
 AGE = "interval '30 days'"
 
 
 def forget() -> int:
-    """Delete up to a thousand rejected, expired or deleted assets past their time.
+    """Delete up to a thousand rejected, expired or deleted assets past their retention.
 
-    Returns how many. A row whose objects are not deleted yet stays: it alone knows their keys.
+    Returns how many. A row stays until its objects are deleted: nothing else knows their keys.
     """
     with transaction() as tx:
         return tx.run(

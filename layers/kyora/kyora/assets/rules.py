@@ -29,8 +29,8 @@ MAX_BYTES: dict[str, int] = {
 }
 MAX_PIXELS = 250_000_000  # nothing is decoded here, but whatever shows the image has to
 _OFFICE = "application/vnd.openxmlformats-officedocument"
-# How a file is stored and served: the first type of each line, unless another one of the line is
-# announced. What else browsers call these files is in media_types.py.
+# The types under which a file is stored and served: the first one, unless another one of the line
+# is announced. media_types.py has the other names that browsers send.
 TYPES: dict[str, tuple[str, ...]] = {
     "jpg": ("image/jpeg",),
     "jpeg": ("image/jpeg",),
@@ -66,7 +66,7 @@ _MAY_BE_EMPTY = ("csv", "txt")
 
 
 class Accepted(NamedTuple):
-    """A file that may be uploaded: its display name and the type it is stored under."""
+    """A file that may be uploaded: its display name, and the type to store it under."""
 
     filename: str
     content_type: str
@@ -82,10 +82,10 @@ def accept(
 ) -> Accepted:
     """Check a file before its upload; `size` in bytes. The extension chooses the type.
 
-    An extension of two categories (.webm is video or audio) belongs to the one that the type
-    names. Raises UnsupportedType `asset.type_not_allowed`, TooLarge `asset.too_large` and, for
-    an empty file that is no text, Invalid. A category without a size is refused, as is any
-    extension without a known type.
+    If an extension is in two categories (.webm is video or audio), the announced type decides.
+    Raises UnsupportedType `asset.type_not_allowed`, also for an extension without a type or a
+    category without a size; TooLarge `asset.too_large`; and Invalid for an empty file other than
+    csv and txt.
     """
     last = filename.extension(name)
     table = ALLOWED if allowed is None else allowed
@@ -107,11 +107,12 @@ def accept(
         raise _not_accepted()
     if size == 0 and last not in _MAY_BE_EMPTY:
         raise Invalid(
-            "Only a text may be empty.", errors=[{"field": "size", "message": "must be at least 1"}]
+            "Only csv and txt files may be empty.",
+            errors=[{"field": "size", "message": "must be at least 1"}],
         )
     if size > limit:
         raise TooLarge(
-            f"A file of this kind has at most {limit} bytes.",
+            f"Files of this kind may have at most {limit} bytes.",
             code="asset.too_large",
             errors=[{"field": "size", "message": f"must be at most {limit}"}],
             maxBytes=limit,

@@ -1,4 +1,4 @@
-"""Ending uploads past their time, and deleting the objects that no asset needs."""
+"""Expire late uploads, and delete the objects that no asset needs."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -11,15 +11,15 @@ from kyora.storage.provider import provider
 
 _BATCH = 200
 _MAX_FAILURES = 3  # assets whose objects cannot be deleted, before a clean-up stops
-_KEYS = 200  # objects of one asset that are deleted before it is another one's turn
-_RESERVE = 10.0  # seconds that must be left for another step of a sweep
+_KEYS = 200  # objects of one asset deleted in one batch
+_RESERVE = 10.0  # seconds that must be left to start another step
 
 
 def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
-    """End reservations and uploads past their time, and delete objects that no asset needs.
+    """End late reservations and uploads, and delete objects that no asset needs.
 
-    `remaining` gives the seconds left to work. Returns how many were `expired` and `cleaned`; a
-    full batch means there may be more.
+    `remaining` returns the seconds left. Returns how many assets were `expired` and `cleaned`;
+    call again until both are 0.
     """
     while remaining() > _RESERVE and ledger.lapse(_BATCH) == _BATCH:
         pass
@@ -38,7 +38,7 @@ def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
             " SELECT (SELECT count(*) FROM gone) AS expired, (SELECT count(*) FROM freed) AS n",
             batch=_BATCH,
         )
-        # A minute's grace leaves the worker that ended the asset its own clean-up.
+        # The worker that ended the asset cleans up itself; the sweep waits a minute for it.
         left = tx.rows(
             "SELECT id, workspace_id, status, final_attempt,"
             " ARRAY(SELECT unnest(attempts) LIMIT :keys) AS attempts"
@@ -56,10 +56,10 @@ def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
 def clean(
     rows: Iterable[Mapping[str, Any]], remaining: Callable[[], float] = lambda: math.inf
 ) -> int:
-    """Delete the objects that ended assets do not need, one asset after the other.
+    """Delete the objects that ended assets do not need; return how many assets are done.
 
-    Each is committed alone. One that fails moves back in the queue; one with many objects gets
-    another turn.
+    Each asset is committed on its own. One that fails is retried later; one with more than 200
+    objects continues in the next sweep.
     """
     store = provider()
     cleaned = failures = 0
@@ -71,7 +71,7 @@ def clean(
         try:
             copies = [asset_row.attempt_key(row, token) for token in tokens]
             store.delete([asset_row.incoming_key(row), *copies])
-        except Exception as error:  # whatever is wrong with it, others wait behind
+        except Exception as error:  # of any kind: the other assets must not wait for it
             failures += 1
             logger().warning(
                 "objects left to the sweep", asset_id=row["id"], error=type(error).__name__
@@ -83,9 +83,9 @@ def clean(
 
 
 def _note_cleaned(row: Mapping[str, Any], keep: str | None) -> bool:
-    """Write down what was deleted; return whether nothing is left to do."""
+    """Store what was deleted. Return True if nothing is left to delete."""
     with transaction() as tx:
-        # A row that was deleted meanwhile has more to clean than we have seen.
+        # Status: if the asset was deleted meanwhile, more has to go than we have deleted.
         noted = tx.row(
             "UPDATE asset SET attempts = CASE WHEN cardinality(attempts) <= :keys THEN attempts"
             "   ELSE ARRAY(SELECT token FROM unnest(attempts) WITH ORDINALITY AS a (token, place)"
@@ -104,7 +104,7 @@ def _note_cleaned(row: Mapping[str, Any], keep: str | None) -> bool:
 
 
 def _put_back(row: Mapping[str, Any]) -> None:
-    """Look at a row again after as long as it has failed: five minutes to a day."""
+    """Retry after as long as it has been failing already: five minutes to a day."""
     with transaction() as tx:
         tx.run(
             "UPDATE asset SET clean_after = now()"

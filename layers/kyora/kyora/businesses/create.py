@@ -1,4 +1,4 @@
-"""Creating a business."""
+"""Open a business."""
 
 from typing import Any
 
@@ -11,9 +11,10 @@ from kyora.postgres import Transaction, transaction
 
 
 def create(who: Principal, wanted: NewBusiness, idempotency_key: str = "") -> Business:
-    """Create a business; a repeated key gets the first answer, also when the plan is used up.
+    """Open a business. A repeated key gets the first answer, even if the plan is now used up.
 
-    Raises Forbidden, also `billing.limit_reached`, and what `idempotency.once` raises.
+    Raises Forbidden for users other than admins, Forbidden `billing.limit_reached`, and what
+    `idempotency.once` raises.
     """
     who.require("admin")
 

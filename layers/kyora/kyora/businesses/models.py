@@ -1,4 +1,4 @@
-"""A business as clients ask for it and see it."""
+"""A business as clients send and get it."""
 
 from datetime import datetime
 from typing import Annotated
@@ -19,16 +19,16 @@ def _name(value: str) -> str:
 
 
 def _currency(value: str) -> str:
-    if value not in DECIMALS:  # its orders' amounts could not be counted
+    if value not in DECIMALS:  # the amounts of its orders could not be counted
         raise ValueError("must be a currency of ISO 4217")
     return value
 
 
 class NewBusiness(RequestBody):
-    """A business that a workspace wants to open."""
+    """A business to open."""
 
     name: Annotated[str, StringConstraints(max_length=200), AfterValidator(_name)] = Field(
-        description="As customers see it; several may have the same.", examples=["Corner shop"]
+        description="As customers see it. Names need not be unique.", examples=["Corner shop"]
     )
     currency: Annotated[
         str, StringConstraints(pattern=r"^[A-Z]{3}$"), AfterValidator(_currency)

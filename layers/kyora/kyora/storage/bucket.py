@@ -1,8 +1,8 @@
-"""What the bucket has to be set to, looked at during a deploy.
+"""The settings that the bucket needs, checked during a deploy.
 
-A bucket of the stack's own is set by template.yaml, unless somebody changed it since. One that
-existed before (StorageS3Bucket) has nothing of it: without its events no upload is verified whose
-client has gone, and without CORS no browser can upload. docs/deploy.md has the commands.
+template.yaml sets up the stack's own bucket. A bucket that existed before (StorageS3Bucket) lacks
+them: without events, an upload is not verified if its client has left; without CORS, no browser can
+upload. docs/deploy.md has the commands.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -13,7 +13,7 @@ from kyora import config
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# S3's words for "nothing is set".
+# S3's error codes for a setting that does not exist.
 _UNSET = (
     "NoSuchCORSConfiguration",
     "NoSuchLifecycleConfiguration",
@@ -26,9 +26,9 @@ class BucketNotReady(Exception):
 
 
 def check() -> None:
-    """Look at the bucket during a deploy. Raises BucketNotReady naming everything that it lacks.
+    """Check the bucket. Raises BucketNotReady with everything that it lacks.
 
-    Only at AWS: other stores have other ways to be set up.
+    Only on AWS: other stores are set up in other ways.
     """
     found = config.storage()
     if found.provider != "s3" or found.s3_endpoint or config.is_development():
@@ -42,7 +42,7 @@ def check() -> None:
 def faults(client: "S3Client", bucket: str, origins: Sequence[str]) -> list[str]:
     """Return what a bucket lacks to take uploads from pages of `origins`, for a person to act on.
 
-    Raises botocore's ClientError when it may not be asked.
+    Raises botocore's ClientError if we may not read the bucket's settings.
     """
     found = []
     if not _asked(lambda: client.get_bucket_notification_configuration(Bucket=bucket)).keys() & {

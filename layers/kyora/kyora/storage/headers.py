@@ -1,11 +1,11 @@
-"""Headers that every provider signs or answers with."""
+"""Headers that are the same for every store."""
 
 import re
 from urllib.parse import quote
 
 
 def put_headers(content_type: str, sha256: str | None) -> dict[str, str]:
-    """Return the headers of a PUT that every provider signs and every client must send."""
+    """Return the headers of a PUT: every store signs them, every client must send them."""
     headers = {"Content-Type": content_type, "If-None-Match": "*"}
     if sha256:
         headers["x-amz-checksum-sha256"] = sha256
@@ -15,8 +15,9 @@ def put_headers(content_type: str, sha256: str | None) -> dict[str, str]:
 def attachment(filename: str) -> str:
     """Return a Content-Disposition for a name in any script (RFC 6266, RFC 8187).
 
-    `filename` is for clients that know nothing else: the name when it is ASCII, without what
-    some of them take for an escape (RFC 6266, appendix D), or `download` with its extension.
+    `filename` is for clients that do not know `filename*`: the name if it is ASCII, without
+    characters that some clients unescape (RFC 6266, appendix D); otherwise `download` with its
+    extension.
     """
     extension = filename.rpartition(".")[2]
     plain = extension if extension.isascii() and extension.isalnum() else "bin"

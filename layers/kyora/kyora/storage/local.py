@@ -1,7 +1,7 @@
-"""A folder instead of a bucket, for development and tests: the same contract, the same refusals.
+"""A folder instead of a bucket, for development and tests: same contract, same refusals.
 
-`Local` is what the functions use. `receive` and `serve` are the HTTP side, mounted by the local
-front server at `/_local/storage/`: the files never pass through a function.
+The functions use `Local`. `receive` and `serve` are its HTTP side: the local front server mounts
+them at `/_local/storage/`, so files never pass through a function.
 """
 
 import base64
@@ -24,12 +24,12 @@ from kyora.storage.types import Changed, Stat, Upload
 
 PREFIX = "/_local/storage/"
 _CHUNK = 1 << 20
-# Keys are made of ids that we generate; anything else never reaches the file system.
+# Keys consist of ids that we generate. No other key reaches the file system.
 _KEY = re.compile(r"(incoming|assets)(/[a-z0-9_-]{1,64}){2,3}")
 
 
 class PreconditionFailed(KyoraError):
-    """There is an object already; it is not overwritten."""
+    """The object exists and is not overwritten."""
 
     status, code, title = 412, "storage.exists", "The object exists"
 
@@ -43,7 +43,7 @@ class Local:
     def presign_put(
         self, key: str, content_type: str, size: int, sha256: str | None, expires: int
     ) -> Upload:
-        """Sign the same things as S3 does."""
+        """Sign the same headers as S3."""
         headers = put_headers(content_type, sha256)
         until = int(time.time()) + expires
         signature = _sign(self._settings, "PUT", key, until, content_type, str(size), sha256 or "")
@@ -52,14 +52,14 @@ class Local:
     def presign_get(
         self, key: str, filename: str, content_type: str, signed_at: datetime, expires: int
     ) -> str:
-        """Sign the type and the name of the download."""
+        """Sign type and name of the download."""
         until = int(signed_at.timestamp()) + expires
         signature = _sign(self._settings, "GET", key, until, content_type, filename)
         query = {"expires": str(until), "type": content_type, "name": filename}
         return self._url(key, query | {"signature": signature})
 
     def stat(self, key: str) -> Stat | None:
-        """Use inode and time as the version."""
+        """Return inode and modification time as the version."""
         try:
             found = _path(self._settings, key).lstat()
         except FileNotFoundError:
@@ -69,7 +69,7 @@ class Local:
         return Stat(found.st_size, f"{found.st_ino}-{found.st_mtime_ns}")
 
     def copy(self, source: str, target: str, etag: str, content_type: str) -> None:  # noqa: ARG002
-        """Copy through a temporary file, so that a target is whole or absent."""
+        """Copy through a temporary file, so that the target is complete or absent."""
         try:
             with _open(_path(self._settings, source)) as f:
                 found = os.fstat(f.fileno())
@@ -105,11 +105,11 @@ def receive(
     headers: Mapping[str, str],
     read: Callable[[int], bytes],
 ) -> str:
-    """Take a PUT to a URL of `Local.presign_put`; return its ETag, as S3 answers with one.
+    """Handle a PUT to a URL of `Local.presign_put`; return the ETag.
 
     `read(n)` returns up to n bytes of the body, b"" at its end; `headers` has lower-case names.
-    Raises Forbidden for whatever does not match the signature, PreconditionFailed for a second
-    PUT, Invalid for other bytes than the checksum promised.
+    Raises Forbidden if anything does not match the signature, PreconditionFailed for a second PUT,
+    Invalid for bytes that do not match length or checksum.
     """
     length, checksum = headers.get("content-length", ""), headers.get("x-amz-checksum-sha256", "")
     _verify(settings, "PUT", key, query, headers.get("content-type", ""), length, checksum)
@@ -137,7 +137,7 @@ def receive(
 def serve(
     settings: config.Storage, key: str, query: Mapping[str, str]
 ) -> tuple[dict[str, str], Iterator[bytes]]:
-    """Answer a GET to a URL of `Local.presign_get` with headers and the bytes."""
+    """Handle a GET to a URL of `Local.presign_get`; return headers and body."""
     content_type, name = query.get("type", ""), query.get("name", "")
     _verify(settings, "GET", key, query, content_type, name)
     path = _path(settings, key)
@@ -169,25 +169,25 @@ def _verify(
 
 
 def _sign(settings: config.Storage, method: str, key: str, until: int, *bound: str) -> str:
-    """Return the HMAC of everything that may not change; the key is not the JWT's own."""
+    """Return the HMAC of everything that must not change. Its key is derived from the secret."""
     secret = hmac.digest(settings.auth_jwt_secret.encode(), b"kyora local storage", "sha256")
     text = "\n".join((method, key, str(until), *(quote(part, safe="") for part in bound)))
     return hmac.digest(secret, text.encode(), "sha256").hex()
 
 
 def _path(settings: config.Storage, key: str) -> Path:
-    """Return the file of a key, which cannot lie outside the folder."""
+    """Return the file of a key. Raises NotFound for one that would be outside the folder."""
     if not _KEY.fullmatch(key):
         raise NotFound("There is no such file.", code="storage.not_found")
     root = Path(settings.local_path).resolve()
     path = root / key
-    if not path.parent.resolve().is_relative_to(root):  # a link planted inside the folder
+    if not path.parent.resolve().is_relative_to(root):  # a symbolic link inside the folder
         raise NotFound("There is no such file.", code="storage.not_found")
     return path
 
 
 def _write(path: Path, chunks: Iterator[bytes], *, replace: bool) -> None:
-    """Write a whole file or none; without `replace`, of two writers one wins."""
+    """Write a complete file or none. Without `replace`, one of two writers wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     temporary = Path(name)
@@ -206,7 +206,7 @@ def _write(path: Path, chunks: Iterator[bytes], *, replace: bool) -> None:
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a file for reading, never through a link."""
+    """Open a file for reading, but no symbolic link."""
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
 
 

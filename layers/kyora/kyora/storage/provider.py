@@ -1,11 +1,11 @@
-"""The configured store."""
+"""The configured store. Only its own module is imported."""
 
 from kyora import config
 from kyora.storage.types import Storage
 
 
 def provider() -> Storage:
-    """Return the configured provider."""
+    """Return the configured store."""
     found = config.storage()
     if found.provider == "local":
         from kyora.storage import local

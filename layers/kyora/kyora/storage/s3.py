@@ -1,7 +1,7 @@
-"""S3 and the stores that speak it.
+"""S3, and stores with its API.
 
-URLs are signed here (boto3 is not loaded for that, and would sign with SigV2 in old regions);
-everything else goes through boto3, loaded at its first use.
+URLs are signed here: that needs no boto3, which would use SigV2 in old regions. All other calls go
+through boto3, imported at its first use.
 """
 
 import os
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 # Seconds for one call with its attempts, and for reading a whole object: confirm_upload has 29.
 _CALL, _READ = 20.0, 25.0
-# 403 is never a missing key: S3 answers so to a caller without ListBucket, which ours have, or to
-# one without the right it needs. 409 is what S3 answers while two writes race.
+# 403 is never a missing key for us: S3 answers 403 for one only to callers without ListBucket, and
+# our functions have it. 409 is S3's answer while two writes race.
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _REFUSED = ("403", "Forbidden", "AccessDenied")
 _CHANGED = (*_MISSING, "412", "409", "PreconditionFailed", "ConditionalRequestConflict")
@@ -43,27 +43,27 @@ class S3:
     def presign_put(
         self, key: str, content_type: str, size: int, sha256: str | None, expires: int
     ) -> Upload:
-        """Sign type, length, checksum and If-None-Match, so that nothing else can be written."""
+        """Sign type, length, checksum and If-None-Match: no other PUT is accepted."""
         headers = put_headers(content_type, sha256)
-        # The length is bound as well; every HTTP client sends it by itself.
+        # The length is signed too. Every HTTP client sends it automatically.
         bound = headers | {"Content-Length": str(size)}
         return Upload(self._presign("PUT", key, expires, headers=bound), headers)
 
     def presign_get(
         self, key: str, filename: str, content_type: str, signed_at: datetime, expires: int
     ) -> str:
-        """Sign a download whose type and name a client cannot change."""
+        """Sign a download: the client cannot change its type and name."""
         query = {
             "response-content-type": content_type,
             "response-content-disposition": attachment(filename),
-            # A store that keeps the uploader's Content-Encoding would have browsers unpack bytes
-            # that were verified as they are.
+            # If a store keeps the uploader's Content-Encoding, browsers would decompress bytes that
+            # were verified as they are.
             "response-content-encoding": "identity",
         }
         return self._presign("GET", key, expires, query=query, now=signed_at)
 
     def stat(self, key: str) -> Stat | None:
-        """Ask with HEAD. Its checksum is not asked for: some stores echo the client's claim."""
+        """Send HEAD. Its checksum is not used: some stores repeat the client's claim."""
         try:
             with _answering(key, _MISSING):
                 found = self._within(
@@ -72,11 +72,11 @@ class S3:
         except Changed:
             return None
         if "ContentLength" not in found or "ETag" not in found:
-            raise _unavailable()  # an answer that broke off, or something between us and the store
+            raise _unavailable()  # an incomplete answer, or one from a proxy
         return Stat(found["ContentLength"], found["ETag"])
 
     def copy(self, source: str, target: str, etag: str, content_type: str) -> None:
-        """Copy with fresh metadata, so that nothing the client has sent along is kept."""
+        """Copy with new metadata, so that none of the client's is kept."""
         bucket = self._settings.s3_bucket
         with _answering(source, _CHANGED):
             self._within(
@@ -102,7 +102,7 @@ class S3:
                 yield chunk
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete one by one: they are few, and not every store has the batch call."""
+        """Delete one by one: there are few, and not every store has the batch call."""
         for key in keys:
             with suppress(Changed), _answering(key, _MISSING):
                 self._within(
@@ -139,12 +139,12 @@ class S3:
         )
 
     def _within[T](self, call: Callable[["S3Client"], T], seconds: float | None = None) -> T:
-        """Make a call that has one deadline. Raises TimeoutError."""
+        """Make a call within one deadline. Raises TimeoutError."""
         client = self._client()
         try:
             return within(_CALL if seconds is None else seconds, lambda: call(client))
         except TimeoutError:
-            _clients.clear()  # a connection of it is still being waited for
+            _clients.clear()  # one of its connections is still waiting
             raise
 
     def _client(self) -> "S3Client":
@@ -173,7 +173,7 @@ def _base(settings: config.Storage) -> str:
 
 
 def connect(settings: config.Storage) -> "S3Client":
-    """Return a client of the configured store that gives up in time."""
+    """Return a client of the configured store, with time limits."""
     import boto3
     from botocore.config import Config
 
@@ -194,7 +194,7 @@ def connect(settings: config.Storage) -> "S3Client":
             s3={
                 "addressing_style": "path" if settings.s3_addressing_style == "path" else "virtual"
             },
-            # Stores that are not AWS's refuse checksums they were not asked for.
+            # Some other stores refuse checksums that they did not ask for.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),
@@ -204,7 +204,7 @@ def connect(settings: config.Storage) -> "S3Client":
 
 @contextmanager
 def _answering(key: str, changed: tuple[str, ...]) -> Iterator[None]:
-    """Turn what botocore raises into Changed, for these codes, or Unavailable."""
+    """Turn botocore's errors into Changed, for these codes, or Unavailable."""
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
     try:
@@ -214,7 +214,7 @@ def _answering(key: str, changed: tuple[str, ...]) -> Iterator[None]:
         if code in changed:
             raise Changed(key) from error
         if code in _REFUSED:
-            # Not the key: it names a workspace. Its 503 is what ApiErrorsAlarm counts.
+            # Without the key, which names a workspace. ApiErrorsAlarm counts the 503.
             logger().error("the file store refuses us", operation=error.operation_name, code=code)
         raise _unavailable() from error
     except (BotoCoreError, HTTPClientError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What the storage providers exchange with their callers."""
+"""The interface of a store."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 
 class Changed(Exception):
-    """The object is gone or is not the version that was looked at."""
+    """The object is gone, or is no longer the version that was read before."""
 
 
 class Stat(NamedTuple):
@@ -17,19 +17,19 @@ class Stat(NamedTuple):
 
 
 class Upload(NamedTuple):
-    """A PUT that a client may make: every header must be sent as given."""
+    """A PUT that a client may make, with exactly these headers."""
 
     url: str
     headers: dict[str, str]
 
 
 class Storage(Protocol):
-    """What a provider does. Every method raises Unavailable when the store does not answer."""
+    """A store. Every method raises Unavailable if the store does not answer."""
 
     def presign_put(
         self, key: str, content_type: str, size: int, sha256: str | None, expires: int
     ) -> Upload:
-        """Return where and how to PUT exactly these bytes, within `expires` seconds."""
+        """Sign a PUT of exactly this file, valid for `expires` seconds."""
 
     def presign_get(
         self, key: str, filename: str, content_type: str, signed_at: datetime, expires: int
@@ -37,13 +37,13 @@ class Storage(Protocol):
         """Return a URL that downloads `key` as an attachment."""
 
     def stat(self, key: str) -> Stat | None:
-        """Return size and version of `key`, or None when there is no such object."""
+        """Return size and version of `key`, or None if there is no such object."""
 
     def copy(self, source: str, target: str, etag: str, content_type: str) -> None:
-        """Copy the version `etag` of `source`. Raises Changed when it is not that any more."""
+        """Copy the version `etag` of `source`. Raises Changed if it is another version now."""
 
     def read(self, key: str) -> Iterator[bytes]:
-        """Yield the bytes of `key`. Raises Changed when there is no such object."""
+        """Yield the bytes of `key`. Raises Changed if there is no such object."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; one that is not there is no error."""
+        """Delete objects. A missing object is no error."""

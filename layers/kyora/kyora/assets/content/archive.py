@@ -1,7 +1,7 @@
-"""ZIP (PKWARE APPNOTE 6.3.10): the directory at the end, which readers go by.
+"""ZIP (PKWARE APPNOTE 6.3.10): the directory at the end of the file, as readers use it.
 
-Python's zipfile is not asked: it decodes the extra fields of every entry in quadratic time and
-refuses names that other readers show. Nothing is unpacked but small parts of office files.
+Python's zipfile is not used: it decodes the extra fields of every entry in quadratic time and
+refuses names that other readers show. Only small parts of office files are decompressed.
 """
 
 import struct
@@ -21,7 +21,7 @@ _STORED, _DEFLATED = 0, 8
 
 
 class Entry(NamedTuple):
-    """A file in an archive, as the directory has it; `offset` is where its header begins."""
+    """A file in an archive, by its directory entry; `offset` is where its header begins."""
 
     name: bytes
     encrypted: bool
@@ -33,7 +33,9 @@ class Entry(NamedTuple):
 def check(source: Source, policy: Policy) -> Facts:
     """Walk the directory."""
     head = source.at(0, 1024)
-    if not head.startswith(_STARTS):  # readers skip what stands before, unless it is a file
+    if not head.startswith(
+        _STARTS
+    ):  # readers skip what comes before it, unless that is a file itself
         other = signature(head) or page(head)
         match(other is None and source.at(source.size - 22, 4) == _END, other)
     for entry in entries(source):
@@ -70,7 +72,7 @@ def entries(source: Source) -> Iterator[Entry]:
 
 
 def read(source: Source, entry: Entry, most: int) -> bytes:
-    """Unpack at most `most` bytes of an entry."""
+    """Decompress at most `most` bytes of an entry."""
     head = source.exactly(entry.offset, 30)
     whole(head[:4] == _LOCAL and not entry.encrypted)
     name_length, extra_length = struct.unpack("<HH", head[26:30])
@@ -85,7 +87,7 @@ def read(source: Source, entry: Entry, most: int) -> bytes:
 
 
 def _directory(source: Source) -> tuple[int, int, int]:
-    """Return where the directory begins, its length, and what its offsets are short of."""
+    """Return the start of the directory, its length, and what to add to its offsets."""
     base = max(0, source.size - (1 << 17))
     data = source.at(base, 1 << 17)
     found = data.rfind(_END)
@@ -102,7 +104,9 @@ def _directory(source: Source) -> tuple[int, int, int]:
             )
     start = end - length
     whole(start >= 0)
-    if start != offset and source.at(offset, 4) == _ENTRY:  # something between it and its end
+    if (
+        start != offset and source.at(offset, 4) == _ENTRY
+    ):  # there is something between the directory and its end record
         return offset, length, 0
     return start, length, start - offset
 
@@ -119,7 +123,7 @@ def _directory_64(source: Source, end: int, said: int) -> tuple[int, int, int]:
 def _wide(
     source: Source, data: bytes, extra: tuple[int, int], short: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Read the 64-bit sizes that stand in an extra field; each record is looked at once."""
+    """Read 64-bit sizes from the extra field; each of its records is read once."""
     start, end = extra
     while end - start >= 4:
         source.step()

@@ -1,14 +1,14 @@
-"""EXIF: which way up a photograph is shown (Exif 2.32, 4.6.4 A, tag 274)."""
+"""EXIF: the orientation of a photograph (Exif 2.32, 4.6.4 A, tag 274)."""
 
 import struct
 
 _ORIENTATION = 0x0112
-_FORMATS = {1: "B", 3: "H", 4: "L"}  # BYTE, SHORT, LONG: some writers choose another than SHORT
+_FORMATS = {1: "B", 3: "H", 4: "L"}  # BYTE, SHORT, LONG: not every writer uses SHORT
 _MAX_ENTRIES = 1000
 
 
 def sideways(data: bytes) -> bool:
-    """Return True when the picture is shown with width and height exchanged.
+    """Return True if the picture is shown with width and height exchanged.
 
     `data` is a TIFF structure, with or without the `Exif` and two zeros of JPEG before it. One
     that cannot be read says nothing, as in every viewer.

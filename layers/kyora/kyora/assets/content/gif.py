@@ -10,7 +10,7 @@ _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 
 
 def check(source: Source, policy: Policy) -> Facts:
-    """Walk the blocks. A first frame larger than the screen is shown whole, as viewers do."""
+    """Walk the blocks. A first frame larger than the screen enlarges it, as in viewers."""
     match(source.at(0, 6) in (b"GIF87a", b"GIF89a"))
     width, height, flags = struct.unpack("<HHBxx", source.exactly(6, 7))
     position, images = 13 + _colors(flags), 0
@@ -40,7 +40,7 @@ def check(source: Source, policy: Policy) -> Facts:
 
 
 def _blocks(source: Source, position: int) -> int:
-    """Return where a chain of data blocks ends; behind the file when it is cut off in one."""
+    """Return where a chain of data blocks ends: behind the file if the file ends in one."""
     while position < source.size and (length := source.at(position, 1)[0]):
         source.step()
         position += 1 + length
@@ -48,7 +48,7 @@ def _blocks(source: Source, position: int) -> int:
 
 
 def _pixels(source: Source, position: int, bits: int) -> int:
-    """Count the pixels in a frame that is cut off, by the lengths of its LZW codes."""
+    """Count the pixels of an incomplete frame, by the lengths of its LZW codes."""
     whole(0 < bits < _MAX_BITS)
     clear, stop = 1 << bits, (1 << bits) + 1
     pixels, pool, pool_bits, width = 0, 0, 0, bits + 1

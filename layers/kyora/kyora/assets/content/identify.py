@@ -1,4 +1,4 @@
-"""What a refused file is, by how it begins: an answer for people, never a reason to accept."""
+"""What type a refused file has, by how it begins. It helps people and never decides a verdict."""
 
 from kyora.assets.content import iso_images, mpeg_audio, office, old_office
 from kyora.assets.content.iso_boxes import brands, top_level
@@ -15,7 +15,7 @@ _BRANDS = {
 
 
 def media_type(source: Source) -> str | None:
-    """Return the media type that a file begins like, or None."""
+    """Return the media type of a file by its beginning, or None."""
     try:
         return _media_type(source)
     except (Refused, *BROKEN):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kyora.assets.content import tail
 from kyora.assets.content.source import Source, whole
 
-# What stands at the top of a file. Anything else there, behind the content, is no box.
+# Boxes at the top level. Anything else there, behind the content, is no box.
 _KNOWN = frozenset(
     b"ftyp styp moov moof mdat meta free skip wide uuid sidx ssix mfra pnot udta idat emsg prft"
     b" PICT".split()
@@ -15,7 +15,7 @@ _KNOWN = frozenset(
 
 
 class Box(NamedTuple):
-    """A box: its four letters and where its body begins and ends."""
+    """A box: its four letters, and where its body begins and ends."""
 
     name: bytes
     start: int
@@ -23,7 +23,7 @@ class Box(NamedTuple):
 
 
 def children(source: Source, start: int, end: int) -> Iterator[Box]:
-    """Yield the boxes between `start` and `end`; a rest too short for one is padding."""
+    """Yield the boxes between `start` and `end`. A rest too short for a box is padding."""
     while end - start >= 8:
         box = _read(source, start, end)
         whole(box is not None and box.end <= end)
@@ -40,9 +40,9 @@ def first(source: Source, parent: Box, name: bytes, skip: int = 0) -> Box | None
 
 
 def top_level(source: Source) -> list[Box]:
-    """Return the boxes of a file in any order; what stands behind the last known one is harmless.
+    """Return the boxes of a file, in any order. Bytes behind the last known box are ignored.
 
-    A box may end behind the file only as `mdat`: what is missing of it is for the caller to see.
+    Only an `mdat` may end behind the file: the caller decides about what is missing.
     """
     found: list[Box] = []
     position = end = 0
@@ -70,7 +70,7 @@ def brands(source: Source, boxes: list[Box]) -> list[bytes]:
 
 
 def _read(source: Source, position: int, end: int) -> Box | None:
-    """Read a box's header; None where there is none."""
+    """Read the header of a box; None if there is none."""
     source.step()
     head = source.at(position, 16)
     if len(head) < 8:

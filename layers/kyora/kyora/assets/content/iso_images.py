@@ -7,7 +7,7 @@ from kyora.assets.content import iso_movies
 from kyora.assets.content.iso_boxes import Box, brands, children, first, top_level
 from kyora.assets.content.source import Facts, Policy, Source, match, whole
 
-# How the pixels are coded, by item type. A derived item has the coding of what it is made of.
+# The coding of the pixels, by item type. A derived item has the coding of its parts.
 _HEVC, _AV1 = "image/heic", "image/avif"
 _CODINGS = {
     b"hvc1": _HEVC,
@@ -27,7 +27,7 @@ type Item = int
 
 
 def heic(source: Source, policy: Policy) -> Facts:
-    """Check a HEIC or HEIF: anything but AV1, which is AVIF."""
+    """Check a HEIC or HEIF: any coding but AV1, which makes an AVIF."""
     coding, facts = _picture(source)
     match(coding != _AV1, _AV1)
     return facts
@@ -41,7 +41,7 @@ def avif(source: Source, policy: Policy) -> Facts:
 
 
 def coding(source: Source) -> str:
-    """Return the media type that the primary picture has."""
+    """Return the media type of the primary picture."""
     return _picture(source)[0]
 
 
@@ -73,7 +73,7 @@ def _picture(source: Source) -> tuple[str, Facts]:
 
 
 def _sequence(source: Source, boxes: list[Box]) -> tuple[str, Facts]:
-    """Read a file that has pictures in a track only."""
+    """Read a file whose pictures are in a track only."""
     match(not iso_movies.IMAGE_BRANDS.isdisjoint(brands(source, boxes)))
     tracks = [t for t in iso_movies.tracks(source, boxes) if t.handler == b"pict" and t.width]
     whole(bool(tracks))
@@ -103,7 +103,7 @@ def _types(source: Source, box: Box) -> dict[Item, bytes]:
 
 
 def _references(source: Source, box: Box) -> dict[Item, list[Item]]:
-    """Read `iref`: what derived items are made of."""
+    """Read `iref`: the parts of derived items."""
     wide = 4 if source.exactly(box.start, 1)[0] else 2
     found = {}
     for entry in children(source, box.start + 4, box.end):
@@ -115,7 +115,7 @@ def _references(source: Source, box: Box) -> dict[Item, list[Item]]:
 
 
 def _data_is_there(source: Source, box: Box, items: set[Item]) -> None:
-    """Refuse a file that is cut off before the data of these items (`iloc`)."""
+    """Refuse a file that ends before the data of these items (`iloc`)."""
     data = source.exactly(box.start, box.end - box.start)
     version = data[0]
     offset_size, length_size = data[4] >> 4, data[4] & 15
@@ -149,7 +149,7 @@ def _data_is_there(source: Source, box: Box, items: set[Item]) -> None:
 
 
 def _shown(source: Source, box: Box, item: Item) -> tuple[int, int]:
-    """Read `iprp`: the item's size after its clean aperture and rotations, in their order."""
+    """Read `iprp`: the item's size after its clean aperture and rotations, in file order."""
     container = first(source, box, b"ipco")
     whole(container is not None)
     properties = list(children(source, container.start, container.end)) if container else []
@@ -194,7 +194,7 @@ def _associations(source: Source, box: Box) -> dict[Item, list[int]]:
 
 
 def _aperture(data: bytes, width: int, height: int) -> tuple[int, int]:
-    """Apply `clap`: a size in fractions, rounded, and never more than there is."""
+    """Apply `clap`: a size in fractions, rounded, at most the size that is there."""
     across, across_of, down, down_of = struct.unpack(">LLLL", data[:16])
     if not (across_of and down_of):
         return width, height

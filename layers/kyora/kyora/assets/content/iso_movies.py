@@ -1,7 +1,7 @@
 """MP4, M4V, MOV, 3GP and M4A: tracks and how long they play.
 
-Brands are not believed: phones write `mp42` into .mov and `qt  ` into .mp4, and players ask for
-the tracks alone.
+Brands do not decide: phones write `mp42` into .mov and `qt  ` into .mp4, and players only look at
+the tracks.
 """
 
 import struct
@@ -29,12 +29,12 @@ IMAGE_BRANDS = frozenset(
     (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 )
 _RAW = (b"CRAW",)  # Canon's CR3 is a photograph in the boxes of a film
-_FRAGMENTS = 2000  # the last ones, which say where they begin: a longer film is not read whole
+_FRAGMENTS = 2000  # only the last ones are read: they say where they begin
 _UNKNOWN_LENGTH = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 
 class Track(NamedTuple):
-    """A track: what it is, how it is coded, its size as shown, its duration in seconds."""
+    """A track: its kind, its coding, its size as shown, its duration in seconds."""
 
     handler: bytes
     coding: bytes
@@ -46,7 +46,7 @@ class Track(NamedTuple):
 
 
 def movie(source: Source, policy: Policy) -> Facts:
-    """Check an MP4 or MOV: it has a track, which may hold nothing but metadata."""
+    """Check an MP4 or MOV: it has a track of any kind, even of metadata only."""
     boxes = _boxes(source)
     found = [track for track in tracks(source, boxes) if track.handler != _PICTURES]
     match(bool(found))
@@ -58,7 +58,7 @@ def movie(source: Source, policy: Policy) -> Facts:
 
 
 def sound(source: Source, policy: Policy) -> Facts:
-    """Check an M4A: a track of sound, with a cover or chapter pictures beside it or without."""
+    """Check an M4A: a track of sound. A cover or chapter pictures may be there too."""
     boxes = _boxes(source)
     found = [track for track in tracks(source, boxes) if track.handler == _AUDIO]
     match(bool(found))
@@ -107,7 +107,7 @@ def _track(source: Source, box: Box) -> Track | None:
 
 
 def _times(source: Source, box: Box) -> tuple[int, int]:
-    """Read `mvhd` or `mdhd`: units in a second, and how many; 0 where it is not known."""
+    """Read `mvhd` or `mdhd`: units per second, and the duration in units; 0 if unknown."""
     long = source.exactly(box.start, 1)[0] == 1
     layout, at = (">LQ", 20) if long else (">LL", 12)
     timescale, duration = struct.unpack(layout, source.exactly(box.start + at, 12 if long else 8))
@@ -153,7 +153,7 @@ def _duration(source: Source, boxes: list[Box], played: list[Track]) -> int | No
 
 
 def _fragments(source: Source, boxes: list[Box], mvex: Box, played: list[Track]) -> float:
-    """Return how many seconds of film stand in fragments (`moof`)."""
+    """Return how many seconds of film are in fragments (`moof`)."""
     usual = {}
     for box in children(source, mvex.start, mvex.end):
         if box.name == b"trex":

@@ -1,6 +1,6 @@
 """JPEG (ITU-T T.81): segments to the first scan, then to the end of the image.
 
-Decoders skip what stands between segments, so stray bytes there are no fault.
+Decoders skip bytes between segments, so stray ones there are accepted.
 """
 
 import re
@@ -53,7 +53,7 @@ def check(source: Source, policy: Policy) -> Facts:
 
 
 def _end(source: Source, position: int, header: jpeg_scan.Header) -> int:
-    """Return where the image ends: behind its last scan, or where a decoder would give up."""
+    """Return where the image ends: at its end mark, or behind its last block if it has none."""
     first = position
     try:
         while True:
@@ -64,7 +64,7 @@ def _end(source: Source, position: int, header: jpeg_scan.Header) -> int:
                 position, marker = _next(source, position, in_scan=True)
             if marker == _END:
                 return position
-    except EOFError:  # damaged scans: decoders look for the end mark alone
+    except EOFError:  # damaged scans: decoders only look for the end mark
         found = source.find(b"\xff\xd9", first)
         if found != -1:
             return found + 2

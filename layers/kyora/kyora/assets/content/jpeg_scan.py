@@ -1,10 +1,9 @@
 """Whether a JPEG without its end mark has all of its pixels (ITU-T T.81, F.2.2).
 
-Some cameras and tools write no end mark, or lose the last few bytes; every viewer shows the whole
-picture. A file that was cut in the middle looks the same from outside, so the Huffman codes are
-followed, without decoding a pixel, and the blocks are counted. A code takes 0.16 µs: half a second
-for 2 MB of scan. Progressive and arithmetic files are not followed, since their last scan refines
-what earlier ones have shown.
+Some cameras and tools write no end mark, or lose the last few bytes; viewers show all of it. A file
+that was cut in the middle lacks the mark as well, so the Huffman codes are followed, without
+decoding a pixel, and the blocks are counted. That takes 0.16 µs per code, half a second for 2 MB.
+Progressive and arithmetic files are refused: their last scan only refines the earlier ones.
 """
 
 import struct
@@ -22,7 +21,7 @@ type Table = list[int]
 
 
 class Header(NamedTuple):
-    """The bodies of the segments before a scan that say how it is coded, and the scan's own."""
+    """The bodies of the segments that say how a scan is coded, its own among them."""
 
     frame: bytes
     tables: list[bytes]
@@ -33,11 +32,13 @@ class Header(NamedTuple):
 def end(source: Source, header: Header, start: int) -> int:
     """Return where the pixels end in a scan that begins at `start` and has no end mark.
 
-    The last unit may be incomplete: decoders fill it up. Raises Refused `bad_content` when more
-    is missing, and when it cannot be told.
+    The last unit may be incomplete: decoders fill it up. Raises Refused `bad_content` if more is
+    missing, or if the units cannot be counted.
     """
     height, width, count = struct.unpack(">HHB", header.frame[1:6])
-    whole(0 < count <= 4 and header.scan[0] == count)  # all in one scan, as cameras write it
+    whole(
+        0 < count <= 4 and header.scan[0] == count
+    )  # all components in one scan, as cameras write it
     sampling = {
         header.frame[at]: (header.frame[at + 1] >> 4, header.frame[at + 1] & 15)
         for at in range(6, 6 + 3 * count, 3)
@@ -54,7 +55,7 @@ def end(source: Source, header: Header, start: int) -> int:
         blocks += [(pair[0] or [], pair[1] or [])] * (columns * rows)
     units = -(-width // (8 * across)) * -(-height // (8 * down))
     may_lack = units > 1
-    if header.interval:  # what stands before the last restart mark is there
+    if header.interval:  # the units before the last restart mark are there
         marks, start = _restarts(source, start)
         units -= marks * header.interval
         whole(0 < units <= header.interval)
@@ -64,7 +65,8 @@ def end(source: Source, header: Header, start: int) -> int:
 def _tables(source: Source, bodies: list[bytes]) -> dict[int, Table]:
     """Return each Huffman table by its class and number, the last definition of each.
 
-    16 bits lead to the bits that code and value take, and to the coefficients they stand for.
+    The next 16 bits are the index. An entry holds the length of code and value in bits, and the
+    number of coefficients that they stand for.
     """
     definitions: dict[int, tuple[bytes, bytes]] = {}
     for body in bodies:
@@ -112,9 +114,9 @@ def _restarts(source: Source, start: int) -> tuple[int, int]:
 def _follow(
     source: Source, start: int, units: int, blocks: list[tuple[Table, Table]], *, may_lack: bool
 ) -> int:
-    """Follow the codes of so many units, each of these blocks; return where they end."""
+    """Follow the codes of `units` units of these blocks; return where they end."""
     whole(source.size - start <= _MOST)
-    # Zeros are codes too, and a file that was never written to its end is full of them.
+    # Zeros are codes too, and a file that was never written to its end has many.
     data = source.at(start, _MOST).rstrip(b"\0").replace(b"\xff\0", b"\xff")
     size = 8 * len(data)
     padded = data + bytes(_BEHIND)

@@ -1,7 +1,7 @@
 """MP3 (ISO/IEC 11172-3, 13818-3) and AAC in ADTS, LATM or ADIF (13818-7, 14496-3).
 
-There is no container: frames follow each other, behind tags, zeros or the middle of a broadcast.
-Frames that lead from one to the next prove the type; a single sync word proves nothing.
+There is no container: frames follow each other, behind tags, zeros, or a broadcast cut in the
+middle. A chain of frames proves the type; a single sync word proves nothing.
 """
 
 import re
@@ -12,7 +12,7 @@ from kyora.assets.content.signatures import signature
 from kyora.assets.content.source import CHUNK, Facts, Policy, Source, match, whole
 
 _CHAIN = 3  # frames in a row that prove a stream at the start of the file
-_CHAIN_BEHIND_JUNK = 12  # and anywhere else, where the middle of another file may look like one
+_CHAIN_BEHIND_JUNK = 12  # and elsewhere, where any file may contain a few by chance
 _SEARCHED = 1 << 18  # bytes behind the tags in which a stream must begin
 _COUNTED = 120_000  # frames; a longer stream's duration is extrapolated
 _TAGS_BEHIND = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI")
@@ -34,7 +34,7 @@ _ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12
 
 
 class Frame(NamedTuple):
-    """A frame's length in bytes, how long it sounds, and what its like have in common."""
+    """A frame: its length in bytes, its duration, and what all frames of a stream share."""
 
     length: int
     seconds: float
@@ -45,7 +45,7 @@ type Read = Callable[[bytes, int], Frame | None]
 
 
 def mp3(source: Source, policy: Policy) -> Facts:
-    """Find MPEG audio behind tags and junk, and how long it plays."""
+    """Find MPEG audio behind tags and junk, and its duration."""
     start = _behind_tags(source)
     other = signature(source.at(start, 16))
     match(other is None, other)
@@ -88,7 +88,7 @@ def _behind_tags(source: Source) -> int:
         length = sum(part << shift for part, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
         footer = 10 if head[5] & 0x10 else 0
         if any(part >= 0x80 for part in head[6:]) or position + 10 + length >= source.size:
-            return position + 10  # a length that is wrong: what follows is searched
+            return position + 10  # a wrong length: search what follows
         position += 10 + length + footer
 
 
@@ -98,7 +98,7 @@ def _find(source: Source, start: int, read: Read, sync: re.Pattern[bytes]) -> in
     for found in sync.finditer(data):
         source.step()
         position = start + found.start()
-        # Tags may be longer than they say; an encoder's own first frame is no chance hit either.
+        # Some tags are longer than they say. An encoder's info frame is no chance hit either.
         sure = position == start or (read is _mpeg and _announced(source, position) > 0)
         if _leads_on(source, position, read, first=sure):
             return position
@@ -106,7 +106,7 @@ def _find(source: Source, start: int, read: Read, sync: re.Pattern[bytes]) -> in
 
 
 def _leads_on(source: Source, position: int, read: Read, *, first: bool) -> bool:
-    """Follow a chain of like frames; one that ends with the file may be shorter."""
+    """Follow a chain of matching frames; at the end of the file it may be shorter."""
     kind = None
     for count in range(_CHAIN if first else _CHAIN_BEHIND_JUNK):
         source.step()
@@ -147,7 +147,7 @@ def _play(source: Source, position: int, read: Read) -> float:
 
 
 def _announced(source: Source, start: int) -> float:
-    """Return the duration that a Xing, Info or VBRI header counts; 0 without one."""
+    """Return the duration in seconds by the Xing, Info or VBRI header; 0 without one."""
     data = source.at(start, 200)
     frame = _mpeg(data, 0)
     if frame is None:
@@ -189,7 +189,7 @@ def _adts(data: bytes, at: int) -> Frame | None:
 
 
 def _latm(data: bytes, at: int) -> Frame | None:
-    """Read a LOAS frame; its rate stands deep inside, so it says nothing about time."""
+    """Read a LOAS frame. Its rate is deep inside, so its duration is left at 0."""
     if len(data) < at + 3 or data[at] != 0x56 or data[at + 1] & 0xE0 != 0xE0:
         return None
     return Frame(((data[at + 1] & 0x1F) << 8 | data[at + 2]) + 3, 0.0, 0)

@@ -1,7 +1,7 @@
-"""DOCX, XLSX and PPTX (ECMA-376, part 2): a ZIP whose parts say themselves what they are.
+"""DOCX, XLSX and PPTX (ECMA-376, part 2): a ZIP that declares the types of its parts.
 
 `_rels/.rels` names the main part, `[Content_Types].xml` its type. Names are compared as Office
-does: without case, with either slash, with or without the first one.
+does: case and a leading slash do not matter, and both slashes are the same.
 """
 
 import re
@@ -20,7 +20,7 @@ _ZIP_STARTS = (b"PK\x03\x04", b"PK00PK\x03\x04")
 _MAX_PARTS = 20_000
 _MAX_XML = 4 << 20
 _ELEMENTS = frozenset(("Default", "Override", "Relationship"))
-# The main part's type, and what a file with it is. Templates and shows open as documents.
+# The type of the main part → the type of the file. Templates and shows open as documents.
 _MAIN = {
     f"{_OPEN}.wordprocessingml.document.main+xml": DOCX,
     f"{_OPEN}.wordprocessingml.template.main+xml": DOCX,
@@ -69,7 +69,7 @@ def pptx(source: Source, policy: Policy) -> Facts:
 
 def _check(source: Source, policy: Policy, wanted: str) -> Facts:
     if old_office.is_compound(source):
-        match(old_office.holds_encrypted(source))  # what is inside, nobody can see
+        match(old_office.holds_encrypted(source))  # encrypted: its parts cannot be read
         if not policy.passwords:
             raise Refused("encrypted")
         return Facts()
@@ -94,7 +94,7 @@ def _documents(main: str) -> str | None:
 
 
 def _media_type(main: str) -> str | None:
-    """Return the media type of a file by its main part's; those with macros end in a number."""
+    """Return the media type of a file by that of its main part; with macros, it ends in .12."""
     if main.removesuffix(".main+xml") in _WITH_MACROS:
         return main.removesuffix(".main+xml").replace("macroenabled", "macroEnabled") + ".12"
     return _MAIN.get(main) or _OTHERS.get(main)
@@ -113,7 +113,7 @@ def _normal(name: str) -> str:
 
 
 def _kind(source: Source, parts: Parts) -> tuple[str, bool]:
-    """Return the main part's type and whether any part is a macro."""
+    """Return the type of the main part, and whether any part is a macro."""
     match("[content_types].xml" in parts)
     defaults: dict[str, str] = {}
     overrides: dict[str, str] = {}
@@ -129,7 +129,7 @@ def _kind(source: Source, parts: Parts) -> tuple[str, bool]:
 
     macros = any(_MACRO_PART.search(name) or _MACRO_PART.search(type_of(name)) for name in parts)
     main = next((name for name in _mains(source, parts) if name in parts), None)
-    if main is None:  # readers look for the types, and for the usual names, then
+    if main is None:  # readers then look for known types and usual names
         known = _MAIN.keys() | {f"{name}.main+xml" for name in _WITH_MACROS}
         main = next((name for name, media in overrides.items() if media in known), None)
     media = type_of(main) if main else ""
@@ -142,7 +142,7 @@ def _mains(source: Source, parts: Parts) -> Iterator[str]:
         return
     try:
         relationships = _elements(source, parts["_rels/.rels"])
-    except Refused:  # as good as none
+    except Refused:  # unreadable: the same as none
         return
     for tag, attributes in relationships:
         if tag == "Relationship" and attributes.get("Type", "").endswith("/officeDocument"):

@@ -1,4 +1,4 @@
-"""Ogg (RFC 3533) with Vorbis, Opus (RFC 7845), FLAC or Speex; Theora beside them is no fault."""
+"""Ogg (RFC 3533) with Vorbis, Opus (RFC 7845), FLAC or Speex; Theora beside them is accepted."""
 
 import struct
 from typing import NamedTuple
@@ -8,11 +8,11 @@ from kyora.assets.content.source import Facts, Policy, Source, match, whole
 
 _HEADER = 27
 _MAX_STREAMS = 64
-_LAST = 1 << 17  # bytes at the end in which the last page begins: a page has at most 65,307
+_LAST = 1 << 17  # bytes at the end that contain the last page: a page has at most 65,307
 _OPUS_RATE = 48_000
 
 
-# Recognised, without a rate that could be read: FLAC before 2004, CELT, PCM, Theora, Dirac.
+# Recognised, but without a known rate: FLAC before 2004, CELT, PCM, Theora, Dirac.
 _OTHERS = (b"fLaC", b"CELT    ", b"PCM     ", b"\x80theora", b"BBCD\0")
 
 
@@ -31,7 +31,7 @@ class _Page(NamedTuple):
 
 
 def check(source: Source, policy: Policy) -> Facts:
-    """Read the streams' first pages, and the last page for how long they play."""
+    """Read the first page of each stream, and the last page for the duration."""
     match(source.at(0, 4) == b"OggS")
     streams: list[_Stream] = []
     known = False
@@ -64,7 +64,7 @@ def _page(source: Source, position: int) -> _Page | None:
 
 
 def _stream(serial: int, packet: bytes) -> _Stream | None:
-    """Recognise a sound by the head of its first packet."""
+    """Recognise a coding by the beginning of its first packet."""
     if packet.startswith(b"OpusHead") and len(packet) >= 12:
         return _Stream(serial, _OPUS_RATE, int.from_bytes(packet[10:12], "little"))
     if packet.startswith(b"\x01vorbis") and len(packet) >= 16:
@@ -77,7 +77,7 @@ def _stream(serial: int, packet: bytes) -> _Stream | None:
 
 
 def _duration(source: Source, first: int, streams: list[_Stream]) -> int | None:
-    """Return the end of the longest sound, from the last page that says a position."""
+    """Return the duration of the longest stream, by the position in its last page."""
     start = max(first, source.size - _LAST)
     data = source.at(start, _LAST)
     seconds, end, at = 0.0, 0, data.rfind(b"OggS")

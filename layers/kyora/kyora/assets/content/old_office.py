@@ -33,13 +33,13 @@ _RECORDS_ALONE = (
 _SPARE_TABLES = 256
 _END, _PASSWORD, _SHEET = 0x000A, 0x002F, 0x0085
 _MACRO_SHEET = 1
-_MACRO_STREAM = 0x0040  # what a BOF begins
+_MACRO_STREAM = 0x0040  # the kind of stream that a BOF begins
 
 type Names = dict[str, str]
 
 
 def is_compound(source: Source) -> bool:
-    """Return True for an OLE compound file, whatever is in it."""
+    """Return True for an OLE compound file of any kind."""
     return source.at(0, 8) == _COMPOUND
 
 
@@ -105,8 +105,8 @@ def _open(source: Source) -> "OleFileIO":
     header = source.exactly(0, 512)
     shift, tables = int.from_bytes(header[30:32], "little"), header[44:48]
     whole(shift in (9, 12))
-    # The allocation table has four bytes for each sector. A larger one is made to keep us busy:
-    # the library joins its parts one by one.
+    # The allocation table has four bytes for each sector. A larger one is an attack: the library
+    # joins its parts one by one.
     needed = (source.size >> shift) // (1 << shift - 2)
     whole(int.from_bytes(tables, "little") <= needed + _SPARE_TABLES)
     try:
@@ -118,12 +118,12 @@ def _open(source: Source) -> "OleFileIO":
 
 
 def _broken(error: OSError) -> Exception:
-    """Return the refusal for what the library raises; a disk that fails has a number."""
+    """Return the refusal for an error of the library. A failing disk's error has an errno."""
     return Refused("bad_content") if error.errno is None else error
 
 
 def _root(file: "OleFileIO") -> Names:
-    """Return what is in the root: names in lower case, and as they are written."""
+    """Return the entries of the root: the name in lower case → the name as written."""
     return {entry.name.lower(): entry.name for entry in file.root.kids}
 
 
@@ -136,7 +136,7 @@ def _stream(file: "OleFileIO", name: str) -> bytes:
 
 
 def _records(source: Source, data: bytes) -> tuple[bool, bool]:
-    """Walk the workbook's own records; return whether it has macro sheets and a password."""
+    """Walk the records of a workbook. Return whether it has macro sheets, and a password."""
     position, macros = 0, False
     while position + 4 <= len(data):
         source.step()
@@ -153,7 +153,7 @@ def _records(source: Source, data: bytes) -> tuple[bool, bool]:
 
 
 class _File:
-    """The source as olefile reads it, so that its reading is on the budget."""
+    """The source as a file for olefile, so that its reads count on the budget."""
 
     closed = False
 
@@ -175,4 +175,4 @@ class _File:
         return data
 
     def close(self) -> None:
-        """Leave the source open: it is not ours."""
+        """Do nothing: the source belongs to the caller."""

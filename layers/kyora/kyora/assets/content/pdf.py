@@ -1,8 +1,8 @@
 """PDF (ISO 32000-2, 7.5), read as leniently as viewers do.
 
-The header may stand anywhere in the first 1,024 bytes (a mark, a line break, a mail's header
-before it); the end is where a cross-reference was found, and viewers rebuild a lost one from the
-objects themselves.
+The header may be anywhere in the first 1,024 bytes (behind a byte order mark, a line break, a
+mail's header). The end is the last end mark; without one, viewers rebuild the cross-reference
+table from the objects.
 """
 
 import re
@@ -23,9 +23,9 @@ def check(source: Source, policy: Policy) -> Facts:
     end = _end(source)
     other = signature(head) or page(head)
     match(other in (None, "application/pdf"), other)
-    if _HEADER.search(head) is None:  # readers go by the objects then
+    if _HEADER.search(head) is None:  # readers then look for objects
         match(_OBJECT.search(head) is not None and end != -1)
-    if end == -1:  # nothing says where the objects are: readers look for them and the first of all
+    if end == -1:  # readers search for the objects and their root
         whole(source.find(b"/Catalog") != -1)
         end = source.size
     tail.check(source, end)

@@ -15,7 +15,7 @@ _ADAM7 = (
 
 
 def check(source: Source, policy: Policy) -> Facts:
-    """Walk the chunks to IEND. The pixels are seen to begin, and are not decoded."""
+    """Walk the chunks to IEND. Only the first pixels are decompressed."""
     match(source.at(0, 8) == b"\x89PNG\r\n\x1a\n")
     length, name = struct.unpack(">L4s", source.exactly(8, 8))
     whole(name == b"IHDR" and length == 13)
@@ -31,7 +31,7 @@ def check(source: Source, policy: Policy) -> Facts:
         end = position + 12 + length
         if name == b"IDAT":
             pixels.append((position + 8, min(length, source.size - position - 8)))
-        if end > source.size or not name:  # cut off: viewers show it when every pixel is there
+        if end > source.size or not name:  # cut: viewers show it if every pixel is there
             whole(bool(pixels) and _complete(source, pixels, _expected(header)))
             return _facts(width, height, turned)
         if name == b"IDAT" and len(pixels) == 1:
@@ -46,7 +46,7 @@ def check(source: Source, policy: Policy) -> Facts:
 
 
 def _begins(source: Source, start: int, length: int) -> bool:
-    """Return whether pixels begin as a zlib stream does."""
+    """Return True if the pixels begin like a zlib stream."""
     try:
         zlib.decompressobj().decompress(source.at(start, min(length, 1024)), 256)
     except zlib.error:
@@ -55,7 +55,7 @@ def _begins(source: Source, start: int, length: int) -> bool:
 
 
 def _expected(header: bytes) -> int:
-    """Return how many bytes the pixels of a picture unpack to (11.2.1, 7.2, 8.1)."""
+    """Return the size of the decompressed pixels in bytes (11.2.1, 7.2, 8.1)."""
     width, height, depth, color, _, _, interlaced = struct.unpack(">LLBBBBB", header)
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 4)
     passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
@@ -68,7 +68,7 @@ def _expected(header: bytes) -> int:
 
 
 def _complete(source: Source, parts: list[tuple[int, int]], expected: int) -> bool:
-    """Unpack the pixels, keeping none: are they all there, or does their stream end itself?"""
+    """Decompress the pixels, keeping none; True if all are there or their stream is complete."""
     stream = zlib.decompressobj()
     total = 0
     for start, length in parts:

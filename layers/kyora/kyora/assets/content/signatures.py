@@ -1,4 +1,4 @@
-"""How files of other formats begin, for formats that have no beginning of their own."""
+"""How files of known formats begin, for the formats that have no signature of their own."""
 
 _SIGNATURES = (
     (b"PK\x03\x04", "application/zip"),
@@ -35,7 +35,7 @@ _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"
 
 
 def signature(head: bytes) -> str | None:
-    """Return the media type that a file with this head is sure to have, or None."""
+    """Return the media type that a file beginning like this must have, or None."""
     if head[:4] in (b"RIFF", b"RF64"):
         return _RIFF.get(head[8:12])
     if head[4:8] == b"ftyp":
@@ -44,7 +44,7 @@ def signature(head: bytes) -> str | None:
 
 
 def page(head: bytes) -> str | None:
-    """Return the media type of a page or a drawing that a browser would run, or None."""
+    """Return the media type of a page or drawing that a browser would execute, or None."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<script", b"<body")):
         return "text/html"

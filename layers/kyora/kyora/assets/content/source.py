@@ -1,8 +1,8 @@
-"""A file that is read in pieces, on a budget, and how a format says that a file is not its own.
+"""A file read in pieces, on a budget; and how a parser refuses a file.
 
-Every parser asks a Source for bytes and counts its steps there. Work per byte is bounded by
-construction, so that no upload, however it is made, keeps a worker busy: a step is one box,
-chunk, segment, frame or directory entry and costs a few microseconds.
+Every parser gets its bytes from a Source and counts its steps there. Work is bounded by
+construction, so no upload can keep a worker busy: a step is one box, chunk, segment, frame or
+directory entry, and costs a few microseconds.
 """
 
 import os
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MAX_STEPS = 200_000
-_READ_AGAIN = 6  # times the file's own size that may be read in all
-_SMALL = 4 << 20  # bytes that may be read of any file, however small
+_READ_AGAIN = 6  # times the size of the file that may be read in total
+_SMALL = 4 << 20  # bytes that may be read on top, of any file
 CHUNK = 1 << 20
 _WINDOW = 1 << 12
 
-# What parsers raise on bytes that are no file of their format.
+# What parsers raise for bytes that are not of their format.
 BROKEN = (struct.error, IndexError, ValueError, EOFError, OverflowError, MemoryError)
 
 type Reason = str  # type_mismatch, bad_content, too_many_pixels, macros or encrypted
 
 
 class Refused(Exception):
-    """The bytes are not what the type says; `detected` is the type they have, if known."""
+    """The file is not what its type says. `detected` is its real type, if known."""
 
     def __init__(self, reason: Reason, detected: str | None = None) -> None:
         super().__init__(reason)
@@ -32,7 +32,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What an office file, a PDF or a ZIP may have."""
+    """What office files, PDFs and ZIPs may contain."""
 
     macros: bool = False
     passwords: bool = True
@@ -40,7 +40,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a file shows: its size in pixels as it is shown, its duration in milliseconds."""
+    """What a file shows: its size in pixels as displayed, its duration in milliseconds."""
 
     width: int | None = None
     height: int | None = None
@@ -65,7 +65,7 @@ class Source:
         if count > _WINDOW:
             return self._read(offset, count)
         at = offset - self._start
-        if at < 0 or at + count > len(self._window):  # headers stand side by side
+        if at < 0 or at + count > len(self._window):  # headers are read one after the other
             self._start, self._window, at = offset, self._read(offset, _WINDOW), 0
         return self._window[at : at + count]
 
@@ -85,13 +85,13 @@ class Source:
         return data
 
     def step(self, count: int = 1) -> None:
-        """Account for `count` parts of the file."""
+        """Count so many parts of the file. Raises Refused `bad_content` if there are too many."""
         self.steps += count
         if self.steps > self._most_steps:
             raise Refused("bad_content")
 
     def find(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
-        """Return where `needle` begins at or behind `start`, or -1."""
+        """Return the first position of `needle` from `start` on, or -1."""
         position, last = start, self.size if end is None else min(end, self.size)
         while position < last:
             data = self.at(position, min(CHUNK, last - position) + len(needle) - 1)
@@ -108,6 +108,6 @@ def match(condition: bool, detected: str | None = None) -> None:
 
 
 def whole(condition: bool) -> None:
-    """Refuse a file of the right type that is broken or cut off."""
+    """Refuse a file of the right type that is broken or incomplete."""
     if not condition:
         raise Refused("bad_content")

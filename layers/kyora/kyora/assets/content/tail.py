@@ -1,7 +1,7 @@
-"""What follows the end of a file, in every format the same.
+"""Bytes behind the end of a file, judged alike in every format.
 
-Cameras, editors and servers leave bytes behind: zeros, a preview, a film, a stray line break.
-A reader of the format never looks at them. They are refused only where another program would:
+Cameras, editors and servers leave zeros, a preview, a film or a line break there, and no reader of
+the format looks at them. They are refused only if another program would find a file of its own:
 archives are found from the end of a file, programs and pages by how they begin.
 """
 
@@ -9,7 +9,7 @@ import re
 
 from kyora.assets.content.source import CHUNK, Source, whole
 
-_NEAR = 1 << 16
+_NEAR = 1 << 16  # bytes searched, behind the end of the format and at the end of the file
 _PADDING = b"\x00 \t\r\n\x1a"
 _PROGRAMS = (
     *(b"PK\x03\x04", b"PK\x05\x06", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"MZ", b"\x7fELF"),

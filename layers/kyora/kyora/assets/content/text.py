@@ -1,8 +1,8 @@
 """Plain text and CSV, as editors and spreadsheets save them.
 
-Excel writes the code page of the country, Notepad wrote UTF-16 for years. Any bytes make a text
-in some code page; what no text has in any of them is control characters. Text of two or four
-bytes a letter is known by its mark, or without one by the zeros of its first letter.
+Excel writes the country's code page, and Notepad wrote UTF-16 for years. Any bytes are text in some
+code page, except for control characters, which are text in none. UTF-16 and UTF-32 are recognised
+by their byte order mark, or without one by the zeros of the first letter.
 """
 
 import codecs
@@ -22,7 +22,7 @@ _CONTROLS_WIDE = dict.fromkeys(_CONTROLS)
 
 
 def check(source: Source, policy: Policy) -> Facts:
-    """Refuse what no editor would write as a text; an empty file is one."""
+    """Refuse what no editor writes as text. An empty file is text."""
     head = source.at(0, 4)
     mark, encoding = next(((m, e) for m, e in _MARKS if head.startswith(m)), (b"", _by_zeros(head)))
     decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
@@ -37,13 +37,13 @@ def check(source: Source, policy: Policy) -> Facts:
         except UnicodeDecodeError:
             match(False)
         match(len(text.translate(_CONTROLS_WIDE)) == len(text))
-    if decoder and not mark:  # without a mark, half a letter at the end says that it is no text
+    if decoder and not mark:  # without a mark, half a letter at the end means that it is no text
         match(decoder.getstate()[0] == b"")
     return Facts()
 
 
 def _by_zeros(head: bytes) -> str:
-    """Return the encoding that a first letter below U+0100 has, when it is a wide one."""
+    """Return UTF-16 or UTF-32 if the first letter is below U+0100 in one of them, else ''."""
     zeros = tuple(byte == 0 for byte in head)
     if zeros == (False, True, True, True):
         return "utf-32-le"

@@ -1,4 +1,4 @@
-"""Checking a file against its announced type: which parser reads it, and limits for every type."""
+"""Check a file against its announced type: choose the parser, and apply the limits of all types."""
 
 from importlib import import_module
 from typing import BinaryIO
@@ -6,12 +6,12 @@ from typing import BinaryIO
 from kyora.assets.content.source import BROKEN, Facts, Policy, Refused, Source
 from kyora.assets.rules import MAX_PIXELS
 
-_STEPS_TO_IDENTIFY = 20_000  # an answer for people, who rarely ask with a file of so many parts
+_STEPS_TO_IDENTIFY = 20_000  # `detected` only helps people: it may cost less than a verdict
 _MAX_SIDE = 65_535
 _MAX_DURATION = 1000 * 86_400_000  # milliseconds: a thousand days
 _DEFAULT = Policy()
 
-# Each type's module and function: only what a file needs is imported.
+# The module and function for each type. Only the one that is needed is imported.
 _CHECKS: dict[str, tuple[str, str]] = {
     "image/png": ("png", "check"),
     "image/jpeg": ("jpeg", "check"),
@@ -42,7 +42,7 @@ _CHECKS: dict[str, tuple[str, str]] = {
 
 
 def inspect(file: BinaryIO, content_type: str, policy: Policy = _DEFAULT) -> Facts:
-    """Check that `file` is a whole file of `content_type`; return what it shows.
+    """Check that `file` is a complete file of `content_type`; return what it shows.
 
     Raises Refused: `type_mismatch`, `bad_content`, `too_many_pixels`, `macros`, `encrypted`.
     """
@@ -60,7 +60,7 @@ def inspect(file: BinaryIO, content_type: str, policy: Policy = _DEFAULT) -> Fac
 
 
 def _believable(facts: Facts) -> Facts:
-    """Leave out what a film cannot have: its header may say any number."""
+    """Leave out sizes and durations that no film has: a header may hold any number."""
     shown = all(side and side <= _MAX_SIDE for side in (facts.width, facts.height))
     played = facts.duration_ms and 0 < facts.duration_ms <= _MAX_DURATION
     return Facts(
@@ -71,7 +71,7 @@ def _believable(facts: Facts) -> Facts:
 
 
 def parse(source: Source, content_type: str, policy: Policy = _DEFAULT) -> Facts:
-    """Read what a file of this type shows. Raises Refused, without `detected` as a rule."""
+    """Return what a file of this type shows. Raises Refused, mostly without `detected`."""
     module, function = _CHECKS[content_type]
     check = getattr(import_module(f"kyora.assets.content.{module}"), function)
     try:
@@ -82,7 +82,7 @@ def parse(source: Source, content_type: str, policy: Policy = _DEFAULT) -> Facts
 
 
 def _with_detected(refusal: Refused, file: BinaryIO, content_type: str) -> Refused:
-    """Add what the file is, where it is known and another type than announced."""
+    """Add the type that the file really has, if it is known and not the announced one."""
     detected = refusal.detected
     if detected is None and refusal.reason in ("type_mismatch", "bad_content"):
         identify = import_module("kyora.assets.content.identify")

@@ -1,7 +1,7 @@
 """WAV: RIFF (Microsoft, 1991), RIFX, and RF64 or BW64 for what is longer (EBU Tech 3306, BS.2088).
 
-Sizes are what a program knew when it wrote them: into a pipe that is nothing, so the sound goes
-on to the end of the file.
+A program that writes into a pipe does not know the size: the sound then goes on to the end of the
+file.
 """
 
 import struct
@@ -11,11 +11,11 @@ from kyora.assets.content.source import Facts, Policy, Source, match, whole
 
 _ORDERS = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"BW64": "<"}
 _UNKNOWN = (0, 0xFFFFFFFF)
-_PCM = (1, 3, 6, 7, 0xFFFE)  # codings whose bytes count samples
+_PCM = (1, 3, 6, 7, 0xFFFE)  # codings with a fixed number of bytes per sample
 
 
 def check(source: Source, policy: Policy) -> Facts:
-    """Walk the chunks to the sound; its bytes over its rate is how long it plays."""
+    """Walk the chunks to the sound. Its duration is its bytes over its rate."""
     head = source.at(0, 12)
     match(head[:4] in _ORDERS and head[8:] == b"WAVE")
     order = _ORDERS[head[:4]]

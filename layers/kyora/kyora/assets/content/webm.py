@@ -1,7 +1,7 @@
 """WebM and what browsers record (RFC 8794 EBML, RFC 9559 Matroska).
 
-Chrome writes DocType `matroska` when it records H.264, so codecs decide: what a browser cannot
-play is Matroska. A file that was written live has elements of unknown size and no duration.
+Chrome writes DocType `matroska` when it records H.264, so the codecs decide: a file that browsers
+cannot play is Matroska. A live recording has elements of unknown size and no duration.
 """
 
 import struct
@@ -30,7 +30,7 @@ class _Element(NamedTuple):
     name: int
     start: int
     end: int
-    open: bool  # of unknown size: it ends where an element of its parent begins
+    open: bool  # of unknown size: it ends where the next element of its parent begins
 
 
 class _Track(NamedTuple):
@@ -41,12 +41,12 @@ class _Track(NamedTuple):
 
 
 def video(source: Source, policy: Policy) -> Facts:
-    """Check a film or a sound recording that is called video/webm, as some recorders do."""
+    """Check a film, or a sound recording that is announced as video/webm."""
     return _read(source)[1]
 
 
 def audio(source: Source, policy: Policy) -> Facts:
-    """Check a recording of sound alone."""
+    """Check a recording without pictures."""
     tracks, facts = _read(source)
     match(all(track.kind != _PICTURE for track in tracks), "video/webm")
     return Facts(duration_ms=facts.duration_ms)
@@ -55,7 +55,7 @@ def audio(source: Source, policy: Policy) -> Facts:
 def _read(source: Source) -> tuple[list[_Track], Facts]:
     head = _element(source, 0, source.size)
     match(head is not None and head.name == _EBML)
-    doc_type = _text(source, head, _DOC_TYPE) if head else b""
+    doc_type = _string(source, head, _DOC_TYPE) if head else b""
     match(doc_type in (b"webm", b"matroska"), _MATROSKA if doc_type else None)
     segment = _element(source, head.end, source.size) if head else None
     if segment and segment.name == _VOID:
@@ -74,7 +74,7 @@ def _read(source: Source) -> tuple[list[_Track], Facts]:
 def _segment(
     source: Source, segment: _Element | None
 ) -> tuple[list[_Track], int, float, list[_Element]]:
-    """Walk the segment. Clusters of unknown size are walked through, the others skipped."""
+    """Walk the segment. Only clusters of unknown size are searched for their end."""
     tracks: list[_Track] = []
     scale, duration = 1_000_000, 0.0
     clusters: list[_Element] = []
@@ -109,7 +109,7 @@ def _segment(
 def _open_end(source: Source, cluster: _Element, end: int) -> int:
     """Return where a cluster of unknown size ends: at the next one, or with the segment.
 
-    A recording of an hour has hundreds of thousands of blocks, so it is searched, not walked.
+    An hour of recording has hundreds of thousands of blocks, so they are not walked.
     """
     position = cluster.start
     while (position := source.find(_CLUSTER_ID, position, end)) != -1:
@@ -122,7 +122,7 @@ def _open_end(source: Source, cluster: _Element, end: int) -> int:
 
 
 def _played(source: Source, clusters: list[_Element]) -> int:
-    """Return the time of the last block, in the segment's own units."""
+    """Return the time of the last block, in the segment's units."""
     if not clusters:
         return 0
     cluster = clusters[-1]
@@ -150,7 +150,7 @@ def _tracks(source: Source, parent: _Element) -> list[_Track]:
         width, height = (
             (_number(source, size, _WIDTH), _number(source, size, _HEIGHT)) if size else (0, 0)
         )
-        kind, codec = _number(source, entry, _TYPE), _text(source, entry, _CODEC)
+        kind, codec = _number(source, entry, _TYPE), _string(source, entry, _CODEC)
         if codec:
             found.append(_Track(kind, codec, width, height))
     return found
@@ -168,7 +168,7 @@ def _children(source: Source, parent: _Element) -> list[_Element]:
     return found
 
 
-def _text(source: Source, parent: _Element, name: int) -> bytes:
+def _string(source: Source, parent: _Element, name: int) -> bytes:
     child = next((c for c in _children(source, parent) if c.name == name), None)
     return source.at(child.start, min(64, child.end - child.start)).rstrip(b"\0") if child else b""
 
@@ -203,12 +203,12 @@ def _element(source: Source, position: int, end: int) -> _Element | None:
 
 
 def _length(data: bytes, at: int) -> int:
-    """Return how many bytes a number has, by its leading zeros; 0 where it makes no sense."""
+    """Return the length of a number in bytes, by its leading zeros; 0 if it is invalid."""
     return 9 - data[at].bit_length() if len(data) > at and data[at] else 0
 
 
 def _vint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number without its length marker, and its length; (0, 0) where there is none."""
+    """Return a number without its length marker, and its length; (0, 0) if there is none."""
     length = _length(data, at)
     if not length or len(data) < at + length:
         return 0, 0

@@ -9,7 +9,7 @@ _MAX_EXIF = 1 << 16
 
 
 def check(source: Source, policy: Policy) -> Facts:
-    """Walk the chunks; the canvas, or the only picture, gives the size."""
+    """Walk the chunks. The size is that of the canvas, or of the only picture."""
     head = source.at(0, 12)
     match(head[:4] == b"RIFF" and head[8:12] == b"WEBP")
     end = int.from_bytes(head[4:8], "little") + 8
