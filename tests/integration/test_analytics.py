@@ -311,7 +311,7 @@ def test_a_rebuild_waits_for_an_event_that_is_being_counted(
         "SELECT pg_advisory_xact_lock_shared(hashtextextended(:key, 0))",
         key=count.lock_key("biz_demo"),
     )
-    monkeypatch.setattr(rebuild, "_PATIENCE", 1.0)
+    monkeypatch.setattr(rebuild, "_BUSINESS_SECONDS", 1.0)
     with pytest.raises(Unavailable):
         rebuild.business("ws_demo", "biz_demo")
     other.run("COMMIT")
