@@ -114,14 +114,9 @@ class Person(Workspace):
         return str(self.shop.request("GET", f"prices/{self.price(plan)}")["product"])
 
     def made_price(self, product: str, amount: int, **params: Any) -> str:
-        every = {"interval": "month"}
+        every = {"recurring": {"interval": "month"}} | params
         made = self.ask(
-            *("POST", "prices"),
-            product=product,
-            unit_amount=amount,
-            currency="aed",
-            recurring=every,
-            **params,
+            *("POST", "prices"), product=product, unit_amount=amount, currency="aed", **every
         )
         return str(made["id"])
 
@@ -470,6 +465,120 @@ def from_years_to_months_at_renewal(p: Person) -> None:
     p.want("professional")
     p.look()
     p.wait(367)
+
+
+@life
+def a_smaller_plan_keeps_quantity_and_add_on(p: Person) -> None:
+    p.buy("enterprise")
+    price = p.made_price(p.ask("POST", "products", name="Add-on")["id"], 1000)
+    many = {"id": p.item(), "quantity": 2}
+    p.set(items=[many, {"price": price}], proration_behavior="always_invoice")
+    p.want("professional")
+    found = p.look()
+    assert found["nextCharge"]["amount"] == 2 * 9900 + 1000
+    p.wait(32)
+    assert p.look()["price"]["quantity"] == 2
+
+
+@life
+def a_smaller_plan_whose_first_payment_fails(p: Person) -> None:
+    p.buy("enterprise")
+    p.want("professional")
+    p.use(BAD)
+    p.wait(31.2)
+    found = p.look()
+    assert (found["status"], found["plan"]) == ("past_due", "professional")
+
+
+@life
+def a_smaller_plan_and_then_an_end(p: Person) -> None:
+    p.buy("enterprise")
+    p.want("professional")
+    p.drop()
+    found = p.look()
+    assert found["pendingChange"]["plan"] == "starter"
+    p.keep()
+    assert p.look()["pendingChange"] is None
+
+
+@life
+def a_smaller_plan_and_then_a_pause(p: Person) -> None:
+    p.buy("enterprise")
+    p.wait(2)
+    p.want("professional")
+    p.rest(20)
+    assert p.look()["pendingChange"] is None
+    p.wait(21)
+
+
+@life
+def a_better_plan_takes_an_end_back(p: Person) -> None:
+    p.buy()
+    p.drop()
+    p.want("enterprise")
+    assert p.look()["cancelAt"] is None
+
+
+@life
+def a_smaller_plan_after_the_trial(p: Person) -> None:
+    p.shop.save_card(p.customer)
+    p.start("enterprise", trial_period_days=10)
+    p.want("professional")
+    p.look()
+    p.wait(10.2)
+    assert p.look()["plan"] == "professional"
+
+
+@life
+def another_smaller_plan_instead(p: Person) -> None:
+    p.buy("enterprise")
+    p.want("professional")
+    p.want("starter")
+    assert p.look()["pendingChange"]["plan"] == "starter"
+    p.want("professional", when="renewal")
+    p.wait(32)
+    assert p.look()["plan"] == "professional"
+
+
+@life
+def a_smaller_plan_with_a_coupon(p: Person) -> None:
+    p.buy("enterprise")
+    _coupon(p, percent_off=20, duration="forever")
+    p.want("professional")
+    p.look()
+    p.wait(32)
+    p.look()
+    assert p.bill()["amount_paid"] == 7920
+
+
+@life
+def a_price_for_three_months(p: Person) -> None:
+    p.shop.save_card(p.customer)
+    product = p.product("professional")
+    every = {"interval": "month", "interval_count": 3}
+    price = p.made_price(product, 27000, recurring=every)
+    items = [{"price": price}]
+    p.ask("POST", "subscriptions", customer=p.customer, items=items)
+    assert p.look()["price"]["intervalCount"] == 3
+    p.wait(93)
+
+
+@life
+def a_price_in_tiers(p: Person) -> None:
+    p.shop.save_card(p.customer)
+    tiers = [{"up_to": 5, "unit_amount": 3000}, {"up_to": "inf", "unit_amount": 2000}]
+    price = p.ask(
+        *("POST", "prices"),
+        product=p.product("professional"),
+        currency="aed",
+        recurring={"interval": "month"},
+        billing_scheme="tiered",
+        tiers_mode="graduated",
+        tiers=tiers,
+    )["id"]
+    items = [{"price": price, "quantity": 7}]
+    p.ask("POST", "subscriptions", customer=p.customer, items=items)
+    assert p.look()["access"] == "full"
 
 
 # ---- ends and pauses

@@ -5,6 +5,8 @@ compares that with what the stand-in has charged, less the credit that is left.
 """
 
 import os
+from functools import cached_property
+from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -45,10 +47,11 @@ class Account(Workspace):
         """Return now, what a period costs, and when it began and ends; nothing for no time."""
         now = int(self.shop.calls(lambda: self.shop.on.engine.now))
         for sub in self.live():
-            item = sub["items"]["data"][0]
+            items = sub["items"]["data"]
             used = sub["status"] in self.counted
-            amount = item["price"]["unit_amount"] * item["quantity"] if used else 0
-            return now, amount, item["current_period_start"], item["current_period_end"]
+            amount = sum(one["price"]["unit_amount"] * one["quantity"] for one in items)
+            period = (items[0]["current_period_start"], items[0]["current_period_end"])
+            return now, amount if used else 0, *period
         return now, 0, now, now + 1
 
     def book(self) -> None:
@@ -76,6 +79,40 @@ class Account(Workspace):
             left -= stride
             self.shop.deliver()
         self.book()
+
+    # Done in the dashboard: what the plan is not, is paid for all the same.
+
+    def add_on(self, _: str) -> None:
+        """Put an add-on beside the plan, or take it away."""
+        for sub in self.live():
+            items = sub["items"]["data"]
+            [had] = [one["id"] for one in items if one["price"]["id"] == self.addon] or [""]
+            item = {"id": had, "deleted": True} if had else {"price": self.addon}
+            self.bill(sub, item)
+
+    def more(self, quantity: str) -> None:
+        """Have so many of the plan."""
+        for sub in self.live():
+            items = sub["items"]["data"]
+            plan = next((one for one in items if one["price"]["id"] != self.addon), None)
+            if plan:
+                self.bill(sub, {"id": plan["id"], "quantity": int(quantity)})
+
+    def bill(self, sub: dict[str, Any], item: dict[str, Any]) -> None:
+        if sub["status"] == "active":
+            how = {"proration_behavior": "always_invoice"}
+            self.shop.request("POST", f"subscriptions/{sub['id']}", items=[item], **how)
+
+    @cached_property
+    def addon(self) -> str:
+        price = self.shop.request(
+            *("POST", "prices"),
+            product_data={"name": "Add-on"},
+            currency="aed",
+            unit_amount=1700,
+            recurring={"interval": "month"},
+        )
+        return str(price["id"])
 
     def take(self, steps: Steps) -> None:
         for name, what in steps:
@@ -132,6 +169,34 @@ def test_what_was_charged_is_what_the_time_was_worth(steps: Steps, shop: Shop) -
     account = Account(shop)
     account.take(steps)
     # A line is rounded to a minor unit, and an action takes its second.
+    tolerance = 2 * account.lines() + 5
+    assert abs(account.paid() - account.worth) <= tolerance, (account.paid(), account.worth)
+
+
+MONTHLY = st.sampled_from(["starter", "professional", "enterprise"])
+
+
+@_CONFIGURED
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(["choose", "choose_now"]), MONTHLY),
+            st.tuples(st.just("add_on"), st.just("")),
+            st.tuples(st.just("more"), st.sampled_from("123")),
+            st.tuples(st.sampled_from(["pause", "resume", "take_back"]), st.just("")),
+            st.tuples(st.just("cancel"), st.sampled_from(["period_end", "now"])),
+            st.tuples(st.just("pass_days"), st.sampled_from(["1.3", "9.7", "22.1", "33.4"])),
+        ),
+        min_size=2,
+        max_size=9,
+    )
+)
+@example(steps=[("add_on", ""), ("pass_days", "9.7"), ("choose", "enterprise"), ("add_on", "")])
+@example(steps=[("more", "3"), ("pass_days", "33.4"), ("choose", "starter"), ("more", "1")])
+@example(steps=[("add_on", ""), ("choose", "starter"), ("pass_days", "33.4"), ("pause", "")])
+def test_add_ons_and_quantities_are_paid_for_as_well(steps: Steps, shop: Shop) -> None:
+    account = Account(shop)
+    account.take(steps)
     tolerance = 2 * account.lines() + 5
     assert abs(account.paid() - account.worth) <= tolerance, (account.paid(), account.worth)
 

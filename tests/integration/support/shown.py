@@ -3,7 +3,8 @@
 The stand-in is asked as anyone would ask Stripe: for subscriptions, schedules, open invoices, and
 for a preview of the next invoice, which is Stripe's own word on what is charged next. Two things
 of that are not mirrored, and not compared: what waits for the next invoice because of something
-done in the dashboard, and what a discount takes off; with one we show no next charge.
+done in the dashboard, and what a discount takes off; with one we show no next charge, nor with a
+price in tiers.
 """
 
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ def ours(answer: Json) -> Json:
     """Reduce an answer of ours to what is compared."""
     found = {name: answer.get(name) for name in FIELDS}
     found["plan"] = answer["plan"]["id"]
+    found["price"] = {"amount": None, **answer["price"]}  # left out of a price in tiers
     if change := found["pendingChange"]:
         found["pendingChange"] = {"plan": change["plan"]["id"], "date": change["date"]}
     if method := found["paymentMethod"]:
@@ -82,7 +84,10 @@ def _item(shop: Shop, sub: Json) -> Json:
     """Return the item that is the plan, or the first one."""
     items: list[Json] = sub["items"]["data"]
     known = [one for one in items if _plan(shop, one["price"])]
-    return max(known or items[:1], key=lambda one: (one["quantity"], one["price"]["unit_amount"]))
+    return max(
+        known or items[:1],
+        key=lambda one: (bool(one["quantity"]), one["price"]["unit_amount"] or 0),
+    )
 
 
 def _access(shop: Shop, sub: Json) -> str:
@@ -96,7 +101,7 @@ def _access(shop: Shop, sub: Json) -> str:
 
 
 def _amount(shop: Shop, sub: Json) -> int:
-    return int(_item(shop, sub)["price"]["unit_amount"])
+    return int(_item(shop, sub)["price"]["unit_amount"] or 0)
 
 
 def _ends(sub: Json, item: Json) -> int | None:
@@ -157,7 +162,8 @@ def _next(shop: Shop, sub: Json, item: Json, owed: Json | None) -> Json | None:
     ends = _ends(sub, item)
     if not preview["total"] or (ends and ends <= item["current_period_end"]):
         return None
-    if sub["discounts"]:
+    tiered = any(one["price"]["unit_amount"] is None for one in sub["items"]["data"])
+    if sub["discounts"] or tiered:
         return None  # we show none then
     lines = preview["lines"]["data"]
     waiting = sum(line["amount"] for line in lines if line["period"]["start"] < _runs_until(sub))
