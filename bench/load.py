@@ -35,8 +35,8 @@ from local.commands.bus import Place, queue_urls
 from local.progress import say
 from local.settings import ROOT
 from local.stack import emulator
+from tests.e2e.commands import client, query
 from tests.e2e.conftest import Stack, free_port, request
-from tests.e2e.test_bus import client, query
 from tests.integration.support.samples import png
 
 UPLOADERS = 2

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kyora import aws
+from kyora.bus import outbox
+from local.commands import bus
 from tests import events
 from tests.scripted import Answer, Request, scripted
 
@@ -95,3 +97,8 @@ def batch(*bodies: str) -> dict[str, Any]:
     return events.sqs_batch(
         *(events.sqs_message(body, id_=f"m{n}", queue=queue) for n, body in enumerate(bodies))
     )
+
+
+def detail(name: str = "UserWelcomed", **changed: Any) -> dict[str, Any]:
+    data, workspace = bus.sample(name)
+    return {**outbox.envelope("evt_1", data, workspace), **changed}

@@ -147,3 +147,15 @@ def texts(call: ast.Call) -> list[str]:
     """The texts that stand as arguments of a call."""
     values = [part.value for part in call.args if isinstance(part, ast.Constant)]
     return [value for value in values if isinstance(value, str)]
+
+
+def operations(found: frozenset[str]) -> set[tuple[str, str]]:
+    """(service, operation) of every call of AWS's API but S3's in what can be reached."""
+    asked = set()
+    for call in calls(found, "call", "_send"):
+        match texts(call):
+            case [("events" | "sqs" | "secretsmanager") as service, operation]:
+                asked.add((service, operation))
+            case [operation] if getattr(call.func, "id", "") == "_send":
+                asked.add(("sqs", operation))
+    return asked

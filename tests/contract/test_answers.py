@@ -17,22 +17,11 @@ from kyora.errors import PaymentRequired
 from kyora.http import MAX_BODY
 from kyora.postgres import connection
 from tests.conftest import SECRET
-from tests.contract.test_openapi import DOCUMENT, OPERATIONS, resolve
+from tests.contract.documented import BODIES, DOCUMENT, FILE, HOME, OPERATIONS, resolve
 from tests.integration.support import shops
 from tests.integration.support.shops import Shop
 from tests.unit.functions import ADMIN, call, captured_log, event
 
-HOME = "http://127.0.0.1:8000/billing"
-FILE = {"filename": "a.txt", "contentType": "text/plain", "size": 5}
-BODIES: dict[str, Any] = {
-    "requestUpload": FILE,
-    "requestUploads": {"files": [FILE]},
-    "createBusiness": {"name": "Corner shop", "currency": "AED"},
-    "changeSubscription": {"planId": "professional"},
-    "createCheckoutSession": {"planId": "professional", "successUrl": HOME, "cancelUrl": HOME},
-    "createPortalSession": {"returnUrl": HOME},
-    "pauseSubscription": {},
-}
 OTHERS: dict[str, Any] = {  # good ones as well
     "requestUpload": FILE | {"size": 6},
     "requestUploads": {"files": [FILE, FILE]},

@@ -25,12 +25,11 @@ from local.tools import email_samples
 from tests import reach
 from tests.cloud import batch, cloud, deliver
 from tests.conftest import SECRET
-from tests.contract.test_answers import BODIES
-from tests.contract.test_openapi import DOCUMENT, OPERATIONS
+from tests.contract.documented import BODIES, DOCUMENT, OPERATIONS
 from tests.integration.support import api, post, shops
 from tests.integration.support import stripe_lives as lives
-from tests.integration.test_email_webhook import request as resend_request
-from tests.integration.test_email_webhook import told
+from tests.integration.support.resend_webhook import request as resend_request
+from tests.integration.support.resend_webhook import told
 from tests.scripted import Answer, scripted
 from tests.unit.functions import CONTEXT, call, captured_log, event, function
 

@@ -1,6 +1,5 @@
 """The OpenAPI document says what the code does: no more, no less."""
 
-import json
 import re
 import subprocess
 import sys
@@ -15,22 +14,9 @@ from local.settings import ROOT
 from local.tools.openapi import document as openapi
 from local.tools.openapi import problems
 from tests.contract import refusals
+from tests.contract.documented import DOCUMENT, OPERATIONS, resolve
 
-DOCUMENT: dict[str, Any] = json.loads(openapi.DOCUMENT.read_text())
-OPERATIONS = {
-    made["operationId"]: (f"{method.upper()} {path}", made)
-    for path, methods in DOCUMENT["paths"].items()
-    for method, made in methods.items()
-}
 PAGE = (ROOT / "local" / "web" / "static" / "docs.html").read_text()
-
-
-def resolve(node: dict[str, Any]) -> dict[str, Any]:
-    """Return what a $ref leads to; anything else is itself."""
-    found: Any = DOCUMENT if "$ref" in node else node
-    for part in node.get("$ref", "").split("/")[1:]:
-        found = found[part]
-    return dict(found)
 
 
 def test_the_committed_document_is_what_the_code_makes() -> None:

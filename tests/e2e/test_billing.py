@@ -1,14 +1,13 @@
 """Billing as a person meets it: Stripe's pages, the cards, the mail, and the commands."""
 
-import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.e2e.commands import control, query, run
 from tests.e2e.conftest import Stack, wait
-from tests.e2e.test_bus import query, run
 
 GOOD, DECLINED, FAILS_LATER = "4242424242424242", "4000000000000002", "4000000000000341"
 
@@ -31,13 +30,6 @@ def send(url: str, **fields: str) -> tuple[int, str, str]:
 
 def card(number: str) -> dict[str, str]:
     return {"number": number, "expiry": "12/34", "cvc": "123"}
-
-
-def control(stack: Stack, path: str, **given: Any) -> None:
-    request = urllib.request.Request(
-        f"{stack.env['STRIPE_URL']}/_control/{path}", json.dumps(given).encode(), method="POST"
-    )
-    urllib.request.urlopen(request, timeout=30).close()
 
 
 def subscription(stack: Stack) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 
 from kyora.bus.names import SENSITIVE
 from local.settings import ROOT
-from local.stack import emulator, postgres
+from tests.e2e.commands import client, emit, query, run
 from tests.e2e.conftest import Stack, request, wait
 
 MAILED = {
@@ -29,35 +29,6 @@ MAILED = {
     "PaymentFailed": ("We couldn't take your payment", ""),
     "TrialEnding": ("Your trial ends soon", ""),
 }
-
-
-def run(stack: Stack, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run what a target of the Makefile runs."""
-    return subprocess.run(
-        [sys.executable, "-m", "local", *arguments],
-        cwd=stack.checkout,
-        env={"KYORA_LOCAL_DIR": str(stack.home), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def emit(stack: Stack, name: str, file: Path | None = None) -> str:
-    """Emit a sample and return the event's id."""
-    done = run(stack, "emit", name, *(("--file", str(file)) if file else ()))
-    assert done.returncode == 0, done.stderr
-    [event_id] = re.findall(r"evt_\w+", done.stdout)
-    return str(event_id)
-
-
-def query(stack: Stack, sql: str, **values: Any) -> list[list[Any]]:
-    return postgres.query(stack.env["DATABASE_URL"], sql, **values)
-
-
-def client(stack: Stack, service: str) -> Any:
-    return emulator.client(service, int(stack.env["AWS_ENDPOINT_URL"].rpartition(":")[2]))
 
 
 def mail(stack: Stack, event_id: str) -> list[Any]:

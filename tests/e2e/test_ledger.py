@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.commands import client, emit, query, run
 from tests.e2e.conftest import Stack, request, wait
-from tests.e2e.test_bus import client, emit, query, run
 
 _FEE = "select amount, currency from transaction_fee where order_id = :order"
 

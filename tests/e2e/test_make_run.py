@@ -17,13 +17,8 @@ from urllib.parse import urlencode
 import pytest
 from stripe import WebhookSignature
 
+from tests.e2e.commands import PNG, run
 from tests.e2e.conftest import UP, Answer, Stack, free_port, request, wait
-from tests.e2e.test_bus import run
-
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc"
-    "000000114944415478da6390af8ac18a1886960400dfe13d4122f02d7c0000000049454e44ae426082"
-)
 
 
 def _paste(stack: Stack, shell: str) -> list[str]:

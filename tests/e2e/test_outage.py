@@ -15,8 +15,8 @@ import pytest
 
 from local import process
 from local.stack import postgres
+from tests.e2e.commands import PNG
 from tests.e2e.conftest import Answer, Stack, free_port, request, wait
-from tests.e2e.test_make_run import PNG
 
 PASSWORD = "e2e-password"
 

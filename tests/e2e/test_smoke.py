@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.e2e.commands import client, query
 from tests.e2e.conftest import Stack, wait
-from tests.e2e.test_bus import client, query
 
 BROKEN = "def handler(event, context):\n    raise RuntimeError('broken on purpose')\n"
 # What somebody breaks, and the one check that has to say so.

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.commands import client, control, query, run
 from tests.e2e.conftest import Stack, wait
-from tests.e2e.test_billing import control
-from tests.e2e.test_bus import client, query, run
 
 
 def test_status_shows_that_stripe_is_down_and_that_it_is_back(stack: Stack) -> None:

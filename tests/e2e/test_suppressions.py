@@ -7,8 +7,8 @@ import json
 import time
 from pathlib import Path
 
+from tests.e2e.commands import emit, query, run
 from tests.e2e.conftest import Stack, request, wait
-from tests.e2e.test_bus import emit, query, run
 
 
 def tell(stack: Stack, event: dict[str, object]) -> int:

@@ -46,13 +46,13 @@ def needed(stack: Stack, function: str) -> set[Permission]:
 
 
 def _events(found: frozenset[str]) -> Iterator[Permission]:
-    if ("events", "PutEvents") in operations(found):
+    if ("events", "PutEvents") in reach.operations(found):
         yield "events:PutEvents", "Bus"
 
 
 def _queues(stack: Stack, function: str, found: frozenset[str]) -> Iterator[Permission]:
     logical = template.logical_id(function)
-    asked = {operation for service, operation in operations(found) if service == "sqs"}
+    asked = {operation for service, operation in reach.operations(found) if service == "sqs"}
     sources = [
         named(mapping["EventSourceArn"])
         for mapping in of(stack, "AWS::Lambda::EventSourceMapping").values()
@@ -79,18 +79,6 @@ def _failures(stack: Stack, function: str) -> Iterator[Permission]:
             yield "sqs:SendMessage", named(destination)
 
 
-def operations(found: frozenset[str]) -> set[tuple[str, str]]:
-    """(service, operation) of every call of AWS's API but S3's in what can be reached."""
-    asked = set()
-    for call in reach.calls(found, "call", "_send"):
-        match reach.texts(call):
-            case [("events" | "sqs" | "secretsmanager") as service, operation]:
-                asked.add((service, operation))
-            case [operation] if getattr(call.func, "id", "") == "_send":
-                asked.add(("sqs", operation))
-    return asked
-
-
 @pytest.mark.parametrize("function", reach.FUNCTIONS)
 def test_a_function_may_do_what_its_code_can_ask_for_and_nothing_more(
     function: str, stack: Stack
@@ -101,7 +89,7 @@ def test_a_function_may_do_what_its_code_can_ask_for_and_nothing_more(
 def sources(function: str) -> set[str]:
     """Whose events a function publishes: its own, and the relay those of every domain."""
     found = reach.of(function)
-    if ("events", "PutEvents") not in operations(found):
+    if ("events", "PutEvents") not in reach.operations(found):
         return set()
     if function == "relay_outbox":
         return {f"kyora.{domain}" for domain in DOMAINS.values()}
@@ -140,7 +128,7 @@ def test_every_call_of_aws_in_the_layer_is_one_that_is_looked_for() -> None:
     assert [c for c in plain if len(reach.texts(c)) < 2] == [
         c for c in plain if getattr(c.args[1], "id", "") == "operation"
     ]
-    assert operations(everything) == {
+    assert reach.operations(everything) == {
         ("events", "PutEvents"),
         ("secretsmanager", "GetSecretValue"),
         ("sqs", "GetQueueAttributes"),

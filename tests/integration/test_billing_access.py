@@ -15,8 +15,8 @@ from kyora.billing.stripe_objects import API_VERSION
 from tests.integration.support import billing
 from tests.integration.support.billing import query, run
 from tests.integration.support.stripe_standin import Books, books
+from tests.stripe_account import DAY, Account
 from tests.unit.functions import captured_log
-from tests.unit.test_stripe_engine import DAY, Account
 
 _numbers = itertools.count()
 GRACE = timedelta(days=7)

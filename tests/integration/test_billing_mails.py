@@ -10,8 +10,18 @@ from kyora.billing.jobs import reminders
 from tests.fake_resend import FakeResend
 from tests.integration.support import api, billing, books, post
 from tests.integration.support.shops import Shop
-from tests.integration.test_manage_billing import SUBSCRIPTION, cancel, checkout, choose, read
-from tests.integration.test_plan_changes import bad_card, good_card, live, pause, price_id
+from tests.integration.support.subscribing import (
+    SUBSCRIPTION,
+    bad_card,
+    cancel,
+    checkout,
+    choose,
+    good_card,
+    live,
+    pause,
+    price_id,
+    read,
+)
 
 LATER = timedelta(minutes=1)
 

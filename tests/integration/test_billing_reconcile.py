@@ -19,8 +19,8 @@ from tests.integration.support.billing import Clock, invoke, query, reconciled
 from tests.integration.support.crash import Crash, crash_at
 from tests.integration.support.stripe_standin import Books, books
 from tests.scripted import Answer
+from tests.stripe_account import DAY, LIVES, Account, live
 from tests.unit.functions import CONTEXT, function
-from tests.unit.test_stripe_engine import DAY, LIVES, Account, live
 
 WRITES_ACCOUNTS = True
 

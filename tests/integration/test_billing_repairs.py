@@ -13,8 +13,8 @@ from tests.integration.support import api, billing
 from tests.integration.support.billing import query, run
 from tests.integration.support.shops import Shop
 from tests.integration.support.stripe_standin import Books, books
+from tests.stripe_account import Account
 from tests.unit.functions import CONTEXT, function
-from tests.unit.test_stripe_engine import Account
 
 HOME = "http://127.0.0.1:8000/billing"
 SUBSCRIPTION = "POST /v1/billing/subscription"

@@ -20,8 +20,8 @@ from tests.integration.support import billing
 from tests.integration.support.billing import query, run
 from tests.integration.support.stripe_standin import Books, books
 from tests.scripted import Answer
+from tests.stripe_account import DAY, Account
 from tests.unit.functions import CONTEXT, function
-from tests.unit.test_stripe_engine import DAY, Account
 
 _numbers = itertools.count()
 

@@ -17,8 +17,8 @@ from botocore.config import Config
 from kyora import aws
 from local import template
 from tests import policy
-from tests.integration import test_s3_permissions as files
-from tests.integration.test_s3_permissions import BUCKET, Cloud
+from tests.integration.support import s3_policies as files
+from tests.integration.support.s3_policies import BUCKET, Cloud
 from tests.scripted import Answer, Request, scripted
 
 cloud = files.cloud
@@ -69,7 +69,7 @@ def actions(request: Request) -> list[tuple[str, str]]:
     key = unquote(urlsplit(request.path).path).removeprefix(f"/{BUCKET}/")
     source = unquote(request.headers.get("x-amz-copy-source", "")).removeprefix(f"{BUCKET}/")
     return [
-        (action, f"{ARN}/{name}") for action, name in files._actions(request.method, key, source)
+        (action, f"{ARN}/{name}") for action, name in files.actions_of(request.method, key, source)
     ]
 
 

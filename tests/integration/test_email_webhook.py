@@ -1,10 +1,6 @@
 """What Resend tells afterwards: who may tell, what it changes, in whatever order it comes."""
 
-import base64
-import hashlib
-import hmac
 import io
-import itertools
 import json
 import os
 import random
@@ -19,86 +15,26 @@ from hypothesis import strategies as st
 
 from kyora import config, postgres
 from kyora.email import suppressions
-from tests.events import function_url
 from tests.fake_resend import FakeResend
 from tests.integration.support import books, post
-from tests.unit.functions import CONTEXT, function
+from tests.integration.support.resend_webhook import (
+    KEY,
+    bounce,
+    receive,
+    request,
+    secret,
+    sent,
+    sign,
+    status,
+    suppressed,
+    told,
+)
 
-KEY = base64.b64decode(post.WEBHOOK_SECRET.removeprefix("whsec_"))
 OTHER = b"another key, of the last rotation"
-AT = "2026-11-23T07:36:12.000Z"
-_numbers = itertools.count(1)
-
-
-def secret(key: bytes) -> str:
-    return "whsec_" + base64.b64encode(key).decode()
-
-
-def sign(key: bytes, svix_id: str, stamp: str, body: bytes) -> str:
-    signed = f"{svix_id}.{stamp}.".encode() + body
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-
-
-def told(kind: str, *, to: str = "dana@example.com", **data: Any) -> bytes:
-    about = {
-        "email_id": "4ef9a417",
-        "message_id": "<4ef9a417@resend.example>",
-        "from": "Kyora <hello@kyora.example>",
-        "to": [to],
-        "subject": "Hello",
-        "created_at": "2026-11-23T07:36:10.000Z",
-    }
-    return json.dumps({"type": kind, "created_at": AT, "data": about | data}).encode()
-
-
-def bounce(kind: str = "Permanent", **more: Any) -> bytes:
-    detail = {"type": kind, "subType": "General", "message": "dana@example.com does not exist"}
-    return told("email.bounced", bounce=detail, **more)
-
-
-def request(
-    body: bytes,
-    *,
-    svix_id: str = "",
-    age: float = 0.0,
-    keys: tuple[bytes, ...] = (KEY,),
-    encoded: bool = False,
-    **headers: str | None,
-) -> dict[str, Any]:
-    svix_id = svix_id or f"msg_{next(_numbers)}"
-    stamp = str(int(time.time() - age))
-    signatures = " ".join(sign(key, svix_id, stamp, body) for key in keys)
-    given: dict[str, str | None] = {
-        "svix-id": svix_id,
-        "svix-timestamp": stamp,
-        "svix-signature": signatures,
-        "content-type": "application/json",
-    }
-    given |= {name.replace("_", "-"): value for name, value in headers.items()}
-    sent = {name: value for name, value in given.items() if value is not None}
-    return function_url(body, sent, encoded=encoded)
-
-
-def receive(event: dict[str, Any]) -> tuple[int, str]:
-    answer = function("resend_webhook").handler(event, CONTEXT)
-    json.dumps(answer)
-    body = json.loads(answer["body"])
-    if answer["statusCode"] >= 400:
-        assert answer["headers"]["Content-Type"] == "application/problem+json"
-        assert body["status"] == answer["statusCode"]
-    return answer["statusCode"], body.get("code", "")
 
 
 def events() -> list[dict[str, Any]]:
     return books.rows("SELECT * FROM email_event ORDER BY received_at, id")
-
-
-def suppressed() -> dict[str, str]:
-    rows = books.rows(
-        "SELECT recipient_norm, reason FROM email_suppression"
-        " WHERE lifted_at IS NULL AND (until IS NULL OR until > now())"
-    )
-    return {row["recipient_norm"]: row["reason"] for row in rows}
 
 
 @pytest.fixture
@@ -281,16 +217,6 @@ def test_only_the_whole_database_makes_it_come_again(
 
 
 # ---- what it changes
-
-
-def sent(resend: FakeResend, email: str = "dana@example.com") -> dict[str, Any]:
-    event = post.verification(email)
-    post.deliver(post.record(*event))
-    return post.message(event[1]["id"])
-
-
-def status(row: dict[str, Any]) -> str:
-    return str(post.message(row["event_id"])["status"])
 
 
 @pytest.mark.parametrize("tags", [dict, list])

@@ -11,61 +11,28 @@ from kyora.billing.stripe_objects import TERMINAL
 from tests.integration.support import api
 from tests.integration.support.crew import Crew
 from tests.integration.support.shops import GIB, Shop
+from tests.integration.support.subscribing import (
+    HOME,
+    SUBSCRIPTION,
+    cancel,
+    checkout,
+    choose,
+    open_businesses,
+    payer,
+    read,
+    resume,
+    rows,
+)
+
+__all__ = ["payer"]
 
 WRITES_ACCOUNTS = True
-
-SUBSCRIPTION = "/v1/billing/subscription"
-
-
-def choose(
-    plan: str, key: str = "", who: Any = api.ADMIN, when: str = "", **query: str
-) -> api.Answer:
-    headers = {"idempotency-key": key} if key else {}
-    body = {"planId": plan} | ({"when": when} if when else {})
-    return api.call(f"POST {SUBSCRIPTION}", body=body, who=who, headers=headers, query=query)
-
-
-def read(who: Any = api.MEMBER) -> Any:
-    found = api.call(f"GET {SUBSCRIPTION}", who=who)
-    assert found.status == 200, found
-    return found.body
-
-
-def cancel(when: str = "") -> api.Answer:
-    return api.call(f"DELETE {SUBSCRIPTION}", query={"when": when} if when else {})
-
-
-def resume() -> api.Answer:
-    return api.call(f"POST {SUBSCRIPTION}/resume")
-
-
-def rows(sql: str, **params: object) -> list[dict[str, Any]]:
-    with postgres.transaction() as tx:
-        return tx.rows(sql, **params)
 
 
 def own(workspace: str = "ws_demo") -> None:
     """Say who owns a workspace."""
     with postgres.transaction() as tx:
         tx.run("UPDATE workspace SET owner_id = 'usr_demo_admin' WHERE id = :id", id=workspace)
-
-
-def open_businesses(count: int) -> None:
-    with postgres.transaction() as tx:
-        tx.run(
-            "INSERT INTO business (id, workspace_id, name, currency)"
-            " SELECT 'biz_' || n, 'ws_demo', 'Shop', 'AED'"
-            " FROM generate_series(1, CAST(:count AS int)) n",
-            count=count,
-        )
-
-
-@pytest.fixture
-def payer(shop: Shop) -> Shop:
-    """A workspace on `professional`, paid by a card that works."""
-    shop.subscribe()
-    assert read()["status"] == "active"
-    return shop
 
 
 # ---- plans
@@ -479,15 +446,6 @@ def test_only_an_admin_changes_anything(ask: Any, shop: Shop) -> None:
 
 
 # ---- Stripe's pages
-
-HOME = "http://127.0.0.1:8000/billing"
-
-
-def checkout(plan: str = "professional", key: str = "", **changes: Any) -> api.Answer:
-    who = changes.pop("who", api.ADMIN)
-    body = {"planId": plan, "successUrl": f"{HOME}?paid=1", "cancelUrl": HOME} | changes
-    headers = {"idempotency-key": key} if key else {}
-    return api.call("POST /v1/billing/checkout-session", body=body, who=who, headers=headers)
 
 
 def portal(key: str = "", who: Any = api.ADMIN, url: str = HOME) -> api.Answer:

@@ -12,12 +12,11 @@ from kyora.bus.events import Event
 from kyora.bus.outcomes import Again
 from kyora.errors import Unavailable
 from kyora.postgres.connection import connect
-from tests.cloud import batch, cloud
+from tests.cloud import batch, cloud, detail
 from tests.fake_resend import FakeResend, Fault
 from tests.integration.support import api, post
 from tests.integration.support.samples import PNG, Sample
 from tests.integration.support.stores import Store
-from tests.unit.test_events import detail
 
 # Before `capsys`: the logger would keep the stream of the test that it began in.
 pytestmark = pytest.mark.usefixtures("logs")

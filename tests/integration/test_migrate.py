@@ -16,6 +16,7 @@ from kyora.errors import Unavailable
 from kyora.postgres.connection import StatementFailed, connect
 from kyora.postgres.migrate import ChangedMigration, migrate
 from tests.conftest import OWNER, address, use
+from tests.integration.support.migrations import deploy
 from tests.scripted import Answer, in_turn, scripted
 from tests.unit.functions import CONTEXT, function
 
@@ -190,19 +191,6 @@ def test_by_hand_the_function_says_what_it_applied(empty: str) -> None:
     handler = function("migrate_database").handler
     assert handler({}, CONTEXT)["applied"] == [path.stem for path in SHIPPED]
     assert handler({}, CONTEXT)["applied"] == []
-
-
-def deploy(kind: str, url: str, **properties: str) -> None:
-    event = {
-        "RequestType": kind,
-        "ResponseURL": f"{url}/answer?X-Amz-Signature=x",
-        "StackId": "arn:stack",
-        "RequestId": "request",
-        "LogicalResourceId": "DatabaseMigration",
-        "PhysicalResourceId": "DatabaseMigration-old",
-        "ResourceProperties": properties,
-    }
-    function("migrate_database").handler(event, CONTEXT)
 
 
 def test_at_deploy_the_stack_is_told_and_its_id_follows_the_properties(

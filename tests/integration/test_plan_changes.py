@@ -9,14 +9,19 @@ import pytest
 
 from tests.integration.support import api
 from tests.integration.support.shops import Shop
-from tests.integration.test_manage_billing import (
+from tests.integration.support.subscribing import (
     HOME,
     SUBSCRIPTION,
+    bad_card,
     cancel,
     checkout,
     choose,
+    good_card,
+    live,
     open_businesses,
+    pause,
     payer,
+    price_id,
     read,
     resume,
     rows,
@@ -30,19 +35,6 @@ def take_back() -> api.Answer:
     return api.call(PENDING)
 
 
-def pause(**body: Any) -> api.Answer:
-    return api.call(f"POST {SUBSCRIPTION}/pause", body=body)
-
-
-def live(shop: Shop) -> Any:
-    [sub] = [s for s in shop.all("subscription") if s["status"] != "canceled"]
-    return sub
-
-
-def price_id(plan: str) -> str:
-    return str(rows("SELECT price_id FROM plan WHERE id = :id", id=plan)[0]["price_id"])
-
-
 def charged(shop: Shop) -> int:
     return sum(c["amount"] for c in shop.all("charge") if c["status"] == "succeeded")
 
@@ -50,20 +42,6 @@ def charged(shop: Shop) -> int:
 def balance(shop: Shop) -> int:
     [customer] = shop.all("customer")
     return int(customer["balance"])
-
-
-def bad_card(shop: Shop) -> None:
-    [customer] = shop.all("customer")
-    method = shop.save_card(customer["id"], "pm_card_chargeCustomerFail")
-    shop.request("POST", f"subscriptions/{live(shop)['id']}", default_payment_method=method)
-    shop.deliver()
-
-
-def good_card(shop: Shop) -> None:
-    [customer] = shop.all("customer")
-    method = shop.save_card(customer["id"])
-    shop.request("POST", f"subscriptions/{live(shop)['id']}", default_payment_method=method)
-    shop.deliver()
 
 
 @pytest.fixture

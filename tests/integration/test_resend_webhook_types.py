@@ -11,7 +11,7 @@ import typing_extensions
 from kyora import postgres
 from kyora.email import webhook
 from tests.integration.support import post
-from tests.integration.test_email_webhook import AT, bounce, told
+from tests.integration.support.resend_webhook import AT, KEY, bounce, request, secret, told
 from tests.resend_types import faults, fields
 
 TYPES: dict[str, Any] = {
@@ -144,8 +144,6 @@ def test_the_events_that_a_person_sends_are_resends(file: Path) -> None:
 
 def test_the_signature_is_one_that_the_sdk_takes() -> None:
     """The function verifies it without the SDK: that takes one secret, and 0.2 s to import."""
-    from tests.integration.test_email_webhook import KEY, request, secret
-
     event = request(told("email.sent"))
     headers = {name: event["headers"][f"svix-{name}"] for name in ("id", "timestamp", "signature")}
     options: Any = {

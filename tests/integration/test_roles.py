@@ -14,7 +14,7 @@ from kyora import config, postgres
 from kyora.postgres.connection import StatementFailed
 from kyora.postgres.migrate import PowerfulRole, migrate
 from tests.conftest import FUNCTIONS, OWNER, address, use
-from tests.integration.test_migrate import deploy
+from tests.integration.support.migrations import deploy
 from tests.scripted import Answer, in_turn, scripted
 
 # What a stolen function could try with its own connection.

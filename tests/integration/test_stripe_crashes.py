@@ -18,8 +18,7 @@ from tests.integration.support import billing
 from tests.integration.support import stripe_lives as lives
 from tests.integration.support.crash import Crash, crash_at
 from tests.integration.support.stripe_standin import books
-from tests.unit.test_stripe_engine import Account, session
-from tests.unit.test_stripe_schedules import downgrade
+from tests.stripe_account import Account, downgrade, session
 
 DAY = 86_400
 

@@ -25,9 +25,9 @@ from tests.integration.support import billing
 from tests.integration.support import stripe_lives as lives
 from tests.integration.support.stripe_standin import Books, books
 from tests.scripted import Answer
+from tests.stripe_account import Account
 from tests.unit.functions import CONTEXT, captured_log, function
-from tests.unit.test_stripe_engine import Account
-from tests.unit.test_stripe_normalise import JSON, KEYS
+from tests.unit.stripe_shapes import JSON, KEYS
 
 DAY = 86_400
 

@@ -14,8 +14,7 @@ from tests.integration.support import billing
 from tests.integration.support.billing import query, run
 from tests.integration.support.stripe_standin import Books, books
 from tests.scripted import Answer
-from tests.unit.test_stripe_engine import DAY, Account
-from tests.unit.test_stripe_schedules import downgrade, resume_on
+from tests.stripe_account import DAY, Account, downgrade, resume_on
 
 type Event = dict[str, Any]
 

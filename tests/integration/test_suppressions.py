@@ -16,7 +16,7 @@ from kyora import config, status
 from kyora.email import reputation, suppressions
 from tests.fake_resend import SENDING_KEY, FakeResend, Fault
 from tests.integration.support import books, post
-from tests.integration.test_email_webhook import bounce, receive, request, suppressed, told
+from tests.integration.support.resend_webhook import bounce, receive, request, suppressed, told
 from tests.resend_types import faults
 from tests.unit.functions import CONTEXT, function
 

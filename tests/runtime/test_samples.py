@@ -6,39 +6,27 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import jwt
 import pytest
 
 from kyora import postgres
 from local import process, template
 from local.stack import runtime
 from local.stripe.engine import Engine
-from local.tools import invoke, samples
-from tests.conftest import SECRET
+from local.tools import invoke
 from tests.integration.support import shops
 from tests.integration.support.samples import png
 from tests.integration.support.stripe_standin import KEY, books
 from tests.runtime.conftest import Start
+from tests.runtime.samples import body, sample
 from tests.scripted import Answer, scripted
-from tests.unit.test_stripe_engine import Account
+from tests.stripe_account import Account
 
 # Lambda's emulator is linked statically and gives the deadline, so a function keeps the real clock.
 real_clock = pytest.mark.skipif(
     bool(process.shifted_clock()), reason="faketime moves the signature's clock, not the function's"
 )
 ASSET = "ast_01kaq3v6m8r5x9y2c4d7f0h1jk"
-
-
-def sample(name: str) -> Any:
-    claims = {"userId": "usr_demo_member", "workspaceId": "ws_demo", "authVersion": 1}
-    token = jwt.encode(claims | {"exp": int(time.time()) + 60}, SECRET, algorithm="HS256")
-    return samples.read(samples.EVENTS / f"{name}.json", {"KYORA_TOKEN": token})
-
-
-def body(answer: dict[str, Any]) -> Any:
-    return json.loads(answer["body"])
 
 
 def add_asset(content: bytes, *, hours: int = 1) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from local import template
 from local.stack import runtime
 from tests.runtime.conftest import Start
-from tests.runtime.test_samples import body, sample
+from tests.runtime.samples import body, sample
 
 _SLEEPER = """
 import os, time

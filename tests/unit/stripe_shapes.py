@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
 from local.stripe.core.views import copy
 from local.stripe.engine import Answer, Engine
@@ -39,3 +40,18 @@ def watched() -> Iterator[set[str]]:
         patch.setattr(Engine, "answer", answer)
         yield answered
     assert not faults, sorted(set(faults))
+
+
+_WORDS = """id object customer status items data created current_period_end price plan cancel_at
+parent subscription_details lines metadata card type last4 total amount_due amount_paid currency"""
+
+
+KEYS = st.sampled_from(_WORDS.split())
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+
+
+JSON = st.recursive(
+    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=30
+)

@@ -621,6 +621,24 @@ def test_nothing_in_local_imports_in_a_circle() -> None:
     assert list(circles({name: module.imports for name, module in local_modules().items()})) == []
 
 
+# ---- tests
+
+
+def borrowing(module: Module) -> Iterator[str]:
+    """What several tests use stands in a support file, never in a module of tests."""
+    for name in sorted(module.imports):
+        if name.startswith("tests.") and re.search(r"\.test_\w+", name):
+            yield f"imports {name}"
+
+
+def test_no_test_imports_a_module_of_tests() -> None:
+    for folder in ("tests", "bench"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            assert list(borrowing(Module(str(path.relative_to(ROOT)), path.read_text()))) == []
+    assert list(borrowing(Module("tests.x", "from tests.unit.test_http import ask")))
+    assert list(borrowing(Module("tests.x", "from tests.unit import test_http")))
+
+
 # ---- what the repository may hold
 
 MACHINES = re.compile(

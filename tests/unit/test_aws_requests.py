@@ -265,9 +265,8 @@ def test_the_code_of_an_error_is_the_one_that_botocore_reads(service: str, opera
 
 def test_every_operation_that_our_code_names_is_in_the_list() -> None:
     from tests import reach
-    from tests.infra.test_least_privilege import operations
 
-    assert operations(frozenset(reach.nodes())) == set(OPERATIONS)
+    assert reach.operations(frozenset(reach.nodes())) == set(OPERATIONS)
 
 
 # ---- presigned addresses

@@ -13,9 +13,8 @@ from kyora.bus.consume import consume, consume_aws
 from kyora.bus.events import Event
 from kyora.bus.outcomes import Again, Permanent
 from kyora.observability import correlation_id, logger
-from tests.cloud import DEAD, QUEUE, Cloud, batch, cloud
+from tests.cloud import DEAD, QUEUE, Cloud, batch, cloud, detail
 from tests.scripted import Answer
-from tests.unit.test_events import detail
 
 
 @pytest.fixture

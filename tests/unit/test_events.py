@@ -11,14 +11,9 @@ import pytest
 
 from kyora.bus import events, names, outbox
 from kyora.bus.events import EVENTS, Unreadable, parse
-from local.commands import bus
+from tests.cloud import detail
 
 ROOT = Path(__file__).parents[2]
-
-
-def detail(name: str = "UserWelcomed", **changed: Any) -> dict[str, Any]:
-    data, workspace = bus.sample(name)
-    return {**outbox.envelope("evt_1", data, workspace), **changed}
 
 
 def test_the_catalogue_is_the_contract() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from local.stripe.engine import ROUTES
 from local.stripe.sdk.types import installed
+from tests.stripe_account import DAY, START, Account, Object
 from tests.unit.stripe_shapes import watched
-from tests.unit.test_stripe_engine import DAY, START, Account, Object
 
 HOOK = "https://example.com/hook"
 

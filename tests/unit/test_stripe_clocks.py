@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from local.stripe.engine import Engine
+from tests.stripe_account import DAY, START, Account, Object, mark
 from tests.unit.stripe_shapes import watched
-from tests.unit.test_stripe_engine import DAY, START, Account, Object, mark
 
 THEN = START + 400 * DAY
 

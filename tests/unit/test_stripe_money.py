@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from local.stripe.objects import checkout
+from tests.stripe_account import DAY, START, Account, Object, mark
 from tests.unit.stripe_shapes import watched
-from tests.unit.test_stripe_engine import DAY, START, Account, Object, mark
 
 MONTH = 31 * DAY
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kyora.billing import ordering, stripe_objects
 from kyora.billing.stripe_objects import Unreadable
+from tests.unit.stripe_shapes import JSON, KEYS
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "stripe-samples"
 FILES = sorted(SAMPLES.glob("*-shape/*.json"))
@@ -227,14 +228,6 @@ def test_every_fixture_object_of_stripes_is_read() -> None:
 
 
 # ---- and any that could be
-
-_WORDS = """id object customer status items data created current_period_end price plan cancel_at
-parent subscription_details lines metadata card type last4 total amount_due amount_paid currency"""
-KEYS = st.sampled_from(_WORDS.split())
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-JSON = st.recursive(
-    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=30
-)
 
 
 @given(st.dictionaries(KEYS, JSON))

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests.stripe_account import DAY, HOUR, START, Account, Object, mark
 from tests.unit.stripe_shapes import watched
-from tests.unit.test_stripe_engine import DAY, HOUR, START, Account, Object, mark
 
 MONTH = 31 * DAY
 

@@ -1,16 +1,13 @@
 """The stand-in's schedules and pauses: what Stripe's documents say of both."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from tests.stripe_account import DAY, HOUR, SCHEDULES, START, Account, Object, downgrade, resume_on
 from tests.unit.stripe_shapes import watched
-from tests.unit.test_stripe_engine import DAY, HOUR, START, Account
 
-Object = dict[str, Any]
 MONTH = 30 * DAY  # November: from 24 November to 24 December
-SCHEDULES = "/v1/subscription_schedules"
 
 
 @pytest.fixture(autouse=True)
@@ -19,42 +16,9 @@ def answers_are_stripes() -> Iterator[None]:
         yield
 
 
-def downgrade(account: Account, sub: Object, price: str = "", **duration: Any) -> Object:
-    """Plan another price for the next period, as Stripe's guide does it: two calls."""
-    made = account.post(SCHEDULES, from_subscription=sub["id"])
-    (now,) = made["phases"]
-    lasts = duration or {"interval": "month", "interval_count": 1}
-    return account.post(
-        f"{SCHEDULES}/{made['id']}",
-        end_behavior="release",
-        phases=[
-            {
-                "items": [{"price": i["price"], "quantity": i["quantity"]} for i in now["items"]],
-                "start_date": now["start_date"],
-                "end_date": now["end_date"],
-                "proration_behavior": "none",
-            },
-            {
-                "items": [{"price": price or account.basic, "quantity": 1}],
-                "duration": lasts,
-                "proration_behavior": "none",
-            },
-        ],
-    )
-
-
 def price_of(account: Account, sub: Object) -> str:
     (item,) = account.sub(sub["id"])["items"]["data"]
     return str(item["price"]["id"])
-
-
-def resume_on(when: int) -> list[Object]:
-    return [
-        {
-            "pause": {"pause_at": {"type": "now"}},
-            "resume": {"resume_at": {"type": "timestamp", "timestamp": when}},
-        }
-    ]
 
 
 # ---- phases

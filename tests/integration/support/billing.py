@@ -11,7 +11,7 @@ from kyora import postgres
 from kyora.billing import stripe_objects
 from kyora.billing.events import ingest
 from kyora.billing.jobs import reconcile
-from tests.unit.test_stripe_engine import Account
+from tests.stripe_account import Account
 
 PLANS = ("basic", "pro", "yearly", "free")
 TABLES = (

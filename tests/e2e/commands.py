@@ -1,0 +1,55 @@
+"""Commands on the running stack, and questions to its database and services."""
+
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from local.stack import emulator, postgres
+from tests.e2e.conftest import Stack
+
+
+def run(stack: Stack, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run what a target of the Makefile runs."""
+    return subprocess.run(
+        [sys.executable, "-m", "local", *arguments],
+        cwd=stack.checkout,
+        env={"KYORA_LOCAL_DIR": str(stack.home), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def emit(stack: Stack, name: str, file: Path | None = None) -> str:
+    """Emit a sample and return the event's id."""
+    done = run(stack, "emit", name, *(("--file", str(file)) if file else ()))
+    assert done.returncode == 0, done.stderr
+    [event_id] = re.findall(r"evt_\w+", done.stdout)
+    return str(event_id)
+
+
+def query(stack: Stack, sql: str, **values: Any) -> list[list[Any]]:
+    return postgres.query(stack.env["DATABASE_URL"], sql, **values)
+
+
+def client(stack: Stack, service: str) -> Any:
+    return emulator.client(service, int(stack.env["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+
+
+def control(stack: Stack, path: str, **given: Any) -> None:
+    request = urllib.request.Request(
+        f"{stack.env['STRIPE_URL']}/_control/{path}", json.dumps(given).encode(), method="POST"
+    )
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc"
+    "000000114944415478da6390af8ac18a1886960400dfe13d4122f02d7c0000000049454e44ae426082"
+)
