@@ -66,9 +66,9 @@ OPERATIONS = {
 
 
 def data() -> dict[str, Any]:
-    """Return the prices and what was measured."""
+    """Return the prices in US dollars by name, and what was measured."""
     found: dict[str, Any] = json.loads(DATA.read_text())
-    return found
+    return found | {"prices": {name: price["usd"] for name, price in found["prices"].items()}}
 
 
 def seconds(function: str, measured: Mapping[str, float]) -> float:
@@ -113,8 +113,14 @@ def idle(found: Mapping[str, Any]) -> dict[str, float]:
         for resource in stack["Resources"].values()
     )
     secrets = sum(name.endswith("Arn") for name in stack["Parameters"]) - 3
+    watched = sum(
+        # Billed by what it watches: an alarm on an expression by each metric in it.
+        sum("MetricStat" in metric for metric in resource["Properties"].get("Metrics", [])) or 1
+        for resource in stack["Resources"].values()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    )
     return {
-        f"{kinds.count('AWS::CloudWatch::Alarm')} alarms": kinds.count("AWS::CloudWatch::Alarm")
+        f"{kinds.count('AWS::CloudWatch::Alarm')} alarms on {watched} metrics": watched
         * prices["alarm_month"],
         "the dashboard": prices["dashboard_month"],
         f"{secrets} secrets": secrets * prices["secret_month"],
@@ -168,7 +174,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.measured:
         results = json.loads((ROOT / "bench" / "results.json").read_text())
-        found = data()
+        found = json.loads(DATA.read_text())
         found["measured"] = {name: row["warm_p50_ms"] for name, row in results["functions"].items()}
         DATA.write_text(json.dumps(found, indent=2) + "\n")
     if chosen.write:

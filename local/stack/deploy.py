@@ -1,12 +1,14 @@
 """Build the real template and deploy it to the emulator with the real `sam`.
 
-Nothing is changed for this machine but parameters: what runs here is what runs on AWS.
+Nothing is changed for this machine but parameters, and what the emulator refuses (`gaps`): what
+runs here is what runs on AWS.
 """
 
 import asyncio
 import fcntl
 import hashlib
 import itertools
+import json
 import logging
 import os
 import re
@@ -21,7 +23,7 @@ from typing import Any
 from local import process, template
 from local.progress import Trouble
 from local.settings import ROOT, STACK, Settings, architecture
-from local.stack import emulator
+from local.stack import emulator, gaps
 
 BUILD = ROOT / ".aws-sam" / "build"
 _SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers")
@@ -91,7 +93,8 @@ async def deploy(settings: Settings, parameters: Mapping[str, str], log: Path) -
 async def _sam_deploy(overrides: list[str], settings: Settings, log: Path) -> None:
     await sam(
         [
-            *("deploy", "--config-env", "local", "--stack-name", STACK, "--resolve-s3"),
+            *("deploy", "--template-file", str(_for_the_emulator()), "--config-env", "local"),
+            *("--stack-name", STACK, "--resolve-s3"),
             *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"),
             *("--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"),
             *("--region", emulator.REGION, "--parameter-overrides", *overrides),
@@ -100,6 +103,15 @@ async def _sam_deploy(overrides: list[str], settings: Settings, log: Path) -> No
         log=log,
         failed="sam deploy to the emulator failed",
     )
+
+
+def _for_the_emulator() -> Path:
+    """Write what the emulator understands of the built template beside it; return the file."""
+    file = BUILD / "emulator.json"
+    with _one_at_a_time():
+        changed = gaps.understood(template.read(BUILD / "template.yaml"))
+        file.write_text(json.dumps(changed))
+    return file
 
 
 def _first_failure(settings: Settings) -> str:

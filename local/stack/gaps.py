@@ -1,13 +1,32 @@
-"""What MiniStack 1.5 does not understand of the template, mended through AWS's own APIs.
+"""What MiniStack 1.5 does not understand of the template: changed before a deploy, fixed after it.
 
-The template itself stays as AWS gets it. One gap more, the API's routes, is `routes.py`.
+`template.yaml` stays as AWS gets it. One more gap, the API's routes, is in `routes.py`.
 """
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from local import template
 from local.settings import Settings
 from local.stack import emulator
+
+
+def understood(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a template without what the emulator refuses to deploy.
+
+    Its CloudFormation requires MetricName of every alarm, so one on an expression watches the first
+    metric of that expression instead: no alarm ever fires there.
+    """
+    resources = dict(found["Resources"])
+    for name, resource in resources.items():
+        properties = dict(resource.get("Properties", {}))
+        if resource["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in properties:
+            metrics = properties.pop("Metrics")
+            first = next(m["MetricStat"] for m in metrics if "MetricStat" in m)
+            properties |= first["Metric"] | {"Period": first["Period"], "Statistic": first["Stat"]}
+            resources[name] = {**resource, "Properties": properties}
+    return {**found, "Resources": resources}
 
 
 def mend(settings: Settings, physical: dict[str, str]) -> None:

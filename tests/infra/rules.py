@@ -424,7 +424,8 @@ def every_dead_letter_queue_keeps_two_weeks_and_has_an_alarm(stack: Stack) -> li
         named(dimension["Value"])
         for alarm in of(stack, "AWS::CloudWatch::Alarm").values()
         for dimension in alarm.get("Dimensions", [])
-        if alarm["MetricName"] == "ApproximateNumberOfMessagesVisible" and alarm["Threshold"] == 0
+        if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
+        and alarm["Threshold"] == 0
     }
     queues = of(stack, "AWS::SQS::Queue")
     return [

@@ -96,13 +96,16 @@ def test_no_alarm_or_description_holds_what_a_message_says(stack: dict[str, Any]
         assert set(alarm) <= {
             *("AlarmDescription", "AlarmActions", "Namespace", "MetricName", "Dimensions"),
             *("Statistic", "Period", "EvaluationPeriods", "DatapointsToAlarm", "Threshold"),
-            *("ComparisonOperator", "TreatMissingData"),
+            *("ComparisonOperator", "TreatMissingData", "Metrics"),
         }
-        assert (
-            alarm["Namespace"].get("Fn::Sub") == "Kyora/${Stage}"
-            if isinstance(alarm["Namespace"], dict)
-            else alarm["Namespace"].startswith("AWS/")
-        )
+        own = [alarm["Namespace"]] if "Namespace" in alarm else []
+        parts = [m["MetricStat"]["Metric"] for m in alarm.get("Metrics", []) if "MetricStat" in m]
+        for namespace in own + [part["Namespace"] for part in parts]:
+            assert (
+                namespace.get("Fn::Sub") == "Kyora/${Stage}"
+                if isinstance(namespace, dict)
+                else namespace.startswith("AWS/")
+            )
 
 
 @pytest.mark.parametrize("folder", ["verify_upload", *CONSUMERS])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from local import template
-from tests.infra.rules import function_of, named, of
+from local.stack import gaps
+from tests.infra.rules import function_of, functions, mentions, named, of
 
 OURS = "Kyora/"
 _COUNTED = re.compile(r"\b(?:gauge|count)\(\s*\"(\w+)\"")
@@ -39,7 +40,7 @@ def emitted(stack: dict[str, Any]) -> set[str]:
 
 def alarmed(stack: dict[str, Any]) -> set[str]:
     found = of(stack, "AWS::CloudWatch::Alarm").values()
-    return {alarm["MetricName"] for alarm in found if OURS in str(alarm["Namespace"])}
+    return {alarm["MetricName"] for alarm in found if OURS in str(alarm.get("Namespace"))}
 
 
 def shown(widgets: list[dict[str, Any]]) -> set[str]:
@@ -58,9 +59,36 @@ def test_every_consumer_that_ends_without_an_answer_has_an_alarm(stack: dict[str
         named(dimension["Value"])
         for alarm in of(stack, "AWS::CloudWatch::Alarm").values()
         for dimension in alarm.get("Dimensions", [])
-        if alarm["MetricName"] == "Errors"
+        if alarm.get("MetricName") == "Errors"
     }
     assert watched == {function_of(stack, mapping["FunctionName"]) for mapping in mappings}
+
+
+def test_throttles_of_each_function_that_a_caller_waits_for_have_an_alarm(
+    stack: dict[str, Any],
+) -> None:
+    """And of nothing else in the account. An unknown address is no fault of ours."""
+    asked = {
+        function_of(stack, found["TargetFunctionArn"])
+        for found in of(stack, "AWS::Lambda::Url").values()
+    }
+    asked |= {n for n, f in functions(stack).items() if mentions(f, "HttpReservedConcurrency")}
+    alarm = of(stack, "AWS::CloudWatch::Alarm")["ThrottlesAlarm"]
+    [expression, *metrics] = alarm["Metrics"]
+    assert (expression["Expression"], expression["ReturnData"]) == ("SUM(METRICS())", True)
+    watched = []
+    for metric in metrics:
+        found = metric["MetricStat"]["Metric"]
+        assert (found["Namespace"], found["MetricName"]) == ("AWS/Lambda", "Throttles")
+        [dimension] = found["Dimensions"]
+        watched.append(named(dimension["Value"]))
+        assert metric["ReturnData"] is False
+    assert sorted(watched) == sorted(asked - {"RejectUnroutedFunction"})
+
+
+def test_no_alarm_has_more_metrics_than_cloudwatch_allows(stack: dict[str, Any]) -> None:
+    for alarm in of(stack, "AWS::CloudWatch::Alarm").values():
+        assert sum("MetricStat" in metric for metric in alarm.get("Metrics", [])) <= 10
 
 
 def test_the_dashboard_shows_what_the_code_counts_and_all_of_it(
@@ -91,3 +119,20 @@ def test_no_two_widgets_cover_each_other(widgets: list[dict[str, Any]]) -> None:
         below = one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
         assert beside or below
     assert all(w["x"] + w["width"] <= 24 for w in widgets)
+
+
+def test_what_the_emulator_gets_has_every_alarm_on_one_metric(source: dict[str, Any]) -> None:
+    """It refuses an alarm on an expression; nothing else is changed for it."""
+    changed = gaps.understood(source)
+    alarms = of(source, "AWS::CloudWatch::Alarm")
+    assert any("Metrics" in alarm for alarm in alarms.values())
+    for name, alarm in of(changed, "AWS::CloudWatch::Alarm").items():
+        assert {"MetricName", "Namespace", "Statistic", "Period"} <= alarm.keys(), name
+        assert "Metrics" not in alarm
+        assert alarm == alarms[name] or "Metrics" in alarms[name]
+    assert changed | {"Resources": changed["Resources"] | _alarms(source)} == source
+
+
+def _alarms(source: dict[str, Any]) -> dict[str, Any]:
+    resources = source["Resources"].items()
+    return {name: found for name, found in resources if found["Type"] == "AWS::CloudWatch::Alarm"}

@@ -1,5 +1,6 @@
 """The cost tables of docs/deploy.md: worked out from data, and current."""
 
+import json
 import re
 
 import pytest
@@ -14,10 +15,16 @@ def test_the_document_has_the_tables_of_now() -> None:
     assert costs.written(text) == text
 
 
-def test_every_price_has_a_date_and_every_time_is_measured() -> None:
-    found = costs.data()
-    assert re.fullmatch(r"20\d\d-\d\d", found["prices"]["asOf"])
-    assert all(p > 0 for n, p in found["prices"].items() if n not in ("asOf", "note"))
+def test_every_price_has_a_date_and_a_source_and_every_time_is_measured() -> None:
+    found = json.loads(costs.DATA.read_text())
+    for price in found["prices"].values():
+        assert price["usd"] > 0
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", price["asOf"])
+        assert price["source"].startswith("https://")
+        # A price list is of one region, and names the kind of usage in it.
+        listed = f"/{found['region']}/" in price["source"]
+        assert price["usage"].startswith("EU-") == listed
+        assert listed or price["region"] != found["region"]
     needed = {name for operation in costs.OPERATIONS.values() for name in operation.functions}
     assert {costs._LIKE.get(name, name) for name in needed} <= set(found["measured"])
     assert all(0 < time < 10_000 for time in found["measured"].values())
