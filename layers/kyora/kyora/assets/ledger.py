@@ -116,7 +116,8 @@ def take_again(tx: Transaction, row: Mapping[str, Any]) -> None:
 def lapse(batch: int) -> int:
     """End up to `batch` reservations past their time, of any workspace; return how many."""
     with transaction() as tx:
-        row = tx.row(
+        lapsed = tx.value(
+            int,
             f"WITH due AS (SELECT id FROM asset WHERE {_LAPSED}"
             "   ORDER BY url_expires_at LIMIT :batch FOR UPDATE SKIP LOCKED),"
             " lapsed AS (UPDATE asset SET reserved = false FROM due WHERE asset.id = due.id"
@@ -124,10 +125,10 @@ def lapse(batch: int) -> int:
             " freed AS (UPDATE storage_usage u SET reserved_bytes = u.reserved_bytes - g.bytes"
             "   FROM (SELECT workspace_id, sum(size)::bigint AS bytes FROM lapsed GROUP BY 1) g"
             "   WHERE u.workspace_id = g.workspace_id RETURNING 1)"
-            " SELECT (SELECT count(*) FROM lapsed) AS n, (SELECT count(*) FROM freed) AS freed",
+            " SELECT count(*) FROM lapsed",
             batch=batch,
         )
-    return int(str(row["n"])) if row else 0
+    return lapsed or 0
 
 
 def free(

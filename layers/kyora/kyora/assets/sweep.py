@@ -24,7 +24,8 @@ def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
     while remaining() > _RESERVE and ledger.lapse(_BATCH) == _BATCH:
         pass
     with transaction() as tx:
-        row = tx.row(
+        expired = tx.value(
+            int,
             "WITH due AS (SELECT id FROM asset WHERE status IN ('pending', 'verifying')"
             "   AND confirm_deadline < now() AND (lease_until IS NULL OR lease_until < now())"
             "   ORDER BY confirm_deadline LIMIT :batch FOR UPDATE SKIP LOCKED),"
@@ -35,7 +36,7 @@ def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
             "   FROM (SELECT workspace_id, sum(size)::bigint AS bytes FROM gone WHERE reserved"
             "     GROUP BY 1) g"
             "   WHERE u.workspace_id = g.workspace_id RETURNING 1)"
-            " SELECT (SELECT count(*) FROM gone) AS expired, (SELECT count(*) FROM freed) AS n",
+            " SELECT count(*) FROM gone",
             batch=_BATCH,
         )
         # The worker that ended the asset cleans up itself; the sweep waits a minute for it.
@@ -49,8 +50,7 @@ def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
             keys=_KEYS,
             batch=_BATCH,
         )
-    expired = int(str(row["expired"])) if row else 0
-    return {"expired": expired, "cleaned": clean(left, remaining)}
+    return {"expired": expired or 0, "cleaned": clean(left, remaining)}
 
 
 def clean(

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from kyora.api import AnswerBody, RequestBody
 
 type Id = Annotated[
     str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")
@@ -12,20 +13,7 @@ type Id = Annotated[
 type Url = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 
 
-# `defer_build`: a function that imports these and uses some does not pay for the others.
-class _Request(BaseModel):
-    model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, defer_build=True
-    )
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, frozen=True, defer_build=True
-    )
-
-
-class PlanChoice(_Request):
+class PlanChoice(RequestBody):
     """The plan that a workspace wants, and when: without `when` a better one now, else renewal."""
 
     plan_id: Id = Field(examples=["professional"])
@@ -35,13 +23,13 @@ class PlanChoice(_Request):
     )
 
 
-class PauseRequest(_Request):
+class PauseRequest(RequestBody):
     """When a paused subscription resumes; without a date it waits for the resume route."""
 
     resume_at: AwareDatetime | None = Field(default=None, examples=["2027-02-01T00:00:00Z"])
 
 
-class CheckoutRequest(_Request):
+class CheckoutRequest(RequestBody):
     """A plan, and where Stripe's page leads back to: both addresses in the web application."""
 
     plan_id: Id = Field(examples=["professional"])
@@ -54,7 +42,7 @@ class CheckoutRequest(_Request):
     )
 
 
-class PortalRequest(_Request):
+class PortalRequest(RequestBody):
     """Where Stripe's page leads back to, in the web application, and what it opens with."""
 
     return_url: Url = Field(examples=["https://app.example.com/billing"])
@@ -63,7 +51,7 @@ class PortalRequest(_Request):
     )
 
 
-class Plan(_Answer):
+class Plan(AnswerBody):
     """What a workspace can be on. The free plan has no price at Stripe unless one was made."""
 
     id: str
@@ -80,13 +68,13 @@ class Plan(_Answer):
     active: bool
 
 
-class Plans(_Answer):
+class Plans(AnswerBody):
     """Every plan that is offered, the cheapest first."""
 
     items: list[Plan]
 
 
-class PaymentMethod(_Answer):
+class PaymentMethod(AnswerBody):
     """How the workspace pays; of a card never more than its last four digits."""
 
     type: str
@@ -96,14 +84,14 @@ class PaymentMethod(_Answer):
     exp_year: int | None = None
 
 
-class PreviewLine(_Answer):
+class PreviewLine(AnswerBody):
     """A line of the invoice to come; a credit is negative."""
 
     description: str
     amount: int
 
 
-class Preview(_Answer):
+class Preview(AnswerBody):
     """What a change would come to.
 
     `amount` is the invoice that the change makes, due at `dueAt`; `proration` is the part of it
@@ -120,7 +108,7 @@ class Preview(_Answer):
     lines: list[PreviewLine]
 
 
-class Price(_Answer):
+class Price(AnswerBody):
     """What one unit costs in one interval; `amount` is left out where a price has tiers."""
 
     amount: int | None = None
@@ -130,7 +118,7 @@ class Price(_Answer):
     quantity: int = 1
 
 
-class Charge(_Answer):
+class Charge(AnswerBody):
     """What is charged next, after the credit there is, and when.
 
     Left out where a discount applies: its amount is not mirrored. What is added to the next invoice
@@ -142,7 +130,7 @@ class Charge(_Answer):
     at: datetime
 
 
-class PendingChange(_Answer):
+class PendingChange(AnswerBody):
     """What the workspace is on from `date`, and what it pays then, unless it is taken back."""
 
     plan: Plan
@@ -150,7 +138,7 @@ class PendingChange(_Answer):
     price: Price
 
 
-class Subscription(_Answer):
+class Subscription(AnswerBody):
     """What a workspace is on, what that allows, and how much of it is used.
 
     `status` is Stripe's, or `free`; `plan` and `limits` are what applies now, `price` is what is
@@ -178,13 +166,13 @@ class Subscription(_Answer):
     preview: Preview | None = None
 
 
-class Session(_Answer):
+class Session(AnswerBody):
     """A page of Stripe's, for one person and a short time."""
 
     url: str
 
 
-class Invoice(_Answer):
+class Invoice(AnswerBody):
     """An invoice, with Stripe's page and file of it."""
 
     invoice_id: str
@@ -200,7 +188,7 @@ class Invoice(_Answer):
     pdf_url: str | None = None
 
 
-class Invoices(_Answer):
+class Invoices(AnswerBody):
     """Invoices, the newest first; with `nextCursor` there are more."""
 
     items: list[Invoice]

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kyora.text import has_control
+
 if TYPE_CHECKING:
     import resend as sdk
 
 _KEY = re.compile(r"[\x21-\x7e]{1,256}")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
@@ -54,7 +55,7 @@ def check(message: Message, idempotency_key: str) -> None:
     if not _KEY.fullmatch(idempotency_key):
         raise Refusal(400, "invalid_idempotency_key", "The key must be 1 to 256 ASCII characters.")
     headers = (message.recipient, message.sender, message.subject, message.reply_to)
-    if any(map(_CONTROL.search, headers)):  # a line break would start another header
+    if any(map(has_control, headers)):  # a line break would start another header
         raise Refusal(422, "validation_error", "A header holds a control character.")
     if not (message.recipient and message.sender and message.subject):
         raise Refusal(422, "missing_required_field", "A message needs to, from and subject.")
