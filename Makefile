@@ -13,24 +13,24 @@ PYTHON := $(BIN)/python
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
 
-setup: ## install what is needed (done by every other target)
+setup: ## install what is needed (every other target does it)
 	@python3 local/bootstrap.py
 
-run: setup ## start the cloud on this machine: http://127.0.0.1:8000 (PORT=)
+run: setup ## start the stack on this machine: http://127.0.0.1:8000 [PORT=]
 	@$(PYTHON) -m local run
 
-stop: setup ## end the stack that make run started (PORT=)
+stop: setup ## stop the stack that make run started [PORT=]
 	@$(PYTHON) -m local stop
 
-test: ## run every test (T="tests/unit -k name" for some, in one process: --pdb works)
+test: ## run the tests; T="tests/unit -k name" runs some, in one process (--pdb works)
 	@python3 local/bootstrap.py tests
 	@KYORA_SEEDS=$(or $(KYORA_SEEDS),4) $(BIN)/pytest -n $(if $(T),0,2) --dist loadgroup $(T)
 
-test-later: ## run what faketime can reach with the clock ahead: DAYS="1 40 400"
+test-later: ## run the tests with the clock ahead (faketime): DAYS="1 40 400"
 	@python3 local/bootstrap.py tests
 	@$(PYTHON) -m local.tools.later $(or $(DAYS),1 40 400)
 
-check: ## ruff, mypy, cfn-lint, checkov and the rules on the template
+check: ## ruff, mypy, cfn-lint, checkov and the rules for the template
 	@python3 local/bootstrap.py check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -39,17 +39,17 @@ check: ## ruff, mypy, cfn-lint, checkov and the rules on the template
 fmt: setup ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-build: setup ## sam build for this machine, when something changed
+build: setup ## sam build for this machine, if something changed
 	@$(PYTHON) -m local build
 
 deploy: setup ## sam build and sam deploy to AWS: ENV=dev, staging or prod
 	@$(BIN)/sam build --config-env $(or $(ENV),$(error which ENV? dev, staging or prod))
 	@$(BIN)/sam deploy --config-env $(ENV)
 
-invoke: build ## run a built function under the real Lambda runtime: F=confirm_upload [E=events/….json]
+invoke: build ## run a built function under Lambda's runtime: F=confirm_upload [E=events/….json]
 	@$(PYTHON) -m local.tools.invoke $(or $(F),$(error which function? F=confirm_upload)) $(E)
 
-event: setup ## print a sample with its token and signature filled in: F=stripe_webhook [E=events/….json]
+event: setup ## print a sample event with its token and signature: F=stripe_webhook [E=events/….json]
 	@$(PYTHON) -m local.tools.invoke --show $(or $(F),$(error which function? F=stripe_webhook)) $(E)
 
 bench: build ## times of every function, mail and webhooks at work (PEER=1: dj-stripe); PURGE=1 or LOAD=1 [SECONDS=60] alone
@@ -61,24 +61,24 @@ else
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.stripe $(if $(PEER),--peer)
 endif
 
-migrate: setup ## apply the database migrations (ENV=… on a deployed stack)
+migrate: setup ## apply the database migrations [ENV=]
 	@$(PYTHON) -m local migrate $(if $(ENV),--env $(ENV))
 
-logs: setup ## follow the log lines of the local functions: [F=confirm_upload] [ID=ast_…] [LEVEL=warning]
+logs: setup ## follow the local functions' logs [F=confirm_upload] [ID=ast_…] [LEVEL=warning]
 	@$(PYTHON) -m local logs $(if $(F),--function $(F)) $(if $(ID),--id $(ID)) \
 		$(if $(LEVEL),--level $(LEVEL))
 
-emit: setup ## put a sample of an event on the bus: EVENT=UserWelcomed [FILE=fields.json] (ENV=…)
+emit: setup ## put a sample event on the bus: EVENT=UserWelcomed [FILE=fields.json] [ENV=]
 	@$(PYTHON) -m local emit $(or $(EVENT),$(error which event? EVENT=UserWelcomed)) \
 		$(if $(FILE),--file $(FILE)) $(if $(ENV),--env $(ENV))
 
-events: setup ## watch the events that flow over the bus (ENV=… on a deployed stack)
+events: setup ## watch the events on the bus [ENV=]
 	@$(PYTHON) -m local events $(if $(ENV),--env $(ENV))
 
-redrive: setup ## send the dead letters of a queue back to it: QUEUE=emails, fees, … (ENV=…)
+redrive: setup ## send a queue's dead letters back to it: QUEUE=emails, fees, … [ENV=]
 	@$(PYTHON) -m local redrive $(or $(QUEUE),$(error which queue? QUEUE=emails)) $(if $(ENV),--env $(ENV))
 
-outbox: setup ## list events that failed to reach the bus: [DROP=evt_… gives one up] (ENV=…)
+outbox: setup ## list events that did not reach the bus; DROP=evt_… gives one up [ENV=]
 	@$(PYTHON) -m local outbox $(if $(DROP),--drop $(DROP)) $(if $(ENV),--env $(ENV))
 
 schemas: setup ## write events/schemas from the event models (an event may only grow)
@@ -87,50 +87,51 @@ schemas: setup ## write events/schemas from the event models (an event may only 
 emails: setup ## show every e-mail in both languages, light and dark, on one page
 	@$(PYTHON) -m local.tools.emails
 
-mails: setup ## list mail: [FAILED=1] [TO=address] [EVENT=name]; RESEND=eml_… sends again, SEEN=1 (ENV=…)
+mails: setup ## list mail [FAILED=1] [TO=address] [EVENT=name]; RESEND=eml_… sends one again, SEEN=1 [ENV=]
 	@$(PYTHON) -m local mails $(if $(FAILED),--failed) $(if $(TO),--to $(TO)) $(if $(EVENT),--event $(EVENT)) \
 		$(if $(RESEND),--resend $(RESEND)) $(if $(SEEN),--seen) $(if $(ENV),--env $(ENV))
 
-suppressions: setup ## list the addresses that get no mail: [SHOW=1] [LIFT=address] (ENV=…)
+suppressions: setup ## list addresses that get no mail [SHOW=1]; LIFT=address removes one [ENV=]
 	@$(PYTHON) -m local suppressions $(if $(SHOW),--show) $(if $(LIFT),--lift $(LIFT)) \
 		$(if $(ENV),--env $(ENV))
 
-status: setup ## tell on one screen whether everything works; exit code 1 if not (ENV=…)
+status: setup ## show whether everything works; exit code 1 if not [ENV=]
 	@$(PYTHON) -m local status $(if $(ENV),--env $(ENV))
 
-smoke: setup ## prove every integration end to end: [ENV=dev] [MAIL=you@…] [ONLY=upload,plans] [PATIENCE=180]
+smoke: setup ## test each integration end to end [MAIL=you@…] [ONLY=upload,plans] [PATIENCE=180] [ENV=]
 	@$(PYTHON) -m local smoke $(if $(ENV),--env $(ENV)) $(if $(MAIL),--mail $(MAIL)) \
 		$(if $(ONLY),--only "$(ONLY)") $(if $(PATIENCE),--patience $(PATIENCE))
 
-sync-plans: setup ## bring the plans up to date with Stripe: [CHECK=1 only tells, exit 2] (ENV=…)
+sync-plans: setup ## copy Stripe's plans; CHECK=1 only reports differences, with exit code 2 [ENV=]
 	@$(PYTHON) -m local sync-plans $(if $(CHECK),--check) $(if $(ENV),--env $(ENV))
 
-push-plans: setup ## put a catalogue into the Stripe account: FILE=plans.toml (ENV=…)
+push-plans: setup ## write a catalogue to the Stripe account: FILE=plans.toml [ENV=]
 	@$(PYTHON) -m local push-plans $(or $(FILE),$(error which catalogue? FILE=plans.toml)) \
 		$(if $(ENV),--env $(ENV))
 
-rebuild-analytics: setup ## make the counts anew from the stored events: [BUSINESS=biz_…] (ENV=…)
+rebuild-analytics: setup ## recount analytics from the stored events [BUSINESS=biz_…] [ENV=]
 	@$(PYTHON) -m local rebuild-analytics $(if $(BUSINESS),--business $(BUSINESS)) $(if $(ENV),--env $(ENV))
 
-reconcile: setup ## hold our billing data against Stripe and repair it (ENV=…)
+reconcile: setup ## compare our billing data with Stripe and repair it [ENV=]
 	@$(PYTHON) -m local reconcile $(if $(ENV),--env $(ENV))
 
-replay: setup ## do Stripe's events again: EVENT=evt_…, FAILED=1 or SINCE=2026-11-25 (ENV=…)
-	@$(PYTHON) -m local replay $(if $(EVENT),--event $(EVENT)) $(if $(FAILED),--failed) \
+replay: setup ## process Stripe events again: EVENT=evt_…, FAILED=1 or SINCE=2026-11-25 [ENV=]
+	@$(PYTHON) -m local replay $(if $(EVENT)$(FAILED)$(SINCE),,$(error which events? EVENT=evt_…, FAILED=1 or SINCE=2026-11-25)) \
+		$(if $(EVENT),--event $(EVENT)) $(if $(FAILED),--failed) \
 		$(if $(SINCE),--since $(SINCE)) $(if $(ENV),--env $(ENV))
 
-stripe-record: setup ## record again what we send to Stripe and read of its objects
+stripe-record: setup ## record again what we send to Stripe and read from it
 	@$(PYTHON) -m local.stripe.sdk.our_calls
 
-upgrade-check: setup ## say what another release of the Stripe SDK changes for us: VERSION=17.0.0
+upgrade-check: setup ## report what another Stripe SDK release changes for us: VERSION=17.0.0
 	@$(PYTHON) -m local.stripe.sdk.upgrade $(or $(VERSION),$(error which release? VERSION=17.0.0))
 
-bind: setup ## give a customer of Stripe's to a workspace: CUSTOMER=cus_… (or sub_…) WORKSPACE=ws_… (ENV=…)
+bind: setup ## link a Stripe customer to a workspace: CUSTOMER=cus_… (or sub_…) WORKSPACE=ws_… [ENV=]
 	@$(PYTHON) -m local bind $(or $(CUSTOMER),$(error which customer? CUSTOMER=cus_…)) \
 		$(or $(WORKSPACE),$(error which workspace? WORKSPACE=ws_…)) $(if $(ENV),--env $(ENV))
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.tools.openapi
 
-clean: setup ## forget the local data and every built file
+clean: setup ## delete the local data and every built file
 	@$(PYTHON) -m local clean

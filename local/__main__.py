@@ -1,7 +1,8 @@
-"""Commands of the local stack: `python -m local run`, and what the Makefile calls beside it."""
+"""`python -m local COMMAND`: the command line behind the Makefile."""
 
 import argparse
 import asyncio
+import io
 import os
 import shutil
 import signal
@@ -21,72 +22,75 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run a command; Trouble is one sentence and exit code 1."""
-    # A Ctrl-C while modules still load (here, on purpose) deserves no traceback.
+    # No traceback for a Ctrl-C while modules are loaded, which is why they are loaded late.
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
     parser = argparse.ArgumentParser(prog="python -m local")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="start everything and keep it running")
-    commands.add_parser("stop", help="end the local stack that `make run` started")
+    commands.add_parser("stop", help="stop the stack that `make run` started")
     commands.add_parser("build", help="sam build for this machine")
     migrate = commands.add_parser("migrate", help="apply the database migrations")
     migrate.add_argument("--env", help="an environment of samconfig.toml; else the local stack")
     logs = commands.add_parser("logs", help="print the functions' log lines as they come")
-    logs.add_argument("--once", action="store_true", help="print what is there and stop")
-    logs.add_argument("--function", metavar="NAME", help="of this function only")
-    logs.add_argument("--id", help="that name this request, asset, order or event")
-    logs.add_argument("--level", type=str.upper, help="of this level and above, e.g. WARNING")
+    logs.add_argument("--once", action="store_true", help="print the lines so far and stop")
+    logs.add_argument("--function", metavar="NAME", help="only of this function")
+    logs.add_argument("--id", help="only lines with this id of a request, asset, order or event")
+    logs.add_argument("--level", type=str.upper, help="only of this level and above, e.g. WARNING")
     emit = commands.add_parser("emit", help="put a sample of an event on the bus")
     emit.add_argument("event", help="its name, e.g. UserWelcomed")
-    emit.add_argument("--file", type=Path, help="JSON whose fields win over the sample's")
+    emit.add_argument("--file", type=Path, help="JSON with fields that replace the sample's")
     redrive = commands.add_parser("redrive", help="send a queue's dead letters back to it")
     redrive.add_argument("queue", help="e.g. emails")
-    tail = commands.add_parser("events", help="print the events that flow over the bus")
+    tail = commands.add_parser("events", help="print the events on the bus as they come")
     for command in (emit, redrive, tail):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
-    waiting = commands.add_parser("outbox", help="list events that failed to reach the bus")
+    waiting = commands.add_parser("outbox", help="list events that did not reach the bus")
     waiting.add_argument("--drop", metavar="EVT", help="give this one up")
     waiting.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
-    mails = commands.add_parser("mails", help="list mail and what became of it; send it again")
-    mails.add_argument("--failed", action="store_true", help="only what its reader did not get")
+    mails = commands.add_parser("mails", help="list mail and its status; send one again")
+    mails.add_argument("--failed", action="store_true", help="only mail that failed")
     mails.add_argument("--to", metavar="ADDRESS", help="only to this address")
     mails.add_argument("--event", metavar="NAME", help="only of this event, by its name or id")
     mails.add_argument("--resend", metavar="EML", help="send this one again")
-    mails.add_argument("--seen", action="store_true", help="somebody has looked at what failed")
+    mails.add_argument("--seen", action="store_true", help="mark the failed mail as seen")
     mails.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     stopped = commands.add_parser("suppressions", help="list the addresses that get no mail")
-    stopped.add_argument("--lift", metavar="ADDRESS", help="let mail go to this one again")
+    stopped.add_argument("--lift", metavar="ADDRESS", help="remove this one")
     stopped.add_argument("--show", action="store_true", help="print whole addresses")
     stopped.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
-    anew = commands.add_parser("rebuild-analytics", help="count the stored events anew")
+    anew = commands.add_parser("rebuild-analytics", help="recount the stored events")
     anew.add_argument("--business", metavar="ID", help="only this one")
     anew.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
-    reconcile = commands.add_parser("reconcile", help="hold our billing data against Stripe")
-    replay = commands.add_parser("replay", help="do events of Stripe's again")
+    reconcile = commands.add_parser("reconcile", help="compare our billing data with Stripe")
+    replay = commands.add_parser("replay", help="process Stripe events again")
     which = replay.add_mutually_exclusive_group(required=True)
     which.add_argument("--event", metavar="EVT", help="this one")
     which.add_argument("--failed", action="store_true", help="all that are parked")
     which.add_argument("--since", metavar="TIME", help="all that came at or after a time")
-    bind = commands.add_parser("bind", help="give a customer of Stripe's to a workspace")
+    bind = commands.add_parser("bind", help="link a Stripe customer to a workspace")
     bind.add_argument("customer", help="cus_…, or sub_… for its customer")
     bind.add_argument("workspace", help="ws_…")
     for command in (reconcile, replay, bind):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
-    smoke = commands.add_parser("smoke", help="prove every integration end to end")
+    smoke = commands.add_parser("smoke", help="test every integration end to end")
     smoke.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     smoke.add_argument("--mail", help="where the test mail goes; else Resend's test address")
-    smoke.add_argument("--only", default="", help="names of checks with commas between")
-    smoke.add_argument("--patience", type=float, default=180, help="seconds to wait for each")
-    synced = commands.add_parser("sync-plans", help="bring the plans up to date with Stripe")
-    synced.add_argument("--check", action="store_true", help="only say what differs; exit code 2")
-    pushed = commands.add_parser("push-plans", help="put a catalogue into the Stripe account")
+    smoke.add_argument("--only", default="", help="names of checks, separated by commas")
+    smoke.add_argument("--patience", type=float, default=180, help="seconds to wait for each check")
+    synced = commands.add_parser("sync-plans", help="copy Stripe's plans")
+    synced.add_argument("--check", action="store_true", help="only report differences; exit code 2")
+    pushed = commands.add_parser("push-plans", help="write a catalogue to the Stripe account")
     pushed.add_argument("file", type=Path, help="TOML such as plans.toml")
     for command in (synced, pushed):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
-    status = commands.add_parser("status", help="tell whether everything works; exit code 1 if not")
+    status = commands.add_parser("status", help="show whether everything works; exit code 1 if not")
     status.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
-    commands.add_parser("clean", help="forget the local stack's data and every built file")
+    commands.add_parser("clean", help="delete the local data and every built file")
     chosen = parser.parse_args()
-    for name in ("NO_PROXY", "no_proxy"):  # everything of ours is on this machine
+    for stream in (sys.stdout, sys.stderr):  # a terminal of another encoding shows \u2713 for ✓
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    for name in ("NO_PROXY", "no_proxy"):  # what we call is on this machine
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
     try:
         _COMMANDS[chosen.command](chosen)
@@ -96,11 +100,11 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        # Nothing that was foreseen: keep the details for whoever mends it.
+        # Unforeseen: keep the traceback for whoever fixes it.
         log = settings.ROOT / ".local" / "logs" / "error.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(traceback.format_exc())
-        complain(f"stopped by an error that nobody expected: {error!r} (details: {log})")
+        complain(f"stopped by an unexpected error: {error!r} (details: {log})")
         return 1
     return 0
 
@@ -114,7 +118,7 @@ def _run() -> None:
 
 
 def _stop() -> None:
-    """End the running stack as Ctrl-C does, and wait until it has ended."""
+    """Stop the running stack as Ctrl-C does, and wait for its end."""
     process = settings.running(os.environ)
     if process is None:
         say("The local stack is not running.")
@@ -132,9 +136,11 @@ async def _build() -> None:
     from local.stack import deploy
 
     log = settings.ROOT / ".local" / "logs" / "build.log"
-    with step("sam build", starting="sam build, about half a minute the first time") as line:
-        if not await deploy.build(log):
-            line.append("nothing changed")
+    if deploy.built() == await asyncio.to_thread(deploy.fingerprint):
+        say("  ✓ sam build: nothing changed")
+        return
+    with step("sam build", starting="sam build, about half a minute the first time"):
+        await deploy.build(log)
 
 
 def _running() -> tuple[settings.Settings, dict[str, str]]:
@@ -325,12 +331,12 @@ def _clean() -> None:
     _, lock = settings.claim_home({"KYORA_LOCAL_DIR": str(home)}, 0)
     with lock:
         for path in home.iterdir():
-            # The installed tools are no data; `rm -r .local .venv` removes those, too.
+            # The installed tools stay; `rm -r .local .venv` removes them as well.
             if path.name not in {"uv", "ministack", "checkov"}:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in (".aws-sam", "tmp"):
             shutil.rmtree(settings.ROOT / name, ignore_errors=True)
-    say("The local stack's data and every built file are gone.")
+    say("The local data and every built file are deleted.")
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -1,7 +1,7 @@
-"""Children: every process `make run` starts, and how each of them ends.
+"""Child processes: every process that `make run` starts, and how each of them ends.
 
-A child has a session of its own, so the Ctrl-C of the terminal reaches only us and we stop them in
-order. On Linux the kernel stops them too when we die without a chance to (kill -9).
+A child has a session of its own, so that a Ctrl-C reaches only the parent, which stops the children
+in order. On Linux the kernel also stops them when the parent is killed (kill -9).
 """
 
 import asyncio
@@ -22,14 +22,14 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def shifted_clock() -> dict[str, str]:
-    """Return the variables of a faketime above us, for a child with an environment of its own."""
+    """Return faketime's variables, when it runs us, for a child with an environment of its own."""
     names = ("LD_PRELOAD", "FAKETIME", "FAKETIME_SHARED")
     return {name: os.environ[name] for name in names if "FAKETIME" in os.environ}
 
 
 @dataclass
 class Child:
-    """A running process and the signal that ends it politely."""
+    """A running process and the signal that asks it to end."""
 
     name: str
     process: asyncio.subprocess.Process
@@ -83,7 +83,7 @@ async def start(
 
 
 async def stop(child: Child, patience: float = 10) -> None:
-    """End a child and everything in its session; kill what does not listen."""
+    """End a child and everything in its session; kill what still runs after `patience` seconds."""
     for number, wait in ((child.stop_signal, patience), (signal.SIGKILL, 5)):
         if not child.alive:
             break
@@ -91,16 +91,16 @@ async def stop(child: Child, patience: float = 10) -> None:
             child.process.send_signal(number)
         with suppress(TimeoutError):
             await asyncio.wait_for(child.process.wait(), wait)
-    # Whatever the child had started itself (Lambda workers) shares its session's process group.
+    # What the child started itself (Lambda workers) is in the same process group.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.process.pid, signal.SIGKILL)
 
 
 async def until(ready: Callable[[], bool], child: Child, seconds: float) -> None:
-    """Wait until `ready` answers true; a child that dies or dawdles is stopped, and Trouble."""
+    """Wait until `ready` returns true. Raises Trouble when the child dies or takes too long."""
     try:
         await _until(ready, child, seconds)
-    except BaseException:  # also a Ctrl-C in the meantime: nobody else knows of the child yet
+    except BaseException:  # also a Ctrl-C: no one else knows of the child yet
         await stop(child)
         raise
 
@@ -116,7 +116,7 @@ async def _until(ready: Callable[[], bool], child: Child, seconds: float) -> Non
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log: the one that usually says why."""
+    """Return the last line of a log, which usually says why a program ended."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return f"{lines[-1].strip()} (log: {log})" if lines else f"it said nothing (log: {log})"
 

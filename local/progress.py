@@ -1,4 +1,4 @@
-"""Short lines that say what is going on and how long it took."""
+"""What commands print: progress lines, errors, and values that are safe to show."""
 
 import re
 import sys
@@ -9,11 +9,11 @@ from typing import Any
 
 
 class Trouble(Exception):
-    """Something a person has to put right, told in one sentence: no traceback."""
+    """A problem that the user has to fix, described in one sentence, without a traceback."""
 
 
-# What a terminal obeys or hides: C0 and C1 controls, marks that reorder or hide what follows,
-# separators of lines, halves of letters. Joiners are letters in Persian and in emoji: they stay.
+# Characters that control a terminal or hide text: C0 and C1 controls, marks that change direction,
+# line separators, lone surrogates. Joiners stay: Persian and emoji need them.
 _CONTROLS = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\ud800-\udfff\U000e0000-\U000e007f]"
@@ -24,9 +24,9 @@ _LINK = re.compile(r"https?://[^\s\"]+")
 
 
 def shown(value: object) -> str:
-    """Return a value as one line that a terminal prints and does not obey.
+    """Return a value as one line without control characters.
 
-    For whatever somebody else has written: an event's field, an address, an error's text.
+    For text that we did not write: an event's field, an address, an error's text.
     """
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(value))
 
@@ -43,10 +43,10 @@ def mask(value: Any) -> Any:
 
 
 def say(text: str = "") -> None:
-    """Print lines at once; a terminal that has gone away is no reason to stop.
+    """Print lines and flush; a closed terminal is not an error.
 
-    Of control characters only a line's end is printed as it is: text that may hold one of somebody
-    else's goes through `shown` first.
+    Control characters are escaped, except for line ends: text that others wrote goes through
+    `shown` first.
     """
     with suppress(OSError):
         print("\n".join(map(shown, text.split("\n"))), flush=True)
@@ -54,9 +54,9 @@ def say(text: str = "") -> None:
 
 @contextmanager
 def step(title: str, *, starting: str = "") -> Iterator[list[str]]:
-    """Time a step and print its line when it is done; append to the yielded list for details.
+    """Time a step and print its line at the end; append details to the yielded list.
 
-    A step that takes long says so with `starting`, so that nobody looks at a silent terminal.
+    A long step announces itself with `starting`, so that the terminal is not silent.
     """
     if starting:
         say(f"  · {starting}")
@@ -64,7 +64,7 @@ def step(title: str, *, starting: str = "") -> Iterator[list[str]]:
     began = time.monotonic()
     try:
         yield details
-    except Exception:  # a Ctrl-C is no failure
+    except Exception:  # not a Ctrl-C
         say(f"  ✗ {title}")
         raise
     line = " ".join([title, *details])
@@ -72,6 +72,6 @@ def step(title: str, *, starting: str = "") -> Iterator[list[str]]:
 
 
 def complain(text: str) -> None:
-    """Print the one sentence that says why it stopped."""
+    """Print why the command stopped, in one sentence."""
     lines = "\n".join(map(shown, text.split("\n")))
     print(f"\nkyora: {lines}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Where the local stack lives: its folder, ports, and the secrets it made for itself."""
+"""The local stack's folder, ports and secrets."""
 
 import fcntl
 import json
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STACK = "kyora-local"
 HOST = "127.0.0.1"
 
-# Where the development servers of front ends listen, each on two names.
+# Usual ports of front ends' development servers, each under two host names.
 PAGE_PORTS = (
     1234,  # Parcel
     3000,  # Next.js, Nuxt, Remix
@@ -38,7 +38,7 @@ PAGE_PORTS = (
 WORKSPACE, BUSINESS = "ws_demo", "biz_demo"
 ADMIN, MEMBER = "usr_demo_admin", "usr_demo_member"
 
-# Made once per folder and kept; a variable of the same name in the environment wins.
+# Generated once per folder and kept; an environment variable of the same name wins.
 _SECRETS: dict[str, Callable[[], str]] = {
     "AUTH_JWT_SECRET": lambda: secrets.token_hex(32),
     "BILLING_STRIPE_API_KEY": lambda: f"sk_test_{secrets.token_hex(24)}",  # the stand-in's
@@ -50,7 +50,7 @@ _SECRETS: dict[str, Callable[[], str]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the parts of the local stack need to know."""
+    """What the parts of the local stack need to know."""
 
     home: Path
     port: int
@@ -67,17 +67,17 @@ class Settings:
 
     @property
     def own_postgres(self) -> bool:
-        """False when DATABASE_URL names a server that is not ours to start."""
+        """False when DATABASE_URL names a server of the user's."""
         return not self.environ.get("DATABASE_URL")
 
     @property
     def own_stripe(self) -> bool:
-        """False when a key of Stripe's test mode is given: then that is what is asked."""
+        """False when a key of Stripe's test mode is given: then the stack uses Stripe."""
         return not self.environ.get("BILLING_STRIPE_API_KEY")
 
     @property
     def cors_origins(self) -> list[str]:
-        """The pages that may call the API and upload: CORS_ORIGINS, or usual ports here."""
+        """Origins that may call the API and upload: CORS_ORIGINS, or the usual ports."""
         if given := self.environ.get("CORS_ORIGINS"):
             return given.split(",")
         ports = sorted({self.port, *PAGE_PORTS})
@@ -85,7 +85,7 @@ class Settings:
 
     @property
     def stripe_url(self) -> str:
-        """Where the stand-in for Stripe is: its API, its pages and its dashboard."""
+        """The stand-in for Stripe: its API, pages and dashboard."""
         return f"http://{HOST}:{self.stripe_port}"
 
     @property
@@ -98,7 +98,7 @@ class Settings:
 
     @property
     def database_owner_url(self) -> str:
-        """The same database for the migrations; empty when one role of yours does both."""
+        """The same database for the migrations; empty when one role does both."""
         if not self.own_postgres:
             return self.environ.get("DATABASE_OWNER_URL", "")
         password = self.secrets["POSTGRES_PASSWORD"]
@@ -106,17 +106,17 @@ class Settings:
 
     @property
     def logs(self) -> Path:
-        """Where children write what they say."""
+        """The folder of the child processes' logs."""
         return self.home / "logs"
 
     @property
     def assets(self) -> Path:
-        """Where the `local` storage provider keeps its files."""
+        """The folder of the `local` storage provider."""
         return (ROOT / self.environ.get("STORAGE_LOCAL_PATH", "./tmp/assets")).resolve()
 
 
 def read_port(environ: Mapping[str, str]) -> int:
-    """Return PORT, 8000 unless given."""
+    """Return PORT; 8000 by default."""
     text = environ.get("PORT") or "8000"
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise Trouble(f"PORT must be a number from 1 to 65535, not {text!r}")
@@ -159,7 +159,7 @@ def _lock(home: Path, port: int) -> IO[str] | None:
 
 
 def load(home: Path, port: int, environ: Mapping[str, str]) -> Settings:
-    """Read what an earlier run left in the folder and complete it."""
+    """Read what an earlier run kept in the folder, and add what is missing."""
     (home / "logs").mkdir(exist_ok=True)
     ports = _read_json(home / "ports.json")
     chosen = {port}
@@ -190,7 +190,7 @@ def _is_ours(name: str, value: str, kept: Mapping[str, Any]) -> bool:
 def _choose_port(kept: object, taken: set[int]) -> int:
     if isinstance(kept, int) and kept not in taken and process.is_free(kept):
         return kept
-    # Below the range the kernel lends to outgoing connections, so that it is free again next time.
+    # Below the kernel's range for outgoing connections, so that it is free at the next start.
     for candidate in random.sample(range(20000, 30000), 200):
         if candidate not in taken and process.is_free(candidate):
             return candidate

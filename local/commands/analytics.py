@@ -1,11 +1,11 @@
-"""`make rebuild-analytics`: the counts anew, from the events that update_analytics has stored."""
+"""`make rebuild-analytics`: recount from the events that update_analytics has stored."""
 
 from local.commands.remote import Ask
 from local.progress import Trouble, say
 
 
 def rebuild(ask: Ask, business: str | None) -> None:
-    """Rebuild one business or all of them; a call of the function does what it has time for."""
+    """Rebuild one business, or all; each call of the function does as many as it has time for."""
     done, wrong, after = 0, 0, ""
     while True:
         found = ask({"rebuild": {"business": business, "after": after}})
@@ -15,4 +15,4 @@ def rebuild(ask: Ask, business: str | None) -> None:
         after = str(found["next"])
     if business and not done:
         raise Trouble(f"there is no business {business!r}")
-    say(f"Counts made anew for {done} businesses; {wrong} had been wrong.")
+    say(f"Recounted; businesses: {done}, wrong before: {wrong}.")

@@ -1,4 +1,4 @@
-"""`make reconcile`, `replay` and `bind`: what functions that know Stripe are asked by hand."""
+"""`make reconcile`, `make replay` and `make bind`: billing work started by hand."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from local.commands.remote import Ask
 from local.progress import Trouble, say
 
-_BUSY = 5.0  # seconds until another invocation is looked at again
+_BUSY = 5.0  # seconds between two looks at a run that another invocation works on
 
 
 def reconcile(ask: Ask, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Have a run begun and gone on with until it is finished, then print its report."""
+    """Start a run, continue it until it is finished, and print its report."""
     found = ask({"start": True})
     while not found["finished"]:
         if found.get("busy"):
-            say("another invocation is at it …")
+            say("another invocation is working on it …")
             sleep(_BUSY)
         else:
             listed = ", ".join(f"{n} {name}" for name, n in found["listed"].items() if n)
@@ -38,7 +38,7 @@ def reconcile(ask: Ask, sleep: Callable[[float], None] = time.sleep) -> None:
 
 
 def replay(ask: Ask, asked: Mapping[str, object]) -> None:
-    """Have events done again and print what became of them. Raises Trouble when some failed."""
+    """Process events again and print the results. Raises Trouble when some failed."""
     found = ask({"replay": {name: value for name, value in asked.items() if value}})
     for event_id in found["done"]:
         say(f"done    {event_id}")
@@ -49,13 +49,13 @@ def replay(ask: Ask, asked: Mapping[str, object]) -> None:
     if found["gone"]:
         say(f"{found['gone']} came more than 35 days ago: their bodies are not kept so long")
     if not (found["done"] or found["failed"] or found["left"] or found["gone"]):
-        say("No event that was kept is meant by that.")
+        say("No event matches.")
     if found["failed"]:
         raise Trouble("some failed and are tried again; stripe_event.last_error says why")
 
 
 def bind(ask: Ask, customer: str, workspace: str) -> None:
-    """Give a customer of Stripe's to a workspace and print what that one is on then."""
+    """Link a Stripe customer to a workspace, and print the workspace's plan and access."""
     found = ask({"bind": {"customer": customer, "workspace": workspace}})
     say(f"{found['customer']} is {found['workspace']}'s, which is on {found['plan_id']}:")
     say(f"access {found['access']}")

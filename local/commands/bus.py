@@ -1,4 +1,4 @@
-"""Commands on the event bus: emit a sample, watch what flows, send dead letters back.
+"""Commands on the event bus: emit a sample, watch events, send dead letters back.
 
 Each works on the running local stack, or on a deployed one with the AWS credentials of the shell.
 """
@@ -77,14 +77,14 @@ def place(env: str | None) -> Place:
 def emit(where: Place, name: str, file: Path | None) -> str:
     """Put a sample of an event on the bus, as the outbox would; return its id.
 
-    The file's fields win over the sample's. It holds data, or `workspaceId` and `data`.
+    The file's fields replace the sample's. It holds data, or `workspaceId` and `data`.
     """
     from kyora.bus.events import EVENTS, check
 
     if name not in EVENTS:
         raise Trouble(f"there is no event {name!r}; there are {', '.join(EVENTS)}")
     if where.stage == "prod" and file is None:
-        raise Trouble("a sample has no place in prod: say with FILE= what is to be told")
+        raise Trouble("prod gets no sample data: give the event's fields with FILE=")
     data, workspace = sample(name, file)
     try:
         check(name, data)
@@ -149,7 +149,7 @@ def _through_outbox(
         with database.transaction() as tx:
             event_id = outbox.add(tx, source.removeprefix("kyora."), name, data, workspace)
     except database.Unstorable:
-        raise Trouble("the event holds a text that no database holds, such as NUL") from None
+        raise Trouble("Postgres cannot store a text of the event, such as one with NUL") from None
     with database.transaction() as tx:
         row = tx.row("SELECT published_at, last_error FROM outbox WHERE id = :id", id=event_id)
     if row is None or row["published_at"] is None:
@@ -186,7 +186,7 @@ def redrive(where: Place, queue: str) -> int:
     dead, live = queue_pair(client, where, base)
     waiting = int(dead["ApproximateNumberOfMessages"])
     moved = waiting
-    if where.local:  # MiniStack knows no message move tasks
+    if where.local:  # MiniStack has no message move tasks
         moved = _carry(client, dead, live, waiting)
     elif waiting:
         moved = _move(client, dead, live)
@@ -224,7 +224,7 @@ def queue_urls(client: Any, where: Place) -> dict[str, str]:
 
 
 def _move(client: Any, dead: dict[str, str], live: dict[str, str]) -> int:
-    # The destination is named: what a consumer put there itself has no source that SQS knows.
+    # The destination is named: SQS knows no source for a message that a consumer put there.
     client.start_message_move_task(SourceArn=dead["QueueArn"], DestinationArn=live["QueueArn"])
     while True:
         [task] = client.list_message_move_tasks(SourceArn=dead["QueueArn"], MaxResults=1)["Results"]
@@ -254,12 +254,12 @@ def _carry(client: Any, dead: dict[str, str], live: dict[str, str], most: int) -
 
 
 def tail(where: Place) -> None:
-    """Print every event that flows over the bus until Ctrl-C, and locally what waits for it."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up then, too
+    """Print events on the bus until Ctrl-C; locally also those that wait in the outbox."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up then as well
     sqs = where.client("sqs")
     said: set[tuple[Any, ...]] = set()
     with _catch_all(where) as url:
-        say(f"what flows over {where.bus} (Ctrl-C ends)")
+        say(f"events on {where.bus} (Ctrl-C ends)")
         while True:
             found = sqs.receive_message(
                 QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1 if where.local else 20
@@ -288,13 +288,13 @@ def line(message: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _catch_all(where: Place) -> Iterator[str]:
-    """Give the bus one more rule with a queue for as long as somebody looks."""
+    """Give the bus one more rule and queue while the command runs."""
     from kyora.bus.names import SENSITIVE
 
     events, sqs = where.client("events"), where.client("sqs")
     name = f"{where.bus}-tail-{secrets.token_hex(4)}"
     pattern: dict[str, Any] = {"source": [{"prefix": "kyora."}]}
-    if not where.local:  # a token goes to its consumer and nowhere else
+    if not where.local:  # tokens go to their consumer only
         pattern["detail-type"] = [{"anything-but": sorted(SENSITIVE)}]
     attributes = {"MessageRetentionPeriod": "60", "SqsManagedSseEnabled": "true"}
     url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]

@@ -1,6 +1,6 @@
-"""`make mails`, and `make redrive QUEUE=emails`: what became of mail, and sending it again.
+"""`make mails`, and `make redrive QUEUE=emails`: list mail, and send it again.
 
-send_email decides what may be sent again and says what it did; see kyora.email.by_hand.
+send_email decides what may be sent again, and reports what it did; see kyora.email.by_hand.
 """
 
 import json
@@ -12,7 +12,7 @@ from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
 
 _BATCH = 10  # what SQS hands over, and deletes, at once
-_HOLD = 120  # seconds that nobody else sees a letter that we look at
+_HOLD = 120  # seconds that a letter stays invisible to others while we read it
 
 
 def show(ask: Ask, asked: Mapping[str, Any]) -> None:
@@ -31,9 +31,9 @@ def show(ask: Ask, asked: Mapping[str, Any]) -> None:
 
 
 def seen(where: Place, ask: Ask) -> None:
-    """Note that somebody has looked at what failed, and drop the dead letters about it.
+    """Mark the failed mail as seen, and drop the dead letters about it.
 
-    What the messages say stays in their rows. A letter without a message is left to redrive.
+    The messages stay in their rows. A letter without a message is left for redrive.
     """
     client = where.client("sqs")
     dead, _ = queue_pair(client, where, "emails")
@@ -68,13 +68,13 @@ def resend(ask: Ask, message_id: str) -> None:
 
 
 def redrive(where: Place, ask: Ask) -> None:
-    """Send what died and was certainly not taken; report the rest, one by one."""
+    """Send the dead letters that were certainly not accepted; report each of the others."""
     client = where.client("sqs")
     dead, live = queue_pair(client, where, "emails")
     moved = kept = 0
-    told: list[str] = []
+    reasons: list[str] = []
     looked = set[str]()
-    # No more than there were: what dies again at once comes back while we are at it.
+    # No more than there were: a message that dies again at once would come back.
     waiting = int(dead["ApproximateNumberOfMessages"])
     while len(looked) < waiting and (letters := _letters(client, dead, looked)):
         events = [event for letter in letters if (event := _event(letter))]
@@ -90,8 +90,8 @@ def redrive(where: Place, ask: Ask) -> None:
                 client.delete_message(QueueUrl=dead["url"], ReceiptHandle=handle)
             kept += answer["move"] == "stay"
             if answer["why"]:
-                told.append(f"  {answer['mail']} to {answer['to']}: {answer['why']}")
-    for line in told:
+                reasons.append(f"  {answer['mail']} to {answer['to']}: {answer['why']}")
+    for line in reasons:
         say(line)
     rest = max(waiting, len(looked)) - moved
     say(
@@ -99,7 +99,7 @@ def redrive(where: Place, ask: Ask) -> None:
         + (f"; of {rest} the lines above say why not" if rest else "")
     )
     if kept:
-        say(f"{kept} stay in the dead-letter queue: what they say is kept nowhere else.")
+        say(f"{kept} stay in the dead-letter queue: their content is stored nowhere else.")
 
 
 def _letters(client: Any, dead: Mapping[str, str], looked: set[str]) -> Sequence[Mapping[str, Any]]:

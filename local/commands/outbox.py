@@ -1,11 +1,11 @@
-"""`make outbox`: events that failed to reach the bus, and dropping one that never will."""
+"""`make outbox`: list events that did not reach the bus, and drop one that never will."""
 
 from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
 
 
 def show(ask: Ask) -> None:
-    """List the events that failed and wait, those first that EventBridge refuses for good."""
+    """List the failed events that wait, starting with those that EventBridge refuses for good."""
     rows = ask({"waiting": True})["events"]
     for row in rows:
         mark = "✗" if row["refused"] else " "
@@ -14,11 +14,11 @@ def show(ask: Ask) -> None:
     if not rows:
         say("No event waits for another attempt.")
     elif any(row["refused"] for row in rows):
-        say("✗ is refused for good: DROP=<id> gives it up, and what it would have brought about")
+        say("✗ is refused for good: DROP=<id> drops it, and its effects with it")
 
 
 def drop(ask: Ask, event_id: str) -> None:
-    """Give an event up; raises Trouble when it has not failed or is published."""
+    """Drop an event. Raises Trouble when it has not failed or is published."""
     if not ask({"drop": event_id})["dropped"]:
         raise Trouble(f"{event_id} has not failed, is published, or is no event")
-    say(f"{event_id} is dropped: what it would have brought about does not happen")
+    say(f"{event_id} is dropped: its consumers will never get it")

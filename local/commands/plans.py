@@ -1,4 +1,4 @@
-"""`make sync-plans` and `make push-plans`: the plans, as the function that keeps them tells."""
+"""`make sync-plans` and `make push-plans`: what sync_plans is asked, and its answer printed."""
 
 import tomllib
 from pathlib import Path
@@ -21,7 +21,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def push(ask: Ask, file: Path) -> None:
-    """Put a catalogue into Stripe and print what that changed there."""
+    """Write a catalogue to Stripe and print what changed there."""
     found = ask({"push": read(file)})
     if refused := found.get("refused"):
         faults = "".join(f"\n  {e['field']}: {e['message']}" for e in refused.get("errors", []))
@@ -34,7 +34,7 @@ def push(ask: Ask, file: Path) -> None:
 
 
 def begin(ask: Ask) -> None:
-    """Give an empty stack the sample catalogue. Stripe's events of it need not be waited for."""
+    """Give an empty stack the sample catalogue, without waiting for Stripe's events about it."""
     ask({"push": read(SAMPLE)})
     ask({"sync": True})
 

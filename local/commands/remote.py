@@ -1,4 +1,4 @@
-"""Functions that a command asks something: those of the running local stack, or deployed ones."""
+"""Calling a function: of the running local stack, or of a deployed one."""
 
 import json
 import tomllib
@@ -10,15 +10,15 @@ from local.progress import Trouble
 from local.settings import ROOT, Settings
 from local.stack import emulator
 
-_LONGEST = 910  # seconds: Lambda's limit, and a little
+_LONGEST = 910  # seconds: a little more than Lambda's limit
 
 type Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def local(stack: Settings, functions: dict[str, str], folder: str) -> Ask:
-    """Return how to ask a function of the running local stack; `folder` is its name in functions/.
+    """Return a caller of a local function; `folder` is its name under functions/.
 
-    The returned function raises Trouble when the asked one fails.
+    The caller raises Trouble when the function fails.
     """
 
     def ask(event: dict[str, Any]) -> dict[str, Any]:
@@ -30,13 +30,12 @@ def local(stack: Settings, functions: dict[str, str], folder: str) -> Ask:
 
 
 def deployed(env: str, folder: str) -> Ask:
-    """Return how to ask a function of a deployed stack, with the AWS credentials at hand.
+    """Return a caller of a function of a deployed stack, with the AWS credentials of the shell.
 
     One attempt, for as long as a function may run: `sam remote invoke` gives up after a minute and
-    asks again, while the first call still works. The returned function raises Trouble when the
-    asked one fails.
+    calls again while the first call still runs. The caller raises Trouble when the function fails.
     """
-    import boto3  # half a second, which no local command needs
+    import boto3  # takes half a second, and local commands do not need it
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -46,7 +45,7 @@ def deployed(env: str, folder: str) -> Ask:
         connect_timeout=10,
         read_timeout=_LONGEST,
         retries={"total_max_attempts": 1},
-        tcp_keepalive=True,  # a NAT forgets a connection on which nothing moves for minutes
+        tcp_keepalive=True,  # a NAT drops a connection that is idle for minutes
     )
 
     def ask(event: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`make run`: start everything, say so, keep it running, stop everything."""
+"""`make run`: start the stack, keep it running, stop it."""
 
 import asyncio
 import errno
@@ -38,7 +38,7 @@ _EMULATOR_PYTHON = ROOT / ".local" / "ministack" / "bin" / "python"
 
 
 async def run(port: int) -> None:
-    """Run the stack until Ctrl-C, SIGTERM or the death of a child."""
+    """Run the stack until Ctrl-C, SIGTERM or the end of a child process."""
     began = time.monotonic()
     home, lock = settings.claim_home(os.environ, port)
     with lock:
@@ -66,8 +66,8 @@ async def run(port: int) -> None:
             # The emulator first: its functions hold connections to PostgreSQL.
             for child in reversed(children):
                 if child.name == emulator.NAME and child.alive:
-                    # It waits for functions that run, and they may wait for anything: what has
-                    # to last is written before that, so that it need not be given for ever.
+                    # It waits for running functions, which may wait for anything: its state is
+                    # saved first, so that the wait can be short.
                     await asyncio.to_thread(emulator.save, child, home / "emulator")
                 await process.stop(child, patience=3 if child.name == emulator.NAME else 10)
 
@@ -75,7 +75,7 @@ async def run(port: int) -> None:
 async def _or_stopped[T](
     work: Coroutine[Any, Any, T], stopped: asyncio.Event, children: list[Child]
 ) -> T | None:
-    """Do the work until it ends, a stop is asked for (None) or a child dies (Trouble)."""
+    """Do the work until it ends, a stop is requested (None) or a child dies (Trouble)."""
     doing = asyncio.ensure_future(work)
     asked = asyncio.ensure_future(stopped.wait())
     dead = asyncio.ensure_future(_first_death(children))
@@ -87,7 +87,7 @@ async def _or_stopped[T](
             return None
         child = await dead
         raise Trouble(
-            f"{child.name} ended by itself (exit code {child.process.returncode}): "
+            f"{child.name} ended unexpectedly (exit code {child.process.returncode}): "
             f"{process.last_line(child.log)}"
         )
     finally:
@@ -108,8 +108,8 @@ async def _first_death(children: list[Child]) -> Child:
 
 @asynccontextmanager
 async def _serving(front: Front) -> AsyncIterator[None]:
-    """Listen on the one address from the start: until the stack is up it answers 503."""
-    # auto_decompress: a body is passed on as it was sent; signed lengths speak of those bytes.
+    """Listen from the start; until the stack is up every answer is 503."""
+    # auto_decompress: a body is passed on as it was sent; signed lengths count those bytes.
     runner = Runner(
         application(front),
         access_log=None,
@@ -142,7 +142,7 @@ def _refused(port: int, error: OSError) -> str:
 
 
 def _quiet() -> logging.Logger:
-    # aiohttp repeats a malformed request on the terminal: its header may be somebody's token.
+    # aiohttp would print a malformed request, whose header may hold a token.
     logger = logging.getLogger("kyora.http-server")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
@@ -150,7 +150,7 @@ def _quiet() -> logging.Logger:
 
 
 async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[str, str]:
-    """Bring everything up; return the functions' names in AWS by folder."""
+    """Start everything; return the functions' names in AWS by folder."""
     building = asyncio.ensure_future(_build(stack))
     try:
         if stack.own_postgres:
@@ -200,7 +200,7 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
         with step("HTTP API") as line:
             deployed_template = await asyncio.to_thread(deploy.translated, stack)
             count = await asyncio.to_thread(routes.apply, stack, deployed_template, physical)
-            await asyncio.to_thread(gaps.mend, stack, physical)
+            await asyncio.to_thread(gaps.fill, stack, physical)
             line.append(f"with {count} routes")
     if touched:
         everything = [watch.KYORA, *(watch.FUNCTIONS / name for name in functions)]
@@ -234,10 +234,10 @@ async def _build(stack: Settings) -> None:
 async def _deploy(
     stack: Settings, child: Child, parameters: dict[str, str], digest: str
 ) -> tuple[bool, bool]:
-    """Deploy unless that is done; tell whether it was, and whether saved files went round it.
+    """Deploy if needed; return whether it was, and whether saved files were deployed before.
 
-    `deployed` names what `sam deploy` put there last. A redeploy on save removes it: from then on
-    functions may differ from what CloudFormation believes.
+    The file `deployed` holds the digest of the last `sam deploy`. A redeploy on save removes it,
+    since functions may then differ from what CloudFormation knows.
     """
     marker = stack.home / "deployed"
     kept = marker.read_text() if marker.exists() else ""

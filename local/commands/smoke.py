@@ -1,7 +1,7 @@
-"""`make smoke`: prove each integration of a stack end to end, clean up, and say what failed.
+"""`make smoke`: test each integration of a stack end to end, clean up, and report what failed.
 
-Everything goes the way that a client, Stripe or an event goes. It begins what takes time first,
-then waits for all of it; one thing that fails stops no other.
+Each check takes the way of a client, of Stripe or of an event. Slow checks are started first and
+waited for together; a check that fails does not stop the others.
 """
 
 import base64
@@ -22,7 +22,7 @@ from local.commands.remote import Ask
 from local.progress import Trouble, say
 from local.stack.guide import SAMPLE
 
-# Resend delivers to nobody under this address, and reports that it did.
+# Resend delivers mail to this address to no one, and reports it as delivered.
 TO = "delivered@resend.dev"
 _ANSWER = 35.0  # seconds: the API gives up after 30
 
@@ -30,14 +30,14 @@ type Json = dict[str, Any]
 
 
 class Address(NamedTuple):
-    """Where a stack is reached: its API, and the address that Stripe posts to."""
+    """A stack's addresses: its API, and the one that Stripe posts to."""
 
     api: str
     stripe: str
 
 
 def address(place: Place) -> Address:
-    """Return where a stack is reached; a deployed one says so in its outputs."""
+    """Return a stack's addresses; those of a deployed one are outputs of the stack."""
     if place.local:
         api = place.environ["KYORA_URL"]
         return Address(api, f"{api}/webhooks/stripe")
@@ -47,11 +47,11 @@ def address(place: Place) -> Address:
 
 
 class Failed(Exception):
-    """A check found something broken; the text says what, in a sentence."""
+    """A check found something broken; the text says what."""
 
 
 class Answer(NamedTuple):
-    """What an address answered; `json` is empty when it is no JSON."""
+    """An HTTP answer; `json` is empty when the body is not JSON."""
 
     status: int
     body: bytes
@@ -75,7 +75,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Run:
-    """A run in progress: where, as who, and what it has begun."""
+    """A run in progress: on which stack, as whom, and what it has started."""
 
     place: Place
     address: Address
@@ -113,7 +113,7 @@ class Run:
         )
 
     def until[T](self, look: Callable[[], T | None], why: Callable[[], str]) -> T:
-        """Look again until there is something. Raises Failed with `why` when patience ends."""
+        """Look until there is something. Raises Failed with `why` after `patience` seconds."""
         ends = time.monotonic() + self.patience
         while True:
             if (found := look()) is not None:
@@ -124,7 +124,7 @@ class Run:
 
 
 class Check(NamedTuple):
-    """An integration: what begins its proof, what ends it, and where to look when it fails."""
+    """A check: how it begins, how it ends, and where to look when it fails."""
 
     name: str
     begin: Callable[[Run], None]
@@ -196,10 +196,10 @@ def _verified(run: Run) -> str:
         found = run.call("GET", f"/v1/assets/{run.left}").wanted("manage_asset", 200)
         return found["status"] if found["status"] in ("ready", "rejected") else None
 
-    status = run.until(ready, lambda: "nobody verified a file that was not confirmed")
+    status = run.until(ready, lambda: "a file without a confirm was not verified")
     if status != "ready":
         raise Failed(f"the file was {status}")
-    return "a file that nobody confirmed was verified by the bucket's event"
+    return "a file without a confirm was verified by the bucket's event"
 
 
 def _emit(run: Run, check: str, name: str, more: Json) -> None:
@@ -262,7 +262,7 @@ def _webhook(run: Run) -> None:
     event = {
         "id": run.stripe,
         "object": "event",
-        "type": "smoke.test",  # no event of Stripe's: kept, and nothing is done about it
+        "type": "smoke.test",  # not one of Stripe's: stored and ignored
         "created": int(time.time()),
         "livemode": run.place.stage == "prod",
         "api_version": None,
@@ -390,13 +390,13 @@ def _prove(run: Run, chosen: list[Check]) -> list[tuple[Check, str]]:
 
 
 def _said(step: Callable[[Run], str | None], run: Run) -> tuple[str, str]:
-    """Do a step; return what it says and, when it failed, why."""
+    """Do a step; return its text and, when it failed, the reason."""
     try:
         return step(run) or "", ""
     except (Failed, Trouble) as failure:
         return "", str(failure)
     except (KeyError, TypeError, ValueError) as error:  # an answer of another shape
-        return "", f"an answer makes no sense ({type(error).__name__}: {error})"
+        return "", f"an answer has an unexpected shape ({type(error).__name__}: {error})"
 
 
 def _log(place: Place, function: str) -> str:

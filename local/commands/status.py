@@ -1,4 +1,4 @@
-"""`make status`: one screen that tells whether the four integrations work, and what to do if not.
+"""`make status`: one screen that shows whether everything works, and what to do if not.
 
 The figures come from report_status (what waits in Postgres), from sync_plans (whether Stripe
 answers, and what differs there) and from SQS; what they mean is decided here.
@@ -21,7 +21,7 @@ _SCHEDULES = (
     ("report_status", "status report", 1),
     ("purge_data", "data purge", 5),
 )
-_APART = 2.0  # seconds between two looks at the queues: what is there twice is not just passing
+_APART = 2.0  # seconds between two looks at the queues: what both see is waiting
 
 type Json = Mapping[str, Any]
 
@@ -45,7 +45,7 @@ class Queue(NamedTuple):
 
 
 def show(where: Place, report: Ask, plans: Ask) -> bool:
-    """Print the screen; tell whether everything is well."""
+    """Print the screen; return whether everything works."""
     lines = [*_figures(where, report), *_stripe(plans), *judge_queues(read_queues(where))]
     say(f"{where.bus}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     for line in lines:
@@ -53,7 +53,7 @@ def show(where: Place, report: Ask, plans: Ask) -> bool:
         if not line.good and line.todo:
             say(f"    {'':<15} → {line.todo}")
     bad = sum(not line.good for line in lines)
-    say(f"{bad} of {len(lines)} need somebody." if bad else "Everything works.")
+    say(f"{bad} of {len(lines)} need attention." if bad else "Everything works.")
     return not bad
 
 
@@ -77,7 +77,7 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
         ),
         "`make outbox` lists them; DROP=<id> gives one up"
         if outbox["refused"]
-        else "see whether EventBridge answers; nothing is lost, the relay goes on by itself",
+        else "see whether EventBridge answers; nothing is lost, the relay retries",
     )
     beats = found["beats"]
     deployed = beats.get("migrate_database")
@@ -96,7 +96,7 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
         ),
         "`make mails FAILED=1` lists them; SEEN=1 says that you have looked"
         if mail["lost"]
-        else "see whether Resend answers and takes our key; what waits goes out by itself",
+        else "see whether Resend answers and takes our key; waiting mail is retried",
     )
     yield from _provider(found)
     yield Line(

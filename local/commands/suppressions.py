@@ -1,4 +1,4 @@
-"""`make suppressions`: addresses that get no mail, as the function that keeps them tells."""
+"""`make suppressions`: print the addresses that get no mail, as send_email lists them."""
 
 from typing import Any
 

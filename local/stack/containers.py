@@ -1,9 +1,9 @@
-"""The way from a container to the stack: `sam local` runs a function in one.
+"""How a container of `sam local` reaches the stack.
 
-Everything here listens on 127.0.0.1, which inside a container is the container. SAM never starts
-one in the host's own network (aws-sam-cli 1.170 passes over `--docker-network host`). So on Linux
-the stack listens on the address of the containers' bridge too, which only this machine and its
-containers reach; Docker Desktop has a name for this machine, and forwards by itself.
+The stack listens on 127.0.0.1, which inside a container is the container itself, and SAM never
+starts one in the host's network (aws-sam-cli 1.170 ignores `--docker-network host`). On Linux the
+stack therefore also listens on the address of the containers' bridge, which only this machine and
+its containers reach. Docker Desktop has a name for this machine, and forwards to it.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ def address() -> str:
 
 
 def environment(stack: Settings, given: Mapping[str, str], container: str) -> dict[str, str]:
-    """Return a function's variables for a container, which calls this machine so.
+    """Return a function's variables for a container, which calls this machine `container`.
 
-    Secrets that name this machine are given as variables: Secrets Manager has them for the host.
+    Secrets that name this machine are given as variables: Secrets Manager has the host's.
     """
     secrets = {"DATABASE_URL": stack.database_url, "DATABASE_OWNER_URL": stack.database_owner_url}
     known = {name: secret for name, secret in secrets.items() if given.get(f"{name}_ARN")}
     return {
-        # What a person clicks on is clicked outside.
+        # Links are opened outside the container.
         name: text if name == "APP_BASE_URL" else _HERE.sub(rf"{container or HOST}:\1", text)
         for name, text in {**given, **known}.items()
     }

@@ -57,13 +57,13 @@ def built() -> str:
 
 
 async def build(log: Path) -> bool:
-    """Run `sam build` for this machine unless the last one still holds; tell whether it ran."""
+    """Run `sam build` for this machine if the sources changed; return whether it ran."""
     with _one_at_a_time():
         wanted = fingerprint()
         if built() == wanted and (BUILD / "template.yaml").exists():
             return False
         _need("make", "sam build needs `make`: install it (Debian: apt install make)")
-        # sam's cache knows a layer by its own folder, not by what its Makefile includes.
+        # sam's cache keys a layer by its own folder, without what its Makefile includes.
         recipe = hashlib.sha256((ROOT / "layers" / "packages.mk").read_bytes()).hexdigest()[:12]
         cache = BUILD.parent / f"cache-{recipe}"
         await sam(
@@ -115,7 +115,7 @@ def _for_the_emulator() -> Path:
 
 
 def _first_failure(settings: Settings) -> str:
-    """Return which resource made CloudFormation give up, and why."""
+    """Return the resource that made the deploy fail, and why."""
     client = emulator.client("cloudformation", settings.gateway_port)
     pages = client.get_paginator("describe_stack_events").paginate(StackName=STACK)
     try:
@@ -141,7 +141,7 @@ def parameters(settings: Settings) -> dict[str, str]:
 
     A configuration key has one name as a parameter (StorageProvider) and one as a variable
     (STORAGE_PROVIDER). A variable that is set wins; a secret goes through Secrets Manager.
-    One that is left out would keep what an earlier run gave it: `sam deploy` asks for that.
+    None is left out: `sam deploy` would keep its value of an earlier run.
     """
     defaults = {
         "Stage": "local",
@@ -264,7 +264,7 @@ async def sam(arguments: list[str], *, env: Mapping[str, str], log: Path, failed
 def reason(log: Path) -> str:
     """Return why a program failed: the first error with what it names as its cause.
 
-    What comes after that repeats it from further away: make's "Error 2", sam's "Make Failed".
+    The lines after it only repeat that something failed: make's "Error 2", sam's "Make Failed".
     """
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     for number, line in enumerate(lines):

@@ -91,7 +91,7 @@ def _put_aside(home: Path, scratch: Path) -> list[str]:
 
 
 def healthy(port: int) -> bool:
-    """Tell whether the emulator on this port answers."""
+    """Return whether the emulator on this port answers."""
     try:
         with urllib.request.urlopen(f"{endpoint(port)}/_ministack/health", timeout=2) as answer:
             json.load(answer)
@@ -101,7 +101,7 @@ def healthy(port: int) -> bool:
 
 
 def save(child: Child, home: Path) -> None:
-    """Have the emulator write its state now, and wait until it has."""
+    """Make the emulator save its state, and wait until it has."""
     last = home / "state" / "sts.json"  # CloudFormation's is written long before the last one
     before = _changed_at(last)
     child.process.send_signal(signal.SIGUSR1)
@@ -111,7 +111,7 @@ def save(child: Child, home: Path) -> None:
 
 
 def keep_before_deploy(child: Child, home: Path, *, first: bool) -> None:
-    """Keep the state as it is until a deploy is whole; before the first one there is nothing."""
+    """Keep a copy of the state until the deploy is complete; the first deploy has none."""
     kept, making = home / _KEPT, home / f"{_KEPT}.new"
     shutil.rmtree(making, ignore_errors=True)
     if first:
@@ -123,19 +123,19 @@ def keep_before_deploy(child: Child, home: Path, *, first: bool) -> None:
 
 
 def deploy_is_whole(home: Path) -> None:
-    """Forget the state of before the deploy."""
+    """Delete the copy of the state before the deploy."""
     shutil.rmtree(home / _KEPT, ignore_errors=True)
 
 
 def undo_cut_deploy(home: Path) -> None:
-    """Go back to the state of before a deploy that a Ctrl-C, a crash or a full disk cut off.
+    """Go back to the state before a deploy that a Ctrl-C, a crash or a full disk interrupted.
 
-    A stack that is left in the middle of a deploy takes no other, and nothing goes on with it.
+    A stack left in the middle of a deploy accepts no other one.
     """
     kept = home / _KEPT
     if not kept.exists():
         return
-    say("  ! the deploy before was cut off: it is undone and made again")
+    say("  ! the last deploy was interrupted: it is undone and repeated")
     shutil.rmtree(home / "state", ignore_errors=True)
     if any(kept.iterdir()):
         kept.rename(home / "state")

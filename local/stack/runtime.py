@@ -1,9 +1,9 @@
 """Run a built function under the real Lambda runtime, without Docker.
 
-The Runtime Interface Emulator ships inside the aws-sam-cli wheel; it speaks the Runtime API that
-awslambdaric speaks in Lambda, so init, time-outs and the log lines are true. The function sees
-what Lambda would give it: its own code, its layers, and boto3 from the runtime. Nothing of this
-project's virtual environment is on its path, so a package missing in a layer is missing here.
+The Runtime Interface Emulator, part of the aws-sam-cli wheel, serves the Runtime API that
+awslambdaric uses in Lambda, so init, time-outs and log lines are those of Lambda. The function sees
+its own code, its layers and the runtime's boto3. Nothing of this project's virtual environment is
+on its path: a package that is missing in a layer is missing here.
 """
 
 import hashlib
@@ -124,12 +124,12 @@ class Running:
             lambda: [m[1] for line in self.lines[since:] if (m := pattern.search(line))]
         )
         if not found:
-            raise Trouble(f"the runtime told no {pattern.pattern}: {self.lines[-5:]}")
+            raise Trouble(f"the runtime printed no {pattern.pattern}: {self.lines[-5:]}")
         return float(found[-1])
 
 
 def _written[T](read: Callable[[], T]) -> T:
-    """Read what the runtime writes just after its answer; what is empty is read for 5 seconds."""
+    """Read what the runtime writes just after its answer, for up to 5 seconds."""
     deadline = time.monotonic() + 5
     while not (found := read()) and time.monotonic() < deadline:
         time.sleep(0.01)

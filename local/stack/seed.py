@@ -32,9 +32,9 @@ _MONTH = 30 * 24 * 3600
 
 
 def seed(stack: Settings) -> None:
-    """Write the demo rows; what is there already stays as it is.
+    """Write the demo rows; rows that exist stay.
 
-    As the owner: accounts' rows are not the functions' to write.
+    As the owner: the functions' role may not write accounts' rows.
     """
     postgres.query(
         stack.database_owner_url or stack.database_url,
@@ -47,12 +47,12 @@ def seed(stack: Settings) -> None:
 
 
 def has_plans(stack: Settings) -> bool:
-    """Tell whether a catalogue has been synced."""
+    """Return whether plans have been synced."""
     return bool(postgres.query(stack.database_url, "select 1 from plan limit 1"))
 
 
 def token(stack: Settings, user: str) -> str:
-    """Return a token for one of the demo people, good for a month."""
+    """Return a token of a demo user, valid for a month."""
     rows = postgres.query(
         stack.database_url, "select auth_version from app_user where id = :id", id=user
     )

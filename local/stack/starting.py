@@ -1,4 +1,4 @@
-"""Whether functions start: each handler imported as the runtime would, and the traceback if not."""
+"""Whether functions start: import each handler as the runtime does, and return tracebacks."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from local.stack import runtime
 from local.stack.deploy import BUILD
 
 _KYORA = "KyoraLayer"
-# Each app.py under a name of its own, in one process: the layer is loaded once.
+# All in one process, each app.py under a name of its own: the layer is loaded once.
 _IMPORT = """
 import importlib.util, json, sys, traceback
 failed = {}
@@ -34,7 +34,7 @@ print(json.dumps(failed))
 def failures(folders: Iterable[str]) -> dict[str, str]:
     """Return the traceback of each function whose handler cannot be imported.
 
-    The code is the sources' as they are now; third-party layers are those that were built.
+    Our code is read from the sources, third-party layers from the last build.
     """
     described = template.functions(template.read())
     groups: dict[tuple[Path, ...], dict[str, str]] = {}

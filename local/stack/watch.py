@@ -1,9 +1,9 @@
 """A saved file is running code two seconds later.
 
-A function or the kyora layer is built here as `sam build` builds it (a copy with hash-checked
-bytecode) and published to the emulator: a new version, and the alias moved to it. Code that cannot
-be imported is not published: its traceback is printed and the version before it keeps running.
-What a save cannot deploy is named with what to do.
+The changed function or the kyora layer is built as `sam build` builds it (a copy with unchecked
+hash-based bytecode) and published to the emulator as a new version that the alias points to. Code
+that cannot be imported is not published: its traceback is printed, and the last version keeps
+running. For a change that a save cannot deploy, the watcher prints what to do.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ def package(source: Path, inside: str, runtime: str) -> bytes:
 
 
 def publish(stack: Settings, functions: dict[str, str], changed: Iterable[Path]) -> list[str]:
-    """Redeploy what the changed files belong to and return the names of it."""
+    """Redeploy what the changed files belong to; return the names of what was redeployed."""
     client = emulator.client("lambda", stack.gateway_port)
     layer, names = "", set[str]()
     for path in changed:
@@ -77,7 +77,7 @@ def publish(stack: Settings, functions: dict[str, str], changed: Iterable[Path])
 
 
 def _publish_layer(client: Any, function: str) -> str:
-    # Its name is the template's affair; any function tells it.
+    # The template names it; any function's configuration has its ARN.
     [name] = [
         item["Arn"].split(":")[-2]
         for item in client.get_function_configuration(FunctionName=function)["Layers"]
@@ -89,7 +89,7 @@ def _publish_layer(client: Any, function: str) -> str:
         Content={"ZipFile": package(KYORA / "kyora", "python/kyora", "/opt")},
         CompatibleRuntimes=["python3.13"],
     )
-    for version in old[1:]:  # the stack's own and the one before this stay
+    for version in old[1:]:  # the deployed version and the last one stay
         if version["Version"] > 1:
             client.delete_layer_version(LayerName=name, VersionNumber=version["Version"])
     return str(made["LayerVersionArn"])
@@ -141,10 +141,10 @@ def advice(path: Path, functions: Iterable[str]) -> str:
 
 
 def snapshot(top: Path = ROOT) -> dict[Path, tuple[int, int, int]]:
-    """Return what tells one state of each watched file from another: inode, times, size.
+    """Return inode, modification time and size of each watched file.
 
-    Looking is what cannot miss a save: a notification can be lost between two readings of it.
-    The few hundred files take some milliseconds.
+    Comparing snapshots cannot miss a save; a file notification can be lost between two reads.
+    A snapshot of the few hundred files takes some milliseconds.
     """
     paths = [top / name for name in _FILES]
     for folder, inside, files in chain(os.walk(top / "functions"), os.walk(top / "layers")):
@@ -178,7 +178,7 @@ async def watch(stack: Settings, functions: dict[str, str]) -> None:
         late = {p: todo for p in sorted(changed) if (todo := advice(p, functions))}
         for path, todo in late.items():
             say(f"  ! {path.relative_to(ROOT)} changed: {todo}")
-        # What failed before is part of the next try: it was not deployed.
+        # Includes what failed the last time: it was not deployed.
         pending |= {p for p in changed - late.keys() if p.suffix == ".py" or KYORA in p.parents}
         if not pending:
             continue
@@ -192,15 +192,15 @@ async def _after(seconds: float) -> dict[Path, tuple[int, int, int]]:
 
 
 def _redeploy(stack: Settings, functions: dict[str, str], changed: set[Path]) -> bool:
-    """Publish what can start and say so; otherwise say why not and return False."""
+    """Publish the changed code and print it; when it cannot start, print why and return False."""
     began = time.monotonic()
     if problem := fault(sorted(changed)):
-        say(f"  ✗ {problem}; the version before it keeps running")
+        say(f"  ✗ {problem}; the last version keeps running")
         return False
     layer = any(KYORA in path.parents for path in changed)
     touched = functions if layer else {path.relative_to(FUNCTIONS).parts[0] for path in changed}
     if failed := starting.failures(touched):
-        say(f"  ✗ {starting.explain(failed)}\n    The version before it keeps running.")
+        say(f"  ✗ {starting.explain(failed)}\n    The last version keeps running.")
         return False
     (stack.home / "deployed").unlink(missing_ok=True)
     try:
@@ -214,7 +214,7 @@ def _redeploy(stack: Settings, functions: dict[str, str], changed: set[Path]) ->
 
 
 def publish_migrations(stack: Settings, functions: dict[str, str]) -> None:
-    """Give migrate_database the layer as it is now, so that a new migration file is there."""
+    """Give migrate_database the present layer, so that it has a new migration file."""
     (stack.home / "deployed").unlink(missing_ok=True)
     client = emulator.client("lambda", stack.gateway_port)
     layer = _publish_layer(client, functions["check_health"])

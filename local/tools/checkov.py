@@ -1,7 +1,7 @@
 """checkov over the template as CloudFormation gets it: `make check`. It needs no network.
 
-What it finds and we accept stands here with its reason; anything else it finds fails, and so does
-a reason that nothing needs any more.
+Accepted findings are listed here with their reasons. Any other finding fails the check, and so does
+an accepted one that checkov no longer reports.
 """
 
 import json
@@ -60,7 +60,7 @@ ACCEPTED: Mapping[str, Accepted] = {
 
 
 class Finding(NamedTuple):
-    """What checkov holds against a resource."""
+    """A failed check of a resource."""
 
     check: str
     resource: str
@@ -109,7 +109,7 @@ def scan(packaged: object) -> list[Finding]:
 
 
 def main() -> int:
-    """Say what is wrong; 0 when nothing is."""
+    """Print the faults; return 0 when there are none."""
     try:
         findings = scan(template.translated())
     except Trouble as trouble:

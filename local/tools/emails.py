@@ -1,4 +1,4 @@
-"""`make emails`: every mail in both languages, both schemes and two widths, on one page."""
+"""`make emails`: every mail in both languages, light and dark, at two widths, on one page."""
 
 import json
 import sys
@@ -36,7 +36,7 @@ def mails() -> list[dict[str, str]]:
 def write(folder: Path) -> Path:
     """Write the gallery into a folder and return its page."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Inside a script element only these could end it or open another.
+    # Only these characters could end the script element or open another one.
     data = json.dumps(mails(), ensure_ascii=False)
     data = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     page = folder / "index.html"

@@ -1,9 +1,8 @@
-"""Run the suite with the clock some days ahead, where Debian's faketime is installed.
+"""`make test-later`: run the tests with the clock some days ahead, with Debian's faketime.
 
-A sample or a test with a day written into it goes red by itself one morning; this shows it today.
-faketime moves the clock of what is linked dynamically: Python, PostgreSQL and the AWS emulator.
-Tests of SeaweedFS and of signatures that Lambda's emulator checks are skipped; browsers are left
-out.
+A sample or a test that contains a date fails one day; this shows it today. faketime moves the clock
+of dynamically linked programs: Python, PostgreSQL and the AWS emulator. Tests of SeaweedFS and of
+signatures that Lambda's emulator checks are skipped; browser tests are left out.
 """
 
 import shutil
@@ -15,8 +14,8 @@ from local.settings import ROOT
 
 _SUITES = ["tests/unit", "tests/contract", "tests/infra", "tests/runtime", "tests/integration"]
 
-# A thread that waits for another with a limit waits for ever: faketime moves the monotonic clock
-# that Python reads, and not the C library's that wakes it.
+# In these tests a thread waits for another with a time limit, and would wait for ever: faketime
+# moves the monotonic clock that Python reads, but not the C library's that wakes the thread.
 _FOOLED = [
     "tests/integration/test_cache.py::test_a_name_that_does_not_resolve_in_time_is_a_miss",
     "tests/integration/test_email_webhook.py::test_bounces_that_arrive_together_see_each_other",

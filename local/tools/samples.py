@@ -1,7 +1,7 @@
 """Sample events under events/: read with their variables filled in and their days moved to now.
 
-The files are written around one moment, WRITTEN. A reader shifts every date and time in them by
-the time that has passed since, so a sample is as fresh today as on the day it was committed.
+The files are written for one moment, WRITTEN. Reading shifts every date and time in them by the
+time that has passed since, so that a sample never grows old.
 """
 
 import json
@@ -39,7 +39,9 @@ def read(file: Path, known: Mapping[str, str]) -> Any:
     Raises Trouble when there is no such file or it is not JSON.
     """
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Trouble(f"{file} is not UTF-8: {error}") from error
     except OSError as error:
         raise Trouble(f"there is no event {file}") from error
     try:

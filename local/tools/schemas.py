@@ -1,8 +1,8 @@
 """JSON Schemas of the events, made from the models: `make schemas`, or `--check` to compare.
 
-events/schemas/<Event>.json is what another service reads. released.lock beside it is what has been
-promised: it is only ever added to, here and by hand, so that a field which somebody reads can
-neither go, nor change, nor become required after the fact.
+events/schemas/<Event>.json is for other services. released.lock beside it lists the released fields
+and only ever grows, so that a field that a service reads cannot disappear, change or become
+required.
 """
 
 import argparse

@@ -1,9 +1,11 @@
-"""What the console page shows, read from where it really is: Postgres and the function logs."""
+"""What the console page shows, read from Postgres and the functions' logs."""
 
 import json
 import re
 import textwrap
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +50,7 @@ select business_id, order_id, method, amount::text, currency,
        to_char(paid_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 from transaction_fee order by recorded_at desc, order_id limit 20
 """
-# What is shown: its statement, and a name for each column.
+# Each part of the page: its statement, and a name for each column.
 _PARTS = {
     "uploads": (_UPLOADS, "id workspace filename type size status reason at"),
     "billing": (_SUBSCRIPTIONS, "workspace plan access status subscription until"),
@@ -57,13 +59,14 @@ _PARTS = {
     "days": (_DAYS, "business date orders revenue customers"),
     "fees": (_FEES, "business order method amount currency at"),
 }
-# Nothing that opens a door is shown, wherever it stands in a log line.
+# Tokens and presigned signatures are never shown, wherever they stand in a log line.
 _SECRET = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=[?&])X-Amz-[\w-]+=[^&\s\"]+")
 
 _PAGE = 1000  # log events that are asked for at once
+_PROBE_SECONDS = 2.0
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-# The fields of a log record that are the same on every line.
+# Fields of a log record that tell nothing: they are the same on every line.
 _DULL = {
     *("level", "message", "timestamp", "location", "service", "cold_start", "xray_trace_id"),
     *("function_arn", "function_name", "function_memory_size", "function_request_id"),
@@ -74,24 +77,39 @@ def state(stack: Settings, functions: dict[str, str], ready: bool) -> dict[str, 
     """Return everything the page needs; a part that cannot be read is empty."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in _PARTS}
     database = "down"
+    emulated = emulator.healthy(stack.gateway_port)
     try:
         found = {name: _rows(stack, sql, names) for name, (sql, names) in _PARTS.items()}
         database = "up"
     except (OSError, pg8000.exceptions.Error):
         pass
+    began = time.time() - 600
+    logs = log_lines(stack, functions, began)[-60:] if ready and emulated else []
     return {
         "ready": ready,
         "database": database,
-        "emulator": "up" if emulator.healthy(stack.gateway_port) else "down",
+        "emulator": "up" if emulated else "down",
         "aws": emulator.endpoint(stack.gateway_port),
         "functions": sorted(functions),
         "stripe": stack.stripe_url if stack.own_stripe else "",
+        "stripeUp": not stack.own_stripe or _answers(f"{stack.stripe_url}/"),
         **found,
         "events": [event | {"data": mask(event["data"])} for event in found["events"]],
         "days": [day | {"revenue": _revenue(day["revenue"])} for day in found["days"]],
         "fees": [fee | {"amount": _money(fee["amount"], fee["currency"])} for fee in found["fees"]],
-        "logs": log_lines(stack, functions, since=time.time() - 600)[-60:] if ready else [],
+        "logs": logs,
     }
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=_PROBE_SECONDS):
+            return True
+    except urllib.error.HTTPError as refused:
+        refused.close()
+        return True
+    except OSError:
+        return False
 
 
 def _rows(stack: Settings, sql: str, names: str) -> list[dict[str, Any]]:
@@ -129,7 +147,7 @@ def log_lines(stack: Settings, functions: dict[str, str], since: float) -> list[
 def is_wanted(line: dict[str, Any], identifier: str | None, level: str | None) -> bool:
     """Tell whether a log line names an id and has at least a level.
 
-    A line of no level is what a function printed as it died; a REPORT says nothing of that.
+    A line without a level is shown: a function that dies prints such. A REPORT is not.
     """
     if identifier and identifier not in line["text"]:
         return False
@@ -144,7 +162,7 @@ def _log_events(client: Any, group: str, since: float) -> Iterator[tuple[str, fl
     start, seen = int(since * 1000), set[str]()
     while True:
         page = client.filter_log_events(logGroupName=group, startTime=start, limit=_PAGE)["events"]
-        # Nor does it give an id to the lines that it writes itself for a function.
+        # Lines that the emulator writes for a function have no id.
         known = {
             event.get("eventId")
             or f"{event['logStreamName']} {event['timestamp']} {event['message']}": event
@@ -156,7 +174,7 @@ def _log_events(client: Any, group: str, since: float) -> Iterator[tuple[str, fl
             yield name, event["timestamp"] / 1000, event["message"]
         if len(page) < _PAGE or not fresh:
             return
-        # The emulator has no page tokens: go on where the page ended, within its last millisecond.
+        # The emulator has no page tokens: continue with the last millisecond of the page.
         start = page[-1]["timestamp"]
 
 

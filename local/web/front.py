@@ -1,9 +1,9 @@
-"""The one address of the local stack: API, webhooks, storage, docs, mailbox and the console.
+"""The address of the local stack: API, webhooks, storage, docs, mailbox and console.
 
-In front of the gateway this plays the edge's part. API Gateway's bare refusals (a missing token,
-a body that is too large, throttling, its own faults) come out as problem+json with a stable code,
-as a CDN's custom error responses would shape them; on AWS without such an edge a client sees the
-gateway's own `{"message": …}` for these few. Requests and their tokens are never logged.
+The front stands for an edge such as a CDN. API Gateway's own refusals (a missing token, a body that
+is too large, throttling, its own faults) become problem+json with a stable code, as a CDN's custom
+error responses could do; on AWS without such an edge a client gets the gateway's `{"message": …}`
+for these. Requests and their tokens are never logged.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from yarl import URL
 from local.settings import HOST, Settings
 from local.web import console, cors, mailbox, storage, visitors
 
-_GATEWAY_LIMIT = 10 * 1024 * 1024  # what API Gateway takes before it answers 413 by itself
-_WEBHOOK_LIMIT = 6 * 1024 * 1024  # what a function URL takes
+_GATEWAY_LIMIT = 10 * 1024 * 1024  # bytes; API Gateway answers 413 to more
+_WEBHOOK_LIMIT = 6 * 1024 * 1024  # bytes; the limit of a function URL
 _STATIC = Path(__file__).parent / "static"
 # Hop-by-hop, or restated by the server that passes the answer on (RFC 9110 7.6.1).
 _DROP = {
@@ -57,7 +57,7 @@ _TITLES = {
 
 @dataclass
 class Front:
-    """What the front passes requests to; empty until the stack is up."""
+    """Where the front passes requests to; empty until the stack is up."""
 
     stack: Settings
     api: str = ""
@@ -71,7 +71,7 @@ _SESSION = web.AppKey("session", ClientSession)
 
 def application(front: Front) -> web.Application:
     """Build the server: one route per kind of address."""
-    # Limits are the routes' own: uploads to the local storage provider are streamed.
+    # Each route has its own limit: uploads to the local storage provider are streamed.
     app = web.Application(middlewares=[_identify, _ours_only], client_max_size=0)
     app[_FRONT] = front
     app.cleanup_ctx.append(_client)
@@ -82,13 +82,13 @@ def application(front: Front) -> web.Application:
     cors.mount(app, front.stack.cors_origins)
     storage.mount(app, front.stack)
     app.router.add_route("*", "/webhooks/{name:.*}", _webhook)
-    # Everything else is the gateway's, so that an unknown address answers as it does on AWS.
+    # Everything else goes to the gateway, so that an unknown address answers as on AWS.
     app.router.add_route("*", r"/{path:[\s\S]*}", _api)
     return app
 
 
 class Runner(web.AppRunner):
-    """Runs the front; what is no HTTP is refused without a word of what was sent."""
+    """Runs the front; a malformed request is refused without repeating any of it."""
 
     async def _make_server(self) -> web.Server:
         server: web.Server = await super()._make_server()
@@ -102,7 +102,7 @@ class _Server(web.Server):
 
 
 class _Handler(web.RequestHandler):
-    """aiohttp's own answer repeats the line that it could not read, which may be a token's."""
+    """Answers malformed requests: aiohttp's own answer repeats the line, which may hold a token."""
 
     def handle_error(
         self,
@@ -111,7 +111,9 @@ class _Handler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        super().handle_error(request, status, exc, message)  # logs, to nowhere; a broken one raises
+        super().handle_error(
+            request, status, exc, message
+        )  # its log goes nowhere; a broken connection raises
         if isinstance(exc, LineTooLong):
             status = 431
         phrase = HTTPStatus(status).phrase
@@ -159,7 +161,7 @@ async def _state(request: web.Request) -> web.StreamResponse:
 
 def _page(path: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def page(request: web.Request) -> web.StreamResponse:
-        # Looked for at each request, so that a page just made is there.
+        # Checked at each request, so that a page that was just made is served.
         found = await asyncio.to_thread(path.is_file)
         return web.FileResponse(path) if found else not_found(request)
 
@@ -170,7 +172,7 @@ def _page(path: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
 async def _identify(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """See that every answer, also one made here, carries X-Request-Id."""
+    """Give every answer an X-Request-Id, also those made here."""
     given = request.headers.get(_REQUEST_ID, "")
     usable = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
     request[storage.REQUEST_ID] = given if usable else str(uuid.uuid4())
@@ -198,10 +200,10 @@ async def _identify(
 async def _ours_only(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Keep other sites from the pages of this machine: mails hold tokens.
+    """Refuse other sites the local pages: mails hold tokens.
 
-    The API, webhooks and stored files have tokens and signatures of their own, and may be reached
-    by another name (a tunnel).
+    The API, webhooks and stored files check tokens and signatures, and may be reached by another
+    host name (a tunnel).
     """
     ours = request.path in _PAGES or request.path.startswith("/_local/")
     if ours and visitors.is_foreign(request):
@@ -217,7 +219,7 @@ async def _pass_on(request: web.Request, host: str, limit: int) -> web.StreamRes
         body += chunk
         if len(body) > limit:
             return problem(request, 413)
-    # A byte that is no UTF-8 must not get lost: a key or a token would become another one.
+    # Bytes that are not UTF-8 must stay different: a key or a token could become another one.
     headers = {
         name: value.encode(errors="surrogateescape").decode(errors="replace")
         for name, value in request.headers.items()

@@ -1,8 +1,9 @@
-"""Who may use the local pages: this machine, not the web pages that its browser has open.
+"""Who may use the local pages: this machine, but no site that its browser has open.
 
-A browser lets any site send requests to a loopback address. A name that is not ours was pointed
-here by somebody else (DNS rebinding); an address cannot be. A request that changes something has
-to come from a page of the same origin, or from a program, which sends no Origin.
+A browser lets any site send requests to a loopback address. A Host that is not ours means that
+another site's name points here (DNS rebinding); this cannot happen with a bare address. A request
+that changes something must come from a page of the same origin, or from a program, which sends no
+Origin.
 """
 
 from ipaddress import ip_address
@@ -16,7 +17,7 @@ _READ = {"GET", "HEAD", "OPTIONS"}
 
 
 def is_foreign(request: web.Request, *, name: str = "localhost") -> bool:
-    """Tell whether a request was sent here by another site; `name` is a host of ours."""
+    """Return whether another site sent this request; `name` is a host name of ours."""
     host = urlsplit(f"//{request.host}").hostname or ""
     if host not in {"localhost", DESKTOP, name} and not _is_address(host):
         return True

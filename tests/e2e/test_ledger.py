@@ -146,7 +146,7 @@ def test_a_rebuild_by_command_mends_a_wrong_count(
     query(stack, "update analytics_count set count = 5 where business_id = :id", id=business)
     assert days(stack, business)[1]["days"][0]["orders"] == 5
     done = run(stack, "rebuild-analytics", "--business", business)
-    assert done.stdout.strip() == "Counts made anew for 1 businesses; 1 had been wrong."
+    assert done.stdout.strip() == "Recounted; businesses: 1, wrong before: 1."
     assert days(stack, business)[1]["days"][0]["orders"] == 1
     unknown = run(stack, "rebuild-analytics", "--business", "biz_nowhere")
     assert (unknown.returncode, "no business 'biz_nowhere'" in unknown.stderr) == (1, True)

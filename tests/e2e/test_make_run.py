@@ -384,7 +384,7 @@ def test_a_dead_child_ends_the_stack_with_one_sentence(
     assert stack.process is not None
     assert stack.process.wait(15) == 1
     last = stack.said().splitlines()[-1]
-    assert last.startswith(f"kyora: {name} ended by itself")
+    assert last.startswith(f"kyora: {name} ended unexpectedly")
     assert "Traceback" not in stack.said()[before:]
     wait(lambda: not stack.leftovers(), 5)
     assert stack.leftovers() == []

@@ -18,7 +18,7 @@ def test_status_shows_that_stripe_is_down_and_that_it_is_back(stack: Stack) -> N
     assert broken.returncode == 1, broken.stdout + broken.stderr
     assert "✗ Stripe          does not answer" in broken.stdout
     assert "✓ Stripe's events" in broken.stdout
-    assert "need somebody." in broken.stdout.splitlines()[-1]
+    assert "need attention." in broken.stdout.splitlines()[-1]
     wait(lambda: "✓ Stripe          answers" in run(stack, "status").stdout, 60)
     assert "✓ Stripe          answers" in run(stack, "status").stdout
 
