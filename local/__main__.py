@@ -150,7 +150,7 @@ def _running() -> tuple[settings.Settings, dict[str, str]]:
     env = settings.read_env()
     port = int(env["AWS_ENDPOINT_URL"].rpartition(":")[2])
     if not emulator.healthy(port):
-        raise Trouble("the local stack is not running; start it with `make run`")
+        raise settings.unavailable()
     running = settings.Settings(
         home=Path(),
         port=int(env["PORT"]),

@@ -238,6 +238,14 @@ def running(environ: Mapping[str, str]) -> int | None:
     return None
 
 
+def unavailable() -> Trouble:
+    """Return the trouble of a command whose stack does not answer."""
+    if running(os.environ) is None:
+        return Trouble("the local stack is not running; start it with `make run`")
+    log = _home(os.environ) / "logs" / "emulator.log"
+    return Trouble(f"the local stack runs, but its AWS emulator does not answer (log: {log})")
+
+
 def _home(environ: Mapping[str, str]) -> Path:
     """Return the folder of the stack on PORT, or the checkout's own where there is none."""
     own = (ROOT / (environ.get("KYORA_LOCAL_DIR") or ".local")).resolve()

@@ -67,7 +67,7 @@ def place(env: str | None) -> Place:
         return Place(env, {})
     found = settings.read_env()
     if not emulator.healthy(int(found["AWS_ENDPOINT_URL"].rpartition(":")[2])):
-        raise Trouble("the local stack is not running; start it with `make run`")
+        raise settings.unavailable()
     return Place("local", found)
 
 

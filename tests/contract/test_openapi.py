@@ -1,5 +1,6 @@
 """The OpenAPI document says what the code does: no more, no less."""
 
+import json
 import re
 import subprocess
 import sys
@@ -56,6 +57,15 @@ def test_it_is_made_the_same_in_another_process() -> None:
 def test_it_is_valid_openapi() -> None:
     openapi_spec_validator.validate(DOCUMENT)
     assert DOCUMENT["openapi"].startswith("3.1.")
+
+
+def test_client_generators_can_read_it() -> None:
+    """openapi-python-client drops a part that narrows a field of Problem to another kind of schema.
+
+    openapi-typescript makes a field with a default required.
+    """
+    assert '"default": null' not in json.dumps(DOCUMENT["components"]["schemas"])
+    assert '"const"' not in json.dumps([DOCUMENT["paths"], DOCUMENT["components"]["responses"]])
 
 
 def test_it_has_the_routes_of_the_template_and_only_these() -> None:

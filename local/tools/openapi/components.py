@@ -80,7 +80,10 @@ def _answer(schema: Json) -> Json:
 
 
 def _tidy(schema: Any) -> Any:
-    """Drop the titles that repeat a name, and write whole numbers as such."""
+    """Drop titles that repeat a name and defaults of null, and write whole numbers as such.
+
+    A field that may be left out is optional; with a default, generators make it required.
+    """
     if isinstance(schema, list):
         return [_tidy(item) for item in schema]
     if isinstance(schema, dict):
@@ -89,6 +92,7 @@ def _tidy(schema: Any) -> Any:
             key: _tidy(value)
             for key, value in schema.items()
             if not (key == "title" and isinstance(value, str))
+            and not (key == "default" and value is None)
         }
     return int(schema) if isinstance(schema, float) and schema.is_integer() else schema
 
