@@ -1,0 +1,172 @@
+"""docs/recipes: the steps of a recipe, applied as they are written, make a copy that passes.
+
+A step names a file in backticks. A `diff` block changes it: its lines without a `+` must be in the
+file once. A block of another language is the whole content of a new file. An `sh` block is run.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.settings import ROOT
+
+RECIPES = ROOT / "docs" / "recipes"
+BLOCK = re.compile(r"^( *)```([a-z]+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+# The recipes that are applied, in this order; each with those that it begins with.
+APPLIED: dict[str, list[str]] = {
+    "new-event": [],
+    "new-mail": ["new-event"],
+    "new-limit": [],
+    "scheduled-function": [],
+    "storage-provider": [],
+    "asset-field": [],
+    "image-size": [],
+}
+PYTHON = ".venv/bin/python"
+# What looks at the code and the template without running either.
+CHECKS = [
+    "tests/unit/test_architecture.py",
+    "tests/unit/test_mails.py",
+    "tests/unit/test_events.py",
+    "tests/contract/test_readme.py",
+    "tests/contract/test_event_schemas.py",
+    "tests/unit/test_config.py",
+    "tests/infra/test_rules.py",
+    "tests/infra/test_least_privilege.py",
+    "tests/infra/test_configuration.py",
+    "tests/infra/test_operations.py",
+    "tests/infra/test_samples.py",
+    "tests/infra/test_bus.py",
+]
+
+
+def steps(recipe: str) -> Iterator[tuple[str, str, str]]:
+    """Return the path, the language and the text of each block that is to be applied."""
+    text = (RECIPES / f"{recipe}.md").read_text()
+    for block in BLOCK.finditer(text):
+        paths = re.findall(r"`([\w./-]+/[\w.-]+|\w+\.(?:md|toml|yaml))`", text[: block.start()])
+        yield paths[-1] if paths else "", block[2], textwrap.dedent(block[3])
+
+
+def changed(text: str, block: str) -> str:
+    """Return a file's text after a `diff` block."""
+    lines = block.splitlines(keepends=True)
+    before = "".join(line[1:] or "\n" for line in lines if not line.startswith("+"))
+    after = "".join(line[1:] or "\n" for line in lines if not line.startswith("-"))
+    assert text.count(before) == 1, f"{text.count(before)} places look like this:\n{before}"
+    return text.replace(before, after)
+
+
+def apply(recipe: str, copy: Path) -> None:
+    """Take the steps of a recipe in a copy of the repository."""
+    for path, language, text in steps(recipe):
+        if language == "sh":
+            for command in text.splitlines():
+                run_step(command, copy)
+        elif language == "diff":
+            (copy / path).write_text(changed((copy / path).read_text(), text))
+        else:
+            assert not (copy / path).exists(), f"{recipe}: {path} is not new"
+            (copy / path).parent.mkdir(parents=True, exist_ok=True)
+            (copy / path).write_text(text)
+
+
+def run_step(command: str, copy: Path) -> None:
+    """Run a step's command; `make test` without installing anything."""
+    words = shlex.split(command)
+    variables = dict(words.pop(0).split("=", 1) for _ in list(words) if "=" in words[0])
+    if words[:2] == ["make", "test"]:
+        words = [PYTHON, "-m", "pytest", "-q", "-n", "0", *words[2].removeprefix("T=").split()]
+    run(copy, *words, **variables)
+
+
+def run(copy: Path, *command: str, **variables: str) -> None:
+    """Run a command in a copy; what it says is the reason when it fails."""
+    # A worker of xdist hands down what makes a program a worker.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=copy,
+        env={**clean, "PYTHONDONTWRITEBYTECODE": "1", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}"
+
+
+def copy_to(folder: Path) -> Path:
+    """Copy what git has, and share what is installed."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        check=True,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+    ).stdout.decode()
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    (folder / ".local").mkdir()
+    for name in ("ministack", "uv", "checkov"):
+        if (ROOT / ".local" / name).exists():
+            (folder / ".local" / name).symlink_to(ROOT / ".local" / name)
+    subprocess.run(["git", "init", "-q"], check=True, cwd=folder)
+    subprocess.run(["git", "add", "-A"], check=True, cwd=folder)
+    return folder
+
+
+def test_the_recipes_that_are_marked_are_applied() -> None:
+    table = re.findall(
+        r"\]\(([\w-]+)\.md\) \|( ✓)? \|$", (RECIPES / "README.md").read_text(), re.MULTILINE
+    )
+    assert {name for name, mark in table if mark} == APPLIED.keys()
+    assert {name for name, _ in table} | {"README"} == {path.stem for path in RECIPES.glob("*")}
+
+
+def write_digest(copy: Path) -> None:
+    """Write what `make check` says about `Configuration` of the migration."""
+    said = subprocess.run(
+        [PYTHON, "-m", "pytest", "-q", "-n", "0", "tests/infra/test_rules.py", "-k", "no_version"],
+        check=False,
+        cwd=copy,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    [digest] = set(re.findall(r"Configuration: write (\w+)", said))
+    template = copy / "template.yaml"
+    text, count = re.subn(r'(?<=  - ")[0-9a-f]{12}(?=")', digest, template.read_text())
+    assert count == 1
+    template.write_text(text)
+
+
+@pytest.mark.parametrize("recipe", APPLIED)
+def test_the_steps_of_a_recipe_fit_the_code(recipe: str, tmp_path: Path) -> None:
+    copy = copy_to(tmp_path)
+    for one in (*APPLIED[recipe], recipe):
+        apply(one, copy)
+
+
+def test_a_copy_with_every_recipe_passes(tmp_path: Path) -> None:
+    copy = copy_to(tmp_path)
+    for recipe in APPLIED:
+        apply(recipe, copy)
+    write_digest(copy)
+    subprocess.run(["git", "add", "-A"], check=True, cwd=copy)
+    run(copy, PYTHON, "-m", "ruff", "check", "-q", ".")
+    run(copy, PYTHON, "-m", "ruff", "format", "--check", "-q", ".")
+    if (ROOT / ".mypy_cache").exists():
+        shutil.copytree(ROOT / ".mypy_cache", copy / ".mypy_cache")
+    run(copy, PYTHON, "-m", "mypy")
+    run(copy, PYTHON, "-m", "local.tools.openapi", "--check")
+    run(copy, PYTHON, "-m", "pytest", "-q", "-x", "-n", "0", *CHECKS)
