@@ -102,7 +102,7 @@ def queues() -> list[Queue]:
 
 
 class Cloud:
-    """PutEvents and SQS over HTTP; some answers of PutEvents are lost after it took the events."""
+    """PutEvents and SQS over HTTP; PutEvents loses some requests, and some answers."""
 
     def __init__(self, chance: random.Random) -> None:
         self.queues = queues()
@@ -134,13 +134,16 @@ class Cloud:
         return Answer()
 
     def _put(self, entries: Sequence[dict[str, Any]]) -> Answer:
+        lost = self._chance.random()  # a tenth each: the request on its way, or the answer
+        if lost < 0.1:
+            return Answer(drop=True)
         for entry in entries:
             self.published.append(json.loads(entry["Detail"])["id"])
             for queue in self.queues:
                 if entry["DetailType"] in queue.events:
                     self._add(queue, json.dumps(message(entry)), 0.0)
         found = {"Entries": [{"EventId": "e"} for _ in entries], "FailedEntryCount": 0}
-        return Answer(body=json.dumps(found).encode(), drop=self._chance.random() < 0.1)
+        return Answer(body=json.dumps(found).encode(), drop=lost < 0.2)
 
     def _add(self, queue: Queue, body: str, due: float) -> None:
         self._number += 1
