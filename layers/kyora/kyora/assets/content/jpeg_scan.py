@@ -15,6 +15,7 @@ FOLLOWED = (0xC0, 0xC1)  # frames: baseline and extended, with Huffman codes
 _MOST = 4 << 20  # bytes of a scan that are followed
 _CODES_IN_A_STEP = 24
 _BLOCK = 64  # coefficients
+_ZEROS = 8  # bytes of zeros that a scan may end with
 _BEHIND = 512  # bytes that the codes of one block may reach behind the end
 
 type Table = list[int]
@@ -116,8 +117,9 @@ def _follow(
 ) -> int:
     """Follow the codes of `units` units of these blocks; return where they end."""
     whole(source.size - start <= _MOST)
+    data = source.at(start, _MOST)
     # Zeros are codes too, and a file that was never written to its end has many.
-    data = source.at(start, _MOST).rstrip(b"\0").replace(b"\xff\0", b"\xff")
+    data = data[: len(data.rstrip(b"\0")) + _ZEROS].replace(b"\xff\0", b"\xff")
     size = 8 * len(data)
     padded = data + bytes(_BEHIND)
     words = bytearray(4 * len(padded))  # at each byte, 24 bits from there on, little-endian
