@@ -44,7 +44,7 @@ _TOKEN = "Qx7vRk2m-9LzT4sYw1Nc8BpJ"  # noqa: S105  # nobody's
 
 
 def sample(template_id: str, locale: str, kind: str) -> dict[str, Any]:
-    """Return the data of a mail in the names of the contract."""
+    """Return the data of a mail, by the names of its template's variables."""
     token = _TOKEN * 20 if kind == "long" else _TOKEN
     if kind == "hostile":
         person, inviter, workspace = HOSTILE[0], HOSTILE[1], HOSTILE[3]

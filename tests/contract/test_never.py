@@ -1,4 +1,4 @@
-"""What must never happen: one section for each line of the contract's list, one test that sees it.
+"""What must never happen: a section for each rule, with the test that sees it broken.
 
 Where a property is tested in depth elsewhere, `HELD_BY` says where; what stands here holds for
 every function at once, so that a new one cannot forget it.

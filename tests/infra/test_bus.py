@@ -15,7 +15,7 @@ from kyora.email.mails.catalogue import MAILS
 from local import template
 from tests.infra.rules import function_of, functions, mentions, named, of, statements
 
-# The consumers of the contract's table; one that has no function yet is not in the template.
+# Each consumer with the events that it takes.
 CONSUMERS = {
     "send_email": {
         "EmailVerificationRequested",

@@ -1,4 +1,4 @@
-"""Abuse list, step C: what becomes of a claim, of broken files and of files that lie."""
+"""Confirming: what becomes of a claim, of broken files, and of files that are not what they say."""
 
 import random
 import struct
@@ -17,7 +17,7 @@ CONFIRM = "POST /v1/assets/{assetId}/confirm"
 
 @every_store
 def test_confirm_comes_too_early_then_in_time_then_again(store: Store) -> None:
-    """36, 37: the answer of a repeat is the first one's, byte for byte."""
+    """The answer of a repeat is the first one's, byte for byte."""
     ticket = api.request(PNG)
     early = api.confirm(ticket["assetId"])
     assert (early.status, early.code) == (409, "asset.not_uploaded")
@@ -72,68 +72,68 @@ ALL = samples.ALL
 
 # Number and lie: extension it is announced with, its bytes, the reason of the refusal.
 LIES: dict[str, tuple[str, bytes, str]] = {
-    "45 HTML named png": ("png", b"<!doctype html><script>alert(1)</script>", "type_mismatch"),
-    "45 HTML named jpg": ("jpg", b"<html>", "type_mismatch"),
-    "45 HTML named pdf": ("pdf", b"<html>%PDF-1.4 %%EOF", "type_mismatch"),
-    "45 HTML named mp4": ("mp4", b"<html>" * 9, "type_mismatch"),
-    "45 PNG with an HTML tail": ("png", samples.png(tail=b"<script>"), "bad_content"),
-    "45 GIF that is JavaScript": (
+    "HTML named png": ("png", b"<!doctype html><script>alert(1)</script>", "type_mismatch"),
+    "HTML named jpg": ("jpg", b"<html>", "type_mismatch"),
+    "HTML named pdf": ("pdf", b"<html>%PDF-1.4 %%EOF", "type_mismatch"),
+    "HTML named mp4": ("mp4", b"<html>" * 9, "type_mismatch"),
+    "PNG with an HTML tail": ("png", samples.png(tail=b"<script>"), "bad_content"),
+    "GIF that is JavaScript": (
         "gif",
         b"GIF89a/*\0\0\0\0*/=alert(1);//" + b"\0" * 9,
         "bad_content",
     ),
-    "45 GIF with a tail": ("gif", samples.gif() + b"<?php", "bad_content"),
-    "45 WebP with a tail": ("webp", samples.webp() + b"<?php", "bad_content"),
-    "45 ZIP named docx": ("docx", ALL["zip"].data, "type_mismatch"),
-    "45 xlsx named docx": ("docx", ALL["xlsx"].data, "type_mismatch"),
-    "45 docx with macros": (
+    "GIF with a tail": ("gif", samples.gif() + b"<?php", "bad_content"),
+    "WebP with a tail": ("webp", samples.webp() + b"<?php", "bad_content"),
+    "ZIP named docx": ("docx", ALL["zip"].data, "type_mismatch"),
+    "xlsx named docx": ("docx", ALL["xlsx"].data, "type_mismatch"),
+    "docx with macros": (
         "docx",
         samples.office("word/document.xml", "word/vbaProject.bin"),
         "macros",
     ),
-    "45 xls named doc": ("doc", ALL["xls"].data, "type_mismatch"),
-    "45 EXE named pdf": ("pdf", MZ, "type_mismatch"),
-    "45 EXE named zip": ("zip", MZ, "type_mismatch"),
-    "45 EXE named txt": ("txt", MZ + b"\xff\xfe", "type_mismatch"),
-    "45 SVG named png": ("png", SVG, "type_mismatch"),
-    "45 SVG named webp": ("webp", SVG, "type_mismatch"),
-    "45 EICAR named png": ("png", EICAR, "type_mismatch"),
-    "45 PNG named jpg": ("jpg", PNG.data, "type_mismatch"),
-    "45 WebM named mov": ("mov", ALL["webm"].data, "type_mismatch"),
-    "45 AVIF named heic": ("heic", ALL["avif"].data, "type_mismatch"),
-    "45 HEIC named mp4": ("mp4", ALL["heic"].data, "type_mismatch"),
-    "45 WAV named webp": ("webp", ALL["wav"].data, "type_mismatch"),
-    "45 AAC named mp3": ("mp3", ALL["aac"].data, "type_mismatch"),
-    "45 text with a NUL": ("txt", b"a\0b", "type_mismatch"),
-    "46 bomb of 50,000 x 50,000": ("png", samples.png(50_000, 50_000), "too_many_pixels"),
-    "46 bomb in a JPEG": ("jpg", samples.jpeg(65_500, 65_500), "too_many_pixels"),
-    "46 bomb in a GIF": ("gif", samples.gif(60_000, 60_000), "too_many_pixels"),
-    "46 bomb in a WebP": ("webp", samples.webp(16_000, 16_001), "too_many_pixels"),
-    "46 bomb in a HEIC": ("heic", samples.heic(60_000, 60_000), "too_many_pixels"),
-    "46 a picture of no pixels": ("png", samples.png(0, 5), "bad_content"),
-    "47 JPEG without its end": ("jpg", samples.jpeg()[:-2], "bad_content"),
-    "47 JPEG cut in its tables": ("jpg", samples.jpeg()[:60], "bad_content"),
-    "47 PNG cut in its pixels": ("png", PNG.data[:50], "bad_content"),
-    "47 GIF cut in its pixels": ("gif", samples.gif()[:-5], "bad_content"),
-    "47 MP4 cut in its frames": ("mp4", ALL["mp4"].data[:-1], "bad_content"),
-    "47 MP4 without its index": ("mp4", samples.iso(b"isom", samples.box(b"mdat")), "bad_content"),
-    "47 PDF cut in its first object": ("pdf", samples.PDF[:20], "bad_content"),
-    "47 ZIP without its directory": ("zip", ALL["zip"].data[:40], "bad_content"),
-    "47 docx cut in half": ("docx", ALL["docx"].data[:90], "bad_content"),
-    "47 WAV cut before its sound": ("wav", ALL["wav"].data[:40], "bad_content"),
-    "48 a PNG's signature only": ("png", PNG.data[:8], "bad_content"),
-    "48 a PNG's header only": ("png", PNG.data[:33], "bad_content"),
-    "48 a GIF's header only": ("gif", samples.gif()[:13], "bad_content"),
-    "48 a JPEG's magic only": ("jpg", b"\xff\xd8\xff", "bad_content"),
-    "48 an ftyp box only": ("heic", samples.iso(b"heic"), "bad_content"),
-    "48 one byte": ("png", b"\x89", "type_mismatch"),
-    "48 a box of no length": ("mp4", samples.iso(b"isom") + b"\0\0\0\1moov", "bad_content"),
-    "48 a PNG chunk of 4 GiB": (
+    "xls named doc": ("doc", ALL["xls"].data, "type_mismatch"),
+    "EXE named pdf": ("pdf", MZ, "type_mismatch"),
+    "EXE named zip": ("zip", MZ, "type_mismatch"),
+    "EXE named txt": ("txt", MZ + b"\xff\xfe", "type_mismatch"),
+    "SVG named png": ("png", SVG, "type_mismatch"),
+    "SVG named webp": ("webp", SVG, "type_mismatch"),
+    "EICAR named png": ("png", EICAR, "type_mismatch"),
+    "PNG named jpg": ("jpg", PNG.data, "type_mismatch"),
+    "WebM named mov": ("mov", ALL["webm"].data, "type_mismatch"),
+    "AVIF named heic": ("heic", ALL["avif"].data, "type_mismatch"),
+    "HEIC named mp4": ("mp4", ALL["heic"].data, "type_mismatch"),
+    "WAV named webp": ("webp", ALL["wav"].data, "type_mismatch"),
+    "AAC named mp3": ("mp3", ALL["aac"].data, "type_mismatch"),
+    "text with a NUL": ("txt", b"a\0b", "type_mismatch"),
+    "bomb of 50,000 x 50,000": ("png", samples.png(50_000, 50_000), "too_many_pixels"),
+    "bomb in a JPEG": ("jpg", samples.jpeg(65_500, 65_500), "too_many_pixels"),
+    "bomb in a GIF": ("gif", samples.gif(60_000, 60_000), "too_many_pixels"),
+    "bomb in a WebP": ("webp", samples.webp(16_000, 16_001), "too_many_pixels"),
+    "bomb in a HEIC": ("heic", samples.heic(60_000, 60_000), "too_many_pixels"),
+    "a picture of no pixels": ("png", samples.png(0, 5), "bad_content"),
+    "JPEG without its end": ("jpg", samples.jpeg()[:-2], "bad_content"),
+    "JPEG cut in its tables": ("jpg", samples.jpeg()[:60], "bad_content"),
+    "PNG cut in its pixels": ("png", PNG.data[:50], "bad_content"),
+    "GIF cut in its pixels": ("gif", samples.gif()[:-5], "bad_content"),
+    "MP4 cut in its frames": ("mp4", ALL["mp4"].data[:-1], "bad_content"),
+    "MP4 without its index": ("mp4", samples.iso(b"isom", samples.box(b"mdat")), "bad_content"),
+    "PDF cut in its first object": ("pdf", samples.PDF[:20], "bad_content"),
+    "ZIP without its directory": ("zip", ALL["zip"].data[:40], "bad_content"),
+    "docx cut in half": ("docx", ALL["docx"].data[:90], "bad_content"),
+    "WAV cut before its sound": ("wav", ALL["wav"].data[:40], "bad_content"),
+    "a PNG's signature only": ("png", PNG.data[:8], "bad_content"),
+    "a PNG's header only": ("png", PNG.data[:33], "bad_content"),
+    "a GIF's header only": ("gif", samples.gif()[:13], "bad_content"),
+    "a JPEG's magic only": ("jpg", b"\xff\xd8\xff", "bad_content"),
+    "an ftyp box only": ("heic", samples.iso(b"heic"), "bad_content"),
+    "one byte": ("png", b"\x89", "type_mismatch"),
+    "a box of no length": ("mp4", samples.iso(b"isom") + b"\0\0\0\1moov", "bad_content"),
+    "a PNG chunk of 4 GiB": (
         "png",
         PNG.data[:33] + struct.pack(">I", 0xFFFFFFFF) + b"IDAT",
         "bad_content",
     ),
-    "48 a PNG with a wrong header checksum": (
+    "a PNG with a wrong header checksum": (
         "png",
         PNG.data[:29] + b"\0\0\0\0" + PNG.data[33:],
         "bad_content",
@@ -142,7 +142,7 @@ LIES: dict[str, tuple[str, bytes, str]] = {
 
 
 def test_a_file_that_lies_is_rejected_with_its_reason_and_leaves_nothing(store: Store) -> None:
-    """45 to 48, one after the other: what is wrong with which is in the assertion."""
+    """to 48, one after the other: what is wrong with which is in the assertion."""
     for lie, (extension, data, reason) in LIES.items():
         honest = ALL[extension]
         asset_id = api.upload(Sample(honest.filename, honest.content_type, data))
@@ -189,18 +189,18 @@ def test_the_policies_are_read_from_the_configuration(
 
 # Accepted as what they say they are, and served as an attachment of that type.
 HARMLESS = {
-    "45 PDF with JavaScript": ("pdf", samples.PDF[:20] + b"/S /JavaScript\n" + samples.PDF[20:]),
-    "45 HTML as text": ("txt", b"<script>alert(1)</script>"),
-    "45 EICAR as text (there is no scanner)": ("txt", EICAR),
-    "45 formulas in a CSV": ("csv", b'=cmd|"/c calc"!A1,1\n'),
-    "46 ZIP bomb (nothing is unpacked)": ("zip", samples.archive(*(f"{n}" for n in range(50)))),
+    "PDF with JavaScript": ("pdf", samples.PDF[:20] + b"/S /JavaScript\n" + samples.PDF[20:]),
+    "HTML as text": ("txt", b"<script>alert(1)</script>"),
+    "EICAR as text (there is no scanner)": ("txt", EICAR),
+    "formulas in a CSV": ("csv", b'=cmd|"/c calc"!A1,1\n'),
+    "ZIP bomb (nothing is unpacked)": ("zip", samples.archive(*(f"{n}" for n in range(50)))),
     "a JPEG with a preview behind its end": ("jpg", samples.jpeg() + samples.jpeg()),
-    "45 UTF-16 named csv": ("csv", "a,b".encode("utf-16")),
-    "46 a picture of one line": ("png", samples.png(10_000, 1)),
-    "47 PNG without its last chunk": ("png", PNG.data[:-12]),
-    "47 GIF without its trailer": ("gif", samples.gif()[:-1]),
-    "47 PDF without its end mark": ("pdf", samples.PDF[:-8]),
-    "47 WAV that is shorter than it says": ("wav", ALL["wav"].data[:-4]),
+    "UTF-16 named csv": ("csv", "a,b".encode("utf-16")),
+    "a picture of one line": ("png", samples.png(10_000, 1)),
+    "PNG without its last chunk": ("png", PNG.data[:-12]),
+    "GIF without its trailer": ("gif", samples.gif()[:-1]),
+    "PDF without its end mark": ("pdf", samples.PDF[:-8]),
+    "WAV that is shorter than it says": ("wav", ALL["wav"].data[:-4]),
     "a text with a byte order mark": ("csv", b"\xef\xbb\xbfa,b\n"),
 }
 
@@ -243,7 +243,7 @@ def test_no_damage_to_any_file_makes_confirm_fail_with_a_bug(store: Store) -> No
 def test_bytes_swapped_between_look_and_copy_are_not_taken_for_the_first(
     worse: bool, store: Store, crew: Crew
 ) -> None:
-    """41, before the copy: 409, and the next confirm judges what is there now."""
+    """Before the copy: 409, and the next confirm judges what is there now."""
     asset_id = api.upload(PNG, sha256=None)
     other = b"MZ".ljust(len(PNG.data)) if worse else samples.png(width=4)
     with crew.stalled(stores.method(store, "stat"), "after", CONFIRM, asset_id=asset_id) as finish:
@@ -259,7 +259,7 @@ def test_bytes_swapped_between_look_and_copy_are_not_taken_for_the_first(
 
 @every_store
 def test_bytes_swapped_after_the_copy_are_never_served(store: Store, crew: Crew) -> None:
-    """41, after the copy: what was verified is what is served."""
+    """After the copy: what was verified is what is served."""
     asset_id = api.upload(PNG, sha256=None)
     with crew.stalled(stores.method(store, "copy"), "after", CONFIRM, asset_id=asset_id) as finish:
         store.write(f"incoming/ws_demo/{asset_id}", b"MZ".ljust(len(PNG.data)))

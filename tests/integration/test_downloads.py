@@ -1,4 +1,4 @@
-"""Abuse list, step D: what can be downloaded, by whom, as what and for how long."""
+"""What can be downloaded, by whom, as what and for how long."""
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -64,7 +64,7 @@ def test_a_download_url_is_good_for_its_own_object_type_name_and_time(store: Sto
 
 @every_store
 def test_every_name_makes_one_harmless_header(store: Store) -> None:
-    """5, 52: a name cannot end its header, and what looks like HTML is not shown."""
+    """A name cannot end its header, and what looks like HTML is not shown."""
     names = {
         "mug 2.txt": "mug 2.txt",
         'a"; filename="b.exe.txt': "a_; filename=_b.exe.txt",

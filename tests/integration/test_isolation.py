@@ -13,7 +13,7 @@ from tests.integration.support.stores import Store, every_store, method
 
 BY_ID = [route for route in api.ROUTES if "{assetId}" in route]
 
-# 49: ids that are none. The gateway decodes a path parameter once before the function sees it.
+# Strings that are not ids. The gateway decodes a path parameter once before the function sees it.
 NO_IDS = [
     "x",
     "ast_",
@@ -41,7 +41,7 @@ NO_IDS = [
 def test_an_asset_of_another_workspace_does_not_exist_in_any_state(
     store: Store, crew: Crew
 ) -> None:
-    """38, 39: body and headers, for each route and each state."""
+    """Body and headers, for each route and each state."""
     unknown: dict[str, Answer] = {
         route: api.call(route, asset_id=api.UNKNOWN, who=api.STRANGER) for route in BY_ID
     }
@@ -86,7 +86,7 @@ def test_an_asset_of_another_workspace_does_not_exist_in_any_state(
 def test_an_asset_of_another_workspace_costs_what_an_unknown_one_costs(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """38, timing: the same statements run for both, so that no clock tells them apart."""
+    """Timing: the same statements run for both, so that no clock tells them apart."""
     statements: list[str] = []
     real = Transaction._execute
 

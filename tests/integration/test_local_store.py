@@ -1,4 +1,4 @@
-"""Abuse list, 53 and 55: the store for development holds what S3 holds, and stays there."""
+"""The `local` store keeps S3's rules, and its files stay in its folder."""
 
 import io
 import socket
@@ -30,7 +30,7 @@ def _raw(url: str, head: str, body: bytes = b"", *, hang_up: bool = False) -> in
 
 
 def test_a_forged_signature_opens_nothing(store: Folder) -> None:
-    """53: signed with the JWT's secret itself, with an empty one, or for another method."""
+    """Signed with the JWT's secret itself, with an empty one, or for another method."""
     ticket = api.request(PNG)
     key = f"incoming/ws_demo/{ticket['assetId']}"
     settings = config.storage()
@@ -91,7 +91,7 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_that_climbs_is_refused_even_with_a_good_signature(path: str, store: Folder) -> None:
-    """53: as if somebody had the key; nothing is read or written outside the folder."""
+    """As if an attacker had the key; nothing is read or written outside the folder."""
     from urllib.parse import unquote
 
     secret = store.root.parent / "secret"
@@ -121,7 +121,7 @@ def test_a_path_that_climbs_is_refused_even_with_a_good_signature(path: str, sto
 
 
 def test_links_planted_in_the_folder_are_not_followed(store: Folder, tmp_path: Path) -> None:
-    """53: to read, to copy, to write through a folder or a file."""
+    """To read, to copy, to write through a folder or a file."""
     outside = tmp_path / "outside"
     outside.mkdir()
     target = outside / "secret.png"
@@ -160,7 +160,7 @@ def test_links_planted_in_the_folder_are_not_followed(store: Folder, tmp_path: P
 def test_a_link_as_long_as_the_announced_file_is_not_followed_either(
     store: Folder, tmp_path: Path
 ) -> None:
-    """53: a link's own size is the length of its target's path."""
+    """A link's own size is the length of its target's path."""
     target = tmp_path / "secret.txt"
     size = len(str(target))
     target.write_bytes(b"s" * size)
@@ -175,7 +175,7 @@ def test_a_link_as_long_as_the_announced_file_is_not_followed_either(
 
 
 def test_a_body_that_breaks_off_or_goes_on_is_cut(store: Folder, logs: io.StringIO) -> None:
-    """53: what a client announced and did not send, or sent beyond it, is not kept."""
+    """What a client announced and did not send, or sent beyond it, is not kept."""
     ticket = api.request(PNG)
     parts = urlsplit(ticket["uploadUrl"])
     head = f"PUT {parts.path}?{parts.query} HTTP/1.1\nHost: {parts.netloc}\n" + "".join(

@@ -1,4 +1,4 @@
-"""Abuse list, step U: what an upload URL can be used for on every store, beside its one purpose.
+"""What an upload URL can be used for, on every store, beside its one purpose.
 
 A store may refuse at the PUT; where one does not, confirm refuses or nothing comes of it. Each
 test ends with the books of `store`: nothing half done, nothing outside the asset's own keys.
@@ -66,27 +66,27 @@ def _chunked(ticket: Ticket) -> Reply:
 
 # Number and trick, the PUT. All of these are 4xx at the store, and there is no object.
 REFUSED: dict[str, Callable[[Ticket], Reply]] = {
-    "21 another content type": lambda t: api.put(t, PNG.data, content_type="text/html"),
-    "21 no content type": lambda t: api.put(t, PNG.data, content_type=None),
-    "22 a longer body": lambda t: api.put(t, PNG.data + b"x"),
-    "22 a shorter body": lambda t: api.put(t, PNG.data[:-1]),
-    "22 no body": lambda t: api.put(t, b""),
-    "23 other bytes of the same length": lambda t: api.put(t, SAME_SIZE),
-    "23 another checksum with its own bytes": lambda t: api.put(
+    "another content type": lambda t: api.put(t, PNG.data, content_type="text/html"),
+    "no content type": lambda t: api.put(t, PNG.data, content_type=None),
+    "a longer body": lambda t: api.put(t, PNG.data + b"x"),
+    "a shorter body": lambda t: api.put(t, PNG.data[:-1]),
+    "no body": lambda t: api.put(t, b""),
+    "other bytes of the same length": lambda t: api.put(t, SAME_SIZE),
+    "another checksum with its own bytes": lambda t: api.put(
         t, SAME_SIZE, x_amz_checksum_sha256=api.digest(SAME_SIZE)
     ),
-    "24 no If-None-Match": lambda t: api.put(t, PNG.data, if_none_match=None),
-    "24 no checksum": lambda t: api.put(t, PNG.data, x_amz_checksum_sha256=None),
-    "27 chunks without a length": _chunked,
-    "29 a longer life": _longer_life,
-    "30 a key of another workspace": lambda t: _edited(t, "/ws_demo/", "/ws_other/"),
-    "30 a key among the verified": lambda t: _edited(t, "/incoming/", "/assets/"),
-    "30 a key that climbs": lambda t: _edited(t, "/ws_demo/", "/ws_demo/../ws_other/"),
-    "30 a key that climbs, encoded": lambda t: _edited(t, "/ws_demo/", "/ws_demo/%2e%2e/ws_other/"),
-    "30 a key of another asset": lambda t: _edited(t, t["assetId"], api.UNKNOWN),
-    "31 another signature": _flip,
-    "31 no signature": _unsigned,
-    "32 POST": lambda t: api.http_call("POST", t["uploadUrl"], t["headers"], PNG.data),
+    "no If-None-Match": lambda t: api.put(t, PNG.data, if_none_match=None),
+    "no checksum": lambda t: api.put(t, PNG.data, x_amz_checksum_sha256=None),
+    "chunks without a length": _chunked,
+    "a longer life": _longer_life,
+    "a key of another workspace": lambda t: _edited(t, "/ws_demo/", "/ws_other/"),
+    "a key among the verified": lambda t: _edited(t, "/incoming/", "/assets/"),
+    "a key that climbs": lambda t: _edited(t, "/ws_demo/", "/ws_demo/../ws_other/"),
+    "a key that climbs, encoded": lambda t: _edited(t, "/ws_demo/", "/ws_demo/%2e%2e/ws_other/"),
+    "a key of another asset": lambda t: _edited(t, t["assetId"], api.UNKNOWN),
+    "another signature": _flip,
+    "no signature": _unsigned,
+    "POST": lambda t: api.http_call("POST", t["uploadUrl"], t["headers"], PNG.data),
 }
 
 
@@ -120,7 +120,7 @@ def test_an_upload_url_neither_reads_nor_deletes(store: Store) -> None:
 
 @every_store
 def test_bytes_that_were_not_announced_are_found_at_confirm(store: Store) -> None:
-    """23: without a checksum the store cannot tell; the bytes themselves can."""
+    """Without a checksum the store cannot tell; the bytes themselves can."""
     ticket = api.request(PNG, sha256=None)
     assert api.put(ticket, b"<html>".ljust(len(PNG.data))).status == 200
     refused = api.confirm(ticket["assetId"])
@@ -136,7 +136,7 @@ def test_bytes_that_were_not_announced_are_found_at_confirm(store: Store) -> Non
 def test_a_weak_store_that_took_other_bytes_than_signed_is_seen_through(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """22, 23 where a store checks neither length nor checksum: as if it had let them pass."""
+    """Where a store checks neither length nor checksum: as if it had let them pass."""
     copied: list[str] = []
     provider = type(configured())
     real: Any = provider.copy
@@ -162,7 +162,7 @@ def test_a_weak_store_that_took_other_bytes_than_signed_is_seen_through(
 
 @every_store
 def test_headers_beyond_the_signed_have_no_effect(store: Store) -> None:
-    """25: refused, or taken and dropped by the copy: nothing of them is served."""
+    """Refused, or taken and dropped by the copy: nothing of them is served."""
     extra = {
         "x_amz_acl": "public-read",
         "x_amz_meta_evil": "1",
@@ -189,7 +189,7 @@ def test_headers_beyond_the_signed_have_no_effect(store: Store) -> None:
 
 @every_store
 def test_a_content_encoding_is_not_served(store: Store) -> None:
-    """26: accepted by every store, as it cannot be forbidden by a signature."""
+    """Accepted by every store, as it cannot be forbidden by a signature."""
     ticket = api.request(PNG)
     reply = api.put(ticket, PNG.data, content_encoding="gzip")
     if reply.status != 200:
@@ -203,7 +203,7 @@ def test_a_content_encoding_is_not_served(store: Store) -> None:
 
 @every_store
 def test_an_expired_url_is_refused(store: Store) -> None:
-    """28: the same URL, signed eleven minutes ago."""
+    """The same URL, signed eleven minutes ago."""
     ticket = api.request(PNG)
     key = f"incoming/ws_demo/{ticket['assetId']}"
     provider: Any = configured()
@@ -221,7 +221,7 @@ def test_an_expired_url_is_refused(store: Store) -> None:
 
 @every_store
 def test_a_url_writes_once(store: Store) -> None:
-    """33 before confirm: the second PUT is refused, the first stands."""
+    """Before confirm: the second PUT is refused, the first stands."""
     ticket = api.request(PNG, sha256=None)
     assert api.put(ticket, PNG.data).status == 200
     assert api.put(ticket, SAME_SIZE).status == 412
@@ -230,7 +230,7 @@ def test_a_url_writes_once(store: Store) -> None:
 
 @every_store
 def test_a_replay_after_ready_changes_nothing_and_goes_with_its_event(store: Store) -> None:
-    """33 after confirm: an object lies in incoming/ again; what is served stays."""
+    """After confirm: an object lies in incoming/ again; what is served stays."""
     ticket = api.request(PNG, sha256=None)
     asset_id = ticket["assetId"]
     api.put(ticket, PNG.data)
@@ -245,7 +245,7 @@ def test_a_replay_after_ready_changes_nothing_and_goes_with_its_event(store: Sto
 
 @every_store
 def test_of_eight_parallel_puts_one_wins(store: Store) -> None:
-    """34: two contents, eight clients, one object; confirm sees the winner's bytes."""
+    """Two contents, eight clients, one object; confirm sees the winner's bytes."""
     for _ in range(2):
         ticket = api.request(PNG, sha256=None)
         bodies = [samples.png(width=3 + n) for n in range(8)]

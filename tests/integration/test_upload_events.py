@@ -72,7 +72,7 @@ def test_nothing_but_the_key_of_an_event_is_believed(store: Store) -> None:
 
 
 def test_an_event_for_nothing_of_ours_is_done_with(store: Store) -> None:
-    """44: unknown key, other prefixes, keys that are no keys of ours."""
+    """Unknown key, other prefixes, keys that are no keys of ours."""
     asset_id = api.upload(PNG)
     keys = [
         _key(api.UNKNOWN),
@@ -180,7 +180,7 @@ def test_a_dead_database_leaves_every_message_in_the_queue(
 
 
 def test_sixteen_deliveries_of_one_event_at_once_make_one_event(store: Store, crew: Crew) -> None:
-    """56: what was held elsewhere comes back and finds it done."""
+    """What was held elsewhere comes back and finds it done."""
     for _ in range(5):
         asset_id = api.upload(PNG)
         later = crew.each(api.deliver, [(_key(asset_id),)] * 16)
@@ -388,7 +388,7 @@ def test_an_event_whose_sender_died_is_sent_by_the_relay_under_the_same_id(
     crew: Crew,
     bus: Callable[[], list[dict[str, Any]]],
 ) -> None:
-    """42: zero times never, twice only when the first sending was not recorded."""
+    """Zero times never, twice only when the first sending was not recorded."""
     asset_id = api.upload(PNG)
     crew.crash(target, when, CONFIRM, asset_id=asset_id)
     _relay()

@@ -44,8 +44,8 @@ CONTROLS = re.compile(
 )
 ISOLATED = re.compile("\u2068([^\u2068\u2069]+)\u2069")  # balanced, and not empty
 
-# The table of the contract.
-CONTRACT = {
+# Each template's variables and English subject, as documented.
+DOCUMENTED = {
     "email_verification": ({"name", "verificationLink"}, "Verify your email"),
     "forgot_password": ({"name", "resetLink"}, "Reset your password"),
     "welcome": ({"name", "workspaceName"}, "Welcome to Kyora"),
@@ -119,12 +119,12 @@ def honest(request: pytest.FixtureRequest) -> Mail:
     return written(*request.param)
 
 
-def test_01_the_html_is_small(mail: Mail) -> None:
+def test_the_html_is_small(mail: Mail) -> None:
     assert len(mail.made.html.encode()) < 40_000  # Gmail cuts at 102 KB
     assert len(mail.page.css) < 16_000
 
 
-def test_02_the_text_says_everything_the_html_does(mail: Mail) -> None:
+def test_the_text_says_everything_the_html_does(mail: Mail) -> None:
     text = mail.made.text
     for link in mail.links:
         assert link.attrs["href"].removeprefix("mailto:") in text
@@ -137,11 +137,11 @@ def test_02_the_text_says_everything_the_html_does(mail: Mail) -> None:
             assert said in flat, said
 
 
-def test_02_the_text_has_no_markup(honest: Mail) -> None:
+def test_the_text_has_no_markup(honest: Mail) -> None:
     assert not re.search(r"<\w|</|&(\w+|#\d+);", honest.made.text)
 
 
-def test_03_language_and_direction_stand_where_clients_look(mail: Mail) -> None:
+def test_language_and_direction_stand_where_clients_look(mail: Mail) -> None:
     assert mail.made.html.startswith("<!doctype html>")
     body = mail.page.one("body")
     children = [child for child in body.children if isinstance(child, Node)]
@@ -149,7 +149,7 @@ def test_03_language_and_direction_stand_where_clients_look(mail: Mail) -> None:
         assert (node.attrs["lang"], node.attrs["dir"]) == (mail.locale, mail.dir)
 
 
-def test_03_nothing_is_aligned_against_the_direction(mail: Mail) -> None:
+def test_nothing_is_aligned_against_the_direction(mail: Mail) -> None:
     start = "left" if mail.dir == "ltr" else "right"
     for node in mail.page.all():
         for value in (node.attrs.get("align"), node.style.get("text-align")):
@@ -161,15 +161,15 @@ def test_03_nothing_is_aligned_against_the_direction(mail: Mail) -> None:
                 assert name.endswith(f"-{start}"), name
 
 
-def test_04_the_title_is_the_subject(mail: Mail) -> None:
+def test_the_title_is_the_subject(mail: Mail) -> None:
     assert mail.page.one("title").text == mail.made.subject != ""
 
 
-def test_05_there_is_one_heading(mail: Mail) -> None:
+def test_there_is_one_heading(mail: Mail) -> None:
     assert [node.tag for node in mail.page.all() if re.fullmatch("h[1-6]", node.tag)] == ["h1"]
 
 
-def test_06_tables_say_what_they_are(mail: Mail) -> None:
+def test_tables_say_what_they_are(mail: Mail) -> None:
     for table in mail.page.all("table"):
         rows = [row for row in table.children if isinstance(row, Node)]
         cells = [cell for row in rows for cell in row.children if isinstance(cell, Node)]
@@ -178,12 +178,12 @@ def test_06_tables_say_what_they_are(mail: Mail) -> None:
         assert all(th.attrs["scope"] == "row" for th in heads)
 
 
-def test_07_there_are_no_pictures(mail: Mail) -> None:
+def test_there_are_no_pictures(mail: Mail) -> None:
     assert not mail.page.all("img", "picture", "svg", "video", "audio")
     assert not re.search(r"url\(|data:|cid:|background=", mail.made.html)
 
 
-def test_08_links_lead_where_they_may_and_say_where(mail: Mail) -> None:
+def test_links_lead_where_they_may_and_say_where(mail: Mail) -> None:
     owed = mail.template in ("payment_failed", "grace_ending")
     hosts = {"app.kyora.example"} | (STRIPE_HOSTS if owed else set())
     for link in mail.links:
@@ -203,7 +203,7 @@ def test_08_links_lead_where_they_may_and_say_where(mail: Mail) -> None:
             assert (shown == link.attrs["href"]) == (not link.text.endswith("…"))
 
 
-def test_09_the_button_can_be_hit_and_its_link_can_be_read(mail: Mail) -> None:
+def test_the_button_can_be_hit_and_its_link_can_be_read(mail: Mail) -> None:
     style = mail.button.style
     top = float(style["padding"].split()[0].removesuffix("px"))
     assert 2 * top + float(style["line-height"].removesuffix("px")) >= 44
@@ -212,20 +212,20 @@ def test_09_the_button_can_be_hit_and_its_link_can_be_read(mail: Mail) -> None:
     assert url in mail.made.text.splitlines()
 
 
-def test_09_what_a_link_opens_is_not_written_out(mail: Mail) -> None:
+def test_what_a_link_opens_is_not_written_out(mail: Mail) -> None:
     """A reader reads where a link leads; whoever looks over a shoulder reads no token."""
     for link in mail.links:
         assert len(link.text) <= 50
         assert "?" not in link.text
 
 
-def test_17_no_line_is_longer_than_smtp_takes(mail: Mail) -> None:
+def test_no_line_is_longer_than_smtp_takes(mail: Mail) -> None:
     for line in (mail.made.html + mail.made.text).splitlines():
         assert len(line.encode()) <= 998
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_10_text_can_be_read(mail: Mail, scheme: str) -> None:
+def test_text_can_be_read(mail: Mail, scheme: str) -> None:
     found = seen(mail.page, dark(mail.page) if scheme == "dark" else {})
     assert len(found) > 10
     for part in found:
@@ -234,7 +234,7 @@ def test_10_text_can_be_read(mail: Mail, scheme: str) -> None:
         assert ratio >= (3 if large else 4.5), (part, ratio)
 
 
-def test_10_no_colour_forgets_the_dark(mail: Mail) -> None:
+def test_no_colour_forgets_the_dark(mail: Mail) -> None:
     for node in mail.page.all():
         changed: set[str] = set()
         for name in node.classes:
@@ -243,7 +243,7 @@ def test_10_no_colour_forgets_the_dark(mail: Mail) -> None:
             assert {"color", "background-color"} & set(node.style) <= changed, node.attrs
 
 
-def test_11_text_is_large_enough(mail: Mail) -> None:
+def test_text_is_large_enough(mail: Mail) -> None:
     footer = mail.page.all("td")[-1]
     small = {part.text for part in seen(_page_of(footer), {})}
     for part in seen(mail.page, {}):
@@ -256,7 +256,7 @@ def _page_of(node: Node) -> Page:
     return page
 
 
-def test_12_the_column_is_600_pixels_and_shrinks(mail: Mail) -> None:
+def test_the_column_is_600_pixels_and_shrinks(mail: Mail) -> None:
     (container,) = [t for t in mail.page.all("table") if "container" in t.classes]
     assert (container.style["max-width"], container.style["width"]) == ("600px", "100%")
     for node in mail.page.all():
@@ -264,7 +264,7 @@ def test_12_the_column_is_600_pixels_and_shrinks(mail: Mail) -> None:
     assert any('width="600"' in comment for comment in mail.page.comments)  # Outlook
 
 
-def test_13_nothing_active_and_nothing_from_outside(mail: Mail) -> None:
+def test_nothing_active_and_nothing_from_outside(mail: Mail) -> None:
     allowed = {
         "html", "head", "meta", "title", "style", "body", "div", "table", "tr", "td", "th", "p",
         "h1", "a", "strong", "span", "bdi", "br",
@@ -278,7 +278,7 @@ def test_13_nothing_active_and_nothing_from_outside(mail: Mail) -> None:
     assert "@font-face" not in mail.page.css
 
 
-def test_14_the_style_sheet_uses_what_clients_know(mail: Mail) -> None:
+def test_the_style_sheet_uses_what_clients_know(mail: Mail) -> None:
     selector = re.compile(r"(:root|(\[data-ogsc\] )?\.[a-z-]+)")
     classes = {name for node in mail.page.all() for name in node.classes}
     found = rules(re.sub(r"@media [^{]+\{", "", mail.page.css))
@@ -300,7 +300,7 @@ def test_14_the_style_sheet_uses_what_clients_know(mail: Mail) -> None:
         assert set(node.style) <= usual, node.style
 
 
-def test_15_clients_are_told_what_they_need(mail: Mail) -> None:
+def test_clients_are_told_what_they_need(mail: Mail) -> None:
     metas = {m.attrs.get("name", "charset"): m.attrs for m in mail.page.all("meta")}
     assert metas["charset"]["charset"] == "utf-8"
     assert "width=device-width" in metas["viewport"]["content"]
@@ -314,7 +314,7 @@ def test_15_clients_are_told_what_they_need(mail: Mail) -> None:
     assert {s.removeprefix("[data-ogsc] .") for s, _ in outlook} == set(dark(mail.page))
 
 
-def test_16_the_preheader_fills_the_preview(mail: Mail) -> None:
+def test_the_preheader_fills_the_preview(mail: Mail) -> None:
     assert 40 <= len(mail.made.preheader) <= 90
     hidden = mail.page.one("body").children[1]
     assert isinstance(hidden, Node)
@@ -325,9 +325,9 @@ def test_16_the_preheader_fills_the_preview(mail: Mail) -> None:
     assert set(filler) == {"\u034f", "\u200c", "\u00a0"}
 
 
-def test_17_the_subject_is_a_header(mail: Mail) -> None:
+def test_the_subject_is_a_header(mail: Mail) -> None:
     subject = mail.made.subject
-    # The contract's own subjects begin at 11 characters ("You're on S").
+    # The shortest subject has 11 characters ("You're on S").
     assert 11 <= len(subject) <= 78
     assert not CONTROLS.search(ISOLATED.sub(r"\1", subject))
     assert subject == subject.strip()
@@ -335,12 +335,12 @@ def test_17_the_subject_is_a_header(mail: Mail) -> None:
     assert subject.count("!") <= 1
 
 
-def test_18_nothing_of_the_machine_shows(honest: Mail) -> None:
+def test_nothing_of_the_machine_shows(honest: Mail) -> None:
     for part in honest.made:
         assert not re.search(r"\{\{|\}\}|\{%|\bNone\b|undefined|\[\]|<bdi></bdi>|Markup", part)
 
 
-def test_19_an_attack_changes_words_and_no_structure(mail: Mail) -> None:
+def test_an_attack_changes_words_and_no_structure(mail: Mail) -> None:
     usual = written(mail.template, mail.locale, "typical")
     if mail.kind != "minimal":  # which has fewer things to say
         assert _skeleton(mail.page) == _skeleton(usual.page)
@@ -365,9 +365,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize(("template", "locale", "number"), ATTACKS)
-def test_19_each_attack_in_each_field_is_only_words(
-    template: str, locale: str, number: int
-) -> None:
+def test_each_attack_in_each_field_is_only_words(template: str, locale: str, number: int) -> None:
     data = hostile_variants(template)[number]
     attack = next(value for value in data.values() if value in HOSTILE)
     mail = Mail(template, locale, data, "hostile")
@@ -414,8 +412,8 @@ def test_19_each_attack_in_each_field_is_only_words(
         "https://app.kyora.example/" + "x" * 8192,
     ],
 )
-def test_19_a_bad_link_is_refused_and_not_repeated(locale: str, field: str, link: str) -> None:
-    template = next(t for t, (fields, _) in CONTRACT.items() if field in fields)
+def test_a_bad_link_is_refused_and_not_repeated(locale: str, field: str, link: str) -> None:
+    template = next(t for t, (fields, _) in DOCUMENTED.items() if field in fields)
     with pytest.raises(NotRenderable) as refused:
         render(template, locale, sample(template, locale, "typical") | {field: link},
                settings=SETTINGS)  # fmt: skip
@@ -423,7 +421,7 @@ def test_19_a_bad_link_is_refused_and_not_repeated(locale: str, field: str, link
     assert not link or link not in repr(refused.value.document())
 
 
-def test_20_it_says_who_wrote_why_and_where_to_ask(mail: Mail) -> None:
+def test_it_says_who_wrote_why_and_where_to_ask(mail: Mail) -> None:
     footer = mail.page.all("td")[-1].text
     assert "Kyora" in footer
     assert SETTINGS.support_email in footer
@@ -440,7 +438,7 @@ DENIALS = {
 
 
 @pytest.mark.parametrize("template", DENIALS)
-def test_20_security_mails_say_what_to_do_when_it_was_not_me(template: str) -> None:
+def test_security_mails_say_what_to_do_when_it_was_not_me(template: str) -> None:
     for locale, words in zip(LOCALES, DENIALS[template], strict=True):
         made = written(template, locale, "typical").made
         assert words in " ".join(made.html.split())
@@ -448,7 +446,7 @@ def test_20_security_mails_say_what_to_do_when_it_was_not_me(template: str) -> N
 
 
 @pytest.mark.parametrize("template", [t.id for t in MAILS.values() if t.expiring_link])
-def test_21_links_say_how_long_they_live(template: str) -> None:
+def test_links_say_how_long_they_live(template: str) -> None:
     seconds = int(MAILS[template].lifetime.total_seconds())
     for locale, words in (
         ("en", {900: "15 minutes", 604_800: "7 days"}),
@@ -460,11 +458,11 @@ def test_21_links_say_how_long_they_live(template: str) -> None:
         assert ("once" in made.text) or ("مرة واحدة" in made.text)
 
 
-def test_22_a_reply_reaches_somebody(mail: Mail) -> None:
+def test_a_reply_reaches_somebody(mail: Mail) -> None:
     assert not re.search("no-?reply|do not reply", mail.made.html + mail.made.text, re.IGNORECASE)
 
 
-def test_23_the_token_stands_in_its_link_and_nowhere_else(mail: Mail) -> None:
+def test_the_token_stands_in_its_link_and_nowhere_else(mail: Mail) -> None:
     links = [v for n, v in mail.data.items() if n.endswith("Link") and "token=" in v]
     rest = mail.made.subject + mail.made.preheader + mail.made.text + html.unescape(mail.made.html)
     for link in links:
@@ -475,7 +473,7 @@ def test_23_the_token_stands_in_its_link_and_nowhere_else(mail: Mail) -> None:
 
 @pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize("template", MAILS)
-def test_24_it_reads_as_it_was_approved(template: str, locale: str) -> None:
+def test_it_reads_as_it_was_approved(template: str, locale: str) -> None:
     """`UPDATE_SNAPSHOTS=1 make test T=tests/unit/test_email_render.py` approves what is."""
     made = written(template, locale, "typical").made
     head = f"Subject: {made.subject}\nPreheader: {made.preheader}\n\n"
@@ -494,7 +492,7 @@ def _normal(page: str) -> str:
     return "\n".join(line.rstrip() for line in page.strip().splitlines() if line.strip()) + "\n"
 
 
-def test_25_it_is_the_same_every_time() -> None:
+def test_it_is_the_same_every_time() -> None:
     first = [written(*case) for case in CASES]
     environment.cache_clear()  # a new process
     for mail in reversed(first):
@@ -508,7 +506,7 @@ def _names(locale: str, name: str) -> Any:
     return environment("html", locale).parse((TEMPLATE_FOLDER / locale / name).read_text())
 
 
-def test_26_both_languages_have_the_same_words_files_and_parts() -> None:
+def test_both_languages_have_the_same_words_files_and_parts() -> None:
     files = {locale: {f.name for f in (TEMPLATE_FOLDER / locale).iterdir()} for locale in LOCALES}
     assert files["en"] == files["ar"] == {f"{name}.j2" for name in [*MAILS, "words"]}
     words = {
@@ -583,7 +581,7 @@ def test_what_every_template_is_given_is_used() -> None:
 
 @pytest.mark.parametrize("template", MAILS)
 def test_the_names_and_subjects_are_those_of_the_contract(template: str) -> None:
-    needed, subject = CONTRACT[template]
+    needed, subject = DOCUMENTED[template]
     fields = MAILS[template].data.model_fields.values()
     assert {field.alias for field in fields if field.is_required()} == needed
     data = {name: v for name, v in sample(template, "en", "typical").items() if name in needed}
@@ -592,12 +590,12 @@ def test_the_names_and_subjects_are_those_of_the_contract(template: str) -> None
 
 
 def test_the_catalogue_has_the_eight_of_the_contract() -> None:
-    assert set(MAILS) == set(CONTRACT)
+    assert set(MAILS) == set(DOCUMENTED)
 
 
 @pytest.mark.parametrize("template", MAILS)
 def test_missing_and_unknown_fields_are_refused_by_name(template: str) -> None:
-    for field in CONTRACT[template][0]:
+    for field in DOCUMENTED[template][0]:
         data = sample(template, "en", "minimal")
         del data[field]
         with pytest.raises(NotRenderable) as refused:

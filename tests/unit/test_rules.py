@@ -1,4 +1,4 @@
-"""What may be uploaded: the contract's table, and what replaces it."""
+"""What may be uploaded: the default rules, and what replaces them."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A small, whole file of every type that may be uploaded, and the broken ones of the abuse list."""
+"""A small, whole file of every type that may be uploaded, and broken or misleading ones."""
 
 import io
 import struct

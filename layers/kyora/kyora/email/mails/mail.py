@@ -27,7 +27,7 @@ from kyora.email.text import LinkPolicy, UserText
 # Where Stripe keeps the pages of unpaid invoices, on its own domain or as a link to the same page.
 STRIPE_HOSTS = frozenset({"invoice.stripe.com", "pay.stripe.com", "billing.stripe.com"})
 
-type Values = dict[str, object]  # a template's variables, in the names of the contract
+type Values = dict[str, object]  # a template's variables by name
 
 
 # ---- what a template shows
