@@ -25,7 +25,7 @@ from kyora.postgres.connection import Transaction
 from local.progress import say
 from local.settings import ROOT
 from tests.fake_resend import API_KEY, FakeResend, fake_resend
-from tests.integration.support import post
+from tests.integration.support import mail_queue
 
 RESULTS = ROOT / "bench" / "email.json"
 WORKERS, MESSAGES, ROUNDS, LATENCY = 8, 400, 3, 0.02
@@ -44,7 +44,7 @@ def main() -> int:
     result: dict[str, Any] = {"cores": os.cpu_count()}
     with fake_resend() as resend:
         result["client"] = _clients(resend)
-    with database({}), post.queue() as queue:
+    with database({}), mail_queue.queue() as queue:
         os.environ["AWS_ENDPOINT_URL"] = queue.server.url
         with fake_resend(delay=LATENCY) as resend:
             _point_at(resend)
@@ -57,17 +57,17 @@ def main() -> int:
     return 0
 
 
-def _throughput(queue: post.Queue, resend: FakeResend) -> dict[str, Any]:
+def _throughput(queue: mail_queue.Queue, resend: FakeResend) -> dict[str, Any]:
     rates = []
     with tempfile.NamedTemporaryFile() as log:
-        workers = post.Workers(WORKERS, Path(log.name))
+        workers = mail_queue.Workers(WORKERS, Path(log.name))
         try:
             for number in range(ROUNDS + 1):  # the first one warms up
                 count = MESSAGES if number else WORKERS * 5
-                events = [post.verification(f"p{n}@example.com") for n in range(count)]
-                bodies = [post.record(*event)["body"] for event in events]
+                events = [mail_queue.verification(f"p{n}@example.com") for n in range(count)]
+                bodies = [mail_queue.record(*event)["body"] for event in events]
                 before, started = len(resend.deliveries), time.perf_counter()
-                post.Office(workers, queue).run(bodies)
+                mail_queue.Office(workers, queue).run(bodies)
                 if number:
                     rates.append(count / (time.perf_counter() - started))
                 assert len(resend.deliveries) - before == count  # noqa: S101
@@ -84,7 +84,7 @@ def _throughput(queue: post.Queue, resend: FakeResend) -> dict[str, Any]:
 def _statements() -> dict[str, int]:
     """Count statements of a message that is sent, and of its copy."""
     found = {}
-    event = post.verification()
+    event = mail_queue.verification()
     for name in ("first", "copy"):
         counted: list[str] = []
         real = Transaction._execute  # noqa: SLF001
@@ -96,7 +96,7 @@ def _statements() -> dict[str, int]:
             return run(self, sql, params)
 
         with patch.object(Transaction, "_execute", counting):
-            post.deliver(post.record(*event))
+            mail_queue.deliver(mail_queue.record(*event))
         found[name] = sum(sql not in {"BEGIN", "COMMIT"} for sql in counted)
     postgres.close()
     return found
@@ -150,7 +150,7 @@ def _import(code: str) -> float:
 
 
 def _point_at(resend: FakeResend) -> None:
-    os.environ |= post.ENVIRONMENT | {"EMAIL_RESEND_BASE_URL": resend.url}
+    os.environ |= mail_queue.ENVIRONMENT | {"EMAIL_RESEND_BASE_URL": resend.url}
     config.forget()
 
 

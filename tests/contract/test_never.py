@@ -26,7 +26,7 @@ from tests import reach
 from tests.cloud import batch, cloud, deliver
 from tests.conftest import SECRET
 from tests.contract.documented import BODIES, DOCUMENT, OPERATIONS
-from tests.integration.support import api, post, shops
+from tests.integration.support import api, mail_queue, shops
 from tests.integration.support import stripe_lives as lives
 from tests.integration.support.resend_webhook import request as resend_request
 from tests.integration.support.resend_webhook import told
@@ -164,7 +164,7 @@ def test_a_forged_webhook_is_refused_before_anything_is_asked(
     """Nothing listens at the addresses of Postgres, Stripe and AWS: asking would not be 400."""
     environment.setenv("DATABASE_URL", "postgresql://kyora@127.0.0.1:9/kyora")
     environment.setenv("BILLING_STRIPE_BASE_URL", "http://127.0.0.1:9")
-    for variable, value in (lives.ENVIRONMENT | post.ENVIRONMENT).items():
+    for variable, value in (lives.ENVIRONMENT | mail_queue.ENVIRONMENT).items():
         environment.setenv(variable, value)
     config.forget()
     asked: list[Any] = []
@@ -265,7 +265,7 @@ def order(name: str) -> dict[str, Any]:
     data = {key: value for key, value in data.items() if value is not None}
     data |= {"businessId": "biz_demo"} | ({"customerId": "cus_1"} if "customerId" in data else {})
     data |= {"paidAt": "2026-11-24T08:00:00Z"} if "paidAt" in data else {}
-    return from_the_bus(name, post.detail(data, event_id="evt_one", workspace="ws_demo"))
+    return from_the_bus(name, mail_queue.detail(data, event_id="evt_one", workspace="ws_demo"))
 
 
 def uploaded() -> dict[str, Any]:
@@ -304,7 +304,7 @@ DELIVERIES: dict[tuple[str, str], tuple[Callable[[], dict[str, Any]], str]] = {
         "SELECT 1 FROM analytics_event WHERE event_id = 'evt_one'",
     ),
     ("send_email", "EmailVerificationRequested"): (
-        lambda: from_the_bus(*post.verification(event_id="evt_one")),
+        lambda: from_the_bus(*mail_queue.verification(event_id="evt_one")),
         "SELECT 1 FROM email_message WHERE event_id = 'evt_one'",
     ),
     ("verify_upload", "Object Created"): (
@@ -331,7 +331,7 @@ def test_what_was_handled_is_on_record_and_is_not_handled_again(
     name: str, told_by: str, database: str, environment: pytest.MonkeyPatch
 ) -> None:
     make, record = DELIVERIES[name, told_by]
-    for variable, value in (post.ENVIRONMENT | lives.ENVIRONMENT).items():
+    for variable, value in (mail_queue.ENVIRONMENT | lives.ENVIRONMENT).items():
         environment.setenv(variable, value)
     environment.setenv("EMAIL_PROVIDER", "mock")
     with postgres.transaction() as tx:

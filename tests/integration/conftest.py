@@ -1,4 +1,4 @@
-"""Stores, worker processes and the books that are closed after every test."""
+"""Stores, worker processes, and the invariants that are checked after every test."""
 
 import io
 import logging
@@ -15,12 +15,12 @@ from kyora.observability import logger
 from kyora.storage import s3
 from tests.conftest import OWNER, SECRET, address, use
 from tests.fake_resend import FakeResend, fake_resend
-from tests.integration.support import books, ledger, post, shops, stores
-from tests.integration.support.crew import Crew
+from tests.integration.support import invariants, ledger, mail_queue, shops, stores
 from tests.integration.support.shops import Shop
 from tests.integration.support.stores import Bucket, CannotStart, Store
 from tests.integration.support.stripe_recording import stripe_recording
 from tests.integration.support.stripe_standin import stripe_server
+from tests.integration.support.workers import Crew
 
 __all__ = ["stripe_recording", "stripe_server"]  # fixtures of theirs that tests here can name
 
@@ -70,7 +70,7 @@ def uploads_database(server: PostgresServer, template: str) -> str:
 def uploads(environment: pytest.MonkeyPatch, uploads_database: str) -> str:
     """A database with two workspaces and no upload."""
     use(environment, uploads_database)
-    books.begin()
+    invariants.begin()
     return uploads_database
 
 
@@ -94,10 +94,10 @@ def store(
         environment.setenv(name, value)
     config.forget()
     yield found
-    books.recount()
-    books.balance()
-    books.inspect(found)
-    books.close_the_day(found)
+    invariants.recount()
+    invariants.balance()
+    invariants.inspect(found)
+    invariants.close_the_day(found)
     found.empty()
 
 
@@ -116,7 +116,7 @@ def logs(environment: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     for handler, old in zip(ours, before, strict=True):
         if old is not None:
             handler.setStream(old)
-    assert not books.secrets_in(stream.getvalue()), stream.getvalue()
+    assert not invariants.secrets_in(stream.getvalue()), stream.getvalue()
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +125,7 @@ def worker_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("workers") / "log"
     path.touch()
     yield path
-    assert not books.secrets_in(path.read_text()), path.read_text()[-3000:]
+    assert not invariants.secrets_in(path.read_text()), path.read_text()[-3000:]
 
 
 @pytest.fixture(scope="session")
@@ -159,20 +159,20 @@ def shop(database: str, environment: pytest.MonkeyPatch) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def post_queue(environment: pytest.MonkeyPatch) -> Iterator[post.Queue]:
+def post_queue(environment: pytest.MonkeyPatch) -> Iterator[mail_queue.Queue]:
     """The queue of send_email, where AWS is."""
-    with post.queue() as found:
+    with mail_queue.queue() as found:
         environment.setenv("AWS_ENDPOINT_URL", found.server.url)
         yield found
 
 
 @pytest.fixture
 def resend(
-    database: str, post_queue: post.Queue, environment: pytest.MonkeyPatch
+    database: str, post_queue: mail_queue.Queue, environment: pytest.MonkeyPatch
 ) -> Iterator[FakeResend]:
     """A fake Resend that the configuration points at."""
     with fake_resend() as found:
-        for name, value in post.ENVIRONMENT.items():
+        for name, value in mail_queue.ENVIRONMENT.items():
             environment.setenv(name, value)
         environment.setenv("EMAIL_RESEND_BASE_URL", found.url)
         config.forget()
@@ -186,16 +186,16 @@ def resend(
 def mail_logs(logs: io.StringIO) -> Iterator[io.StringIO]:
     """What is logged about mail: never an address, a token, a link or a key."""
     yield logs
-    assert not post.LEAK.findall(logs.getvalue()), logs.getvalue()
+    assert not mail_queue.LEAK.findall(logs.getvalue()), logs.getvalue()
 
 
 @pytest.fixture(scope="session")
-def post_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[post.Workers]:
+def post_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mail_queue.Workers]:
     """Eight processes that send mail; nothing they write may leak."""
     log = tmp_path_factory.mktemp("post") / "log"
-    found = post.Workers(8, log)
+    found = mail_queue.Workers(8, log)
     yield found
     found.stop()
     text = log.read_text()
-    assert not post.LEAK.findall(text), text[-3000:]
-    assert not books.secrets_in(text), text[-3000:]
+    assert not mail_queue.LEAK.findall(text), text[-3000:]
+    assert not invariants.secrets_in(text), text[-3000:]

@@ -19,8 +19,8 @@ from kyora.errors import Unavailable
 from kyora.postgres import connection
 from tests.cloud import DEAD, Cloud, batch, cloud
 from tests.integration.support import ledger
-from tests.integration.support.crew import Crew
 from tests.integration.support.ledger import NOON, anew, counts, customer, order
+from tests.integration.support.workers import Crew
 from tests.unit.functions import CONTEXT, call, event, function
 
 pytestmark = pytest.mark.usefixtures("ledger_database")

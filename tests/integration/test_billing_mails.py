@@ -8,7 +8,7 @@ import pytest
 
 from kyora.billing.jobs import reminders
 from tests.fake_resend import FakeResend
-from tests.integration.support import api, billing, books, post
+from tests.integration.support import api, billing, invariants, mail_queue
 from tests.integration.support.shops import Shop
 from tests.integration.support.subscribing import (
     SUBSCRIPTION,
@@ -44,7 +44,7 @@ def told(name: str) -> list[dict[str, Any]]:
     """Return the events of this name that nobody has written a mail of."""
     return [
         row["detail"]
-        for row in books.rows(
+        for row in invariants.rows(
             "SELECT o.detail FROM outbox o WHERE o.detail_type = :name AND NOT EXISTS"
             " (SELECT 1 FROM email_message m WHERE m.event_id = o.detail->>'id') ORDER BY o.id",
             name=name,
@@ -54,13 +54,15 @@ def told(name: str) -> list[dict[str, Any]]:
 
 def sent() -> dict[str, str]:
     """Deliver what was told; return each mail's status, or why it was not sent, by template."""
-    names = [row["detail_type"] for row in books.rows("SELECT DISTINCT detail_type FROM outbox")]
+    names = [
+        row["detail_type"] for row in invariants.rows("SELECT DISTINCT detail_type FROM outbox")
+    ]
     found: dict[str, str] = {}
     for name in names:
         for detail in told(name):
             now = datetime.now(UTC).isoformat()
-            post.deliver(post.record(name, detail | {"occurredAt": now}))
-            for row in books.rows(
+            mail_queue.deliver(mail_queue.record(name, detail | {"occurredAt": now}))
+            for row in invariants.rows(
                 "SELECT template, status, reason FROM email_message WHERE event_id = :id",
                 id=detail["id"],
             ):
@@ -238,7 +240,7 @@ def test_what_was_paused_and_resumed_at_once_is_told_as_it_is(payer: Shop) -> No
 
 
 def end_period_in(days: float) -> None:
-    books.run(
+    invariants.run(
         "UPDATE subscription SET period_end = now() + CAST(:days AS float8) * interval '1 day'",
         days=days,
     )
@@ -262,7 +264,7 @@ def test_a_months_renewal_and_an_end_are_not_told(payer: Shop) -> None:
     choose("professional-year")
     cancel()
     end_period_in(6)
-    books.run("UPDATE subscription SET cancel_at = period_end")
+    invariants.run("UPDATE subscription SET cancel_at = period_end")
     assert reminders.remind() == 0
 
 
@@ -272,13 +274,13 @@ def test_a_card_that_expires_before_the_charge_is_told(
 ) -> None:
     end_period_in(10)
     assert reminders.remind() == 0
-    books.run(
+    invariants.run(
         "UPDATE payment_method SET exp_month = extract(month FROM now() - interval '1 month'),"
         " exp_year = extract(year FROM now() - interval '1 month')"
     )
     assert (reminders.remind(), reminders.remind()) == (1, 0)
     if then:
-        books.run("UPDATE payment_method SET exp_year = exp_year + 5")
+        invariants.run("UPDATE payment_method SET exp_year = exp_year + 5")
         assert sent() == {"payment_method_expiring": "untrue: another card"}
     else:
         assert sent() == {"payment_method_expiring": "sent"}
@@ -292,7 +294,7 @@ def test_the_last_day_of_grace_is_told_with_the_way_to_pay(desk: FakeResend, pay
     sent()
     assert read()["access"] == "grace"
     assert reminders.remind() == 0
-    books.run("UPDATE workspace_billing SET access_until = now() + interval '20 hours'")
+    invariants.run("UPDATE workspace_billing SET access_until = now() + interval '20 hours'")
     assert (reminders.remind(), reminders.remind()) == (1, 0)
     assert sent() == {"grace_ending": "sent"}
     assert "99.00 AED" in text(desk, "Last day")

@@ -7,7 +7,7 @@ import pytest
 
 from kyora import postgres
 from tests.integration.support import api
-from tests.integration.support.crew import Crew
+from tests.integration.support.workers import Crew
 
 ROUTE = "POST /v1/businesses"
 SHOP = {"name": "Corner shop", "currency": "AED"}

@@ -17,8 +17,8 @@ from kyora import tls as authorities
 from kyora.cache import circuit, entry, memcached, memory
 from tests.integration.support import memcached as support
 from tests.integration.support.cluster import Authority, Cluster, free_port
-from tests.integration.support.crew import Crew
 from tests.integration.support.memcached import Memcached, impostor
+from tests.integration.support.workers import Crew
 from tests.unit.functions import CONTEXT, captured_log, function
 
 WRITES_ACCOUNTS = True

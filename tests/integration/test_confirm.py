@@ -7,10 +7,10 @@ import time
 import pytest
 
 from kyora import config
-from tests.integration.support import api, books, samples, stores
-from tests.integration.support.crew import Crew
+from tests.integration.support import api, invariants, samples, stores
 from tests.integration.support.samples import PNG, Sample
 from tests.integration.support.stores import Bucket, Store, every_store
+from tests.integration.support.workers import Crew
 
 CONFIRM = "POST /v1/assets/{assetId}/confirm"
 
@@ -27,12 +27,12 @@ def test_confirm_comes_too_early_then_in_time_then_again(store: Store) -> None:
     assert first.status == 200
     for _ in range(3):
         assert api.confirm(ticket["assetId"]).same_as(first)
-    assert books.events(ticket["assetId"]) == ["AssetReady"]
+    assert invariants.events(ticket["assetId"]) == ["AssetReady"]
 
 
 def test_a_confirm_while_another_one_works_says_when_to_come_back(store: Store) -> None:
     asset_id = api.upload(PNG)
-    books.run(
+    invariants.run(
         "UPDATE asset SET status = 'verifying', lease_token = 'try_x', attempts = '{try_x}',"
         " lease_until = now() + interval '1 minute'"
     )
@@ -41,26 +41,26 @@ def test_a_confirm_while_another_one_works_says_when_to_come_back(store: Store) 
     assert answer.body["status"] == "verifying"
     assert "downloadUrl" not in answer.body
     assert api.deliver(f"incoming/ws_demo/{asset_id}") == [f"incoming/ws_demo/{asset_id}"]
-    books.break_lease(asset_id)
+    invariants.break_lease(asset_id)
     assert api.confirm(asset_id).status == 200
 
 
 def test_a_confirm_after_the_deadline_is_410_before_and_after_the_sweep(store: Store) -> None:
     """40."""
     asset_id = api.upload(PNG)
-    books.pass_deadline(asset_id)
+    invariants.pass_deadline(asset_id)
     late = api.confirm(asset_id)
     assert (late.status, late.code) == (410, "asset.expired")
     assert api.get(asset_id).body["status"] == "expired"
     api.sweep()
     assert api.confirm(asset_id).same_as(late)
     assert api.get(asset_id).body["status"] == "expired"
-    assert books.events(asset_id) == []
+    assert invariants.events(asset_id) == []
 
 
 def test_a_put_that_ends_after_the_url_has_expired_still_counts(store: Store) -> None:
     asset_id = api.upload(PNG)
-    books.run("UPDATE asset SET url_expires_at = now() - interval '30 minutes'")
+    invariants.run("UPDATE asset SET url_expires_at = now() - interval '30 minutes'")
     assert api.confirm(asset_id).status == 200
 
 
@@ -150,8 +150,8 @@ def test_a_file_that_lies_is_rejected_with_its_reason_and_leaves_nothing(store: 
         assert (answer.status, answer.code) == (422, "asset.rejected"), (lie, answer)
         assert answer.body["reason"] == reason, lie
         assert api.get(asset_id).body["status"] == "rejected", lie
-        assert books.events(asset_id) == ["AssetRejected"], lie
-        assert books.usage() == (0, 0), lie
+        assert invariants.events(asset_id) == ["AssetRejected"], lie
+        assert invariants.usage() == (0, 0), lie
         assert store.list() == [], lie
 
 
@@ -161,7 +161,7 @@ def test_a_rejection_says_what_the_file_is_every_time_and_in_its_event(store: St
     first = api.confirm(asset_id)
     assert (first.body["reason"], first.body["detectedType"]) == ("type_mismatch", "image/avif")
     assert api.confirm(asset_id).same_as(first)
-    (event,) = books.rows("SELECT detail->'data' AS data FROM outbox")
+    (event,) = invariants.rows("SELECT detail->'data' AS data FROM outbox")
     assert event["data"]["detectedType"] == "image/avif"
 
 
@@ -250,7 +250,7 @@ def test_bytes_swapped_between_look_and_copy_are_not_taken_for_the_first(
         store.write(f"incoming/ws_demo/{asset_id}", other)
         answer = finish()
     assert (answer.status, answer.code) == (409, "asset.not_uploaded")
-    assert books.status(asset_id) == "pending"
+    assert invariants.status(asset_id) == "pending"
     answer = api.confirm(asset_id)
     assert answer.status == (422 if worse else 200)
     if not worse:
@@ -290,13 +290,13 @@ def test_a_store_that_fails_gives_the_claim_back(
         answer = api.confirm(asset_id)
         assert (answer.status, answer.code) == (503, "storage.unavailable"), answer
         assert answer.headers["Retry-After"] == "2"
-        assert books.status(asset_id) == "pending"
+        assert invariants.status(asset_id) == "pending"
         if failure == "nothing":
             key = f"incoming/ws_demo/{asset_id}"
             assert api.deliver(key) == [key], "the event is kept for later"
             assert api.deleted(api.delete(asset_id)), "deleting does not wait for the store"
             assert api.get(asset_id).status == 404
-            assert books.asset(asset_id)["cleaned_at"] is None
+            assert invariants.asset(asset_id)["cleaned_at"] is None
     for name, value in store.variables.items():
         environment.setenv(name, value)
     config.forget()

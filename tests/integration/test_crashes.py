@@ -8,10 +8,10 @@ No worker's end may lose bytes, free or book storage twice, or send an event twi
 import pytest
 
 from kyora import config
-from tests.integration.support import api, books, samples, stores
-from tests.integration.support.crew import Crew
+from tests.integration.support import api, invariants, samples, stores
 from tests.integration.support.samples import PNG, Sample
 from tests.integration.support.stores import Bucket, Store
+from tests.integration.support.workers import Crew
 
 CONFIRM = "POST /v1/assets/{assetId}/confirm"
 
@@ -57,23 +57,23 @@ def test_a_crash_before_the_commit_is_made_good_by_the_next_confirm(
 ) -> None:
     for step, (target, when) in BEFORE_COMMIT.items():
         asset_id, sample = _upload(good)
-        before = books.usage()
+        before = invariants.usage()
         crew.crash(_place(store, target), when, CONFIRM, asset_id=asset_id)
-        assert books.status(asset_id) == "verifying", step
-        assert books.usage() == before, step
-        assert books.events(asset_id) == [], step
+        assert invariants.status(asset_id) == "verifying", step
+        assert invariants.usage() == before, step
+        assert invariants.events(asset_id) == [], step
         assert api.confirm(asset_id).status == 202, step  # the lease is not over
         assert api.get(asset_id).body["status"] == "verifying", step
-        books.recount()
-        books.inspect(store)
-        books.break_lease(asset_id)
+        invariants.recount()
+        invariants.inspect(store)
+        invariants.break_lease(asset_id)
         answer = api.confirm(asset_id)
         assert answer.status == (200 if good else 422), (step, answer)
         begun = 1 if step in ("after the claim", "after the look") else 2
-        assert len(books.asset(asset_id)["attempts"]) == begun, step
+        assert len(invariants.asset(asset_id)["attempts"]) == begun, step
         if good:
             assert api.http_call("GET", answer.body["downloadUrl"]).body == sample.data, step
-        assert books.events(asset_id) == ["AssetReady" if good else "AssetRejected"], step
+        assert invariants.events(asset_id) == ["AssetReady" if good else "AssetRejected"], step
         assert len([k for k in store.list() if asset_id in k]) == int(good), step
 
 
@@ -82,17 +82,17 @@ def test_a_crash_after_the_commit_changes_no_answer(good: bool, store: Store, cr
     for step, (target, when) in AFTER_COMMIT.items():
         asset_id, sample = _upload(good)
         crew.crash(_place(store, target), when, CONFIRM, asset_id=asset_id)
-        assert books.status(asset_id) == ("ready" if good else "rejected"), step
+        assert invariants.status(asset_id) == ("ready" if good else "rejected"), step
         answer = api.confirm(asset_id)
         assert answer.status == (200 if good else 422), (step, answer)
         if good:
             assert api.http_call("GET", answer.body["downloadUrl"]).body == sample.data, step
-        assert books.events(asset_id) == ["AssetReady" if good else "AssetRejected"], step
-        books.recount()
-        assert books.asset(asset_id)["cleaned_at"] is None, step
+        assert invariants.events(asset_id) == ["AssetReady" if good else "AssetRejected"], step
+        invariants.recount()
+        assert invariants.asset(asset_id)["cleaned_at"] is None, step
         api.sweep()
-        assert books.asset(asset_id)["cleaned_at"] is None, "the worker still has its minute"
-        books.pass_grace()
+        assert invariants.asset(asset_id)["cleaned_at"] is None, "the worker still has its minute"
+        invariants.pass_grace()
         api.sweep()
         assert len([k for k in store.list() if asset_id in k]) == int(good), step
 
@@ -100,13 +100,13 @@ def test_a_crash_after_the_commit_changes_no_answer(good: bool, store: Store, cr
 def test_a_crash_between_claim_and_deadline_is_swept(store: Store, crew: Crew) -> None:
     asset_id, _ = _upload(good=True)
     crew.crash(stores.method(store, "copy"), "after", CONFIRM, asset_id=asset_id)
-    books.pass_deadline(asset_id)
+    invariants.pass_deadline(asset_id)
     api.sweep()
-    assert books.status(asset_id) == "verifying", "a worker may still hold it"
-    books.break_lease(asset_id)
+    assert invariants.status(asset_id) == "verifying", "a worker may still hold it"
+    invariants.break_lease(asset_id)
     assert api.sweep() == {"expired": 1, "cleaned": 0}
-    assert books.status(asset_id) == "expired"
-    assert books.usage() == (0, 0)
+    assert invariants.status(asset_id) == "expired"
+    assert invariants.usage() == (0, 0)
     assert api.confirm(asset_id).status == 410
 
 
@@ -120,16 +120,16 @@ def test_a_worker_that_wakes_up_late_changes_nothing(
     asset_id, sample = _upload(good=True)
     target, when = BEFORE_COMMIT[step]
     with crew.stalled(_place(store, target), when, CONFIRM, asset_id=asset_id) as finish:
-        books.break_lease(asset_id)
+        invariants.break_lease(asset_id)
         if rival == "confirm":
             first = api.confirm(asset_id)
             assert first.status == 200
         elif rival == "delete":
             assert api.deleted(api.delete(asset_id))
         else:
-            books.pass_deadline(asset_id)
+            invariants.pass_deadline(asset_id)
             api.sweep()
-            assert books.status(asset_id) == "expired"
+            assert invariants.status(asset_id) == "expired"
         late = finish()
     if rival == "confirm":
         assert late.status in (200, 409), late
@@ -140,7 +140,7 @@ def test_a_worker_that_wakes_up_late_changes_nothing(
     else:
         assert late.status in (404, 409, 410), late
         assert api.confirm(asset_id).status == (404 if rival == "delete" else 410)
-    assert books.events(asset_id) == (["AssetReady"] if rival == "confirm" else [])
+    assert invariants.events(asset_id) == (["AssetReady"] if rival == "confirm" else [])
 
 
 def test_a_worker_that_wakes_up_late_with_a_swapped_file_cannot_undo_ready(
@@ -150,7 +150,7 @@ def test_a_worker_that_wakes_up_late_with_a_swapped_file_cannot_undo_ready(
     asset_id = api.upload(PNG, sha256=None)
     copy = stores.method(store, "copy")
     with crew.stalled(copy, "before", CONFIRM, asset_id=asset_id) as finish:
-        books.break_lease(asset_id)
+        invariants.break_lease(asset_id)
         first = api.confirm(asset_id)
         assert first.status == 200
         store.write(f"incoming/ws_demo/{asset_id}", b"MZ".ljust(len(PNG.data)))
@@ -178,15 +178,15 @@ def test_a_late_clean_up_does_not_call_a_deleted_asset_clean(
             environment.setenv(name, value)
         config.forget()
         assert finish().status == 200
-    assert books.asset(asset_id)["cleaned_at"] is None
-    books.pass_grace()
+    assert invariants.asset(asset_id)["cleaned_at"] is None
+    invariants.pass_grace()
     api.sweep()
     assert store.list() == []
 
 
 def _cut_connections() -> None:
     """End every connection but ours, as a restart of the database does."""
-    books.rows(
+    invariants.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
@@ -197,7 +197,7 @@ def test_a_connection_lost_while_the_file_is_read_is_replaced(store: Store, crew
     with crew.stalled(stores.method(store, "copy"), "after", CONFIRM, asset_id=asset_id) as finish:
         _cut_connections()
         assert finish().status == 200
-    assert books.events(asset_id) == ["AssetReady"]
+    assert invariants.events(asset_id) == ["AssetReady"]
 
 
 @pytest.mark.parametrize("step", ["kyora.assets.confirm:_settle", "kyora.assets.ledger:free"])
@@ -210,9 +210,9 @@ def test_a_connection_lost_inside_the_last_transaction_is_503_and_then_ready(
         answer = finish()
     assert (answer.status, answer.code) == (503, "database.unavailable")
     assert answer.headers["Retry-After"]
-    assert books.status(asset_id) == "verifying"
-    assert books.events(asset_id) == []
-    books.break_lease(asset_id)
+    assert invariants.status(asset_id) == "verifying"
+    assert invariants.events(asset_id) == []
+    invariants.break_lease(asset_id)
     assert api.confirm(asset_id).status == 200
 
 
@@ -220,11 +220,11 @@ def test_a_lease_that_is_over_is_taken_by_one_of_sixteen(store: Store, crew: Cre
     for _ in range(5):
         asset_id, _ = _upload(good=True)
         crew.crash(stores.method(store, "copy"), "after", CONFIRM, asset_id=asset_id)
-        books.break_lease(asset_id)
+        invariants.break_lease(asset_id)
         answers = crew.together([(CONFIRM, {"asset_id": asset_id})] * 16)
         assert {answer.status for answer in answers} <= {200, 202}
-        assert len(books.asset(asset_id)["attempts"]) == 2
-        assert books.events(asset_id) == ["AssetReady"]
+        assert len(invariants.asset(asset_id)["attempts"]) == 2
+        assert invariants.events(asset_id) == ["AssetReady"]
 
 
 def test_a_crash_in_the_event_path_is_made_good_by_the_next_delivery(
@@ -234,20 +234,20 @@ def test_a_crash_in_the_event_path_is_made_good_by_the_next_delivery(
     key = f"incoming/ws_demo/{asset_id}"
     crew.crash(stores.method(store, "copy"), "after", "event", keys=[key])
     assert api.deliver(key) == [key], "held by the dead worker's lease"
-    books.break_lease(asset_id)
+    invariants.break_lease(asset_id)
     assert api.deliver(key) == []
-    assert books.status(asset_id) == "ready"
+    assert invariants.status(asset_id) == "ready"
 
 
 def test_a_crash_of_the_sweep_is_made_good_by_the_next(store: Store, crew: Crew) -> None:
     ids = [api.upload(samples.ALL["txt"]) for _ in range(3)]
     for asset_id in ids:
-        books.pass_deadline(asset_id)
+        invariants.pass_deadline(asset_id)
     api.sweep()
-    books.pass_grace()
+    invariants.pass_grace()
     crew.crash(stores.method(store, "delete"), "after", "sweep")
-    assert all(books.asset(asset_id)["cleaned_at"] is None for asset_id in ids)
-    assert books.usage() == (0, 0)
+    assert all(invariants.asset(asset_id)["cleaned_at"] is None for asset_id in ids)
+    assert invariants.usage() == (0, 0)
     api.sweep()
-    assert all(books.asset(asset_id)["cleaned_at"] for asset_id in ids)
+    assert all(invariants.asset(asset_id)["cleaned_at"] for asset_id in ids)
     assert store.list() == []

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from kyora.storage.provider import provider
-from tests.integration.support import api, books, samples
+from tests.integration.support import api, invariants, samples
 from tests.integration.support.samples import PNG, Sample
 from tests.integration.support.stores import Store, every_store
 
@@ -18,7 +18,7 @@ def test_only_a_ready_asset_has_a_download(store: Store) -> None:
     api.put(bad, b"MZ".ljust(len(PNG.data)))
     api.confirm(bad["assetId"])
     assert "downloadUrl" not in api.get(bad["assetId"]).body
-    books.pass_deadline(pending)
+    invariants.pass_deadline(pending)
     assert "downloadUrl" not in api.get(pending).body
     ready = api.upload(PNG)
     url = api.confirm(ready).body["downloadUrl"]
@@ -55,7 +55,7 @@ def test_a_download_url_is_good_for_its_own_object_type_name_and_time(store: Sto
     for verb in ("PUT", "DELETE", "POST"):
         assert 400 <= api.http_call(verb, url, body=b"x").status < 500, verb
     assert api.http_call("GET", url).body == PNG.data
-    row = books.asset(asset_id)
+    row = invariants.asset(asset_id)
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     key = f"assets/ws_demo/{asset_id}/{row['final_attempt']}"
     expired = provider().presign_get(key, "a.png", "image/png", long_ago, 1200)

@@ -10,7 +10,7 @@ import pytest
 from kyora import config
 from kyora.email import resend as sender
 from tests.fake_resend import FakeResend, Fault
-from tests.integration.support import books, post
+from tests.integration.support import invariants, mail_queue
 
 MINUTE, HOUR = 60, 3600
 
@@ -111,7 +111,7 @@ CASES = {
 
 
 def test_an_answer_has_one_consequence(
-    resend: FakeResend, post_queue: post.Queue, mail_logs: object, subtests: pytest.Subtests
+    resend: FakeResend, post_queue: mail_queue.Queue, mail_logs: object, subtests: pytest.Subtests
 ) -> None:
     for name, case in CASES.items():
         with subtests.test(name):
@@ -120,10 +120,10 @@ def test_an_answer_has_one_consequence(
             check_consequence(case, resend, post_queue)
 
 
-def check_consequence(case: Case, resend: FakeResend, post_queue: post.Queue) -> None:
-    event = post.verification()
-    assert post.deliver(post.record(*event)) == []
-    row = post.message(event[1]["id"])
+def check_consequence(case: Case, resend: FakeResend, post_queue: mail_queue.Queue) -> None:
+    event = mail_queue.verification()
+    assert mail_queue.deliver(mail_queue.record(*event)) == []
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["reason"], row["attempts"]) == (
         case.status,
         case.reason,
@@ -139,7 +139,7 @@ def check_consequence(case: Case, resend: FakeResend, post_queue: post.Queue) ->
         wait = (row["next_attempt_at"] - datetime.now(UTC)).total_seconds()
         assert case.waits[0] - 1 <= wait <= case.waits[1] + 0.5
         assert told[0][0] <= min(case.waits[1], 900) + 1
-    state = books.rows("SELECT * FROM email_provider_state")
+    state = invariants.rows("SELECT * FROM email_provider_state")
     assert bool(state) is bool(case.breaker)
     if case.breaker:
         opened = (state[0]["open_until"] - datetime.now(UTC)).total_seconds()
@@ -147,7 +147,7 @@ def check_consequence(case: Case, resend: FakeResend, post_queue: post.Queue) ->
 
 
 def test_what_waits_is_sent_in_the_end_and_once(
-    resend: FakeResend, post_queue: post.Queue, subtests: pytest.Subtests
+    resend: FakeResend, post_queue: mail_queue.Queue, subtests: pytest.Subtests
 ) -> None:
     for name, case in CASES.items():
         if case.status == "queued":
@@ -155,19 +155,19 @@ def test_what_waits_is_sent_in_the_end_and_once(
                 afresh(resend, post_queue)
                 fault = case.fault
                 resend.faults = lambda key, nth, fault=fault: fault if nth == 0 else None  # type: ignore[misc]
-                event = post.verification()
-                post.deliver(post.record(*event))
-                books.run("UPDATE email_provider_state SET open_until = now()")
-                post.pass_time()
-                post.deliver(post.record(*event))
-                row = post.message(event[1]["id"])
+                event = mail_queue.verification()
+                mail_queue.deliver(mail_queue.record(*event))
+                invariants.run("UPDATE email_provider_state SET open_until = now()")
+                mail_queue.pass_time()
+                mail_queue.deliver(mail_queue.record(*event))
+                row = mail_queue.message(event[1]["id"])
                 assert row["status"] == "sent"
                 (delivery,) = resend.deliveries
                 assert (delivery.key, delivery.id) == (row["id"], row["provider_id"])
 
 
-def afresh(resend: FakeResend, post_queue: post.Queue) -> None:
-    books.run("DELETE FROM email_provider_state")
+def afresh(resend: FakeResend, post_queue: mail_queue.Queue) -> None:
+    invariants.run("DELETE FROM email_provider_state")
     resend.asked.clear()
     resend.deliveries.clear()
     post_queue.take()
@@ -176,26 +176,26 @@ def afresh(resend: FakeResend, post_queue: post.Queue) -> None:
 
 
 def test_an_open_breaker_holds_everything_and_counts_nothing(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     resend.faults = lambda key, nth: Fault(429, "monthly_quota_exceeded")
-    first, second = post.verification(), post.verification("eve@example.com")
-    post.deliver(post.record(*first), post.record(*second))
+    first, second = mail_queue.verification(), mail_queue.verification("eve@example.com")
+    mail_queue.deliver(mail_queue.record(*first), mail_queue.record(*second))
     assert len(resend.asked) == 1, "the second was not even tried"
-    held = post.message(second[1]["id"])
+    held = mail_queue.message(second[1]["id"])
     assert (held["status"], held["attempts"], held["first_attempt_at"]) == ("queued", 0, None)
     resend.faults = lambda key, nth: None
     for _ in range(3):
-        post.deliver(*(post.carried(body) for _, body in post_queue.take()))
+        mail_queue.deliver(*(mail_queue.carried(body) for _, body in post_queue.take()))
     assert len(resend.asked) == 1, "still open"
-    books.run("UPDATE email_provider_state SET open_until = now()")
-    post.pass_time()
-    post.deliver(*(post.carried(body) for _, body in post_queue.take()))
+    invariants.run("UPDATE email_provider_state SET open_until = now()")
+    mail_queue.pass_time()
+    mail_queue.deliver(*(mail_queue.carried(body) for _, body in post_queue.take()))
     assert {d.payload["to"][0] for d in resend.deliveries} == {
         "dana@example.com",
         "eve@example.com",
     }
-    assert post.message(second[1]["id"])["attempts"] == 1
+    assert mail_queue.message(second[1]["id"])["attempts"] == 1
 
 
 @pytest.mark.parametrize(
@@ -206,57 +206,57 @@ def test_an_open_breaker_holds_everything_and_counts_nothing(
     ],
 )
 def test_what_a_breaker_holds_too_long_is_not_sent(
-    answer: Fault, status: str, resend: FakeResend, post_queue: post.Queue
+    answer: Fault, status: str, resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     resend.faults = lambda key, nth: answer
-    event = post.verification()
-    post.deliver(post.record(*event))
-    books.run("UPDATE email_provider_state SET open_until = now()")
-    books.run("UPDATE email_message SET next_attempt_at = now(), expires_at = now()")
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
+    invariants.run("UPDATE email_provider_state SET open_until = now()")
+    invariants.run("UPDATE email_message SET next_attempt_at = now(), expires_at = now()")
     resend.faults = lambda key, nth: None
-    assert post.deliver(post.record(*event)) == []
-    row = post.message(event[1]["id"])
+    assert mail_queue.deliver(mail_queue.record(*event)) == []
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["reason"], row["data"]) == (status, "expired", None)
     assert resend.deliveries == []
 
 
 def test_eight_attempts_and_no_more(
-    resend: FakeResend, post_queue: post.Queue, mail_logs: object
+    resend: FakeResend, post_queue: mail_queue.Queue, mail_logs: object
 ) -> None:
     resend.faults = lambda key, nth: Fault(503, "service_unavailable")
-    event = post.verification()
+    event = mail_queue.verification()
     for attempt in range(1, 12):
-        post.deliver(post.record(*event))
-        post.pass_time()
-        assert resend.asked[post.message(event[1]["id"])["id"]] == min(attempt, 8)
-    row = post.message(event[1]["id"])
+        mail_queue.deliver(mail_queue.record(*event))
+        mail_queue.pass_time()
+        assert resend.asked[mail_queue.message(event[1]["id"])["id"]] == min(attempt, 8)
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["reason"], row["attempts"]) == ("dead", "exhausted", 8)
     assert [reason for reason, _ in post_queue.dead] == ["email.exhausted"]
 
 
 def test_redriving_what_was_exhausted_tries_again_under_the_same_key(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     body = exhausted(resend, post_queue)
     resend.faults = lambda key, nth: None
-    post.deliver(post.carried(body))
-    assert post.message(event_of(body))["status"] == "dead", "a late copy changes nothing"
-    books.run("UPDATE email_message SET ended_at = ended_at - interval '16 minutes'")
+    mail_queue.deliver(mail_queue.carried(body))
+    assert mail_queue.message(event_of(body))["status"] == "dead", "a late copy changes nothing"
+    invariants.run("UPDATE email_message SET ended_at = ended_at - interval '16 minutes'")
     for _ in range(3):  # redriven more than once
-        post.deliver(post.carried(body))
-    row = post.message(event_of(body))
+        mail_queue.deliver(mail_queue.carried(body))
+    row = mail_queue.message(event_of(body))
     assert (row["status"], row["attempts"]) == ("sent", 1)
     (delivery,) = resend.deliveries
     assert (delivery.key, delivery.id) == (row["id"], row["provider_id"])
 
 
-def exhausted(resend: FakeResend, post_queue: post.Queue) -> str:
+def exhausted(resend: FakeResend, post_queue: mail_queue.Queue) -> str:
     """Return the dead letter of a message whose last attempt was taken after all."""
     resend.faults = lambda key, nth: Fault(503, taken=nth == 7)
-    event = post.verification()
+    event = mail_queue.verification()
     for _ in range(8):
-        post.deliver(post.record(*event))
-        post.pass_time()
+        mail_queue.deliver(mail_queue.record(*event))
+        mail_queue.pass_time()
     ((_, body),) = post_queue.dead
     return body
 
@@ -266,47 +266,47 @@ def event_of(body: str) -> str:
 
 
 def test_redriving_after_a_deploy_does_not_take_the_first_bytes_for_a_strangers(
-    resend: FakeResend, post_queue: post.Queue, environment: pytest.MonkeyPatch
+    resend: FakeResend, post_queue: mail_queue.Queue, environment: pytest.MonkeyPatch
 ) -> None:
     body = exhausted(resend, post_queue)
-    books.run("UPDATE email_message SET ended_at = ended_at - interval '16 minutes'")
+    invariants.run("UPDATE email_message SET ended_at = ended_at - interval '16 minutes'")
     resend.faults = lambda key, nth: None
     environment.setenv("EMAIL_FROM_NAME", "Another name since the last deploy")
     config.forget()
-    post.deliver(post.carried(body))
-    assert post.message(event_of(body))["status"] == "accepted_unknown"
+    mail_queue.deliver(mail_queue.carried(body))
+    assert mail_queue.message(event_of(body))["status"] == "accepted_unknown"
     assert len(resend.deliveries) == 1
 
 
-def test_backoff_grows_and_is_spread(resend: FakeResend, post_queue: post.Queue) -> None:
+def test_backoff_grows_and_is_spread(resend: FakeResend, post_queue: mail_queue.Queue) -> None:
     resend.faults = lambda key, nth: Fault()
-    event = post.verification()
+    event = mail_queue.verification()
     longest = 0.0
     for attempt in range(1, 13):
-        post.deliver(post.record(*event))
-        row = post.message(event[1]["id"])
+        mail_queue.deliver(mail_queue.record(*event))
+        row = mail_queue.message(event[1]["id"])
         wait = (row["next_attempt_at"] - datetime.now(UTC)).total_seconds()
         assert wait <= min(900, 2**attempt)
         longest = max(longest, wait)
-        post.pass_time()
+        mail_queue.pass_time()
     assert row["status"] == "queued", "no answer is no reason to give up"
     assert longest > 60
 
 
 def test_nothing_is_repeated_after_twenty_three_hours(
-    resend: FakeResend, post_queue: post.Queue, mail_logs: object
+    resend: FakeResend, post_queue: mail_queue.Queue, mail_logs: object
 ) -> None:
     resend.faults = lambda key, nth: Fault(taken=True)
-    event = post.verification()
-    post.deliver(post.record(*event))
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
     first = datetime.now(UTC) - timedelta(hours=23, seconds=1)
-    books.run(
+    invariants.run(
         "UPDATE email_message SET first_attempt_at = :first, next_attempt_at = now(),"
         " expires_at = now() + interval '1 day'",
         first=first,
     )
-    post.deliver(post.record(*event))
-    row = post.message(event[1]["id"])
+    mail_queue.deliver(mail_queue.record(*event))
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["reason"]) == ("dead", "ambiguous_window")
     assert [reason for reason, _ in post_queue.dead] == ["email.ambiguous_window"]
     assert len(resend.deliveries) == 1
@@ -314,16 +314,16 @@ def test_nothing_is_repeated_after_twenty_three_hours(
 
 
 def test_other_bytes_under_our_key_mean_that_an_earlier_attempt_was_taken(
-    resend: FakeResend, post_queue: post.Queue, environment: pytest.MonkeyPatch
+    resend: FakeResend, post_queue: mail_queue.Queue, environment: pytest.MonkeyPatch
 ) -> None:
     resend.faults = lambda key, nth: Fault(taken=True) if nth == 0 else None
-    event = post.verification()
-    post.deliver(post.record(*event))
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
     environment.setenv("EMAIL_FROM_NAME", "Another name since the last deploy")
     config.forget()
-    post.pass_time()
-    post.deliver(post.record(*event))
-    row = post.message(event[1]["id"])
+    mail_queue.pass_time()
+    mail_queue.deliver(mail_queue.record(*event))
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["reason"]) == (
         "accepted_unknown",
         "409 invalid_idempotent_request",
@@ -332,7 +332,7 @@ def test_other_bytes_under_our_key_mean_that_an_earlier_attempt_was_taken(
     assert len(resend.deliveries) == 1
     asked = dict(resend.asked)
     assert [seconds for seconds, _ in post_queue.take()][-1] == 900, "and is looked at again"
-    books.run("UPDATE email_message SET ended_at = ended_at - interval '15 minutes'")
-    post.deliver(post.record(*event))
+    invariants.run("UPDATE email_message SET ended_at = ended_at - interval '15 minutes'")
+    mail_queue.deliver(mail_queue.record(*event))
     assert [reason for reason, _ in post_queue.dead] == ["email.unconfirmed"]
     assert resend.asked == asked

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from kyora import config
 from tests.fake_resend import FakeResend, Fault
-from tests.integration.support import books, post
+from tests.integration.support import invariants, mail_queue
 from tests.unit.functions import function
 
 WRITES_ACCOUNTS = True
 
 SUBSCRIPTION = {"subscriptionId": "sub_1", "planId": "pro", "planName": "Pro", "status": "active"}
 PAYMENT = {"invoiceId": "in_1", "amount": 5499, "currency": "usd", "attempt": 1}
-ACCOUNT = {"email": "dana@example.com", "name": "Dana", "token": post.TOKEN}
+ACCOUNT = {"email": "dana@example.com", "name": "Dana", "token": mail_queue.TOKEN}
 INVITED = {"inviterName": "Mona", "workspaceName": "Cups", **ACCOUNT}
 EVENTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "EmailVerificationRequested": (ACCOUNT, "email_verification", "/verify-email?token="),
@@ -61,21 +61,21 @@ BILLING = [name for name, (data, _, _) in EVENTS.items() if "email" not in data]
 
 @pytest.fixture
 def owned(resend: FakeResend, mail_logs: io.StringIO) -> FakeResend:
-    books.run("UPDATE workspace SET owner_id = 'usr_demo_admin' WHERE id = 'ws_demo'")
-    books.run("UPDATE app_user SET name = 'Omar', locale = 'ar' WHERE id = 'usr_demo_admin'")
+    invariants.run("UPDATE workspace SET owner_id = 'usr_demo_admin' WHERE id = 'ws_demo'")
+    invariants.run("UPDATE app_user SET name = 'Omar', locale = 'ar' WHERE id = 'usr_demo_admin'")
     return resend
 
 
 def give(name: str, envelope: dict[str, Any]) -> list[str]:
-    return post.deliver(post.record(name, envelope))
+    return mail_queue.deliver(mail_queue.record(name, envelope))
 
 
 def test_each_event_has_its_mail(owned: FakeResend, subtests: pytest.Subtests) -> None:
     for name, (data, template, shown) in EVENTS.items():
         with subtests.test(name):
-            envelope = post.detail(data, workspace="ws_demo")
+            envelope = mail_queue.detail(data, workspace="ws_demo")
             assert give(name, envelope) == []
-            row = post.message(envelope["id"])
+            row = mail_queue.message(envelope["id"])
             assert (row["status"], row["template"], row["event"]) == ("sent", template, name)
             assert row["correlation_id"] == "request-0123456789"
             delivery = owned.deliveries[-1]
@@ -92,15 +92,15 @@ def test_each_event_has_its_mail(owned: FakeResend, subtests: pytest.Subtests) -
             assert tags["message_id"] == row["id"]
             assert (tags["template"], tags["env"]) == (template, "test")
             if shown.endswith("token="):
-                link = f"http://127.0.0.1:8000{shown}{urllib.parse.quote_plus(post.TOKEN)}"
+                link = f"http://127.0.0.1:8000{shown}{urllib.parse.quote_plus(mail_queue.TOKEN)}"
                 assert link in payload["text"].split()
     assert len(owned.deliveries) == len(EVENTS)
 
 
 def test_other_events_are_none_of_ours(owned: FakeResend) -> None:
-    assert give("SubscriptionChanged", post.detail(SUBSCRIPTION, workspace="ws_demo")) == []
-    assert give("PaymentSucceeded", post.detail(PAYMENT, workspace="ws_demo")) == []
-    assert books.rows("SELECT 1 FROM email_message") == []
+    assert give("SubscriptionChanged", mail_queue.detail(SUBSCRIPTION, workspace="ws_demo")) == []
+    assert give("PaymentSucceeded", mail_queue.detail(PAYMENT, workspace="ws_demo")) == []
+    assert invariants.rows("SELECT 1 FROM email_message") == []
 
 
 def test_an_invoice_is_paid_where_stripe_shows_it(owned: FakeResend) -> None:
@@ -110,7 +110,8 @@ def test_an_invoice_is_paid_where_stripe_shows_it(owned: FakeResend) -> None:
         "javascript:alert(1)": "http://127.0.0.1:8000/billing",
     }.items():
         give(
-            "PaymentFailed", post.detail({**PAYMENT, "hostedInvoiceUrl": url}, workspace="ws_demo")
+            "PaymentFailed",
+            mail_queue.detail({**PAYMENT, "hostedInvoiceUrl": url}, workspace="ws_demo"),
         )
         assert wanted in owned.deliveries[-1].payload["text"].split()
         assert "evil" not in owned.deliveries[-1].payload["html"]
@@ -119,26 +120,26 @@ def test_an_invoice_is_paid_where_stripe_shows_it(owned: FakeResend) -> None:
 
 @pytest.mark.parametrize("who", ["no owner", "deleted owner", "unknown workspace", "no workspace"])
 def test_billing_mail_without_a_recipient_goes_to_a_person(
-    who: str, owned: FakeResend, post_queue: post.Queue
+    who: str, owned: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     if who == "no owner":
-        books.run("UPDATE workspace SET owner_id = NULL")
+        invariants.run("UPDATE workspace SET owner_id = NULL")
     elif who == "deleted owner":
-        books.run("UPDATE app_user SET deleted_at = now() WHERE id = 'usr_demo_admin'")
+        invariants.run("UPDATE app_user SET deleted_at = now() WHERE id = 'usr_demo_admin'")
     workspace = {"unknown workspace": "ws_none", "no workspace": None}.get(who, "ws_demo")
-    assert give("SubscriptionActivated", post.detail(SUBSCRIPTION, workspace=workspace)) == []
+    assert give("SubscriptionActivated", mail_queue.detail(SUBSCRIPTION, workspace=workspace)) == []
     assert [reason for reason, _ in post_queue.dead] == ["email.no_owner"]
 
 
 def test_a_new_owner_does_not_get_the_old_ones_mail_again(owned: FakeResend) -> None:
     owned.faults = lambda key, nth: Fault(taken=True) if nth == 0 else None
-    envelope = post.detail(PAYMENT, workspace="ws_demo")
+    envelope = mail_queue.detail(PAYMENT, workspace="ws_demo")
     give("PaymentFailed", envelope)
-    books.run("UPDATE workspace SET owner_id = 'usr_demo_member'")
-    books.run("UPDATE app_user SET deleted_at = now() WHERE id = 'usr_demo_admin'")
-    post.pass_time()
+    invariants.run("UPDATE workspace SET owner_id = 'usr_demo_member'")
+    invariants.run("UPDATE app_user SET deleted_at = now() WHERE id = 'usr_demo_admin'")
+    mail_queue.pass_time()
     give("PaymentFailed", envelope)
-    assert post.message(envelope["id"])["status"] == "sent"
+    assert mail_queue.message(envelope["id"])["status"] == "sent"
     (delivery,) = owned.deliveries
     assert delivery.payload["to"] == ["admin@example.com"]
 
@@ -158,33 +159,33 @@ def test_the_language_is_the_users(
     locale: str | None, workspace: str | None, wanted: str, owned: FakeResend
 ) -> None:
     data = ACCOUNT | {"email": "Member@example.com"} | ({"locale": locale} if locale else {})
-    envelope = post.detail(data, workspace=workspace)
+    envelope = mail_queue.detail(data, workspace=workspace)
     give("EmailVerificationRequested", envelope)
-    assert post.message(envelope["id"])["locale"] == wanted
+    assert mail_queue.message(envelope["id"])["locale"] == wanted
 
 
 # ---- once
 
 
 def test_a_repeated_event_is_one_mail(owned: FakeResend) -> None:
-    event = post.verification()
-    copies = [post.record(*event) for _ in range(5)]
-    assert post.deliver(*copies) == []
+    event = mail_queue.verification()
+    copies = [mail_queue.record(*event) for _ in range(5)]
+    assert mail_queue.deliver(*copies) == []
     assert len(owned.deliveries) == 1
     assert owned.asked == {owned.deliveries[0].key: 1}
 
 
 def test_an_outbox_row_published_again_is_the_same_event(owned: FakeResend) -> None:
-    name, envelope = post.verification()
+    name, envelope = mail_queue.verification()
     for bridge_id in ("first", "second"):  # EventBridge gives each PutEvents an id of its own
         body = {"id": bridge_id, "detail-type": name, "detail": envelope}
-        post.deliver(post.carried(json.dumps(body)))
+        mail_queue.deliver(mail_queue.carried(json.dumps(body)))
     assert len(owned.deliveries) == 1
 
 
 def test_one_event_for_two_people_is_two_mails(owned: FakeResend) -> None:
     for email in ("dana@example.com", "eve@example.com"):
-        post.deliver(post.record(*post.verification(email, event_id="evt_same")))
+        mail_queue.deliver(mail_queue.record(*mail_queue.verification(email, event_id="evt_same")))
     assert sorted(d.payload["to"][0] for d in owned.deliveries) == [
         "dana@example.com",
         "eve@example.com",
@@ -193,21 +194,21 @@ def test_one_event_for_two_people_is_two_mails(owned: FakeResend) -> None:
 
 
 def test_a_message_that_was_lost_keeps_its_key(owned: FakeResend) -> None:
-    event = post.verification()
-    post.deliver(post.record(*event))
-    books.run("DELETE FROM email_message")  # the database was restored from before
-    post.deliver(post.record(*event))
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
+    invariants.run("DELETE FROM email_message")  # the database was restored from before
+    mail_queue.deliver(mail_queue.record(*event))
     assert len(owned.deliveries) == 1
-    assert post.message(event[1]["id"])["provider_id"] == owned.deliveries[0].id
+    assert mail_queue.message(event[1]["id"])["provider_id"] == owned.deliveries[0].id
 
 
 def test_everything_may_be_replayed(owned: FakeResend) -> None:
     records = []
     for name, (data, _, _) in EVENTS.items():
-        records.append(post.record(name, post.detail(data, workspace="ws_demo")))
+        records.append(mail_queue.record(name, mail_queue.detail(data, workspace="ws_demo")))
     for _ in range(3):
         random.shuffle(records)
-        assert post.deliver(*records) == []
+        assert mail_queue.deliver(*records) == []
     assert len(owned.deliveries) == len(EVENTS)
 
 
@@ -216,20 +217,20 @@ def test_everything_may_be_replayed(owned: FakeResend) -> None:
 
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_a_dead_workers_message_is_taken_over(
-    where: str, owned: FakeResend, post_queue: post.Queue, post_workers: post.Workers
+    where: str, owned: FakeResend, post_queue: mail_queue.Queue, post_workers: mail_queue.Workers
 ) -> None:
-    event = post.verification()
-    record = post.record(*event)
+    event = mail_queue.verification()
+    record = mail_queue.record(*event)
     assert post_workers.call(0, [record], crash=where) is None
-    row = post.message(event[1]["id"])
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["attempts"]) == ("sending", 1)
     assert len(owned.deliveries) == (1 if where == "after" else 0)
-    assert post.deliver(record) == []
+    assert mail_queue.deliver(record) == []
     ((seconds, _),) = post_queue.take()
     assert 1 <= seconds <= 60, "not while the lease holds"
-    post.expire_leases()
-    post.deliver(record)
-    row = post.message(event[1]["id"])
+    mail_queue.expire_leases()
+    mail_queue.deliver(record)
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["attempts"]) == ("sent", 2)
     (delivery,) = owned.deliveries
     assert (delivery.key, delivery.id) == (row["id"], row["provider_id"])
@@ -237,38 +238,38 @@ def test_a_dead_workers_message_is_taken_over(
 
 @pytest.mark.parametrize("late", [Fault(500, "application_error"), Fault(422, "validation_error")])
 def test_a_worker_that_comes_back_late_changes_nothing(
-    late: Fault, owned: FakeResend, post_queue: post.Queue
+    late: Fault, owned: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     """Its lease is over, another one has sent the message and recorded it."""
 
     def meanwhile(key: str, nth: int) -> Fault | None:
         if nth:
             return None
-        post.expire_leases_elsewhere()
-        answers.append(post.elsewhere("send_email", {"Records": [record]}))
+        mail_queue.expire_leases_elsewhere()
+        answers.append(mail_queue.elsewhere("send_email", {"Records": [record]}))
         return late
 
     answers: list[dict[str, Any]] = []
     owned.faults = meanwhile
-    event = post.verification()
-    record = post.record(*event)
-    post.deliver(record)
+    event = mail_queue.verification()
+    record = mail_queue.record(*event)
+    mail_queue.deliver(record)
     assert answers == [{"batchItemFailures": []}]
-    row = post.message(event[1]["id"])
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["attempts"], row["reason"]) == ("sent", 2, None)
     assert len(owned.deliveries) == 1
     assert post_queue.dead == []
-    assert post.deliver(*(post.carried(body) for _, body in post_queue.take())) == []
+    assert mail_queue.deliver(*(mail_queue.carried(body) for _, body in post_queue.take())) == []
     assert len(owned.asked) == 1
 
 
 def test_what_there_is_no_time_for_goes_back_and_spends_no_delivery(
-    owned: FakeResend, post_queue: post.Queue
+    owned: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     """Cut off by the function's time-out it would wait for the queue's visibility time-out."""
     left = [20_000, 14_000, 13_000]
     context = SimpleNamespace(get_remaining_time_in_millis=lambda: left.pop(0))
-    events = [post.record(*post.verification(f"p{n}@example.com")) for n in range(3)]
+    events = [mail_queue.record(*mail_queue.verification(f"p{n}@example.com")) for n in range(3)]
     answer = function("send_email").handler({"Records": events}, context)
     assert answer == {"batchItemFailures": []}
     assert [d.payload["to"] for d in owned.deliveries] == [["p0@example.com"]]
@@ -283,17 +284,17 @@ def test_the_database_lost_after_the_send_is_no_second_mail(
 ) -> None:
     def cut(key: str, nth: int) -> None:
         if nth == 0:
-            post.disconnect_everyone()
+            mail_queue.disconnect_everyone()
 
     owned.faults = cut
-    event = post.verification()
-    post.deliver(post.record(*event))
-    row = post.message(event[1]["id"])
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
+    row = mail_queue.message(event[1]["id"])
     # Either the record was written over a new connection, or the lease tells.
     assert row["status"] in ("sent", "sending")
-    post.expire_leases()
-    post.deliver(post.record(*event))
-    assert post.message(event[1]["id"])["status"] == "sent"
+    mail_queue.expire_leases()
+    mail_queue.deliver(mail_queue.record(*event))
+    assert mail_queue.message(event[1]["id"])["status"] == "sent"
     assert len(owned.deliveries) == 1
 
 
@@ -301,14 +302,15 @@ def test_the_database_lost_after_the_send_is_no_second_mail(
 
 
 def test_a_mail_that_comes_too_late_is_not_sent(owned: FakeResend) -> None:
-    event = post.verification(age=15 * 60 + 1)
-    assert post.deliver(post.record(*event)) == []
-    row = post.message(event[1]["id"])
+    event = mail_queue.verification(age=15 * 60 + 1)
+    assert mail_queue.deliver(mail_queue.record(*event)) == []
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["reason"], row["data"]) == ("skipped", "expired", None)
     assert owned.asked == {}
     assert (
         give(
-            "SubscriptionActivated", post.detail(SUBSCRIPTION, workspace="ws_demo", age=86_400 * 2)
+            "SubscriptionActivated",
+            mail_queue.detail(SUBSCRIPTION, workspace="ws_demo", age=86_400 * 2),
         )
         == []
     )
@@ -317,38 +319,38 @@ def test_a_mail_that_comes_too_late_is_not_sent(owned: FakeResend) -> None:
 
 def test_what_may_have_been_taken_is_not_called_skipped(owned: FakeResend) -> None:
     owned.faults = lambda key, nth: Fault(taken=True)
-    event = post.verification()
-    post.deliver(post.record(*event))
-    books.run("UPDATE email_message SET expires_at = now(), next_attempt_at = now()")
-    post.deliver(post.record(*event))
-    row = post.message(event[1]["id"])
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
+    invariants.run("UPDATE email_message SET expires_at = now(), next_attempt_at = now()")
+    mail_queue.deliver(mail_queue.record(*event))
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["reason"]) == ("dead", "expired")
     assert len(owned.asked) == 1
 
 
 def test_a_suppression_between_two_attempts_stops_the_second(owned: FakeResend) -> None:
     owned.faults = lambda key, nth: Fault(429, "rate_limit_exceeded")
-    event = post.verification()
-    post.deliver(post.record(*event))
-    books.run(
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
+    invariants.run(
         "INSERT INTO email_suppression (recipient_norm, reason, source_event)"
         " VALUES ('dana@example.com', 'bounced', 'msg_1')"
     )
-    post.pass_time()
-    post.deliver(post.record(*event))
-    row = post.message(event[1]["id"])
+    mail_queue.pass_time()
+    mail_queue.deliver(mail_queue.record(*event))
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["reason"]) == ("skipped", "suppressed")
     assert list(owned.asked.values()) == [1]
 
 
 def test_a_suppression_that_is_lifted_or_over_stops_nothing(owned: FakeResend) -> None:
-    books.run(
+    invariants.run(
         "INSERT INTO email_suppression (recipient_norm, reason, source_event, until, lifted_at)"
         " VALUES ('dana@example.com', 'bounced', 'm', NULL, now()),"
         " ('eve@example.com', 'bouncing', 'm', now() - interval '1 second', NULL)"
     )
     for email in ("dana@example.com", "eve@example.com"):
-        post.deliver(post.record(*post.verification(email)))
+        mail_queue.deliver(mail_queue.record(*mail_queue.verification(email)))
     assert len(owned.deliveries) == 2
 
 
@@ -363,32 +365,35 @@ def test_a_suppression_that_is_lifted_or_over_stops_nothing(owned: FakeResend) -
     ],
 )
 def test_an_address_that_cannot_be_is_recorded(email: str, owned: FakeResend) -> None:
-    event = post.verification(email)
-    assert post.deliver(post.record(*event)) == []
-    row = post.message(event[1]["id"])
+    event = mail_queue.verification(email)
+    assert mail_queue.deliver(mail_queue.record(*event)) == []
+    row = mail_queue.message(event[1]["id"])
     assert (row["status"], row["reason"]) == ("dead", "invalid_recipient")
     assert owned.asked == {}
-    assert post.deliver(post.record(*event)) == []
-    assert len(books.rows("SELECT 1 FROM email_message")) == 1
+    assert mail_queue.deliver(mail_queue.record(*event)) == []
+    assert len(invariants.rows("SELECT 1 FROM email_message")) == 1
 
 
-def test_half_a_character_is_no_event(owned: FakeResend, post_queue: post.Queue) -> None:
-    assert post.deliver(post.record(*post.verification("dana@exa\ud800mple.com"))) == []
+def test_half_a_character_is_no_event(owned: FakeResend, post_queue: mail_queue.Queue) -> None:
+    assert (
+        mail_queue.deliver(mail_queue.record(*mail_queue.verification("dana@exa\ud800mple.com")))
+        == []
+    )
     assert [reason for reason, _ in post_queue.dead] == ["event.invalid"]
 
 
 def test_a_domain_beyond_ascii_is_sent_in_ascii(owned: FakeResend) -> None:
-    post.deliver(post.record(*post.verification("dana+x@bücher.example")))
+    mail_queue.deliver(mail_queue.record(*mail_queue.verification("dana+x@bücher.example")))
     assert owned.deliveries[0].payload["to"] == ["dana+x@xn--bcher-kva.example"]
 
 
 def test_what_cannot_be_written_is_dead_at_once(
-    owned: FakeResend, post_queue: post.Queue, mail_logs: io.StringIO
+    owned: FakeResend, post_queue: mail_queue.Queue, mail_logs: io.StringIO
 ) -> None:
     name = "SubscriptionActivated"
-    envelope = post.detail(SUBSCRIPTION | {"planName": "\u200b"}, workspace="ws_demo")
+    envelope = mail_queue.detail(SUBSCRIPTION | {"planName": "\u200b"}, workspace="ws_demo")
     assert give(name, envelope) == []
-    row = post.message(envelope["id"])
+    row = mail_queue.message(envelope["id"])
     assert (row["status"], row["reason"]) == ("dead", "not_renderable")
     assert [reason for reason, _ in post_queue.dead] == ["email.not_renderable"]
     assert '"fields":["planName"]' in mail_logs.getvalue().replace(" ", "")
@@ -416,9 +421,9 @@ def test_hostile_names_reach_neither_header_nor_log(
         with subtests.test(text[:20].encode("ascii", "backslashreplace").decode()):
             named = text[:1000]
             data = INVITED | {"inviterName": named, "workspaceName": named}
-            envelope = post.detail(data)
+            envelope = mail_queue.detail(data)
             assert give("WorkspaceInvitationCreated", envelope) == []
-            assert post.message(envelope["id"])["status"] == "sent"
+            assert mail_queue.message(envelope["id"])["status"] == "sent"
             payload = owned.deliveries[-1].payload
             assert payload["to"] == ["dana@example.com"]
             bare = re.sub("[\u200c\u200d\u2068\u2069]", "", payload["subject"])
@@ -434,7 +439,7 @@ def test_hostile_names_reach_neither_header_nor_log(
 )
 @given(name=st.text(max_size=200), token=st.text(min_size=1, max_size=100))
 def test_any_text_can_be_sent_or_is_refused(owned: FakeResend, name: str, token: str) -> None:
-    event = post.detail(ACCOUNT | {"name": name, "token": token})
+    event = mail_queue.detail(ACCOUNT | {"name": name, "token": token})
     try:
         urllib.parse.urlencode({"token": token})
     except UnicodeEncodeError:
@@ -442,9 +447,9 @@ def test_any_text_can_be_sent_or_is_refused(owned: FakeResend, name: str, token:
     assert give("EmailVerificationRequested", event) == []
     if "\0" in name + token:  # no text of Postgres: dead-lettered at once, and no message of ours
         with pytest.raises(ValueError, match="expected 1, got 0"):
-            post.message(event["id"])
+            mail_queue.message(event["id"])
         return
-    assert post.message(event["id"])["status"] == "sent"
+    assert mail_queue.message(event["id"])["status"] == "sent"
 
 
 # ---- rows and logs
@@ -452,19 +457,19 @@ def test_any_text_can_be_sent_or_is_refused(owned: FakeResend, name: str, token:
 
 def test_a_token_is_kept_only_while_it_is_needed(owned: FakeResend) -> None:
     owned.faults = lambda key, nth: Fault(503) if nth == 0 else None
-    event = post.verification()
-    post.deliver(post.record(*event))
-    quoted = urllib.parse.quote_plus(post.TOKEN)
-    assert quoted in str(post.message(event[1]["id"])["data"])
-    post.pass_time()
-    post.deliver(post.record(*event))
-    assert quoted not in str(post.message(event[1]["id"]))
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
+    quoted = urllib.parse.quote_plus(mail_queue.TOKEN)
+    assert quoted in str(mail_queue.message(event[1]["id"])["data"])
+    mail_queue.pass_time()
+    mail_queue.deliver(mail_queue.record(*event))
+    assert quoted not in str(mail_queue.message(event[1]["id"]))
 
 
 def test_the_log_joins_request_event_and_message(owned: FakeResend, mail_logs: io.StringIO) -> None:
-    event = post.verification()
-    post.deliver(post.record(*event))
-    row = post.message(event[1]["id"])
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
+    row = mail_queue.message(event[1]["id"])
     lines = [json.loads(line) for line in mail_logs.getvalue().splitlines()]
     (line,) = [line for line in lines if line["message"] == "mail handled"]
     assert (line["correlation_id"], line["event_id"]) == ("request-0123456789", event[1]["id"])
@@ -473,9 +478,9 @@ def test_the_log_joins_request_event_and_message(owned: FakeResend, mail_logs: i
 
 def test_the_rate_limit_is_kept_without_being_told_off(owned: FakeResend) -> None:
     owned.limit = 5
-    records = [post.record(*post.verification(f"p{n}@example.com")) for n in range(12)]
+    records = [mail_queue.record(*mail_queue.verification(f"p{n}@example.com")) for n in range(12)]
     started = datetime.now(UTC)
-    assert post.deliver(*records) == []
+    assert mail_queue.deliver(*records) == []
     assert datetime.now(UTC) - started > timedelta(seconds=1)
     assert len(owned.deliveries) == 12
     assert owned.peak <= 5
@@ -483,8 +488,8 @@ def test_the_rate_limit_is_kept_without_being_told_off(owned: FakeResend) -> Non
 
 
 def test_one_connection_serves_many_messages(owned: FakeResend) -> None:
-    records = [post.record(*post.verification(f"p{n}@example.com")) for n in range(5)]
-    post.deliver(*records)
+    records = [mail_queue.record(*mail_queue.verification(f"p{n}@example.com")) for n in range(5)]
+    mail_queue.deliver(*records)
     assert owned.server.connections == 1
 
 
@@ -499,7 +504,7 @@ def test_a_message_costs_two_statements(owned: FakeResend, monkeypatch: pytest.M
         return real(self, sql, params)
 
     monkeypatch.setattr(connection.Transaction, "_execute", counting)
-    post.deliver(post.record(*post.verification()))
+    mail_queue.deliver(mail_queue.record(*mail_queue.verification()))
     assert [sql for sql in counted if sql != "COMMIT"] == [
         "INSERT INTO email_message AS m (id, even",
         "UPDATE email_message SET status = :statu",
@@ -509,7 +514,7 @@ def test_a_message_costs_two_statements(owned: FakeResend, monkeypatch: pytest.M
 def test_every_query_has_an_index(owned: FakeResend) -> None:
     from kyora.email import delivery, suppressions
 
-    found = books.rows("SELECT indexdef FROM pg_indexes WHERE tablename LIKE 'email_%'")
+    found = invariants.rows("SELECT indexdef FROM pg_indexes WHERE tablename LIKE 'email_%'")
     assert len(found) >= 10
     plans = {
         delivery.LOCK.replace("FOR UPDATE", ""): {"id": "x", "provider": "resend"},
@@ -538,10 +543,10 @@ def test_the_provider_is_a_matter_of_configuration(
 ) -> None:
     environment.setenv("EMAIL_PROVIDER", "mock")
     config.forget()
-    event = post.verification()
-    post.deliver(post.record(*event))
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
     assert owned.asked == {}
-    (kept,) = books.rows("SELECT * FROM mock_mailbox")
-    row = post.message(event[1]["id"])
+    (kept,) = invariants.rows("SELECT * FROM mock_mailbox")
+    row = mail_queue.message(event[1]["id"])
     assert (kept["idempotency_key"], kept["id"]) == (row["id"], row["provider_id"])
     assert (kept["template"], kept["locale"]) == ("email_verification", "en")

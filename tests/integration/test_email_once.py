@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from tests.fake_resend import Fault, Faults, fake_resend
-from tests.integration.support import books, post
+from tests.integration.support import invariants, mail_queue
 
 SEEDS = int(os.environ.get("KYORA_SEEDS", "2"))
 MESSAGES, TWICE = 300, 120
@@ -48,15 +48,15 @@ def test_each_message_is_sent_once_on_a_bad_day(
     seed: int,
     database: str,
     environment: pytest.MonkeyPatch,
-    post_queue: post.Queue,
-    post_workers: post.Workers,
+    post_queue: mail_queue.Queue,
+    post_workers: mail_queue.Workers,
 ) -> None:
     chance = random.Random(seed)
     people = [f"person{n}@example.com" for n in range(MESSAGES)]
     events = [
-        post.verification(email, event_id=f"evt_{seed}_{n}") for n, email in enumerate(people)
+        mail_queue.verification(email, event_id=f"evt_{seed}_{n}") for n, email in enumerate(people)
     ]
-    bodies = [post.record(*event)["body"] for event in events]
+    bodies = [mail_queue.record(*event)["body"] for event in events]
     bodies += chance.sample(bodies, TWICE)
     chance.shuffle(bodies)
 
@@ -65,10 +65,10 @@ def test_each_message_is_sent_once_on_a_bad_day(
         return "before" if roll < 0.1 else "after" if roll < 0.2 else ""
 
     with fake_resend(bad_day(seed)) as resend:
-        for name, value in post.ENVIRONMENT.items():
+        for name, value in mail_queue.ENVIRONMENT.items():
             environment.setenv(name, value)
         environment.setenv("EMAIL_RESEND_BASE_URL", resend.url)
-        office = post.Office(post_workers, post_queue, crash)
+        office = mail_queue.Office(post_workers, post_queue, crash)
         office.run(bodies)
 
     assert office.crashes > 10
@@ -76,7 +76,7 @@ def test_each_message_is_sent_once_on_a_bad_day(
     assert sent_to == dict.fromkeys(people, 1), "each once, none missing"
     keys = {delivery.key for delivery in resend.deliveries}
     assert len(keys) == MESSAGES
-    rows = books.rows("SELECT id, recipient, status, provider_id, data FROM email_message")
+    rows = invariants.rows("SELECT id, recipient, status, provider_id, data FROM email_message")
     assert {row["id"] for row in rows} == keys
     ids = {delivery.key: delivery.id for delivery in resend.deliveries}
     assert [row for row in rows if row["status"] != "sent"] == []

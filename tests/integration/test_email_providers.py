@@ -25,7 +25,7 @@ from kyora.email.message import Message, Refusal, params, payload
 from kyora.email.provider import Provider, configured
 from kyora.errors import ConfigError
 from tests.fake_resend import API_KEY, FakeResend, Fault
-from tests.integration.support import books, post
+from tests.integration.support import invariants, mail_queue
 from tests.resend_types import faults
 from tests.scripted import Answer, in_turn, scripted
 
@@ -61,9 +61,9 @@ def box(
             configured(),
             lambda: [
                 (row["id"], row["idempotency_key"])
-                for row in books.rows("SELECT * FROM mock_mailbox ORDER BY created_at, id")
+                for row in invariants.rows("SELECT * FROM mock_mailbox ORDER BY created_at, id")
             ],
-            lambda: books.run(
+            lambda: invariants.run(
                 "UPDATE mock_mailbox SET created_at = created_at - interval '24 hours'"
             ),
             mock.fail,
@@ -170,7 +170,7 @@ def test_the_mock_logs_one_masked_line(database: str, mail_logs: io.StringIO) ->
     assert line["to"] == "d***@e***.com"
     assert "welcome" in line["template"]
     assert MESSAGE.text not in str(line)
-    (row,) = books.rows("SELECT * FROM mock_mailbox")
+    (row,) = invariants.rows("SELECT * FROM mock_mailbox")
     assert (row["html"], row["text"], row["subject"]) == (
         MESSAGE.html,
         MESSAGE.text,
@@ -401,8 +401,9 @@ def test_nothing_that_is_not_needed_is_imported() -> None:
             [sys.executable, "-c", code.format(name)],
             capture_output=True,
             text=True,
-            cwd=post.ROOT,
-            env=os.environ | {"PYTHONPATH": f"{post.ROOT}:{post.ROOT / 'layers' / 'kyora'}"},
+            cwd=mail_queue.ROOT,
+            env=os.environ
+            | {"PYTHONPATH": f"{mail_queue.ROOT}:{mail_queue.ROOT / 'layers' / 'kyora'}"},
             check=True,
         )
         assert run.stdout.split() == [], name

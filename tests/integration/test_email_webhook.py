@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kyora import config, postgres
 from kyora.email import suppressions
 from tests.fake_resend import FakeResend
-from tests.integration.support import books, post
+from tests.integration.support import invariants, mail_queue
 from tests.integration.support.resend_webhook import (
     KEY,
     bounce,
@@ -34,12 +34,12 @@ OTHER = b"another key, of the last rotation"
 
 
 def events() -> list[dict[str, Any]]:
-    return books.rows("SELECT * FROM email_event ORDER BY received_at, id")
+    return invariants.rows("SELECT * FROM email_event ORDER BY received_at, id")
 
 
 @pytest.fixture
 def hook(database: str, environment: pytest.MonkeyPatch, mail_logs: io.StringIO) -> None:
-    environment.setenv("EMAIL_RESEND_WEBHOOK_SECRET", post.WEBHOOK_SECRET)
+    environment.setenv("EMAIL_RESEND_WEBHOOK_SECRET", mail_queue.WEBHOOK_SECRET)
     config.forget()
 
 
@@ -225,13 +225,13 @@ def test_a_message_is_found_by_the_providers_id_or_by_our_own(
 ) -> None:
     by_id, by_tag, other = (sent(resend) for _ in range(3))
     receive(request(told("email.delivered", email_id=by_id["provider_id"])))
-    books.run("UPDATE email_message SET provider_id = NULL WHERE id = :id", id=by_tag["id"])
+    invariants.run("UPDATE email_message SET provider_id = NULL WHERE id = :id", id=by_tag["id"])
     tagged: Any = {"template": "email_verification", "message_id": by_tag["id"]}
     if tags is list:
         tagged = [{"name": k, "value": v} for k, v in tagged.items()]
     receive(request(told("email.delivered", email_id="new", tags=tagged)))
     assert (status(by_id), status(by_tag), status(other)) == ("delivered", "delivered", "sent")
-    assert post.message(by_tag["event_id"])["provider_id"] == "new"
+    assert mail_queue.message(by_tag["event_id"])["provider_id"] == "new"
 
 
 def test_a_lost_answer_is_told_by_the_webhook(hook: None, resend: FakeResend) -> None:
@@ -242,20 +242,20 @@ def test_a_lost_answer_is_told_by_the_webhook(hook: None, resend: FakeResend) ->
     assert row["status"] == "queued"
     tags = {"message_id": row["id"]}
     receive(request(told("email.sent", email_id=resend.deliveries[0].id, tags=tags)))
-    found = post.message(row["event_id"])
+    found = mail_queue.message(row["event_id"])
     assert (found["status"], found["provider_id"]) == ("sent", resend.deliveries[0].id)
     assert found["data"] is None
-    post.pass_time()
+    mail_queue.pass_time()
     envelope = {"id": row["event_id"]}
-    event = post.verification()
-    post.deliver(post.record(event[0], event[1] | envelope))
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(event[0], event[1] | envelope))
     assert resend.asked == {row["id"]: 1}, "there is nothing left to send"
 
 
 def test_a_webhook_that_overtakes_the_answer_is_not_undone(hook: None, resend: FakeResend) -> None:
     def overtake(key: str, nth: int) -> None:
         body = told("email.delivered", email_id="early", tags={"message_id": key})
-        answers.append(post.elsewhere("resend_webhook", request(body)))
+        answers.append(mail_queue.elsewhere("resend_webhook", request(body)))
 
     answers: list[dict[str, Any]] = []
     resend.faults = overtake
@@ -283,7 +283,7 @@ RANK = ["sent", "delayed", "delivered", "failed", "suppressed", "bounced", "comp
 def test_any_order_ends_the_same(
     hook: None, resend: FakeResend, kinds: list[str], data: st.DataObject
 ) -> None:
-    books.run("DELETE FROM email_suppression")
+    invariants.run("DELETE FROM email_suppression")
     row = sent(resend, f"p{random.random()}@example.com")
     order = data.draw(st.permutations(kinds))
     for kind in order:
@@ -326,7 +326,7 @@ def test_three_temporary_bounces_in_a_week_rest_an_address_for_a_week(
         receive(request(bounce(kind)))
     assert suppressed() == {"dana@example.com": "bouncing"}
     assert sent(resend)["status"] == "skipped"
-    books.run("UPDATE email_suppression SET until = now()")
+    invariants.run("UPDATE email_suppression SET until = now()")
     assert suppressed() == {}
     assert sent(resend)["status"] == "sent"
 
@@ -353,7 +353,7 @@ def test_bounces_that_arrive_together_see_each_other(hook: None) -> None:
 def test_old_temporary_bounces_do_not_count(hook: None) -> None:
     for _ in range(4):
         receive(request(bounce("Transient")))
-        books.run("UPDATE email_event SET received_at = received_at - interval '4 days'")
+        invariants.run("UPDATE email_event SET received_at = received_at - interval '4 days'")
     assert suppressed() == {}
 
 
@@ -361,7 +361,7 @@ def test_a_permanent_bounce_outlasts_a_temporary_one(hook: None) -> None:
     receive(request(bounce()))
     for _ in range(3):
         receive(request(bounce("Transient")))
-    (row,) = books.rows("SELECT reason, until FROM email_suppression")
+    (row,) = invariants.rows("SELECT reason, until FROM email_suppression")
     assert row == {"reason": "bounced", "until": None}
     receive(request(told("email.complained")))
     receive(request(bounce()))
@@ -396,8 +396,8 @@ def test_what_is_old_is_forgotten_and_suppressions_are_not(hook: None, resend: F
     row = sent(resend)
     receive(request(told("email.complained", email_id=row["provider_id"])))
     assert retention.forget() == 0
-    books.run("UPDATE email_message SET ended_at = ended_at - interval '91 days'")
-    books.run("UPDATE email_event SET received_at = received_at - interval '91 days'")
+    invariants.run("UPDATE email_message SET ended_at = ended_at - interval '91 days'")
+    invariants.run("UPDATE email_event SET received_at = received_at - interval '91 days'")
     assert retention.forget() == 2
-    assert books.rows("SELECT 1 FROM email_message") == events() == []
+    assert invariants.rows("SELECT 1 FROM email_message") == events() == []
     assert suppressed() == {"dana@example.com": "complained"}

@@ -19,8 +19,8 @@ from kyora.bus.outcomes import Permanent
 from kyora.postgres.connection import StatementFailed
 from tests.cloud import DEAD, Cloud, batch, cloud
 from tests.integration.support import ledger
-from tests.integration.support.crew import Crew
 from tests.integration.support.ledger import NOON, agree, fees, payment
+from tests.integration.support.workers import Crew
 from tests.unit.functions import CONTEXT, function
 
 pytestmark = pytest.mark.usefixtures("ledger_database")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.support import api, books, samples
+from tests.integration.support import api, invariants, samples
 from tests.integration.support.api import Answer
-from tests.integration.support.crew import Crew
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Store
+from tests.integration.support.workers import Crew
 
 UPLOAD = "POST /v1/assets/upload"
 UPLOADS = "POST /v1/assets/uploads"
@@ -22,7 +22,7 @@ def _ask(key: str = KEY, body: object = None, **options: Any) -> Answer:
 
 
 def _count() -> int:
-    (row,) = books.rows("SELECT count(*) AS n FROM asset")
+    (row,) = invariants.rows("SELECT count(*) AS n FROM asset")
     return int(row["n"])
 
 
@@ -32,7 +32,7 @@ def test_the_same_request_gets_the_same_answer_and_makes_one_asset(store: Store)
     for _ in range(3):
         assert _ask().same_as(first)
     assert _count() == 1
-    assert books.usage() == (0, len(PNG.data))
+    assert invariants.usage() == (0, len(PNG.data))
     assert api.put(first.body, PNG.data).status == 200
     api.confirm(first.body["assetId"])
     assert _ask().same_as(first), "also when the asset has gone on"
@@ -85,9 +85,9 @@ def test_a_batch_is_repeated_with_its_refusals(store: Store) -> None:
 
 
 def test_a_refusal_is_not_kept(store: Store) -> None:
-    books.limit(1)
+    invariants.limit(1)
     assert _ask().code == "billing.limit_reached"
-    books.limit(-1)
+    invariants.limit(-1)
     assert _ask().status == 200
     assert _ask("other", api.wish(PNG, filename="a.exe")).status == 415
     assert _ask("other").status == 200
@@ -95,9 +95,9 @@ def test_a_refusal_is_not_kept(store: Store) -> None:
 
 def test_a_key_is_forgotten_after_a_day(store: Store) -> None:
     first = _ask()
-    books.run("UPDATE idempotency_key SET created_at = now() - interval '23 hours 59 minutes'")
+    invariants.run("UPDATE idempotency_key SET created_at = now() - interval '23 hours 59 minutes'")
     assert _ask().same_as(first)
-    books.run("UPDATE idempotency_key SET created_at = now() - interval '24 hours 1 second'")
+    invariants.run("UPDATE idempotency_key SET created_at = now() - interval '24 hours 1 second'")
     second = _ask(body=api.wish(PNG, filename="b.png"))
     assert second.status == 200
     assert second.body["assetId"] != first.body["assetId"]
@@ -109,7 +109,7 @@ def test_a_key_that_is_none_is_refused(key: str, store: Store) -> None:
     refused = _ask(key)
     assert (refused.status, refused.code) == (422, "request.validation_failed")
     assert refused.body["errors"] == [{"field": "Idempotency-Key", "message": "not valid"}]
-    assert books.nothing_happened()
+    assert invariants.nothing_happened()
 
 
 @pytest.mark.parametrize("key", ["k", "k" * 255, "a b", "'; DROP TABLE asset; --", "{}", "a:b\\n"])
@@ -121,7 +121,7 @@ def test_any_printable_key_is_taken(key: str, store: Store) -> None:
 def test_without_a_key_each_request_makes_an_asset(store: Store) -> None:
     assert _ask("").body["assetId"] != _ask("").body["assetId"]
     assert _count() == 2
-    assert not books.rows("SELECT * FROM idempotency_key")
+    assert not invariants.rows("SELECT * FROM idempotency_key")
 
 
 def test_a_second_request_while_the_first_runs_is_told_to_wait(store: Store, crew: Crew) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import pytest
 
 from kyora.postgres import Transaction
-from tests.integration.support import api, books
+from tests.integration.support import api, invariants
 from tests.integration.support.api import Answer
-from tests.integration.support.crew import Crew
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Store, every_store, method
+from tests.integration.support.workers import Crew
 
 BY_ID = [route for route in api.ROUTES if "{assetId}" in route]
 
@@ -54,7 +54,7 @@ def test_an_asset_of_another_workspace_does_not_exist_in_any_state(
     api.confirm(ready)
     assert api.confirm(rejected["assetId"]).status == 422
     api.delete(deleted)
-    books.pass_deadline(expired)
+    invariants.pass_deadline(expired)
     api.sweep()
     with crew.stalled(
         method(store, "copy"), "after", "POST /v1/assets/{assetId}/confirm", asset_id=verifying
@@ -67,9 +67,9 @@ def test_an_asset_of_another_workspace_does_not_exist_in_any_state(
             "expired": expired,
             "deleted": deleted,
         }
-        before = books.rows("SELECT * FROM asset ORDER BY id")
+        before = invariants.rows("SELECT * FROM asset ORDER BY id")
         for state, target in states.items():
-            assert books.status(target) == state
+            assert invariants.status(target) == state
             for route in BY_ID:
                 headers = {"x-workspace-id": "ws_demo", "x-request-id": "request-1"}
                 answer = api.call(route, asset_id=target, who=api.STRANGER, headers=headers)
@@ -78,9 +78,9 @@ def test_an_asset_of_another_workspace_does_not_exist_in_any_state(
             # The event path: a key of the stranger's workspace with somebody else's id.
             assert api.deliver(f"incoming/ws_other/{target}") == []
             assert api.deliver(f"incoming/ws_other/{api.UNKNOWN}") == []
-        assert books.rows("SELECT * FROM asset ORDER BY id") == before
+        assert invariants.rows("SELECT * FROM asset ORDER BY id") == before
         assert finish().status == 200
-    assert books.usage("ws_other") == (0, 0)
+    assert invariants.usage("ws_other") == (0, 0)
 
 
 def test_an_asset_of_another_workspace_costs_what_an_unknown_one_costs(
@@ -113,18 +113,18 @@ def test_what_is_no_id_is_an_unknown_id(route: str, store: Store) -> None:
     for asset_id in NO_IDS:
         assert api.call(route, asset_id=asset_id).same_as(unknown), asset_id
         assert api.deliver(f"incoming/ws_demo/{asset_id}") == [], asset_id
-    assert books.nothing_happened()
+    assert invariants.nothing_happened()
 
 
 def test_quota_and_uploads_of_a_workspace_are_its_own(store: Store) -> None:
-    books.limit(len(PNG.data), "ws_demo")
+    invariants.limit(len(PNG.data), "ws_demo")
     mine, theirs = api.upload(PNG), api.upload(PNG, api.STRANGER)
     assert api.confirm(theirs, api.STRANGER).status == 200
     assert api.confirm(mine).status == 200
-    assert books.usage("ws_demo") == books.usage("ws_other") == (len(PNG.data), 0)
+    assert invariants.usage("ws_demo") == invariants.usage("ws_other") == (len(PNG.data), 0)
     assert {key.split("/")[1] for key in store.list()} == {"ws_demo", "ws_other"}
     api.delete(theirs, api.STRANGER)
-    assert books.usage("ws_demo") == (len(PNG.data), 0)
+    assert invariants.usage("ws_demo") == (len(PNG.data), 0)
     assert api.get(mine).status == 200
 
 

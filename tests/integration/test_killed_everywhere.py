@@ -24,7 +24,7 @@ from kyora.postgres.connection import connect
 from local.commands import bus
 from tests.conftest import FUNCTIONS, OWNER
 from tests.fake_resend import FakeResend, Fault, fake_resend
-from tests.integration.support import books, killable, pgbouncer, post
+from tests.integration.support import invariants, killable, mail_queue, pgbouncer
 from tests.integration.support.cluster import PASSWORD, Cluster
 
 SEEDS = max(1, int(os.environ.get("KYORA_SEEDS", "2")) // 2)
@@ -194,7 +194,7 @@ def test_everything_happens_once_whatever_is_killed(
     cloud = killable.Cloud(chance)
     environment.setenv("AWS_ENDPOINT_URL", cloud.server.url)
     with fake_resend(bad_network(seed), delay=0.01) as resend:
-        for name, value in post.ENVIRONMENT.items():
+        for name, value in mail_queue.ENVIRONMENT.items():
             environment.setenv(name, value)
         environment.setenv("EMAIL_RESEND_BASE_URL", resend.url)
         parent = killable.Parent(log)
@@ -214,13 +214,13 @@ def test_everything_happens_once_whatever_is_killed(
     assert works.killed >= VICTIMS.count("worker") - 3, "nothing was killed"
     assert works.failed, "no worker noticed that the database was away"
     assert [queue.dead for queue in cloud.queues] == [[], [], []]
-    assert set(cloud.published) == {row["id"] for row in books.rows("SELECT id FROM outbox")}
+    assert set(cloud.published) == {row["id"] for row in invariants.rows("SELECT id FROM outbox")}
     assert len(set(cloud.published)) == 200
     mails_were_sent_once(resend)
     orders_were_counted_once()
     text = log.read_text()
-    assert not post.LEAK.findall(text), text[-3000:]
-    assert not books.secrets_in(text), text[-3000:]
+    assert not mail_queue.LEAK.findall(text), text[-3000:]
+    assert not invariants.secrets_in(text), text[-3000:]
 
 
 def database_name() -> str:
@@ -231,14 +231,16 @@ def finish(works: killable.Works) -> None:
     """Wait until nothing is left to do."""
     deadline = time.monotonic() + 120
     while True:
-        if works.idle() and not books.rows("SELECT 1 FROM outbox WHERE published_at IS NULL"):
+        if works.idle() and not invariants.rows("SELECT 1 FROM outbox WHERE published_at IS NULL"):
             return
         assert time.monotonic() < deadline, works.cloud.queues
         time.sleep(0.1)
 
 
 def mails_were_sent_once(resend: FakeResend) -> None:
-    rows = books.rows("SELECT id, event, recipient, status, provider_id, data FROM email_message")
+    rows = invariants.rows(
+        "SELECT id, event, recipient, status, provider_id, data FROM email_message"
+    )
     assert [row for row in rows if row["status"] != "sent"] == []
     assert Counter(row["event"] for row in rows) == dict.fromkeys(MAIL_OF, 10)
     sent = {delivery.key: delivery.id for delivery in resend.deliveries}
@@ -248,9 +250,9 @@ def mails_were_sent_once(resend: FakeResend) -> None:
 
 
 def orders_were_counted_once() -> None:
-    fees = books.rows("SELECT amount, currency FROM transaction_fee")
+    fees = invariants.rows("SELECT amount, currency FROM transaction_fee")
     assert [(row["amount"], row["currency"]) for row in fees] == [(320, "USD")] * 20
-    counted = books.rows(
+    counted = invariants.rows(
         "SELECT kind, sum(count)::int AS count, sum(amount)::bigint AS amount FROM analytics_day"
         " GROUP BY kind ORDER BY kind"
     )

@@ -12,7 +12,7 @@ import pytest
 from kyora import config
 from kyora.storage import local
 from tests.conftest import SECRET
-from tests.integration.support import api, books
+from tests.integration.support import api, invariants
 from tests.integration.support.api import Reply
 from tests.integration.support.samples import PNG, Sample
 from tests.integration.support.stores import PAGE, Folder
@@ -280,7 +280,7 @@ def test_a_function_refuses_to_work_with(
         environment.setenv(name, value)
     environment.delenv("UPLOADS_ALLOWED", raising=False)
     config.forget()
-    assert books.nothing_happened()
+    assert invariants.nothing_happened()
 
 
 def test_a_page_of_a_known_origin_may_upload_and_read_the_etag(store: Folder) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kyora.email import render, retention
 from tests.fake_resend import FakeResend, Fault
-from tests.integration.support import books, post
+from tests.integration.support import invariants, mail_queue
 from tests.unit.functions import CONTEXT, function
 
 WELCOME = {"email": "dana@example.com", "name": "Dana", "workspaceName": "Cups"}
@@ -21,32 +21,32 @@ def ask(**asked: Any) -> dict[str, Any]:
 
 
 def welcomed(count: int = 1) -> list[tuple[str, dict[str, Any]]]:
-    return [("UserWelcomed", post.detail(WELCOME)) for _ in range(count)]
+    return [("UserWelcomed", mail_queue.detail(WELCOME)) for _ in range(count)]
 
 
 def redriven(events: list[tuple[str, dict[str, Any]]]) -> list[dict[str, str]]:
     """Redrive events as the command does: ask first, then bring back what is to be moved."""
     by_id = {event[1]["id"]: event for event in events}
     told: list[dict[str, str]] = ask(redrive=list(by_id))["events"]
-    post.deliver(*(post.record(*by_id[t["event"]]) for t in told if t["move"] == "yes"))
+    mail_queue.deliver(*(mail_queue.record(*by_id[t["event"]]) for t in told if t["move"] == "yes"))
     return told
 
 
 def row(event: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-    return post.message(event[1]["id"])
+    return mail_queue.message(event[1]["id"])
 
 
 # ---- certainly not taken
 
 
 def test_what_could_not_be_written_is_sent_once_the_template_is_fixed(
-    resend: FakeResend, post_queue: post.Queue, monkeypatch: pytest.MonkeyPatch
+    resend: FakeResend, post_queue: mail_queue.Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redrive used to report success, and no mail went out."""
     events = welcomed(3)
     with monkeypatch.context() as patch:
         patch.setattr(render, "MAILS", {})
-        post.deliver(*(post.record(*event) for event in events))
+        mail_queue.deliver(*(mail_queue.record(*event) for event in events))
     assert [(row(e)["status"], row(e)["reason"]) for e in events] == [
         ("dead", "not_renderable")
     ] * 3
@@ -70,11 +70,11 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("way", ["redrive", "by hand", "another copy"])
 def test_what_was_refused_for_good_can_be_sent_again(
-    case: str, way: str, resend: FakeResend, post_queue: post.Queue
+    case: str, way: str, resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     resend.faults = lambda key, nth: REFUSED[case]
     [event] = welcomed()
-    post.deliver(post.record(*event))
+    mail_queue.deliver(mail_queue.record(*event))
     assert row(event)["status"] == "dead"
     resend.faults = lambda key, nth: None
     if way == "redrive":
@@ -82,7 +82,7 @@ def test_what_was_refused_for_good_can_be_sent_again(
     elif way == "by hand":
         assert ask(resend=row(event)["id"]) == {"status": "sent", "reason": ""}
     else:
-        post.deliver(post.record(*event))
+        mail_queue.deliver(mail_queue.record(*event))
     after = row(event)
     assert (after["status"], after["attempts"], after["data"]) == ("sent", 1, None)
     [delivery] = resend.deliveries
@@ -92,11 +92,11 @@ def test_what_was_refused_for_good_can_be_sent_again(
 
 
 def test_what_is_refused_again_dies_again_and_is_red_again(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     resend.faults = lambda key, nth: Fault(422, "validation_error")
     [event] = welcomed()
-    post.deliver(post.record(*event))
+    mail_queue.deliver(mail_queue.record(*event))
     assert ask(seen=[event[1]["id"], "evt_other"]) == {"seen": 1, "ended": [event[1]["id"]]}
     redriven([event])
     assert [reason for reason, _ in post_queue.dead] == ["email.422_validation_error"] * 2
@@ -104,28 +104,28 @@ def test_what_is_refused_again_dies_again_and_is_red_again(
 
 
 def test_a_worker_that_dies_in_the_second_beginning_keeps_its_key(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     resend.faults = lambda key, nth: Fault(422, "validation_error")
     [event] = welcomed()
-    post.deliver(post.record(*event))
+    mail_queue.deliver(mail_queue.record(*event))
     resend.faults = lambda key, nth: Fault(taken=True) if nth == 0 else None
     redriven([event])
-    post.pass_time()
-    post.deliver(post.record(*event))
+    mail_queue.pass_time()
+    mail_queue.deliver(mail_queue.record(*event))
     [delivery] = resend.deliveries
     assert delivery.key == f"{row(event)['id']}.1"
     assert row(event)["status"] == "sent"
 
 
 def test_what_was_exhausted_is_redriven_at_once_and_under_its_key(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     resend.faults = lambda key, nth: Fault(503, taken=nth == 7)
     [event] = welcomed()
     for _ in range(8):
-        post.deliver(post.record(*event))
-        post.pass_time()
+        mail_queue.deliver(mail_queue.record(*event))
+        mail_queue.pass_time()
     resend.faults = lambda key, nth: None
     [told] = redriven([event])
     assert told["why"] == "died of exhausted; is sent again"
@@ -140,25 +140,25 @@ def ambiguous(resend: FakeResend) -> tuple[str, dict[str, Any]]:
     """Return an event whose message may have been taken more than 23 hours ago."""
     resend.faults = lambda key, nth: Fault(taken=True)
     [event] = welcomed()
-    post.deliver(post.record(*event))
-    books.run(
+    mail_queue.deliver(mail_queue.record(*event))
+    invariants.run(
         "UPDATE email_message SET first_attempt_at = now() - interval '23 hours 1 second',"
         " next_attempt_at = now()"
     )
-    post.deliver(post.record(*event))
+    mail_queue.deliver(mail_queue.record(*event))
     assert row(event)["reason"] == "ambiguous_window"
     resend.faults = lambda key, nth: None
     return event
 
 
 def test_what_may_have_been_taken_is_reported_and_left_to_a_person(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     event = ambiguous(resend)
     [told] = redriven([event])
     assert (told["move"], told["mail"], told["to"]) == ("no", row(event)["id"], "d***@e***.com")
     assert "RESEND=" in told["why"]
-    post.deliver(post.record(*event))
+    mail_queue.deliver(mail_queue.record(*event))
     assert len(resend.deliveries) == 1, "nor does a copy of its event"
     assert ask(resend=row(event)["id"])["status"] == "sent"
     assert [delivery.key for delivery in resend.deliveries] == [
@@ -168,15 +168,15 @@ def test_what_may_have_been_taken_is_reported_and_left_to_a_person(
 
 
 def test_what_was_assumed_to_be_taken_can_be_sent_by_hand(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     [event] = welcomed()
     resend.faults = lambda key, nth: (
         Fault() if nth == 0 else Fault(409, "invalid_idempotent_request")
     )
-    post.deliver(post.record(*event))
-    post.pass_time()
-    post.deliver(post.record(*event))
+    mail_queue.deliver(mail_queue.record(*event))
+    mail_queue.pass_time()
+    mail_queue.deliver(mail_queue.record(*event))
     assert row(event)["status"] == "accepted_unknown"
     resend.faults = lambda key, nth: None
     [told] = redriven([event])
@@ -200,13 +200,13 @@ def test_what_was_assumed_to_be_taken_can_be_sent_by_hand(
     ],
 )
 def test_what_is_not_sent_by_hand_says_why(
-    change: str, said: str, resend: FakeResend, post_queue: post.Queue
+    change: str, said: str, resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     resend.faults = lambda key, nth: Fault(422, "validation_error")
     [event] = welcomed()
-    post.deliver(post.record(*event))
+    mail_queue.deliver(mail_queue.record(*event))
     resend.faults = lambda key, nth: None
-    books.run(f"UPDATE email_message SET {change}")
+    invariants.run(f"UPDATE email_message SET {change}")
     found = ask(resend=row(event)["id"])
     assert said in found["refused"]
     assert resend.deliveries == []
@@ -217,12 +217,12 @@ def test_a_message_that_nobody_knows_is_not_sent(resend: FakeResend) -> None:
 
 
 def test_a_suppressed_address_gets_nothing_by_hand_either(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     resend.faults = lambda key, nth: Fault(422, "validation_error")
     [event] = welcomed()
-    post.deliver(post.record(*event))
-    books.run(
+    mail_queue.deliver(mail_queue.record(*event))
+    invariants.run(
         "INSERT INTO email_suppression (recipient_norm, reason, source_event)"
         " VALUES ('dana@example.com', 'complained', 'x')"
     )
@@ -230,12 +230,12 @@ def test_a_suppressed_address_gets_nothing_by_hand_either(
 
 
 def test_by_hand_an_answer_that_asks_for_patience_leaves_it_dead_and_sendable(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     """No event in a queue brings it back: the person who asked does."""
     resend.faults = lambda key, nth: Fault(422, "validation_error")
     [event] = welcomed()
-    post.deliver(post.record(*event))
+    mail_queue.deliver(mail_queue.record(*event))
     resend.faults = lambda key, nth: Fault(503, "service_unavailable", taken=True)
     message_id = row(event)["id"]
     assert ask(resend=message_id) == {"status": "dead", "reason": "503 service_unavailable"}
@@ -245,12 +245,12 @@ def test_by_hand_an_answer_that_asks_for_patience_leaves_it_dead_and_sendable(
 
 
 def test_a_message_that_its_worker_left_can_be_taken_over_by_hand(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     resend.faults = lambda key, nth: Fault(taken=True)
     [event] = welcomed()
-    post.deliver(post.record(*event))
-    books.run(
+    mail_queue.deliver(mail_queue.record(*event))
+    invariants.run(
         "UPDATE email_message SET status = 'sending', lease_token = 'gone',"
         " lease_until = now() - interval '16 minutes'"
     )
@@ -261,13 +261,15 @@ def test_a_message_that_its_worker_left_can_be_taken_over_by_hand(
     assert len(resend.deliveries) == 1
 
 
-def test_what_is_too_late_or_done_is_not_moved(resend: FakeResend, post_queue: post.Queue) -> None:
+def test_what_is_too_late_or_done_is_not_moved(
+    resend: FakeResend, post_queue: mail_queue.Queue
+) -> None:
     late, sent, none = welcomed(3)
     resend.faults = lambda key, nth: Fault(422, "validation_error")
-    post.deliver(post.record(*late))
-    books.run("UPDATE email_message SET expires_at = now()")
+    mail_queue.deliver(mail_queue.record(*late))
+    invariants.run("UPDATE email_message SET expires_at = now()")
     resend.faults = lambda key, nth: None
-    post.deliver(post.record(*sent))
+    mail_queue.deliver(mail_queue.record(*sent))
     told = {t["event"]: t for t in ask(redrive=[e[1]["id"] for e in (late, sent, none)])["events"]}
     assert [told[e[1]["id"]]["move"] for e in (late, sent, none)] == ["no", "no", "yes"]
     assert "too late" in told[late[1]["id"]]["why"]
@@ -278,14 +280,17 @@ def test_what_is_too_late_or_done_is_not_moved(resend: FakeResend, post_queue: p
 
 
 def test_mail_is_listed_newest_first_and_masked(
-    resend: FakeResend, post_queue: post.Queue, mail_logs: io.StringIO
+    resend: FakeResend, post_queue: mail_queue.Queue, mail_logs: io.StringIO
 ) -> None:
-    post.deliver(post.record(*post.verification("dana@faß.example")))
+    mail_queue.deliver(mail_queue.record(*mail_queue.verification("dana@faß.example")))
     resend.faults = lambda key, nth: Fault(422, "validation_error")
-    post.deliver(post.record(*post.verification("eve@example.com")), post.record(*welcomed()[0]))
+    mail_queue.deliver(
+        mail_queue.record(*mail_queue.verification("eve@example.com")),
+        mail_queue.record(*welcomed()[0]),
+    )
     everything = ask(list={})["mails"]
     assert [m["template"] for m in everything] == ["welcome", *["email_verification"] * 2]
-    assert not post.LEAK.search(json.dumps(everything))
+    assert not mail_queue.LEAK.search(json.dumps(everything))
     assert [m["to"] for m in ask(list={"to": "Eve@Example.com"})["mails"]] == ["e***@e***.com"]
     assert len(ask(list={"to": "dana@faß.example"})["mails"]) == 1
     assert len(ask(list={"event": "UserWelcomed"})["mails"]) == 1
@@ -294,12 +299,12 @@ def test_mail_is_listed_newest_first_and_masked(
     assert {m["unseen"] for m in everything} == {True, False}
 
 
-def test_somebody_has_looked(resend: FakeResend, post_queue: post.Queue) -> None:
+def test_somebody_has_looked(resend: FakeResend, post_queue: mail_queue.Queue) -> None:
     from kyora import status
 
     resend.faults = lambda key, nth: Fault(422, "validation_error")
-    post.deliver(*(post.record(*event) for event in welcomed(2)))
-    books.run("UPDATE email_message SET ended_at = now() - interval '40 days'")
+    mail_queue.deliver(*(mail_queue.record(*event) for event in welcomed(2)))
+    invariants.run("UPDATE email_message SET ended_at = now() - interval '40 days'")
     assert status.read()["mail"]["lost"] == 2, "however long ago"
     assert ask(seen=[])["seen"] == 2
     assert status.read()["mail"]["lost"] == 0
@@ -308,13 +313,13 @@ def test_somebody_has_looked(resend: FakeResend, post_queue: post.Queue) -> None
 
 
 def test_what_a_dead_message_says_is_kept_until_it_is_too_late(
-    resend: FakeResend, post_queue: post.Queue
+    resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     resend.faults = lambda key, nth: Fault(422, "validation_error")
-    event = post.verification()
-    post.deliver(post.record(*event))
+    event = mail_queue.verification()
+    mail_queue.deliver(mail_queue.record(*event))
     retention.forget()
-    assert "tok_3f9a-secret" in json.dumps(post.message(event[1]["id"])["data"])
-    books.run("UPDATE email_message SET expires_at = now() - interval '1 second'")
+    assert "tok_3f9a-secret" in json.dumps(mail_queue.message(event[1]["id"])["data"])
+    invariants.run("UPDATE email_message SET expires_at = now() - interval '1 second'")
     retention.forget()
-    assert post.message(event[1]["id"])["data"] is None
+    assert mail_queue.message(event[1]["id"])["data"] is None

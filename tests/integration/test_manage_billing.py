@@ -9,7 +9,6 @@ from kyora.billing import access
 from kyora.billing.api import subscriptions
 from kyora.billing.stripe_objects import TERMINAL
 from tests.integration.support import api
-from tests.integration.support.crew import Crew
 from tests.integration.support.shops import GIB, Shop
 from tests.integration.support.subscribing import (
     HOME,
@@ -23,6 +22,7 @@ from tests.integration.support.subscribing import (
     resume,
     rows,
 )
+from tests.integration.support.workers import Crew
 
 __all__ = ["payer"]
 

@@ -14,7 +14,7 @@ from kyora.errors import Unavailable
 from kyora.postgres.connection import connect
 from tests.cloud import batch, cloud, detail
 from tests.fake_resend import FakeResend, Fault
-from tests.integration.support import api, post
+from tests.integration.support import api, mail_queue
 from tests.integration.support.samples import PNG, Sample
 from tests.integration.support.stores import Store
 
@@ -62,14 +62,14 @@ def test_a_mail_counts_under_what_became_of_it(
     fault: Fault | None, status: str, resend: FakeResend, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resend.faults = lambda key, nth: fault
-    post.deliver(post.record(*post.verification()))
+    mail_queue.deliver(mail_queue.record(*mail_queue.verification()))
     assert counted(capsys, "Mails") == [{"Mails": [1.0], "Status": status}]
 
 
 def test_a_mail_that_is_not_sent_counts_as_that(
     resend: FakeResend, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    post.deliver(post.record(*post.verification(age=90 * 24 * 3600)))
+    mail_queue.deliver(mail_queue.record(*mail_queue.verification(age=90 * 24 * 3600)))
     assert counted(capsys, "Mails") == [{"Mails": [1.0], "Status": "skipped"}]
     assert resend.deliveries == []
 
@@ -77,9 +77,9 @@ def test_a_mail_that_is_not_sent_counts_as_that(
 def test_a_repeated_event_counts_no_second_mail(
     resend: FakeResend, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name, envelope = post.verification()
+    name, envelope = mail_queue.verification()
     for _ in range(3):
-        post.deliver(post.record(name, envelope))
+        mail_queue.deliver(mail_queue.record(name, envelope))
     assert counted(capsys, "Mails") == [{"Mails": [1.0], "Status": "sent"}]
 
 

@@ -20,8 +20,8 @@ from kyora.observability import begin
 from local.commands import outbox as commands
 from local.progress import Trouble
 from tests.integration.support import bus as workers
-from tests.integration.support.crew import Crew
 from tests.integration.support.stores import Bucket
+from tests.integration.support.workers import Crew
 from tests.scripted import Answer, Request, Server, scripted
 from tests.unit.functions import CONTEXT, captured_log, function
 

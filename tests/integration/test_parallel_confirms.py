@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from tests.integration.support import api, books
-from tests.integration.support.crew import Crew
+from tests.integration.support import api, invariants
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Store, every_store
+from tests.integration.support.workers import Crew
 
 CONFIRM = "POST /v1/assets/{assetId}/confirm"
 DELETE = "DELETE /v1/assets/{assetId}"
@@ -24,11 +24,11 @@ def test_sixteen_confirms_at_once_make_one_event_fifteen_times(store: Store, cre
         assert set(statuses) <= {200, 202}, answers
         assert statuses[200] >= 1
         assert len({answer.text for answer in answers if answer.status == 200}) == 1
-        assert books.events(asset_id) == ["AssetReady"]
-        assert books.status(asset_id) == "ready"
-        assert len(books.asset(asset_id)["attempts"]) == 1
-        books.recount()
-    assert books.usage() == (15 * len(PNG.data), 0)
+        assert invariants.events(asset_id) == ["AssetReady"]
+        assert invariants.status(asset_id) == "ready"
+        assert len(invariants.asset(asset_id)["attempts"]) == 1
+        invariants.recount()
+    assert invariants.usage() == (15 * len(PNG.data), 0)
     assert seen[202], "nobody was in anybody's way: the processes did not run together"
 
 
@@ -39,11 +39,11 @@ def test_confirms_and_deletes_at_once_leave_no_half_state(store: Store, crew: Cr
         answers = crew.together(jobs)
         assert Counter(answer.status for answer in answers[1::2]) == {204: 1, 404: 7}
         assert {answer.status for answer in answers[::2]} <= {200, 202, 404, 409}, answers
-        assert books.status(asset_id) == "deleted"
-        assert books.events(asset_id) in ([], ["AssetReady", "AssetDeleted"])
-        books.recount()
-        books.balance()
-    assert books.usage() == (0, 0)
+        assert invariants.status(asset_id) == "deleted"
+        assert invariants.events(asset_id) in ([], ["AssetReady", "AssetDeleted"])
+        invariants.recount()
+        invariants.balance()
+    assert invariants.usage() == (0, 0)
 
 
 def test_confirms_of_a_file_that_lies_reject_it_once(store: Store, crew: Crew) -> None:
@@ -53,8 +53,8 @@ def test_confirms_of_a_file_that_lies_reject_it_once(store: Store, crew: Crew) -
         asset_id = ticket["assetId"]
         answers = crew.together([(CONFIRM, {"asset_id": asset_id})] * 16)
         assert {answer.status for answer in answers} <= {202, 422}, answers
-        assert books.events(asset_id) == ["AssetRejected"]
-        assert books.usage() == (0, 0)
+        assert invariants.events(asset_id) == ["AssetRejected"]
+        assert invariants.usage() == (0, 0)
 
 
 def _one_of_everything(which: int, ids: list[str], batch: list[dict[str, Any]]) -> int:
@@ -85,8 +85,8 @@ def test_requests_renewals_confirms_and_sweeps_at_once_never_wait_for_each_other
     batch = [api.wish(PNG)] * 4
     for _ in range(8):
         ids = [api.upload(PNG) for _ in range(6)]
-        books.run("UPDATE asset SET url_expires_at = now() - interval '10 minutes'")
+        invariants.run("UPDATE asset SET url_expires_at = now() - interval '10 minutes'")
         found = crew.each(_one_of_everything, [(n, ids, batch) for n in range(16)])
         assert set(found) <= {200, 202, 204, 404, 409}, found
-        books.recount()
-        books.balance()
+        invariants.recount()
+        invariants.balance()

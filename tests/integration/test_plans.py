@@ -20,13 +20,13 @@ from kyora.billing.plans import derive, offers, push, sync
 from kyora.errors import ConfigError, Conflict, Invalid, NotFound, Unavailable
 from kyora.postgres.connection import connect
 from local.settings import ROOT
-from tests.integration.support.crew import Crew
 from tests.integration.support.plan_server import (
     KEY,
     StripeServer,
     stripe_server,
     sync_plans,
 )
+from tests.integration.support.workers import Crew
 from tests.scripted import Answer, Request, scripted
 from tests.unit.functions import CONTEXT, function
 

@@ -10,7 +10,7 @@ import typing_extensions
 
 from kyora import postgres
 from kyora.email import webhook
-from tests.integration.support import post
+from tests.integration.support import mail_queue
 from tests.integration.support.resend_webhook import AT, KEY, bounce, request, secret, told
 from tests.resend_types import faults, fields
 
@@ -136,7 +136,9 @@ def test_every_kind_that_we_act_on_is_one_of_resends() -> None:
     assert ours <= theirs
 
 
-@pytest.mark.parametrize("file", sorted(Path(post.ROOT, "events").glob("resend_webhook*.json")))
+@pytest.mark.parametrize(
+    "file", sorted(Path(mail_queue.ROOT, "events").glob("resend_webhook*.json"))
+)
 def test_the_events_that_a_person_sends_are_resends(file: Path) -> None:
     event = json.loads(json.loads(file.read_text())["body"])
     assert faults(event, TYPES[event["type"]]) == []

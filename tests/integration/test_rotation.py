@@ -14,7 +14,7 @@ from kyora.billing import stripe_client
 from kyora.email import resend, resend_http
 from kyora.email.message import Message, Refusal
 from kyora.errors import ConfigError
-from tests.integration.support import post
+from tests.integration.support import mail_queue
 from tests.scripted import Answer, Request, Server, scripted
 
 ARN = "arn:aws:secretsmanager:eu-west-1:000000000000:secret:"
@@ -67,7 +67,7 @@ class Api:
 def api(vault: Vault, environment: pytest.MonkeyPatch) -> Iterator[Api]:
     found = Api()
     with scripted(found) as found.server:
-        for name, value in post.ENVIRONMENT.items():
+        for name, value in mail_queue.ENVIRONMENT.items():
             environment.setenv(name, value)
         for name in ("EMAIL_RESEND_API_KEY", "BILLING_STRIPE_API_KEY"):
             environment.delenv(name, raising=False)

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from local import template
-from tests.integration.support import books
+from tests.integration.support import invariants
 from tests.integration.support.s3_policies import USERS, Cloud, cloud, policy, walk
 
 __all__ = ["cloud"]
@@ -20,7 +20,7 @@ def test_every_permission_on_objects_is_enough_and_is_needed(cloud: Cloud) -> No
     walk()
     assert cloud.refused == []
     assert cloud.used == cloud.policies
-    [kept] = books.rows("SELECT id FROM asset WHERE status = 'ready'")
+    [kept] = invariants.rows("SELECT id FROM asset WHERE status = 'ready'")
     assert {key.split("/")[2] for key in cloud.objects} == {kept["id"]}
 
 

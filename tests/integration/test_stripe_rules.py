@@ -219,7 +219,7 @@ def test_what_fails_by_itself_five_times_is_parked_with_a_line_a_figure_and_200(
 ) -> None:
     log = captured_log(monkeypatch)
     body = poison(account)
-    answers = [lives.deliver(body) for _ in range(event_store.PATIENCE + 1)]
+    answers = [lives.deliver(body) for _ in range(event_store.MAX_ATTEMPTS + 1)]
     assert answers == [500, 500, 500, 500, 200, 200]
     assert billing.query("SELECT status, attempts FROM stripe_event") == [
         {"status": "failed", "attempts": 5}
@@ -331,7 +331,7 @@ def test_whatever_stripe_signs_is_answered_for_good_by_the_fifth_delivery(
         "api_version": version,
         "data": {"object": {"id": about, "object": name} | more},
     }
-    answers = [lives.deliver(json.dumps(event)) for _ in range(event_store.PATIENCE)]
+    answers = [lives.deliver(json.dumps(event)) for _ in range(event_store.MAX_ATTEMPTS)]
     assert answers[-1] in (200, 400), answers
 
 

@@ -15,7 +15,7 @@ import pytest
 from kyora import config, status
 from kyora.email import reputation, suppressions
 from tests.fake_resend import SENDING_KEY, FakeResend, Fault
-from tests.integration.support import books, post
+from tests.integration.support import invariants, mail_queue
 from tests.integration.support.resend_webhook import bounce, receive, request, suppressed, told
 from tests.resend_types import faults
 from tests.unit.functions import CONTEXT, function
@@ -86,7 +86,7 @@ def test_a_key_that_may_only_send_is_told_so(
     config.forget()
     assert ask(lift=DANA) == {"lifted": False, "there": "restricted"}
     assert compared()["refused"] == "restricted"
-    post.deliver(post.record(*post.verification()))
+    mail_queue.deliver(mail_queue.record(*mail_queue.verification()))
     assert len(hook.deliveries) == 1, "and it sends"
 
 
@@ -141,7 +141,7 @@ def test_in_whatever_order_it_comes_the_last_word_counts(hook: FakeResend) -> No
     ]
     for length in (2, 3, 4):
         for order in itertools.permutations(tale[:length]):
-            books.run("DELETE FROM email_suppression")
+            invariants.run("DELETE FROM email_suppression")
             for kind, minute in order:
                 receive(changed(kind, minute))
             assert bool(suppressed()) is (length == 3), order
@@ -274,13 +274,13 @@ def test_the_fake_answers_as_the_sdk_types_it(hook: FakeResend) -> None:
 
     hook.suppress(DANA)
     hook.suppress(EVE, "manual")
-    sdk.api_key, sdk.api_url = post.ENVIRONMENT["EMAIL_RESEND_API_KEY"], hook.url
+    sdk.api_key, sdk.api_url = mail_queue.ENVIRONMENT["EMAIL_RESEND_API_KEY"], hook.url
     sdk.default_http_client = sdk.RequestsClient()
     page: Any = sdk.Suppressions.list({"limit": 1})
     assert faults(page, sdk.Suppressions.ListResponse) == []
     removed: Any = sdk.Suppressions.remove(EVE)
     assert faults(removed, sdk.Suppressions.RemoveSuppressionResponse) == []
-    post.deliver(post.record(*post.verification()))
+    mail_queue.deliver(mail_queue.record(*mail_queue.verification()))
     [delivery] = hook.deliveries
     assert faults(delivery.payload, sdk.Emails.SendParams) == []
     assert told("email.sent")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from kyora.storage.provider import provider as configured
-from tests.integration.support import api, books, samples
+from tests.integration.support import api, invariants, samples
 from tests.integration.support.api import Reply
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Store, every_bucket, every_store
@@ -100,7 +100,7 @@ def test_a_put_that_is_not_what_was_signed_is_refused(store: Store) -> None:
         early = api.confirm(ticket["assetId"])
         assert (early.status, early.code) == (409, "asset.not_uploaded"), trick
         assert early.headers["Retry-After"] == "1"
-        assert books.status(ticket["assetId"]) == "pending", trick
+        assert invariants.status(ticket["assetId"]) == "pending", trick
         # The ticket is still good for what it was given for.
         assert api.put(ticket, PNG.data).status == 200, trick
         assert api.confirm(ticket["assetId"]).status == 200, trick
@@ -126,8 +126,8 @@ def test_bytes_that_were_not_announced_are_found_at_confirm(store: Store) -> Non
     refused = api.confirm(ticket["assetId"])
     assert (refused.status, refused.code) == (422, "asset.rejected")
     assert refused.body["reason"] == "type_mismatch"
-    assert books.events(ticket["assetId"]) == ["AssetRejected"]
-    assert books.usage() == (0, 0)
+    assert invariants.events(ticket["assetId"]) == ["AssetRejected"]
+    assert invariants.usage() == (0, 0)
     assert store.list() == []
     assert api.confirm(ticket["assetId"]).same_as(refused)
 
@@ -157,7 +157,7 @@ def test_a_weak_store_that_took_other_bytes_than_signed_is_seen_through(
         assert (refused.status, refused.body["reason"]) == (422, reason)
         assert bool(copied) == (reason != "size_mismatch"), "a size is seen before the copy"
         assert store.list() == []
-    assert books.usage() == (0, 0)
+    assert invariants.usage() == (0, 0)
 
 
 @every_store
@@ -240,7 +240,7 @@ def test_a_replay_after_ready_changes_nothing_and_goes_with_its_event(store: Sto
     assert api.deliver(f"incoming/ws_demo/{asset_id}") == []
     assert len(store.list()) == 1, "nobody pays for what was written again"
     assert api.http_call("GET", first.body["downloadUrl"]).body == PNG.data
-    assert books.events(asset_id) == ["AssetReady"]
+    assert invariants.events(asset_id) == ["AssetReady"]
 
 
 @every_store
@@ -270,9 +270,9 @@ def test_an_upload_after_the_end_revives_nothing_and_goes_with_its_event(
         api.put(ticket, b"MZ".ljust(len(PNG.data)))
         assert api.confirm(asset_id).code == "asset.rejected"
     elif end == "expired":
-        books.pass_deadline(asset_id)
+        invariants.pass_deadline(asset_id)
         api.sweep()
-        assert books.status(asset_id) == "expired"
+        assert invariants.status(asset_id) == "expired"
     else:
         api.delete(asset_id)
     before = (api.confirm(asset_id), api.get(asset_id))
@@ -281,8 +281,8 @@ def test_an_upload_after_the_end_revives_nothing_and_goes_with_its_event(
     assert store.list() == []
     for old, new in zip(before, (api.confirm(asset_id), api.get(asset_id)), strict=True):
         assert new.same_as(old)
-    assert books.status(asset_id) == end
-    assert books.usage() == (0, 0)
+    assert invariants.status(asset_id) == end
+    assert invariants.usage() == (0, 0)
 
 
 @every_bucket

@@ -12,10 +12,10 @@ import pytest
 
 from kyora import config
 from tests.events import sqs_message
-from tests.integration.support import api, books, stores
-from tests.integration.support.crew import Crew
+from tests.integration.support import api, invariants, stores
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Bucket, Store, every_store
+from tests.integration.support.workers import Crew
 
 CONFIRM = "POST /v1/assets/{assetId}/confirm"
 
@@ -29,7 +29,7 @@ def test_a_file_whose_client_never_came_back_becomes_ready(store: Store) -> None
     asset_id = api.upload(PNG)
     assert api.deliver(_key(asset_id)) == []
     assert api.get(asset_id).body["status"] == "ready"
-    assert books.events(asset_id) == ["AssetReady"]
+    assert invariants.events(asset_id) == ["AssetReady"]
 
 
 def test_event_and_confirm_in_any_order_and_number_make_one_event(store: Store) -> None:
@@ -41,11 +41,11 @@ def test_event_and_confirm_in_any_order_and_number_make_one_event(store: Store) 
                 assert api.deliver(_key(asset_id)) == [], order
             else:
                 assert api.confirm(asset_id).status == 200, order
-        assert books.events(asset_id) == ["AssetReady"], order
+        assert invariants.events(asset_id) == ["AssetReady"], order
     rejected = api.request(PNG, sha256=None)
     api.put(rejected, b"MZ".ljust(len(PNG.data)))
     assert api.deliver(*[_key(rejected["assetId"])] * 3) == []
-    assert books.events(rejected["assetId"]) == ["AssetRejected"]
+    assert invariants.events(rejected["assetId"]) == ["AssetRejected"]
 
 
 DETAILS: dict[str, dict[str, Any]] = {
@@ -68,7 +68,7 @@ def test_nothing_but_the_key_of_an_event_is_believed(store: Store) -> None:
             else detail
         )
         assert api.deliver(_key(asset_id), detail=changed) == [], case
-        assert books.status(asset_id) == "ready", case
+        assert invariants.status(asset_id) == "ready", case
 
 
 def test_an_event_for_nothing_of_ours_is_done_with(store: Store) -> None:
@@ -93,8 +93,8 @@ def test_an_event_for_nothing_of_ours_is_done_with(store: Store) -> None:
         "incoming/\ud83d\ude42/🙂",
     ]
     assert api.deliver(*keys) == []
-    assert books.status(asset_id) == "pending"
-    assert books.events() == []
+    assert invariants.status(asset_id) == "pending"
+    assert invariants.events() == []
 
 
 def test_an_event_that_finds_no_object_comes_again(store: Store) -> None:
@@ -102,17 +102,17 @@ def test_an_event_that_finds_no_object_comes_again(store: Store) -> None:
     ticket = api.request(PNG)
     key = _key(ticket["assetId"])
     assert api.deliver(key) == [key]
-    assert books.status(ticket["assetId"]) == "pending"
+    assert invariants.status(ticket["assetId"]) == "pending"
     api.put(ticket, PNG.data)
     assert api.deliver(key) == []
-    assert books.status(ticket["assetId"]) == "ready"
+    assert invariants.status(ticket["assetId"]) == "ready"
 
 
 def test_an_event_after_the_deadline_changes_nothing(store: Store) -> None:
     asset_id = api.upload(PNG)
-    books.pass_deadline(asset_id)
+    invariants.pass_deadline(asset_id)
     assert api.deliver(_key(asset_id)) == []
-    assert books.status(asset_id) == "pending"
+    assert invariants.status(asset_id) == "pending"
     assert api.get(asset_id).body["status"] == "expired"
     assert store.list() == []
 
@@ -155,7 +155,7 @@ def test_poison_goes_back_to_its_queue_alone(store: Store, crew: Crew, logs: Any
         found = api.function("verify_upload")({"Records": batch}, api.Context())
         failed = {item["itemIdentifier"] for item in found["batchItemFailures"]}
         assert failed == {r["messageId"] for r in [*poison, records[1]]}
-        assert books.status(good) == "ready"
+        assert invariants.status(good) == "ready"
         assert finish().status == 200
     assert api.function("verify_upload")({"Records": [records[1]]}, api.Context()) == {
         "batchItemFailures": []
@@ -176,7 +176,7 @@ def test_a_dead_database_leaves_every_message_in_the_queue(
     environment.setenv("DATABASE_URL", uploads)
     config.forget()
     assert api.deliver(_key(asset_id), _key(api.UNKNOWN)) == []
-    assert books.status(asset_id) == "ready"
+    assert invariants.status(asset_id) == "ready"
 
 
 def test_sixteen_deliveries_of_one_event_at_once_make_one_event(store: Store, crew: Crew) -> None:
@@ -186,7 +186,7 @@ def test_sixteen_deliveries_of_one_event_at_once_make_one_event(store: Store, cr
         later = crew.each(api.deliver, [(_key(asset_id),)] * 16)
         assert [] in later
         assert api.deliver(_key(asset_id)) == []
-        assert books.events(asset_id) == ["AssetReady"]
+        assert invariants.events(asset_id) == ["AssetReady"]
 
 
 # --- the sweep
@@ -202,9 +202,9 @@ def test_the_sweep_ends_what_is_late_and_nothing_else(store: Store) -> None:
     )
     api.confirm(ready)
     for asset_id in (late, late_uploaded, ready):
-        books.pass_deadline(asset_id)
+        invariants.pass_deadline(asset_id)
     assert api.sweep() == {"expired": 2, "cleaned": 0}
-    assert [books.status(i) for i in (fresh, uploaded, late, late_uploaded, ready)] == [
+    assert [invariants.status(i) for i in (fresh, uploaded, late, late_uploaded, ready)] == [
         "pending",
         "pending",
         "expired",
@@ -212,20 +212,20 @@ def test_the_sweep_ends_what_is_late_and_nothing_else(store: Store) -> None:
         "ready",
     ]
     size = len(PNG.data)
-    assert books.usage() == (size, 2 * size)
+    assert invariants.usage() == (size, 2 * size)
     assert api.sweep() == {"expired": 0, "cleaned": 0}, "the clean-up has its minute"
     assert _key(late_uploaded) in store.list()
-    books.pass_grace()
+    invariants.pass_grace()
     assert api.sweep() == {"expired": 0, "cleaned": 2}
     assert sorted(key for key in store.list() if key.startswith("incoming/")) == [_key(uploaded)]
     assert api.sweep() == {"expired": 0, "cleaned": 0}
     assert api.confirm(uploaded).status == 200
-    assert books.events(late) == []
+    assert invariants.events(late) == []
 
 
 def _many(count: int, workspace_id: str) -> None:
     """Insert late uploads, as `count` requests long ago would have."""
-    books.run(
+    invariants.run(
         "WITH new AS (INSERT INTO asset (id, workspace_id, created_by, filename, content_type,"
         " size, url_expires_at, confirm_deadline)"
         " SELECT 'ast_' || lpad(n::text, 26, '0') || :ws, :ws, 'usr', 'a.png', 'image/png', n,"
@@ -243,10 +243,10 @@ def test_the_sweep_works_through_many_batches_and_stops_in_time(store: Store) ->
     _many(30, "ws_other")
     sweep: Callable[..., dict[str, int]] = api.function("sweep_uploads")
     assert sweep({}, api.Context(*[30_000] * 3, *[9_999] * 9)) == {"expired": 200, "cleaned": 0}
-    books.recount()
+    invariants.recount()
     assert sweep({}, api.Context()) == {"expired": 280, "cleaned": 0}
-    assert books.usage() == books.usage("ws_other") == (0, 0)
-    books.pass_grace()
+    assert invariants.usage() == invariants.usage("ws_other") == (0, 0)
+    invariants.pass_grace()
     assert sweep({}, api.Context()) == {"expired": 0, "cleaned": 480}
 
 
@@ -255,7 +255,7 @@ def test_sweeps_at_once_free_each_reservation_once(store: Store, crew: Crew) -> 
     _many(700, "ws_other")
     found = crew.each(api.sweep, [()] * 16)
     assert sum(swept["expired"] for swept in found) == 1400
-    assert books.usage() == books.usage("ws_other") == (0, 0)
+    assert invariants.usage() == invariants.usage("ws_other") == (0, 0)
 
 
 def test_a_sweep_without_its_store_frees_the_reservations_and_cleans_later(
@@ -263,16 +263,16 @@ def test_a_sweep_without_its_store_frees_the_reservations_and_cleans_later(
 ) -> None:
     ids = [api.upload(PNG) for _ in range(6)]
     for asset_id in ids:
-        books.pass_deadline(asset_id)
+        invariants.pass_deadline(asset_id)
     asked: list[bytes] = []
     with stores.broken(b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n", asked) as url:
         for name, value in Bucket("broken", url, "key", "secret").variables.items():
             environment.setenv(name, value)
         config.forget()
         assert api.sweep() == {"expired": 6, "cleaned": 0}
-        assert books.usage() == (0, 0)
+        assert invariants.usage() == (0, 0)
         assert asked == []
-        books.pass_grace()
+        invariants.pass_grace()
         assert api.sweep() == {"expired": 0, "cleaned": 0}
         objects = {line.split()[1] for line in asked}
         assert len(objects) == 3, "a store that is down is not asked for every object"
@@ -280,7 +280,7 @@ def test_a_sweep_without_its_store_frees_the_reservations_and_cleans_later(
         environment.setenv(name, value)
     config.forget()
     assert api.sweep() == {"expired": 0, "cleaned": 3}, "those that failed wait a while"
-    books.pass_grace()
+    invariants.pass_grace()
     assert api.sweep() == {"expired": 0, "cleaned": 3}
     assert store.list() == []
 
@@ -335,7 +335,7 @@ def bus(
 
 
 def _relay() -> None:
-    books.run("UPDATE outbox SET next_attempt_at = now()")
+    invariants.run("UPDATE outbox SET next_attempt_at = now()")
     api.function("relay_outbox")({}, api.Context())
 
 
@@ -394,7 +394,7 @@ def test_an_event_whose_sender_died_is_sent_by_the_relay_under_the_same_id(
     _relay()
     _relay()
     ids = Counter(event["detail"]["id"] for event in bus())
-    (row,) = books.rows("SELECT id, published_at FROM outbox")
+    (row,) = invariants.rows("SELECT id, published_at FROM outbox")
     assert ids == {row["id"]: copies}
     assert row["published_at"] is not None
 
@@ -406,7 +406,7 @@ def test_an_event_waits_for_a_bus_that_is_away(
     environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     asset_id = api.upload(PNG)
     assert api.confirm(asset_id).status == 200, "the client does not wait for the bus"
-    (row,) = books.rows("SELECT published_at, attempts, last_error FROM outbox")
+    (row,) = invariants.rows("SELECT published_at, attempts, last_error FROM outbox")
     assert (row["published_at"], row["attempts"]) == (None, 1)
     assert row["last_error"]
     environment.setenv("AWS_ENDPOINT_URL", emulator)

@@ -7,10 +7,10 @@ import pytest
 
 from kyora import config
 from kyora.assets import confirm, ledger, renewals
-from tests.integration.support import api, books, stores
-from tests.integration.support.crew import Crew
+from tests.integration.support import api, invariants, stores
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Bucket, Store, every_store
+from tests.integration.support.workers import Crew
 
 UPLOAD = "POST /v1/assets/upload"
 CONFIRM = "POST /v1/assets/{assetId}/confirm"
@@ -24,7 +24,7 @@ def test_a_confirm_that_copies_nothing_notes_no_attempt(store: Store) -> None:
     asset_id = api.request(PNG)["assetId"]
     for _ in range(40):
         assert api.confirm(asset_id).status == 409
-    assert books.asset(asset_id)["attempts"] == []
+    assert invariants.asset(asset_id)["attempts"] == []
 
 
 def test_confirms_are_limited_to_a_burst_and_one_a_second(store: Store) -> None:
@@ -34,32 +34,32 @@ def test_confirms_are_limited_to_a_burst_and_one_a_second(store: Store) -> None:
     assert {answer.status for answer in answers} == {409, 429}
     assert {answer.code for answer in refused} == {"asset.too_many_attempts"}
     assert refused[0].headers["Retry-After"] == "2"
-    claims = books.asset(asset_id)["claims"]
-    age = datetime.now(UTC) - books.asset(asset_id)["created_at"]
+    claims = invariants.asset(asset_id)["claims"]
+    age = datetime.now(UTC) - invariants.asset(asset_id)["created_at"]
     assert claims <= confirm.MAX_CLAIMS + age.total_seconds() + 1
 
 
 def test_a_limited_confirm_loses_no_bytes(store: Store) -> None:
     asset_id = api.upload(PNG)
-    books.run("UPDATE asset SET claims = 1000")
+    invariants.run("UPDATE asset SET claims = 1000")
     key = f"incoming/ws_demo/{asset_id}"
     assert api.confirm(asset_id).status == 429
     assert api.deliver(key) == [key], "its event comes again"
     assert store.list() == [key]
-    books.run("UPDATE asset SET created_at = now() - interval '20 minutes'")
+    invariants.run("UPDATE asset SET created_at = now() - interval '20 minutes'")
     assert api.confirm(asset_id).status == 200, "a patient client is served"
 
 
 def test_copies_of_one_upload_are_limited(store: Store, crew: Crew) -> None:
     asset_id = api.upload(PNG)
-    books.run("UPDATE asset SET attempts = array_fill(CAST('try_old' AS text), ARRAY[18])")
+    invariants.run("UPDATE asset SET attempts = array_fill(CAST('try_old' AS text), ARRAY[18])")
     for _ in range(2):
         crew.crash(stores.method(store, "copy"), "after", CONFIRM, asset_id=asset_id)
-        books.break_lease(asset_id)
+        invariants.break_lease(asset_id)
     refused = api.confirm(asset_id)
     assert (refused.status, refused.code) == (429, "asset.too_many_attempts")
     assert 0 < int(refused.headers["Retry-After"]) <= renewals.CONFIRM_SECONDS
-    assert len(books.asset(asset_id)["attempts"]) == confirm.MAX_ATTEMPTS
+    assert len(invariants.asset(asset_id)["attempts"]) == confirm.MAX_ATTEMPTS
     assert api.deleted(api.delete(asset_id))
     assert store.list() == []
 
@@ -69,20 +69,20 @@ def test_the_deadline_holds_whoever_held_the_upload(held: bool, store: Store, cr
     asset_id = api.upload(PNG)
     if held:
         crew.crash(stores.method(store, "copy"), "after", CONFIRM, asset_id=asset_id)
-        books.break_lease(asset_id)
-    books.run("UPDATE asset SET confirm_deadline = now() - interval '3 days'")
+        invariants.break_lease(asset_id)
+    invariants.run("UPDATE asset SET confirm_deadline = now() - interval '3 days'")
     refused = api.confirm(asset_id)
     assert (refused.status, refused.code) == (410, "asset.expired")
     assert api.get(asset_id).body["status"] == "expired"
     assert api.sweep() == {"expired": 1, "cleaned": 0}
-    assert books.usage() == (0, 0)
+    assert invariants.usage() == (0, 0)
 
 
 # --- what a workspace may ask for on one day
 
 
 def asked(files: int, size: int, day: str = "(now() AT TIME ZONE 'UTC')::date") -> None:
-    books.run(
+    invariants.run(
         "INSERT INTO storage_usage (workspace_id, asked_on, asked_files, asked_bytes)"
         f" VALUES ('ws_demo', {day}, :files, :size) ON CONFLICT (workspace_id) DO UPDATE"
         " SET asked_on = excluded.asked_on, asked_files = :files, asked_bytes = :size",
@@ -102,7 +102,7 @@ DAILY = {
 @pytest.mark.parametrize("case", DAILY)
 def test_what_may_be_asked_for_on_a_day_is_limited(case: str, store: Store) -> None:
     files, size, limit, allowed = DAILY[case]
-    books.limit(limit)
+    invariants.limit(limit)
     asked(files, size)
     refused = api.call(UPLOAD, body=api.wish(PNG))
     assert (refused.status, refused.code) == (429, "asset.daily_limit_reached")
@@ -112,19 +112,19 @@ def test_what_may_be_asked_for_on_a_day_is_limited(case: str, store: Store) -> N
     assert api.call(UPLOAD, body=api.wish(PNG), who=api.STRANGER).status == 200
     asked(files, size, "CAST('2001-01-01' AS date)")
     assert api.call(UPLOAD, body=api.wish(PNG)).status == 200, "another day"
-    (row,) = books.rows("SELECT * FROM storage_usage WHERE workspace_id = 'ws_demo'")
+    (row,) = invariants.rows("SELECT * FROM storage_usage WHERE workspace_id = 'ws_demo'")
     assert (row["asked_files"], row["asked_bytes"]) == (1, SIZE)
 
 
 def test_deleting_gives_nothing_back_of_the_day(store: Store) -> None:
-    books.limit(GIB)
+    invariants.limit(GIB)
     asked(ledger.DAILY_FILES - 1, 0)
     api.delete(api.upload(PNG))
     assert api.call(UPLOAD, body=api.wish(PNG)).code == "asset.daily_limit_reached"
 
 
 def test_a_plan_without_a_limit_has_none_for_a_day_but_in_files(store: Store) -> None:
-    books.limit(-1)
+    invariants.limit(-1)
     asked(0, 1 << 50)
     assert api.call(UPLOAD, body=api.wish(PNG)).status == 200
 
@@ -135,70 +135,74 @@ def test_a_plan_without_a_limit_has_none_for_a_day_but_in_files(store: Store) ->
 def test_a_row_of_many_objects_does_not_keep_others_waiting(store: Store) -> None:
     """What an old version let a client do: tens of thousands of attempts on one asset."""
     poison, behind = api.upload(PNG), api.upload(PNG)
-    books.run(
+    invariants.run(
         "UPDATE asset SET attempts = array_fill(CAST('try_old' AS text), ARRAY[60000])"
         " WHERE id = :id",
         id=poison,
     )
     store.write(f"assets/ws_demo/{poison}/try_last", b"x")
-    books.run("UPDATE asset SET attempts = attempts || ARRAY['try_last'] WHERE id = :id", id=poison)
+    invariants.run(
+        "UPDATE asset SET attempts = attempts || ARRAY['try_last'] WHERE id = :id", id=poison
+    )
     for asset_id in (poison, behind):
-        books.pass_deadline(asset_id)
+        invariants.pass_deadline(asset_id)
         api.sweep()
-        books.pass_grace()
+        invariants.pass_grace()
     sweep: Callable[..., dict[str, int]] = api.function("sweep_uploads")
     assert sweep({}, api.Context()) == {"expired": 0, "cleaned": 1}
-    assert books.asset(behind)["cleaned_at"] is not None
-    assert 55_000 < len(books.asset(poison)["attempts"]) < 60_001, "some turns' share"
-    books.run(
+    assert invariants.asset(behind)["cleaned_at"] is not None
+    assert 55_000 < len(invariants.asset(poison)["attempts"]) < 60_001, "some turns' share"
+    invariants.run(
         "UPDATE asset SET attempts = array_fill(CAST('try_old' AS text), ARRAY[900])"
         " || ARRAY['try_last'] WHERE id = :id",
         id=poison,
     )
     for _ in range(30):
-        books.pass_grace()
+        invariants.pass_grace()
         api.sweep()
-    assert books.asset(poison)["cleaned_at"] is not None
+    assert invariants.asset(poison)["cleaned_at"] is not None
     assert store.list() == []
 
 
 def test_a_row_that_fails_moves_back_and_the_others_are_cleaned(store: Store) -> None:
     ids = [api.upload(PNG) for _ in range(3)]
     for asset_id in ids:
-        books.pass_deadline(asset_id)
+        invariants.pass_deadline(asset_id)
     api.sweep()
-    books.pass_grace()
-    books.run(
+    invariants.pass_grace()
+    invariants.run(
         "UPDATE asset SET attempts = '{not/a/key}', ended_at = ended_at - interval '1 minute'"
         " WHERE id = :id",
         id=ids[0],
     )
     assert api.sweep() == {"expired": 0, "cleaned": 2}
     assert api.sweep() == {"expired": 0, "cleaned": 0}, "it waits"
-    (row,) = books.rows("SELECT clean_after - now() AS wait FROM asset WHERE cleaned_at IS NULL")
+    (row,) = invariants.rows(
+        "SELECT clean_after - now() AS wait FROM asset WHERE cleaned_at IS NULL"
+    )
     assert 240 < row["wait"].total_seconds() <= 300
-    books.run("UPDATE asset SET attempts = '{}'")
-    books.pass_grace()
+    invariants.run("UPDATE asset SET attempts = '{}'")
+    invariants.pass_grace()
     assert api.sweep() == {"expired": 0, "cleaned": 1}
 
 
 def test_each_row_of_a_clean_up_is_committed_alone(store: Store, crew: Crew) -> None:
     ids = [api.upload(PNG) for _ in range(3)]
     for asset_id in ids:
-        books.pass_deadline(asset_id)
+        invariants.pass_deadline(asset_id)
     api.sweep()
-    books.pass_grace()
+    invariants.pass_grace()
     with crew.stalled("kyora.assets.sweep:_note_cleaned", "after", "sweep") as finish:
-        cleaned = [books.asset(asset_id)["cleaned_at"] is not None for asset_id in ids]
+        cleaned = [invariants.asset(asset_id)["cleaned_at"] is not None for asset_id in ids]
         assert cleaned.count(True) == 1
         finish()
 
 
 def test_a_clean_up_watches_the_clock(store: Store) -> None:
     for asset_id in [api.upload(PNG) for _ in range(4)]:
-        books.pass_deadline(asset_id)
+        invariants.pass_deadline(asset_id)
     api.sweep()
-    books.pass_grace()
+    invariants.pass_grace()
     sweep: Callable[..., dict[str, int]] = api.function("sweep_uploads")
     enough = [30_000] * 4  # to begin, to lapse, and for two rows
     assert sweep({}, api.Context(*enough, *[9_000] * 9)) == {"expired": 0, "cleaned": 2}
@@ -209,13 +213,13 @@ def test_a_store_that_is_down_holds_up_no_reservation(
     store: Store, environment: pytest.MonkeyPatch
 ) -> None:
     asset_id = api.upload(PNG)
-    books.pass_deadline(asset_id)
+    invariants.pass_deadline(asset_id)
     with stores.broken(b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n") as url:
         for name, value in Bucket("broken", url, "key", "secret").variables.items():
             environment.setenv(name, value)
         config.forget()
         assert api.sweep()["expired"] == 1
-        assert books.usage() == (0, 0)
+        assert invariants.usage() == (0, 0)
     for name, value in store.variables.items():
         environment.setenv(name, value)
     config.forget()

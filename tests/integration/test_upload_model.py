@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from kyora.assets.confirm import MAX_ATTEMPTS
-from tests.integration.support import api, books
+from tests.integration.support import api, invariants
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Folder
 
@@ -82,7 +82,7 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
         def __init__(self) -> None:
             super().__init__()
             store.empty()
-            books.begin()
+            invariants.begin()
             self.all: list[Asset] = []
             self.events: Counter[tuple[str, str]] = Counter()
             self.tickets: dict[str, tuple[str, Asset]] = {}
@@ -95,7 +95,7 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
 
         @initialize()
         def begin_with_four_uploads(self) -> None:
-            books.limit(ROOM)
+            invariants.limit(ROOM)
             for data in (GOOD, GOOD, GOOD, BAD):
                 asset = Asset(api.request(PNG, sha256=None), len(GOOD), incoming=data)
                 assert api.put(asset.ticket, data).status == 200
@@ -197,13 +197,13 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
 
         def a_url_ends(self, n: int) -> None:
             asset = self._pick(n)
-            books.end_url(asset.id)
+            invariants.end_url(asset.id)
             asset.over = True
 
         def too_many_copies_were_begun(self, n: int) -> None:
             asset = self._pick(n)
             if asset.status == "pending" and n % 3 == 0:
-                books.run(
+                invariants.run(
                     "UPDATE asset SET attempts = array_fill(CAST('try_old' AS text),"
                     " ARRAY[CAST(:most AS integer)]) WHERE id = :id",
                     most=MAX_ATTEMPTS,
@@ -294,7 +294,7 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
         def a_worker_dies_with_the_claim(self, n: int) -> None:
             asset = self._pick(n)
             if asset.status == "pending" and not asset.late:
-                books.run(
+                invariants.run(
                     "UPDATE asset SET status = 'verifying', lease_token = 'try_dead',"
                     " lease_until = now() + interval '1 minute',"
                     " attempts = attempts || ARRAY['try_dead'] WHERE id = :id",
@@ -308,12 +308,12 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
         def a_lease_ends(self, n: int) -> None:
             asset = self._pick(n)
             if asset.status == "verifying":
-                books.break_lease(asset.id)
+                invariants.break_lease(asset.id)
                 asset.lease_over = True
 
         def a_deadline_passes(self, n: int) -> None:
             asset = self._pick(n)
-            books.pass_deadline(asset.id)
+            invariants.pass_deadline(asset.id)
             asset.late = asset.over = True
 
         def delete(self, n: int) -> None:
@@ -328,7 +328,7 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
 
         def sweep(self, n: int) -> None:
             if n % 2:
-                books.pass_grace()
+                invariants.pass_grace()
                 for asset in self.all:
                     asset.ended_long_ago = asset.status in ("expired", "deleted")
             late = [
@@ -356,17 +356,19 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
         @invariant()
         def the_ledger_is_right(self) -> None:
             used = sum(a.size for a in self.all if a.status == "ready")
-            assert books.usage() == (used, self._taken() - used)
-            books.recount()
+            assert invariants.usage() == (used, self._taken() - used)
+            invariants.recount()
 
         @invariant()
         def the_states_are_right(self) -> None:
-            found = {row["id"]: row["status"] for row in books.rows("SELECT id, status FROM asset")}
+            found = {
+                row["id"]: row["status"] for row in invariants.rows("SELECT id, status FROM asset")
+            }
             assert found == {asset.id: asset.status for asset in self.all}
 
         @invariant()
         def every_end_was_told_once(self) -> None:
-            rows = books.rows(
+            rows = invariants.rows(
                 "SELECT detail_type AS n, detail->'data'->>'assetId' AS id FROM outbox"
             )
             assert Counter((row["id"], row["n"]) for row in rows) == self.events
@@ -376,13 +378,13 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
             incoming = {a.key for a in self.all if a.incoming is not None}
             keys = store.list()
             assert {k for k in keys if k.startswith("incoming/")} == incoming
-            books.inspect(store, replayed=frozenset(incoming))
+            invariants.inspect(store, replayed=frozenset(incoming))
 
         def teardown(self) -> None:
             replayed = frozenset(a.key for a in self.all if a.incoming is not None)
-            books.close_the_day(store, replayed=replayed)
+            invariants.close_the_day(store, replayed=replayed)
             store.empty()
-            books.begin()
+            invariants.begin()
 
     return Uploads
 

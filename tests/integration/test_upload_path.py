@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from kyora import config
-from tests.integration.support import api, books, samples
+from tests.integration.support import api, invariants, samples
 from tests.integration.support.samples import PNG, Sample
 from tests.integration.support.stores import Store, every_bucket, every_store
 
@@ -17,11 +17,11 @@ def test_every_type_of_file_is_uploaded_verified_downloaded_and_deleted(store: S
     answer = api.call("POST /v1/assets/uploads", body={"files": [api.wish(s) for s in kinds]})
     tickets = answer.body["uploads"]
     total = sum(len(sample.data) for sample in kinds)
-    assert books.usage() == (0, total)
+    assert invariants.usage() == (0, total)
     assert len({ticket["assetId"] for ticket in tickets}) == len(kinds)
 
     for sample, ticket in zip(kinds, tickets, strict=True):
-        asset_id, reserved = ticket["assetId"], books.usage()
+        asset_id, reserved = ticket["assetId"], invariants.usage()
         reply = api.put(ticket, sample.data)
         assert reply.status == 200, (sample.filename, reply)
         confirmed = api.confirm(asset_id)
@@ -40,23 +40,26 @@ def test_every_type_of_file_is_uploaded_verified_downloaded_and_deleted(store: S
         if sample.duration_ms:
             expected |= {"durationMs": sample.duration_ms}
         assert {k: v for k, v in found.items() if k not in ("createdAt", "downloadUrl")} == expected
-        assert books.usage() == (reserved[0] + len(sample.data), reserved[1] - len(sample.data))
+        assert invariants.usage() == (
+            reserved[0] + len(sample.data),
+            reserved[1] - len(sample.data),
+        )
         assert api.get(asset_id).body == found
         download = api.http_call("GET", found["downloadUrl"])
         assert (download.status, download.body) == (200, sample.data), sample.filename
         assert download.headers["content-type"] == sample.content_type
         assert download.headers["content-disposition"].startswith("attachment;")
-        assert books.events(asset_id) == ["AssetReady"]
-        final = f"assets/ws_demo/{asset_id}/{books.asset(asset_id)['final_attempt']}"
+        assert invariants.events(asset_id) == ["AssetReady"]
+        final = f"assets/ws_demo/{asset_id}/{invariants.asset(asset_id)['final_attempt']}"
         assert [key for key in store.list() if asset_id in key] == [final]
-    assert books.usage() == (total, 0)
+    assert invariants.usage() == (total, 0)
 
     for ticket in tickets:
         assert api.deleted(api.delete(ticket["assetId"]))
         assert api.get(ticket["assetId"]).status == 404
-    assert books.usage() == (0, 0)
+    assert invariants.usage() == (0, 0)
     assert store.list() == []
-    assert books.events().count("AssetDeleted") == len(kinds)
+    assert invariants.events().count("AssetDeleted") == len(kinds)
 
 
 @every_store
@@ -81,7 +84,7 @@ def test_a_file_without_a_checksum_is_accepted_and_its_checksum_computed(store: 
 def test_a_member_uploads_as_an_admin_does(store: Store) -> None:
     asset_id = api.upload(PNG, api.MEMBER)
     assert api.confirm(asset_id, api.MEMBER).status == 200
-    assert books.asset(asset_id)["created_by"] == "usr_demo_member"
+    assert invariants.asset(asset_id)["created_by"] == "usr_demo_member"
     assert api.get(asset_id, api.ADMIN).status == 200
 
 
@@ -118,7 +121,7 @@ def test_a_download_url_stays_the_same_for_a_while(store: Store) -> None:
     asset_id = api.upload(PNG)
     first = api.confirm(asset_id).body["downloadUrl"]
     assert api.get(asset_id).body["downloadUrl"] == first
-    books.run("UPDATE asset SET ready_at = ready_at - interval '11 minutes'")
+    invariants.run("UPDATE asset SET ready_at = ready_at - interval '11 minutes'")
     later = api.get(asset_id).body["downloadUrl"]
     assert later != first
     assert api.http_call("GET", later).body == PNG.data

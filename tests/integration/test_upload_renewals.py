@@ -7,7 +7,7 @@ import pytest
 
 from kyora.assets import ledger
 from kyora.assets.renewals import CONFIRM_SECONDS, URL_SECONDS
-from tests.integration.support import api, books, samples
+from tests.integration.support import api, invariants, samples
 from tests.integration.support.api import Answer
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Store, every_store
@@ -30,27 +30,27 @@ def asset_in(status: str) -> str:
     ticket = api.request(PNG, sha256=None)
     asset_id = str(ticket["assetId"])
     if status == "verifying":
-        books.run(
+        invariants.run(
             "UPDATE asset SET status = 'verifying', lease_token = 'try_x',"
             " lease_until = now() + interval '1 minute' WHERE id = :id",
             id=asset_id,
         )
     elif status == "expired":
-        books.pass_deadline(asset_id)
+        invariants.pass_deadline(asset_id)
         api.sweep()
     else:
         api.put(ticket, BAD if status == "rejected" else PNG.data)
         api.confirm(asset_id)
         if status == "deleted":
             api.delete(asset_id)
-    assert status in ("deleted", books.status(asset_id))
+    assert status in ("deleted", invariants.status(asset_id))
     return asset_id
 
 
 @every_store
 def test_a_pending_upload_gets_a_fresh_url_of_the_same_shape(store: Store) -> None:
     first = api.request(PNG)
-    books.run("UPDATE asset SET url_expires_at = now() - interval '1 minute'")
+    invariants.run("UPDATE asset SET url_expires_at = now() - interval '1 minute'")
     fresh = api.renew(first["assetId"])
     assert fresh.status == 200
     assert fresh.body.keys() == first.keys()
@@ -61,28 +61,28 @@ def test_a_pending_upload_gets_a_fresh_url_of_the_same_shape(store: Store) -> No
     assert api.put(fresh.body, PNG.data).status == 200
     assert api.put(api.renew(first["assetId"]).body, PNG.data).status == 412, "the bytes are there"
     assert api.confirm(first["assetId"]).status == 200
-    assert books.usage() == (SIZE, 0)
+    assert invariants.usage() == (SIZE, 0)
 
 
 def test_a_fresh_url_is_another_signature_for_the_whole_time(store: Store) -> None:
     first = api.request(PNG)
-    books.run("UPDATE asset SET confirm_deadline = now() + interval '1 minute'")
+    invariants.run("UPDATE asset SET confirm_deadline = now() + interval '1 minute'")
     fresh = api.renew(first["assetId"]).body
     assert left(fresh) > 590
-    (row,) = books.rows("SELECT confirm_deadline - url_expires_at AS more FROM asset")
+    (row,) = invariants.rows("SELECT confirm_deadline - url_expires_at AS more FROM asset")
     assert row["more"] == timedelta(seconds=CONFIRM_SECONDS - URL_SECONDS)
 
 
 def test_an_upload_is_renewed_for_a_day_and_no_longer(store: Store) -> None:
     asset_id = api.request(PNG)["assetId"]
-    books.run(
+    invariants.run(
         "UPDATE asset SET created_at = now() - interval '23 hours 55 minutes',"
         " confirm_deadline = now() + interval '1 minute'"
     )
     assert 200 < left(api.renew(asset_id).body) <= 300, "until the day is over"
-    books.run("UPDATE asset SET created_at = now() - interval '25 hours'")
+    invariants.run("UPDATE asset SET created_at = now() - interval '25 hours'")
     assert 200 < left(api.renew(asset_id).body) <= 300, "no longer than it was promised"
-    books.pass_deadline(asset_id)
+    invariants.pass_deadline(asset_id)
     assert api.renew(asset_id).status == 410
 
 
@@ -96,7 +96,7 @@ def test_only_what_waits_gets_a_fresh_url(status: str, store: Store) -> None:
 
 def test_what_has_expired_is_410_before_and_after_the_sweep(store: Store) -> None:
     asset_id = asset_in("pending")
-    books.pass_deadline(asset_id)
+    invariants.pass_deadline(asset_id)
     late = api.renew(asset_id)
     assert (late.status, late.code) == (410, "asset.expired")
     api.sweep()
@@ -113,37 +113,37 @@ def test_what_is_not_there_is_404(store: Store) -> None:
 
 
 def test_an_abandoned_ticket_frees_its_quota_at_the_next_request(store: Store) -> None:
-    books.limit(SIZE)
+    invariants.limit(SIZE)
     first = api.request(PNG)["assetId"]
-    books.run("UPDATE asset SET url_expires_at = now() - interval '4 minutes'")
+    invariants.run("UPDATE asset SET url_expires_at = now() - interval '4 minutes'")
     assert api.call(UPLOAD, body=api.wish(PNG)).code == "billing.limit_reached", "it may be on PUT"
-    books.end_url(first)
+    invariants.end_url(first)
     assert api.call(UPLOAD, body=api.wish(PNG)).status == 200
-    assert books.usage() == (0, SIZE)
-    assert books.status(first) == "pending"
+    assert invariants.usage() == (0, SIZE)
+    assert invariants.status(first) == "pending"
 
 
 def test_an_abandoned_ticket_frees_its_quota_at_the_next_sweep(store: Store) -> None:
     first, second = api.request(PNG)["assetId"], api.request(PNG)["assetId"]
-    books.end_url(first)
+    invariants.end_url(first)
     assert api.sweep() == {"expired": 0, "cleaned": 0}
-    assert books.usage() == (0, SIZE)
-    books.pass_deadline(first)
-    books.pass_deadline(second)
+    assert invariants.usage() == (0, SIZE)
+    invariants.pass_deadline(first)
+    invariants.pass_deadline(second)
     assert api.sweep() == {"expired": 2, "cleaned": 0}
-    assert books.usage() == (0, 0), "nothing is freed twice"
+    assert invariants.usage() == (0, 0), "nothing is freed twice"
 
 
 def test_a_reservation_that_has_lapsed_is_freed_once_whatever_ends_it(store: Store) -> None:
     for end in (api.delete, api.confirm):
         asset_id = api.upload(PNG)
-        books.end_url(asset_id)
+        invariants.end_url(asset_id)
         api.sweep()
-        assert books.usage() == (0, 0)
+        assert invariants.usage() == (0, 0)
         assert end(asset_id).status in (200, 204)
-        books.recount()
+        invariants.recount()
         api.delete(asset_id)
-        assert books.usage() == (0, 0)
+        assert invariants.usage() == (0, 0)
 
 
 def test_abandoned_tickets_do_not_count_among_those_that_wait(store: Store) -> None:
@@ -151,35 +151,35 @@ def test_abandoned_tickets_do_not_count_among_those_that_wait(store: Store) -> N
     for _ in range(ledger.MAX_OPEN // 50):
         api.call(UPLOADS, body=batch)
     assert api.call(UPLOAD, body=api.wish(PNG)).code == "asset.too_many_pending"
-    books.run("UPDATE asset SET url_expires_at = now() - interval '10 minutes'")
+    invariants.run("UPDATE asset SET url_expires_at = now() - interval '10 minutes'")
     assert api.call(UPLOAD, body=api.wish(PNG)).status == 200
 
 
 def test_a_slow_put_is_taken_while_there_is_room_and_else_waits_for_it(store: Store) -> None:
-    books.limit(SIZE)
+    invariants.limit(SIZE)
     slow = api.upload(PNG)
-    books.end_url(slow)
+    invariants.end_url(slow)
     other = api.upload(PNG)  # takes the room
     refused = api.confirm(slow)
     assert (refused.status, refused.code) == (403, "billing.limit_reached")
     assert api.renew(slow).code == "billing.limit_reached"
-    assert books.status(slow) == "pending"
+    assert invariants.status(slow) == "pending"
     key = f"incoming/ws_demo/{slow}"
     assert api.deliver(key) == []
     assert key in store.list(), "its bytes are kept until its deadline"
     api.delete(other)
     assert api.confirm(slow).status == 200
-    assert books.usage() == (SIZE, 0)
+    assert invariants.usage() == (SIZE, 0)
 
 
 def test_a_fresh_url_takes_the_reservation_again(store: Store) -> None:
-    books.limit(SIZE)
+    invariants.limit(SIZE)
     slow = api.request(PNG)["assetId"]
-    books.end_url(slow)
+    invariants.end_url(slow)
     api.sweep()
-    assert books.usage() == (0, 0)
+    assert invariants.usage() == (0, 0)
     assert api.renew(slow).status == 200
-    assert books.usage() == (0, SIZE)
+    assert invariants.usage() == (0, SIZE)
     assert api.call(UPLOAD, body=api.wish(PNG)).code == "billing.limit_reached"
 
 
@@ -193,8 +193,10 @@ def ask(key: str = "k", **changes: Any) -> Answer:
 def end_soon(asset_id: str, minutes: int = 4) -> None:
     """Let the URLs that were given out end in a few minutes."""
     later = datetime.now(UTC) + timedelta(minutes=minutes)
-    books.run("UPDATE asset SET url_expires_at = :later WHERE id = :id", later=later, id=asset_id)
-    books.run(
+    invariants.run(
+        "UPDATE asset SET url_expires_at = :later WHERE id = :id", later=later, id=asset_id
+    )
+    invariants.run(
         "UPDATE idempotency_key SET response = CASE WHEN response ? 'uploads'"
         "  THEN jsonb_set(response, '{uploads,0,expiresAt}', to_jsonb(CAST(:later AS text)))"
         "  ELSE jsonb_set(response, '{expiresAt}', to_jsonb(CAST(:later AS text))) END",
@@ -212,7 +214,7 @@ def test_a_key_gives_a_fresh_url_for_the_same_asset_when_the_first_is_about_to_e
     again = ask().body
     assert again["assetId"] == first["assetId"]
     assert left(again) > 590
-    assert books.usage() == (0, SIZE)
+    assert invariants.usage() == (0, SIZE)
     assert api.put(again, PNG.data).status == 200
     assert api.confirm(again["assetId"]).status == 200
     assert ask().body == again, "which is kept for the next repeat"
@@ -221,7 +223,7 @@ def test_a_key_gives_a_fresh_url_for_the_same_asset_when_the_first_is_about_to_e
 def test_a_key_whose_assets_day_is_over_gives_another_asset(store: Store) -> None:
     first = ask().body
     end_soon(first["assetId"], -20)
-    books.run(
+    invariants.run(
         "UPDATE asset SET created_at = now() - interval '23 hours 58 minutes',"
         " confirm_deadline = now() + interval '1 minute'"
     )
@@ -237,11 +239,11 @@ def test_a_key_whose_asset_came_to_nothing_gives_another_asset(end: str, store: 
         api.put(first, BAD)
         api.confirm(first["assetId"])
     elif end == "expired":
-        books.pass_deadline(first["assetId"])
+        invariants.pass_deadline(first["assetId"])
     else:
         api.delete(first["assetId"])
     if end == "purged":
-        books.run("DELETE FROM asset")
+        invariants.run("DELETE FROM asset")
     again = ask(sha256=None).body
     assert again["assetId"] != first["assetId"]
     assert api.put(again, PNG.data).status == 200
@@ -258,9 +260,9 @@ def test_a_key_whose_asset_is_ready_leads_to_it_once_more(store: Store) -> None:
     assert again["assetId"] == first["assetId"]
     assert api.put(again, PNG.data).status == 200
     assert api.confirm(again["assetId"]).body["sha256"] == ready.body["sha256"]
-    assert books.usage() == (SIZE, 0)
+    assert invariants.usage() == (SIZE, 0)
     assert api.deliver(f"incoming/ws_demo/{again['assetId']}") == []
-    assert books.events(again["assetId"]) == ["AssetReady"]
+    assert invariants.events(again["assetId"]) == ["AssetReady"]
 
 
 def test_a_key_of_a_batch_renews_each_file_by_itself(store: Store) -> None:
@@ -285,7 +287,7 @@ def test_a_key_of_a_batch_renews_each_file_by_itself(store: Store) -> None:
 def test_a_ticket_that_cannot_be_renewed_is_refused_and_its_key_stays_its_own(
     store: Store,
 ) -> None:
-    books.limit(SIZE)
+    invariants.limit(SIZE)
     body = {"files": [api.wish(PNG)]}
     first = api.call(UPLOADS, body=body, headers={"idempotency-key": "k"}).body["uploads"][0]
     end_soon(first["assetId"], -20)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from kyora.assets import ledger
-from tests.integration.support import api, books, samples
-from tests.integration.support.crew import Crew
+from tests.integration.support import api, invariants, samples
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Store
+from tests.integration.support.workers import Crew
 
 UPLOAD = "POST /v1/assets/upload"
 UPLOADS = "POST /v1/assets/uploads"
@@ -50,7 +50,7 @@ def test_a_file_name_that(case: str, store: Store) -> None:
     if kept is None:
         assert answer.status in (415, 422), answer
         assert answer.body["errors"][0]["field"] == "filename"
-        assert books.nothing_happened()
+        assert invariants.nothing_happened()
         return
     assert answer.status == 200, answer
     asset_id = answer.body["assetId"]
@@ -82,7 +82,7 @@ def test_a_name_that_says_nothing_is_refused(name: str, store: Store) -> None:
     answer = api.call(UPLOAD, body=api.wish(PNG, filename=name))
     assert answer.status in (415, 422)
     assert answer.body["errors"][0]["field"] == "filename"
-    assert books.nothing_happened()
+    assert invariants.nothing_happened()
 
 
 # Extension and type that do not belong together or are not accepted (12 to 15).
@@ -112,7 +112,7 @@ def test_a_type_that_is_not_accepted_is_415(case: str, store: Store) -> None:
     answer = api.call(UPLOAD, body=api.wish(PNG, filename=name, contentType=content_type))
     assert (answer.status, answer.code) == (415, "asset.type_not_allowed")
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert books.nothing_happened()
+    assert invariants.nothing_happened()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_field_that_is_wrong_is_named(case: str, store: Store) -> None:
     assert answer.status == status, answer
     assert answer.code == ("asset.too_large" if status == 413 else "request.validation_failed")
     assert [fault["field"] for fault in answer.body["errors"]] == [field]
-    assert books.nothing_happened()
+    assert invariants.nothing_happened()
     many = api.call(UPLOADS, body={"files": [body]})
     assert many.status == 200
     (error,) = (item["error"] for item in many.body["uploads"])
@@ -200,14 +200,14 @@ def test_a_body_that_cannot_be_read_is_refused(case: str, store: Store) -> None:
     assert answer.status == status, answer
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.body["status"] == status
-    assert books.nothing_happened()
+    assert invariants.nothing_happened()
 
 
 def test_not_a_number_is_no_size(store: Store) -> None:
     raw = json.dumps(api.wish(PNG)).replace(str(len(PNG.data)), "NaN", 1)
     assert api.call(UPLOAD, raw=raw).code == "request.invalid_json"
     assert api.call(UPLOADS, raw=f'{{"files": [{raw}]}}').code == "request.invalid_json"
-    assert books.nothing_happened()
+    assert invariants.nothing_happened()
 
 
 def test_a_body_in_base64_is_read(store: Store) -> None:
@@ -220,7 +220,7 @@ def test_a_workspace_cannot_be_chosen_by_header_or_query(store: Store) -> None:
     headers = {"x-workspace-id": "ws_other", "x-kyora-workspace": "ws_other"}
     answer = api.call(UPLOAD, body=api.wish(PNG), headers=headers)
     assert "/incoming/ws_demo/" in answer.body["uploadUrl"]
-    assert books.usage("ws_other") == (0, 0)
+    assert invariants.usage("ws_other") == (0, 0)
 
 
 def test_without_a_principal_nothing_is_looked_at(store: Store) -> None:
@@ -230,7 +230,7 @@ def test_without_a_principal_nothing_is_looked_at(store: Store) -> None:
                 continue
             answer = api.call(route, asset_id=api.UNKNOWN, raw="{broken", who=who)
             assert answer.status == 401, (name, answer)
-    assert books.nothing_happened()
+    assert invariants.nothing_happened()
 
 
 @pytest.mark.parametrize("count", [0, 51])
@@ -238,7 +238,7 @@ def test_a_batch_of_none_or_more_than_fifty_is_refused(count: int, store: Store)
     answer = api.call(UPLOADS, body={"files": [api.wish(PNG)] * count})
     assert (answer.status, answer.code) == (422, "request.validation_failed")
     assert answer.body["errors"][0]["field"] == "files"
-    assert books.nothing_happened()
+    assert invariants.nothing_happened()
 
 
 def test_fifty_at_once_are_granted_and_one_bad_among_them_stops_no_other(store: Store) -> None:
@@ -249,14 +249,14 @@ def test_fifty_at_once_are_granted_and_one_bad_among_them_stops_no_other(store: 
     assert [i for i, result in enumerate(results) if "error" in result] == [17, 31]
     assert results[17]["error"]["code"] == "asset.type_not_allowed"
     assert results[31]["error"]["errors"][0]["field"] == "size"
-    assert books.usage() == (0, 48 * len(PNG.data))
+    assert invariants.usage() == (0, 48 * len(PNG.data))
     assert api.put(results[49], PNG.data).status == 200
     assert api.confirm(results[49]["assetId"]).status == 200
 
 
 def test_the_quota_is_granted_to_its_last_byte(store: Store) -> None:
     size = len(PNG.data)
-    books.limit(2 * size)
+    invariants.limit(2 * size)
     first = api.upload(PNG)
     api.confirm(first)
     api.upload(PNG)
@@ -270,18 +270,18 @@ def test_the_quota_is_granted_to_its_last_byte(store: Store) -> None:
 
 def test_a_batch_takes_what_is_left_of_the_quota_in_its_order(store: Store) -> None:
     size = len(PNG.data)
-    books.limit(size * 3 - 1)
+    invariants.limit(size * 3 - 1)
     small = api.wish(samples.ALL["txt"])
     files = [api.wish(PNG), api.wish(PNG), api.wish(PNG), small]
     results = api.call(UPLOADS, body={"files": files}).body["uploads"]
     assert ["error" in result for result in results] == [False, False, True, False]
-    assert books.usage() == (0, 2 * size + small["size"])
+    assert invariants.usage() == (0, 2 * size + small["size"])
 
 
 def test_a_limit_of_minus_one_is_no_limit_and_of_zero_is_nothing(store: Store) -> None:
-    books.limit(-1)
+    invariants.limit(-1)
     assert api.call(UPLOAD, body=api.wish(PNG)).status == 200
-    books.limit(0)
+    invariants.limit(0)
     assert api.call(UPLOAD, body=api.wish(PNG)).code == "billing.limit_reached"
 
 
@@ -300,8 +300,8 @@ def test_uploads_that_wait_are_limited(store: Store) -> None:
 def test_sixteen_at_once_at_the_limit_get_exactly_what_is_left(store: Store, crew: Crew) -> None:
     size = len(PNG.data)
     for _ in range(5):
-        used, reserved = books.usage()
-        books.limit(used + reserved + 5 * size)
+        used, reserved = invariants.usage()
+        invariants.limit(used + reserved + 5 * size)
         answers = crew.together([(UPLOAD, {"body": api.wish(PNG)})] * 16)
         assert sorted(answer.status for answer in answers) == [200] * 5 + [403] * 11
-        books.recount()
+        invariants.recount()

@@ -365,7 +365,7 @@ def reschedule(state: State, sub: Object) -> None:
 
 
 NOTICE = 3 * DAY  # how long before its end a trial is announced
-PATIENCE = 23 * 3600  # how long an incomplete subscription waits for its first payment
+FIRST_PAYMENT_SECONDS = 23 * 3600  # how long an incomplete subscription waits for its first payment
 
 
 def due(state: State, sub: Object) -> int | None:
@@ -375,7 +375,7 @@ def due(state: State, sub: Object) -> int | None:
     moments = [sub["cancel_at"], sub.get("_pending_until"), sub.get("_resuming_until")]
     moments += _planned(state, sub)
     if sub["status"] == "incomplete":
-        moments = [sub["created"] + PATIENCE]
+        moments = [sub["created"] + FIRST_PAYMENT_SECONDS]
     elif sub["status"] == "trialing":
         moments += [sub["trial_end"]]
         moments += [] if sub["_announced"] else [sub["trial_end"] - NOTICE]

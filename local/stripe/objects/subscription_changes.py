@@ -349,7 +349,7 @@ def _bill(state: State, sub: Object, before: Object, fields: Object, plan: Billi
 def _hold(state: State, sub: Object, fields: Object, invoice: Object) -> None:
     """Keep a change until its invoice is paid, for at most 23 hours."""
     ends = min(item["current_period_end"] for item in sub["items"]["data"])
-    until = min(state.now + collection.PATIENCE, sub["trial_end"] or ends, ends)
+    until = min(state.now + collection.FIRST_PAYMENT_SECONDS, sub["trial_end"] or ends, ends)
     sub["_pending"] = {"invoice": invoice["id"], "fields": fields}
     sub["_pending_until"] = until
     shown = [state.show(item) for item in fields["items"]["data"]]

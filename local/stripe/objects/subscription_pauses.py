@@ -137,7 +137,7 @@ def _resume(state: State, sub: Object, *, unchanged: bool, must_pay: bool, prora
     )
     state.change(sub, latest_invoice=invoice["id"])
     sub["_resuming"] = {"invoice": invoice["id"], "fields": fields}
-    sub["_resuming_until"] = state.now + collection.PATIENCE
+    sub["_resuming_until"] = state.now + collection.FIRST_PAYMENT_SECONDS
     invoices.finalize(state, invoice)
     method = customers.default_method(state, state.get(sub["customer"]), sub)
     if method or not invoice["amount_due"]:

@@ -31,7 +31,7 @@ from kyora.errors import KyoraError
 from kyora.postgres.connection import connect
 from local import template
 from tests.cloud import message
-from tests.integration.support.post import Forked
+from tests.integration.support.mail_queue import Forked
 from tests.scripted import Answer, Request, Server
 from tests.unit.functions import CONTEXT, function
 

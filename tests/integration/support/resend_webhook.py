@@ -10,10 +10,10 @@ from typing import Any
 
 from tests.events import function_url
 from tests.fake_resend import FakeResend
-from tests.integration.support import books, post
+from tests.integration.support import invariants, mail_queue
 from tests.unit.functions import CONTEXT, function
 
-KEY = base64.b64decode(post.WEBHOOK_SECRET.removeprefix("whsec_"))
+KEY = base64.b64decode(mail_queue.WEBHOOK_SECRET.removeprefix("whsec_"))
 
 
 AT = "2026-11-23T07:36:12.000Z"
@@ -78,7 +78,7 @@ def receive(event: dict[str, Any]) -> tuple[int, str]:
 
 
 def suppressed() -> dict[str, str]:
-    rows = books.rows(
+    rows = invariants.rows(
         "SELECT recipient_norm, reason FROM email_suppression"
         " WHERE lifted_at IS NULL AND (until IS NULL OR until > now())"
     )
@@ -86,13 +86,13 @@ def suppressed() -> dict[str, str]:
 
 
 def sent(resend: FakeResend, email: str = "dana@example.com") -> dict[str, Any]:
-    event = post.verification(email)
-    post.deliver(post.record(*event))
-    return post.message(event[1]["id"])
+    event = mail_queue.verification(email)
+    mail_queue.deliver(mail_queue.record(*event))
+    return mail_queue.message(event[1]["id"])
 
 
 def status(row: dict[str, Any]) -> str:
-    return str(post.message(row["event_id"])["status"])
+    return str(mail_queue.message(row["event_id"])["status"])
 
 
 def secret(key: bytes) -> str:

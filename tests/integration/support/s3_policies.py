@@ -14,7 +14,7 @@ import pytest
 from kyora import aws, config
 from kyora.storage import s3
 from local import template
-from tests.integration.support import api, books
+from tests.integration.support import api, invariants
 from tests.integration.support.samples import PNG, Sample
 from tests.scripted import Answer, Request, Server, scripted
 
@@ -179,21 +179,21 @@ def walk() -> None:
         assert api.http_call("GET", shown).status == 200
         assert api.deleted(api.delete(good))
         assert api.deleted(api.delete(late))
-    books.run("UPDATE asset SET content_type = 'image/gif' WHERE id = :id", id=bad)
+    invariants.run("UPDATE asset SET content_type = 'image/gif' WHERE id = :id", id=bad)
     assert confirm(bad).code == "asset.rejected"
     again = upload(PNG)
-    books.run("UPDATE asset SET content_type = 'image/gif' WHERE id = :id", id=again)
+    invariants.run("UPDATE asset SET content_type = 'image/gif' WHERE id = :id", id=again)
     with running_as("verify_upload"):
         for asset_id in (left, again):
             assert api.deliver(f"incoming/ws_demo/{asset_id}") == []
-    assert books.status(left) == "ready"
-    assert books.status(again) == "rejected"
-    books.run(
+    assert invariants.status(left) == "ready"
+    assert invariants.status(again) == "rejected"
+    invariants.run(
         "UPDATE asset SET confirm_deadline = now() - interval '1 hour', attempts = '{try_x}'"
         " WHERE id = :id",
         id=unconfirmed,
     )
     with running_as("sweep_uploads"):
         api.sweep()
-        books.run("UPDATE asset SET ended_at = now() - interval '1 hour'")
+        invariants.run("UPDATE asset SET ended_at = now() - interval '1 hour'")
         api.sweep()

@@ -26,7 +26,7 @@ from kyora import postgres
 from local.stripe.core.params import parse
 from local.stripe.core.state import Rules
 from local.stripe.engine import Engine
-from tests.integration.support.crew import _forkserver, _settle_in, _write_to
+from tests.integration.support.workers import _forkserver, _settle_in, _write_to
 from tests.scripted import Answer, Request, scripted
 from tests.unit.functions import CONTEXT, function
 

@@ -21,7 +21,7 @@ from kyora.billing import stripe_objects
 from kyora.billing.stripe_objects import Event
 from kyora.postgres import Transaction, transaction
 
-PATIENCE = 5  # attempts before an event is parked
+MAX_ATTEMPTS = 5  # before an event counts as failed
 Source = Literal["webhook", "eventbridge", "reconcile"]
 
 type Row = dict[str, Any]
@@ -30,7 +30,7 @@ type Row = dict[str, Any]
 # A worker lives for 55 seconds at most: an older attempt without an outcome was killed.
 _BEGUN = f"""
 attempts = attempts + 1, tried_at = now(),
-    status = CASE WHEN attempts >= {PATIENCE} AND tried_at < now() - interval '60 seconds'
+    status = CASE WHEN attempts >= {MAX_ATTEMPTS} AND tried_at < now() - interval '60 seconds'
         THEN 'failed' ELSE status END,
     last_error = CASE WHEN tried_at < now() - interval '60 seconds' THEN 'killed'
         ELSE last_error END
@@ -136,12 +136,12 @@ def failed(event_id: str, why: str, *, counts: bool) -> bool:
         row = tx.row(
             "UPDATE stripe_event SET last_error = :why, tried_at = NULL,"
             " next_at = now() + make_interval(secs => least(60, 2 ^ attempts)),"
-            " status = CASE WHEN :counts AND attempts >= :patience THEN 'failed' ELSE status END"
+            " status = CASE WHEN :counts AND attempts >= :most THEN 'failed' ELSE status END"
             " WHERE id = :id AND status = 'received' RETURNING status",
             id=event_id,
             why=why[:200],
             counts=counts,
-            patience=PATIENCE,
+            most=MAX_ATTEMPTS,
         )
     return row is not None and row["status"] == "failed"
 

@@ -33,7 +33,7 @@ from kyora.email.mails.catalogue import MAIL_OF
 from kyora.email.mails.mail import Context, Mail
 from kyora.email.message import Message, Refusal, payload
 from kyora.email.provider import Provider, configured
-from kyora.email.retry import PATIENCE, WINDOW, Do
+from kyora.email.retry import RECHECK_AFTER, WINDOW, Do
 from kyora.errors import KyoraError
 from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
@@ -132,13 +132,13 @@ def judge(row: Row) -> Verdict:  # noqa: PLR0911  # a rule a line, first come fi
 
 def _judge_ended(row: Row, now: datetime) -> Verdict:
     if row["status"] == "accepted_unknown":
-        if row["ended_at"] + PATIENCE > now:
-            return Verdict(again=_left(row["ended_at"] + PATIENCE, now))
+        if row["ended_at"] + RECHECK_AFTER > now:
+            return Verdict(again=_left(row["ended_at"] + RECHECK_AFTER, now))
         return Verdict(reason="unconfirmed", permanent=True)
     if row["status"] != "dead":
         return DONE
     # Later than any copy of the event, so a person redrove it: more attempts, under the same key.
-    redriven = row["reason"] == "exhausted" and row["ended_at"] + PATIENCE < now
+    redriven = row["reason"] == "exhausted" and row["ended_at"] + RECHECK_AFTER < now
     if redriven or (untaken(row) and row["expires_at"] > now):
         return judge(row | {"status": "queued", "next_attempt_at": now})
     return DONE
@@ -349,7 +349,7 @@ def _verdict(action: retry.Action, refusal: Refusal, number: int) -> Verdict:
     if action.do is Do.WAIT:
         return Verdict("queued", f"{action.kind}: {said}", again=action.breaker)
     if action.do is Do.ASSUME:
-        return Verdict("accepted_unknown", said, again=PATIENCE.total_seconds())
+        return Verdict("accepted_unknown", said, again=RECHECK_AFTER.total_seconds())
     if action.do is Do.DIE:
         return Verdict("dead", "exhausted" if action.exhausted else said, permanent=True)
     return Verdict("queued", said, again=retry.backoff(action, number, refusal.retry_after))

@@ -28,7 +28,7 @@ LONGEST_BACKOFF = 900.0  # seconds
 WINDOW = timedelta(hours=23)
 # How long the webhook may take to report a message whose send was in doubt; and how long an
 # exhausted message rests before its event may start it again.
-PATIENCE = timedelta(minutes=15)
+RECHECK_AFTER = timedelta(minutes=15)
 _QUARTER, _HOUR = 900, 3600  # seconds
 
 

@@ -36,7 +36,7 @@ _READING = 15.0  # seconds that a webhook's worker reads; the hourly sync takes 
 _LEASE = 60.0  # seconds after which a reader is dead
 _PAGE = 100  # products that Stripe is asked for at once
 _NEAR = 2  # seconds: whole seconds on both sides, and Stripe's clocks among themselves
-_PATIENCE = 20.0  # seconds for a statement: new limits reach every workspace of a plan
+_STATEMENT_SECONDS = 20.0  # new limits reach every workspace of a plan
 
 
 class Report(NamedTuple):
@@ -67,7 +67,7 @@ def sync(*, check: bool = False) -> Report:
             row = tx.row("SELECT version FROM billing_run WHERE name = 'plans'") or {}
         asked = _ask()
         # A connection of its own, as a statement may take longer than the usual one allows.
-        with transaction(timeout=_PATIENCE) as tx:
+        with transaction(timeout=_STATEMENT_SECONDS) as tx:
             if _claim(tx, int(str(row["version"])), check=check):
                 return _apply(tx, asked, check=check)
         time.sleep(random.random() * 0.05 * (turn + 1))  # noqa: S311  # dice, not a secret
@@ -88,7 +88,7 @@ def apply(event: Event) -> bool:
             return work
         try:
             asked = _ask(work.products, until)
-            with transaction(timeout=_PATIENCE) as tx:
+            with transaction(timeout=_STATEMENT_SECONDS) as tx:
                 if _claim(tx, work.version):
                     _apply(tx, asked, done=work.events)
         except Exception:

@@ -1,4 +1,4 @@
-"""The books after a test: what the rows, the ledger, the outbox and the store must agree on."""
+"""What rows, the storage ledger, the outbox and the store must agree on after a test."""
 
 import json
 import re

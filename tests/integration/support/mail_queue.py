@@ -1,4 +1,4 @@
-"""The post: a queue as SQS behaves, workers as Lambda runs them, events as EventBridge writes them.
+"""The queue of send_email as SQS behaves, its workers as Lambda runs them, and events for it.
 
 The workers are processes forked from one that has everything imported. One that is told to crash
 ends with `os._exit`, as an out-of-memory kill would end it: before the send or right after it.
@@ -222,7 +222,7 @@ class Workers:
         self._path = f"{self._folder.name}/socket"
         with log.open("ab") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.support.post", self._path],
+                [sys.executable, "-m", "tests.integration.support.mail_queue", self._path],
                 cwd=ROOT,
                 env=_environ(),
                 stdout=file,
