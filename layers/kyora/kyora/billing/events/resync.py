@@ -27,8 +27,10 @@ def subscription(customer_id: str, subscription_id: str) -> bool:
 
     for _ in range(_TURNS):
         with transaction() as tx:
-            row = tx.row("SELECT version FROM billing_customer WHERE id = :id", id=customer_id)
-        version = int(str(row["version"])) if row else 0
+            kept = tx.value(
+                int, "SELECT version FROM billing_customer WHERE id = :id", id=customer_id
+            )
+        version = kept or 0  # it is not known yet
         try:
             answer = stripe_client.call(
                 "get", f"subscriptions/{subscription_id}", expand=subscriptions.WHOLE

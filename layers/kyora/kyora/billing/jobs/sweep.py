@@ -246,7 +246,7 @@ WHERE id IN (SELECT id FROM ({_CHOSEN}) AS chosen
 RETURNING id, created
 """
 _GONE = f"""
-SELECT count(*) AS count FROM ({_CHOSEN}) AS chosen WHERE bare AND status <> 'ignored'
+SELECT count(*) FROM ({_CHOSEN}) AS chosen WHERE bare AND status <> 'ignored'
 """
 
 
@@ -304,5 +304,4 @@ def _reopen(chosen: Mapping[str, Any]) -> list[tuple[int, str]]:
 
 def _gone(chosen: Mapping[str, Any]) -> int:
     with transaction() as tx:
-        row = tx.row(_GONE, **chosen)
-    return int(str(row["count"])) if row else 0
+        return tx.value(int, _GONE, **chosen) or 0

@@ -64,11 +64,11 @@ def sync(*, check: bool = False) -> Report:
     """
     for turn in range(_TURNS):
         with transaction() as tx:
-            row = tx.row("SELECT version FROM billing_run WHERE name = 'plans'") or {}
+            version = tx.value(int, "SELECT version FROM billing_run WHERE name = 'plans'") or 0
         asked = _ask()
         # A connection of its own, as a statement may take longer than the usual one allows.
         with transaction(timeout=_STATEMENT_SECONDS) as tx:
-            if _claim(tx, int(str(row["version"])), check=check):
+            if _claim(tx, version, check=check):
                 return _apply(tx, asked, check=check)
         time.sleep(random.random() * 0.05 * (turn + 1))  # noqa: S311  # dice, not a secret
     raise _busy()
