@@ -56,7 +56,7 @@ class Data(BaseModel):
 
 
 class EmailVerificationRequested(Data):
-    """Somebody has to prove that an address is theirs."""
+    """A user has to prove that an address is theirs."""
 
     email: Email = Field(repr=False)
     name: Text = Field(repr=False)
@@ -65,7 +65,7 @@ class EmailVerificationRequested(Data):
 
 
 class PasswordResetRequested(Data):
-    """Somebody wants a new password."""
+    """A user asked for a new password."""
 
     email: Email = Field(repr=False)
     name: Text = Field(repr=False)
@@ -74,7 +74,7 @@ class PasswordResetRequested(Data):
 
 
 class UserWelcomed(Data):
-    """Somebody has joined a workspace."""
+    """A user has joined a workspace."""
 
     email: Email = Field(repr=False)
     name: Text = Field(repr=False)
@@ -83,7 +83,7 @@ class UserWelcomed(Data):
 
 
 class WorkspaceInvitationCreated(Data):
-    """Somebody is invited to a workspace."""
+    """A person is invited to a workspace."""
 
     email: Email = Field(repr=False)
     inviter_name: Text = Field(repr=False)
@@ -109,7 +109,7 @@ class SubscriptionActivated(_Subscription):
 
 
 class SubscriptionChanged(_Subscription):
-    """A workspace's plan or its status is another one."""
+    """A workspace's plan or status has changed."""
 
 
 class SubscriptionCancelled(_Subscription):
@@ -154,11 +154,11 @@ class _Planned(Data):
 
 
 class PaymentRecovered(_Planned):
-    """What a workspace owed for its subscription is paid; its access is whole again."""
+    """A workspace's open payment went through; it has full access again."""
 
 
 class GraceEnding(_Planned):
-    """A payment is still open, and the access that goes on without it ends within a day."""
+    """A payment is still open, and the grace period ends within a day."""
 
     access_until: AwareDatetime
 
@@ -173,7 +173,7 @@ class PaymentMethodExpiring(_Planned):
 
 
 class RenewalUpcoming(_Planned):
-    """A subscription of a year is charged again within a week."""
+    """A yearly subscription is charged again within a week."""
 
     amount: int = Field(description="In the currency's minor unit.", examples=[99000])
     currency: Currency
@@ -192,11 +192,11 @@ class SubscriptionPaused(_Planned):
 
 
 class SubscriptionResumed(_Planned):
-    """A paused subscription goes on."""
+    """A paused subscription has resumed."""
 
 
 class PlansSynced(Data):
-    """The plans have been read from Stripe; ids of those that are other than before."""
+    """The plans have been read from Stripe: the ids of those that changed."""
 
     created: list[Id]
     updated: list[Id]

@@ -135,26 +135,26 @@ def redrive(event_ids: Sequence[str]) -> list[dict[str, str]]:
 
 def _redriven(tx: Transaction, row: Row) -> dict[str, str]:
     """Queue a message again, unless that could send it twice."""
-    told = {"mail": str(row["id"]), "to": address.mask(str(row["recipient"]))}
+    found = {"mail": str(row["id"]), "to": address.mask(str(row["recipient"]))}
     if row["status"] in ("queued", "sending"):
-        return told | {"why": "was still on its way"}
+        return found | {"why": "was still on its way"}
     if row["status"] not in ("dead", "accepted_unknown"):
-        return told | {"move": "no", "why": f"is {row['status']}: nothing is left to send"}
+        return found | {"move": "no", "why": f"is {row['status']}: nothing is left to send"}
     why = f"died of {row['reason']}"
     if row["expires_at"] <= row["now"]:
-        return told | {"move": "no", "why": f"{why}; it is too late for what it says"}
+        return found | {"move": "no", "why": f"{why}; it is too late for what it says"}
     if row["reason"] in delivery.IN_VAIN:
-        return told | {"move": "no", "why": why}
+        return found | {"move": "no", "why": why}
     within = row["first_attempt_at"] and row["first_attempt_at"] > row["now"] - WINDOW
     if not delivery.untaken(row) and not (row["reason"] == "exhausted" and within):
         why = "may have been taken; `make mails RESEND=` sends it all the same"
-        return told | {"move": "no" if row["data"] else "stay", "why": why}
+        return found | {"move": "no" if row["data"] else "stay", "why": why}
     if row["data"] is not None:  # else the event brings it
         delivery.begin_again(row)
         delivery.write(
             tx, row, delivery.Verdict("queued", row["reason"]), 0, row["first_attempt_at"]
         )
-    return told | {"why": f"{why}; is sent again"}
+    return found | {"why": f"{why}; is sent again"}
 
 
 def _refused(row: Row) -> str:  # noqa: PLR0911  # a reason a line

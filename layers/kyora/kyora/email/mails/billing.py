@@ -186,7 +186,7 @@ TRIAL_ENDING = Mail(
 
 
 class PaymentRecovered(Data):
-    """What was owed is paid."""
+    """An open payment went through."""
 
     name: Person
     plan_name: PlanName
@@ -213,7 +213,7 @@ PAYMENT_RECOVERED = Mail(
 
 
 class GraceEnding(Priced):
-    """The last day of the access that goes on without a payment."""
+    """The last day of the grace period."""
 
     name: Person
     plan_name: PlanName
@@ -356,7 +356,7 @@ SUBSCRIPTION_PAUSED = Mail(
 
 
 class SubscriptionResumed(Priced):
-    """A paused subscription goes on."""
+    """A paused subscription has resumed."""
 
     name: Person
     plan_name: PlanName
