@@ -111,7 +111,7 @@ class Shop:
         for event in events[self.delivered :]:
             found = stripe_objects.event(event)
             assert found is not None
-            if types.wanted(found.type) and not found.type.startswith(types.CATALOGUE):
+            if types.handled(found.type) and found.type not in types.CATALOGUE:
                 ingest.take(found, json.dumps(event), "webhook")
         self.delivered = len(events)
 

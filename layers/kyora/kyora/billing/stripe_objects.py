@@ -29,7 +29,7 @@ type Json = Mapping[str, Any]
 
 
 class Event(NamedTuple):
-    """The envelope of a webhook's payload."""
+    """The envelope of a webhook's payload, with what it is about."""
 
     id: str
     type: str
@@ -39,6 +39,9 @@ class Event(NamedTuple):
     object: Json
     previous: Json
     account: str = ""  # a connected account's, or one's of our organisation; empty: our own
+    kind: str = ""  # the object's, such as `subscription`
+    object_id: str | None = None  # None of an upcoming invoice
+    customer_id: str | None = None
 
     @property
     def pinned(self) -> bool:
@@ -60,7 +63,7 @@ class Item(NamedTuple):
     period_end: datetime | None
 
 
-class Subscription(NamedTuple):
+class StripeSubscription(NamedTuple):
     """A subscription; None where its payload does not say.
 
     `price`, `item` and `quantity` are those of the first of `items`, and the period is the last
@@ -107,7 +110,7 @@ class Subscription(NamedTuple):
         return self.status in ENTITLED or trialed
 
 
-class Invoice(NamedTuple):
+class StripeInvoice(NamedTuple):
     """An invoice of a customer."""
 
     id: str
@@ -127,7 +130,7 @@ class Invoice(NamedTuple):
     reason: str | None = None  # Stripe's word for what it is for
 
 
-class PaymentMethod(NamedTuple):
+class StripePaymentMethod(NamedTuple):
     """How a customer pays: of a card its brand, its last four digits and when it expires."""
 
     id: str
@@ -139,7 +142,7 @@ class PaymentMethod(NamedTuple):
     exp_year: int | None
 
 
-class Customer(NamedTuple):
+class StripeCustomer(NamedTuple):
     """Who pays."""
 
     id: str
@@ -167,25 +170,29 @@ def event(payload: object) -> Event | None:
         return None
     if not isinstance(data.get("object"), dict):
         return None
+    found, previous = data["object"], _object(data.get("previous_attributes"))
     return Event(
         identity,
         kind,
         created,
         _sane(payload.get("api_version")),
         payload.get("livemode") is True,
-        data["object"],
-        _object(data.get("previous_attributes")),
+        found,
+        previous,
         _sane(payload.get("account")) or _sane(payload.get("context")),
+        str(found.get("object")),
+        _id(found),
+        _customer_of(found, previous),
     )
 
 
-def subscription(found: Json) -> Subscription:
+def subscription(found: Json) -> StripeSubscription:
     """Read a subscription. Raises Unreadable."""
     items = tuple(_item(one, found) for one in _items(found))
     first = items[0] if items else _item({}, found)
     period_end = _last([item.period_end for item in items]) or first.period_end
     flagged = found.get("cancel_at_period_end") is True
-    return Subscription(
+    return StripeSubscription(
         id=_text(found, "subscription", "id"),
         customer=_text(found, "subscription", "customer"),
         status=_text(found, "subscription", "status"),
@@ -256,9 +263,9 @@ def _items(found: Json) -> list[Json]:
     return [item for item in _listed(found.get("items")) if isinstance(item, dict)]
 
 
-def invoice(found: Json) -> Invoice:
+def invoice(found: Json) -> StripeInvoice:
     """Read an invoice. Raises Unreadable, also for an upcoming one, which has no id."""
-    return Invoice(
+    return StripeInvoice(
         id=_text(found, "invoice", "id"),
         customer=_text(found, "invoice", "customer"),
         subscription=subscription_of(found),
@@ -277,12 +284,12 @@ def invoice(found: Json) -> Invoice:
     )
 
 
-def payment_method(found: Json, customer: str) -> PaymentMethod:
+def payment_method(found: Json, customer: str) -> StripePaymentMethod:
     """Read a payment method of `customer`. Raises Unreadable."""
     kind = _text(found, "payment_method", "type")
     card = _object(found.get("card")) or _object(found.get(kind))
     last4 = _str(card.get("last4"))
-    return PaymentMethod(
+    return StripePaymentMethod(
         id=_text(found, "payment_method", "id"),
         customer=customer,
         type=kind,
@@ -293,10 +300,10 @@ def payment_method(found: Json, customer: str) -> PaymentMethod:
     )
 
 
-def customer(found: Json) -> Customer:
+def customer(found: Json) -> StripeCustomer:
     """Read a customer. Raises Unreadable."""
     settings = _object(found.get("invoice_settings"))
-    return Customer(
+    return StripeCustomer(
         id=_text(found, "customer", "id"),
         workspace=workspace_of(found),
         default_payment_method=_id(settings.get("default_payment_method")),
@@ -305,16 +312,11 @@ def customer(found: Json) -> Customer:
     )
 
 
-def object_of(event: Event) -> str | None:
-    """Return the id of what an event is about; an upcoming invoice has none."""
-    return _id(event.object)
-
-
-def customer_of(event: Event) -> str | None:
-    """Return the customer that an event is about."""
-    if event.object.get("object") == "customer":
-        return _id(event.object)
-    return _id(event.object.get("customer")) or _id(event.previous.get("customer"))
+def _customer_of(found: Json, previous: Json) -> str | None:
+    """Return the customer that an event is about; a card that is detached names it as previous."""
+    if found.get("object") == "customer":
+        return _id(found)
+    return _id(found.get("customer")) or _id(previous.get("customer"))
 
 
 def subscription_of(found: Json) -> str | None:
@@ -329,17 +331,6 @@ def subscription_of(found: Json) -> str | None:
         if of_line := _id(of_item.get("subscription")) or _id(_object(line).get("subscription")):
             return of_line
     return None
-
-
-def line_prices(found: Json) -> list[str]:
-    """Return the prices of an invoice's lines, wherever each shape keeps them."""
-    return [price for line in _listed(found.get("lines")) if (price := price_of(_object(line)))]
-
-
-def price_of(line: Json) -> str | None:
-    """Return the price of an invoice's line."""
-    details = _object(_object(line.get("pricing")).get("price_details"))
-    return _id(details.get("price")) or _id(line.get("price")) or _id(line.get("plan"))
 
 
 def workspace_of(found: Json) -> str:

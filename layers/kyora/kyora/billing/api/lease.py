@@ -26,8 +26,8 @@ _LEASE = "60 seconds"
 _UNDER_WAY = "5 minutes"
 
 
-class Turn(NamedTuple):
-    """A workspace's turn. `left_behind` says that nobody knows what came of the one before."""
+class Lease(NamedTuple):
+    """A workspace's lease. `left_behind` says that nobody knows what came of the one before."""
 
     workspace_id: str
     token: str
@@ -35,7 +35,7 @@ class Turn(NamedTuple):
     left_behind: bool
 
     def key(self, *parts: str) -> str:
-        """Return Stripe's idempotency key of a write in this turn."""
+        """Return Stripe's idempotency key of a write in this lease."""
         return ":".join((*parts, self.workspace_id, self.token))
 
     def shared_key(self, *parts: str) -> str:
@@ -52,7 +52,7 @@ def perform(
     operation: str,
     key: str,
     request: object,
-    act: Callable[[Turn], dict[str, Any]],
+    act: Callable[[Lease], dict[str, Any]],
 ) -> dict[str, Any]:
     """Do `act` in the workspace's turn and return its answer, or the one kept for the client's key.
 
@@ -65,9 +65,9 @@ def perform(
         kept = idempotency.recall(tx, workspace_id, operation, key, request)
         if kept is not None:
             return kept
-        turn = _take(tx, workspace_id, token, asked)
+        lease = _take(tx, workspace_id, token, asked)
     try:
-        answer = _act(turn, act)
+        answer = _act(lease, act)
     except Exception as error:
         with suppress(Unavailable):  # then the lease runs out by itself
             _give_back(workspace_id, token, settled=_settled(error))
@@ -82,22 +82,22 @@ def perform(
     return answer
 
 
-def _act(turn: Turn, act: Callable[[Turn], dict[str, Any]]) -> dict[str, Any]:
+def _act(lease: Lease, act: Callable[[Lease], dict[str, Any]]) -> dict[str, Any]:
     """Do `act`; when what it is about is gone at Stripe, end that here and do it once more."""
     try:
-        return act(turn)
+        return act(lease)
     except (Conflict, NotFound) as error:
         from kyora.billing.events import gone
 
-        if error.code not in gone.GONE or not gone.workspace(turn.workspace_id):
+        if error.code not in gone.GONE or not gone.workspace(lease.workspace_id):
             raise
     # Other keys: Stripe keeps a key's answer, refusals as well.
-    again = turn._replace(token=f"{turn.token}:again", attempt=f"{turn.attempt}:again")
+    again = lease._replace(token=f"{lease.token}:again", attempt=f"{lease.attempt}:again")
     return act(again)
 
 
-def _take(tx: Transaction, workspace_id: str, token: str, asked: str) -> Turn:
-    """Take the workspace's turn. Raises Conflict."""
+def _take(tx: Transaction, workspace_id: str, token: str, asked: str) -> Lease:
+    """Take the workspace's lease. Raises Conflict."""
     row = tx.row(
         "INSERT INTO billing_operation AS o (workspace_id, token, attempt, request, until)"
         f" VALUES (:workspace_id, :token, :token, :asked, now() + interval '{_LEASE}')"
@@ -125,7 +125,7 @@ def _take(tx: Transaction, workspace_id: str, token: str, asked: str) -> Turn:
             code="billing.in_progress",
             retry_after=2,
         )
-    return Turn(workspace_id, token, str(row["attempt"]), bool(row["left_behind"]))
+    return Lease(workspace_id, token, str(row["attempt"]), bool(row["left_behind"]))
 
 
 def _give_back(workspace_id: str, token: str, *, settled: bool) -> None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from kyora import config
-from kyora.billing.api.lease import Turn
+from kyora.billing.api.lease import Lease
 from kyora.errors import PaymentRequired
 
 _SECRET = ["latest_invoice.confirmation_secret"]
@@ -79,7 +79,7 @@ def portal(customer: str, flow: str) -> str:
     return str(made.object["url"])
 
 
-def settle_draft(turn: Turn, found: Json) -> None:
+def settle_draft(lease: Lease, found: Json) -> None:
     """Charge a renewal that is still a draft, before what it bills is credited or changed.
 
     Stripe keeps it open for an hour. Raises PaymentRequired when it cannot be paid.
@@ -91,12 +91,12 @@ def settle_draft(turn: Turn, found: Json) -> None:
         return
     name = invoice["id"]
     try:
-        stripe_client.call("post", f"invoices/{name}/pay", idempotency_key=turn.key("pay", name))
+        stripe_client.call("post", f"invoices/{name}/pay", idempotency_key=lease.key("pay", name))
     except (stripe_client.Declined, stripe_client.Missing):
         raise payment_required(str(found["id"])) from None
 
 
-def drop_pending(turn: Turn, found: Json) -> None:
+def drop_pending(lease: Lease, found: Json) -> None:
     """Take back an upgrade that waits for its payment: voiding its invoice does that at Stripe."""
     from kyora.billing import stripe_client
 
@@ -105,4 +105,4 @@ def drop_pending(turn: Turn, found: Json) -> None:
         return
     name = invoice["id"] if isinstance(invoice, dict) else str(invoice)
     with suppress(stripe_client.Refused, stripe_client.Missing):  # paid or void by now
-        stripe_client.call("post", f"invoices/{name}/void", idempotency_key=turn.key("void", name))
+        stripe_client.call("post", f"invoices/{name}/void", idempotency_key=lease.key("void", name))

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kyora.billing.api import schedules
-from kyora.billing.api.lease import Turn
+from kyora.billing.api.lease import Lease
 from kyora.errors import Conflict, Invalid
 
 _LONGEST = timedelta(days=730)
@@ -31,7 +31,7 @@ def require_future(resume_at: datetime | None) -> None:
         )
 
 
-def pause(turn: Turn, subscription_id: str, resume_at: datetime | None) -> None:
+def pause(lease: Lease, subscription_id: str, resume_at: datetime | None) -> None:
     """Pause a subscription, or give a paused one another date of return.
 
     Raises Conflict `billing.cannot_pause`: only what is paid for and goes on can be paused.
@@ -42,16 +42,16 @@ def pause(turn: Turn, subscription_id: str, resume_at: datetime | None) -> None:
     found = stripe_client.call("get", path).object
     paused = found.get("status") == "paused"
     _require_pausable(found)
-    schedules.release(turn, found)
+    schedules.release(lease, found)
     if (found.get("billing_mode") or {}).get("type") == "classic":
         flexible = {"type": "flexible"}  # there is no way back, and new ones are flexible as well
-        key = turn.key("flexible", subscription_id)
+        key = lease.key("flexible", subscription_id)
         stripe_client.call("post", f"{path}/migrate", idempotency_key=key, billing_mode=flexible)
     if resume_at is not None:
         stripe_client.call(
             "post",
             "subscription_schedules",
-            idempotency_key=turn.key("pause", subscription_id, resume_at.isoformat()),
+            idempotency_key=lease.key("pause", subscription_id, resume_at.isoformat()),
             from_subscription=subscription_id,
             pause_schedules=[_schedule(resume_at, paused=paused)],
         )
@@ -59,13 +59,13 @@ def pause(turn: Turn, subscription_id: str, resume_at: datetime | None) -> None:
         stripe_client.call(
             "post",
             f"{path}/pause",
-            idempotency_key=turn.key("pause", subscription_id),
+            idempotency_key=lease.key("pause", subscription_id),
             bill_for={"unused_time_from": {"type": "now"}},
             invoicing_behavior="pending_invoice_item",
         )
 
 
-def resume(turn: Turn, subscription_id: str) -> None:
+def resume(lease: Lease, subscription_id: str) -> None:
     """Resume a paused subscription: its first period is charged, and it is paused until paid."""
     from kyora.billing import stripe_client
 
@@ -74,12 +74,12 @@ def resume(turn: Turn, subscription_id: str) -> None:
     invoice = found.get("latest_invoice") or {}
     if found.get("status") != "paused" or invoice.get("status") == "open":
         return
-    schedules.release(turn, found)
+    schedules.release(lease, found)
     with suppress(stripe_client.Missing):  # no card: whoever asked finds it paused still
         stripe_client.call(
             "post",
             f"{path}/resume",
-            idempotency_key=turn.key("resume", subscription_id),
+            idempotency_key=lease.key("resume", subscription_id),
             billing_cycle_anchor={"type": "now"},
             payment_behavior=_RESUMING,
         )

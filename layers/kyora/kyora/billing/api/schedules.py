@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from kyora.billing.api.lease import Turn
+from kyora.billing.api.lease import Lease
 from kyora.errors import KyoraError
 
 # What a phase keeps of the one before.
@@ -25,7 +25,7 @@ _KEPT = (
 type Json = Mapping[str, Any]
 
 
-def release(turn: Turn, found: Json) -> bool:
+def release(lease: Lease, found: Json) -> bool:
     """Take a subscription out of its schedule; tell whether it had one."""
     from kyora.billing import stripe_client
 
@@ -33,26 +33,26 @@ def release(turn: Turn, found: Json) -> bool:
         return False
     # It may have come to its end this very moment.
     with suppress(stripe_client.Refused, stripe_client.Missing):
-        key = turn.key("release", schedule)
+        key = lease.key("release", schedule)
         stripe_client.call(
             "post", f"subscription_schedules/{schedule}/release", idempotency_key=key
         )
     return True
 
 
-def plan(turn: Turn, found: Json, item: str, price: str, every: tuple[str, int]) -> None:
+def plan(lease: Lease, found: Json, item: str, price: str, every: tuple[str, int]) -> None:
     """Plan another price for a subscription's item, from the end of its period on.
 
     `every` is the price's interval and its count. What stood planned before is replaced.
     """
     from kyora.billing import stripe_client
 
-    release(turn, found)
+    release(lease, found)
     name = str(found["id"])
     made = stripe_client.call(
         "post",
         "subscription_schedules",
-        idempotency_key=turn.key("schedule", name, price),
+        idempotency_key=lease.key("schedule", name, price),
         from_subscription=name,
     ).object
     try:
@@ -60,7 +60,7 @@ def plan(turn: Turn, found: Json, item: str, price: str, every: tuple[str, int])
         stripe_client.call(
             "post",
             f"subscription_schedules/{made['id']}",
-            idempotency_key=turn.key("phases", made["id"], price),
+            idempotency_key=lease.key("phases", made["id"], price),
             end_behavior="release",
             proration_behavior="none",
             phases=[

@@ -5,8 +5,8 @@ from typing import Any
 from kyora import idempotency
 from kyora.auth import Principal
 from kyora.billing import usage
-from kyora.billing.api import customers, lease, owed, return_urls, subscriptions
-from kyora.billing.api.lease import Turn
+from kyora.billing.api import customers, owed, return_urls, subscriptions
+from kyora.billing.api.lease import Lease, perform
 from kyora.billing.models import CheckoutRequest, PortalRequest, Session
 from kyora.billing.plans import offers
 from kyora.errors import Conflict, Invalid
@@ -31,12 +31,12 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
             errors=[{"field": "planId", "message": "costs nothing: there is nothing to pay"}],
         )
 
-    def act(turn: Turn) -> dict[str, Any]:
+    def act(lease: Lease) -> dict[str, Any]:
         from kyora.billing import stripe_client
 
-        customer = customers.ensure(turn.workspace_id)
+        customer = customers.ensure(lease.workspace_id)
         subscriptions.refresh(customer)
-        live = subscriptions.every(turn.workspace_id)
+        live = subscriptions.every(lease.workspace_id)
         if due := [one for one in live if one.costs and one.status in ("past_due", "unpaid")]:
             raise owed.payment_required(due[0].id)
         if any(one.costs and one.status != "incomplete" for one in live):
@@ -45,28 +45,28 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
                 code="billing.already_subscribed",
             )
         with transaction() as tx:
-            usage.require_fit(tx, turn.workspace_id, plan.limits)
+            usage.require_fit(tx, lease.workspace_id, plan.limits)
         for one in live:  # never paid for, or of a price of 0: it would stand beside the new one
             subscriptions.end(one)
         made = stripe_client.call(
             "post",
             "checkout/sessions",
-            idempotency_key=turn.key("checkout", customer),
+            idempotency_key=lease.key("checkout", customer),
             mode="subscription",
             customer=customer,
-            client_reference_id=turn.workspace_id,
+            client_reference_id=lease.workspace_id,
             line_items=[{"price": plan.stripe_price_id, "quantity": 1}],
             success_url=wanted.success_url,
             cancel_url=wanted.cancel_url,
-            metadata={"workspaceId": turn.workspace_id},
-            subscription_data={"metadata": {"workspaceId": turn.workspace_id}},
+            metadata={"workspaceId": lease.workspace_id},
+            subscription_data={"metadata": {"workspaceId": lease.workspace_id}},
         ).object
         return {"url": made["url"]}
 
     body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
     operation = "create_checkout_session"
     request = idempotency.asked(who.user_id, body)
-    answer = lease.perform(who.workspace_id, operation, idempotency_key, request, act)
+    answer = perform(who.workspace_id, operation, idempotency_key, request, act)
     return Session.model_validate(answer)
 
 
@@ -78,35 +78,35 @@ def portal(who: Principal, wanted: PortalRequest, idempotency_key: str = "") -> 
     who.require("admin")
     return_urls.require_own(returnUrl=wanted.return_url)
 
-    def act(turn: Turn) -> dict[str, Any]:
+    def act(lease: Lease) -> dict[str, Any]:
         from kyora.billing import stripe_client
 
-        customer = customers.ensure(turn.workspace_id)
+        customer = customers.ensure(lease.workspace_id)
         made = stripe_client.call(
             "post",
             "billing_portal/sessions",
-            idempotency_key=turn.key("portal", customer, wanted.flow or ""),
+            idempotency_key=lease.key("portal", customer, wanted.flow or ""),
             customer=customer,
             return_url=wanted.return_url,
-            **_flow(turn, wanted),
+            **_flow(lease, wanted),
         ).object
         return {"url": made["url"]}
 
     body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
     operation = "create_portal_session"
     request = idempotency.asked(who.user_id, body)
-    answer = lease.perform(who.workspace_id, operation, idempotency_key, request, act)
+    answer = perform(who.workspace_id, operation, idempotency_key, request, act)
     return Session.model_validate(answer)
 
 
-def _flow(turn: Turn, wanted: PortalRequest) -> dict[str, Any]:
+def _flow(lease: Lease, wanted: PortalRequest) -> dict[str, Any]:
     """Return the portal's parameters for the page of one task; it leads back once that is done."""
     if wanted.flow is None:
         return {}
     after = {"type": "redirect", "redirect": {"return_url": wanted.return_url}}
     flow: dict[str, Any] = {"type": wanted.flow, "after_completion": after}
     if wanted.flow != "payment_method_update":
-        live = subscriptions.find(turn.workspace_id)
+        live = subscriptions.find(lease.workspace_id)
         if live is None or live.status == "incomplete":
             raise Conflict("There is no subscription.", code="billing.no_subscription")
         flow[wanted.flow] = {"subscription": live.id}

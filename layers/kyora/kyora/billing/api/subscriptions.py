@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from kyora import idempotency
 from kyora.auth import Principal
 from kyora.billing import stripe_objects, usage
-from kyora.billing.api import customers, directions, lease, overview, owed, pauses, schedules
-from kyora.billing.api.lease import Turn
+from kyora.billing.api import customers, directions, overview, owed, pauses, schedules
+from kyora.billing.api.lease import Lease, perform
 from kyora.billing.events import resync
 from kyora.billing.mirror import plan_items
 from kyora.billing.models import PauseRequest, Plan, PlanChoice, Subscription
@@ -76,13 +76,13 @@ def choose(who: Principal, wanted: PlanChoice, idempotency_key: str = "") -> Sub
     who.require("admin")
     plan = offers.offered(wanted.plan_id)
 
-    def act(turn: Turn) -> dict[str, Any]:
-        _choose(turn, plan, wanted.when)
-        return _dumped(overview.read(turn.workspace_id))
+    def act(lease: Lease) -> dict[str, Any]:
+        _choose(lease, plan, wanted.when)
+        return _dumped(overview.read(lease.workspace_id))
 
     body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
     request, name = idempotency.asked(who.user_id, body), "change_subscription"
-    answer = lease.perform(who.workspace_id, name, idempotency_key, request, act)
+    answer = perform(who.workspace_id, name, idempotency_key, request, act)
     return Subscription.model_validate(answer)
 
 
@@ -98,15 +98,15 @@ def cancel(who: Principal, when: str) -> Subscription:
             errors=[{"field": "when", "message": "must be period_end or now"}],
         )
 
-    def act(turn: Turn) -> dict[str, Any]:
-        live = _current(turn)
+    def act(lease: Lease) -> dict[str, Any]:
+        live = _current(lease)
         if live and (when == "now" or live.status == "incomplete"):
             end(live)
         elif live:
-            _end_with_period(turn, live)
-        return _dumped(overview.read(turn.workspace_id))
+            _end_with_period(lease, live)
+        return _dumped(overview.read(lease.workspace_id))
 
-    answer = lease.perform(who.workspace_id, "cancel_subscription", "", {}, act)
+    answer = perform(who.workspace_id, "cancel_subscription", "", {}, act)
     return Subscription.model_validate(answer)
 
 
@@ -117,13 +117,13 @@ def take_back_change(who: Principal) -> Subscription:
     """
     who.require("admin")
 
-    def act(turn: Turn) -> dict[str, Any]:
-        live = _current(turn)
+    def act(lease: Lease) -> dict[str, Any]:
+        live = _current(lease)
         if live and live.status != "incomplete":
-            _keep(turn, live)
-        return _dumped(overview.read(turn.workspace_id))
+            _keep(lease, live)
+        return _dumped(overview.read(lease.workspace_id))
 
-    answer = lease.perform(who.workspace_id, "take_back_change", "", {}, act)
+    answer = perform(who.workspace_id, "take_back_change", "", {}, act)
     return Subscription.model_validate(answer)
 
 
@@ -136,16 +136,16 @@ def pause(who: Principal, wanted: PauseRequest) -> Subscription:
     who.require("admin")
     pauses.require_future(wanted.resume_at)
 
-    def act(turn: Turn) -> dict[str, Any]:
-        live = _current(turn)
+    def act(lease: Lease) -> dict[str, Any]:
+        live = _current(lease)
         if live is None:
             raise Conflict("There is no subscription to pause.", code="billing.no_subscription")
-        pauses.pause(turn, live.id, wanted.resume_at)
+        pauses.pause(lease, live.id, wanted.resume_at)
         resync.subscription(live.customer_id, live.id)
-        return _dumped(overview.read(turn.workspace_id))
+        return _dumped(overview.read(lease.workspace_id))
 
     body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
-    answer = lease.perform(who.workspace_id, "pause_subscription", "", body, act)
+    answer = perform(who.workspace_id, "pause_subscription", "", body, act)
     return Subscription.model_validate(answer)
 
 
@@ -157,16 +157,16 @@ def resume_subscription(who: Principal) -> Subscription:
     """
     who.require("admin")
 
-    def act(turn: Turn) -> dict[str, Any]:
-        live = _current(turn)
+    def act(lease: Lease) -> dict[str, Any]:
+        live = _current(lease)
         if live is None:
             raise Conflict("There is no subscription to keep.", code="billing.no_subscription")
         if live.cancel_at is not None:
-            _keep(turn, live)
-        _revive(turn, live)
-        return _dumped(overview.read(turn.workspace_id))
+            _keep(lease, live)
+        _revive(lease, live)
+        return _dumped(overview.read(lease.workspace_id))
 
-    answer = lease.perform(who.workspace_id, "resume_subscription", "", {}, act)
+    answer = perform(who.workspace_id, "resume_subscription", "", {}, act)
     return Subscription.model_validate(answer)
 
 
@@ -237,98 +237,98 @@ def end(live: Live) -> None:
 # ---- in the workspace's turn
 
 
-def _current(turn: Turn) -> Live | None:
+def _current(lease: Lease) -> Live | None:
     """Return the subscription that counts, as Stripe has it when ours may be old.
 
     That is after a turn whose outcome nobody knows, and where we know none: a page of Stripe's may
     have been paid a second ago.
     """
-    live = None if turn.left_behind else find(turn.workspace_id)
-    if live is None and (customer := customers.find(turn.workspace_id)):
+    live = None if lease.left_behind else find(lease.workspace_id)
+    if live is None and (customer := customers.find(lease.workspace_id)):
         refresh(customer)
-        live = find(turn.workspace_id)
+        live = find(lease.workspace_id)
     if live and live.status == "incomplete":  # somebody may be paying right now
         resync.subscription(live.customer_id, live.id)
-        live = find(turn.workspace_id)
+        live = find(lease.workspace_id)
     return live
 
 
-def _choose(turn: Turn, plan: Plan, when: str | None) -> None:
-    live = _current(turn)
+def _choose(lease: Lease, plan: Plan, when: str | None) -> None:
+    live = _current(lease)
     if live is None and not plan.amount:
         return  # what it is on already
     if live and live.plan_id == plan.id:
-        _stay(turn, live)
+        _stay(lease, live)
         return
-    _require_fit(turn.workspace_id, plan)
+    _require_fit(lease.workspace_id, plan)
     if live and live.status in ("incomplete", "paused"):  # nothing of it is being used
         end(live)
         live = None
     if live:
-        _move(turn, live, plan, when or directions.default(live.plan_id, plan))
+        _move(lease, live, plan, when or directions.default(live.plan_id, plan))
     elif plan.amount:
-        _begin(turn, customers.ensure(turn.workspace_id), plan)
+        _begin(lease, customers.ensure(lease.workspace_id), plan)
 
 
-def _stay(turn: Turn, live: Live) -> None:
+def _stay(lease: Lease, live: Live) -> None:
     """Answer for the plan that was chosen before: unpaid, about to change, paused, or all well."""
     if live.status == "incomplete":
         raise owed.payment_required(live.id)
-    _keep(turn, live)
-    _revive(turn, live)
+    _keep(lease, live)
+    _revive(lease, live)
 
 
-def _revive(turn: Turn, live: Live) -> None:
+def _revive(lease: Lease, live: Live) -> None:
     """Go on with a subscription that gives nothing; raises PaymentRequired where that costs."""
     if live.status == "paused":
-        pauses.resume(turn, live.id)
+        pauses.resume(lease, live.id)
         resync.subscription(live.customer_id, live.id)
-        now = find(turn.workspace_id)
+        now = find(lease.workspace_id)
         if now and now.id == live.id and now.status == "paused":
             raise owed.payment_required(live.id)
     elif live.status in _OVERDUE:
         raise owed.payment_required(live.id)
 
 
-def _move(turn: Turn, live: Live, plan: Plan, when: str) -> None:
+def _move(lease: Lease, live: Live, plan: Plan, when: str) -> None:
     if when == "renewal":
-        _plan_ahead(turn, live, plan)
+        _plan_ahead(lease, live, plan)
         return
     if live.status in _OVERDUE:  # an unpaid period would be credited, or a better one given
         raise owed.payment_required(live.id)
     if plan.stripe_price_id is not None:
-        _change(turn, live, plan)
+        _change(lease, live, plan)
     else:  # the free plan is nothing at Stripe
         end(live)
 
 
-def _plan_ahead(turn: Turn, live: Live, plan: Plan) -> None:
+def _plan_ahead(lease: Lease, live: Live, plan: Plan) -> None:
     """Have the plan begin with the next period. The free one may be nothing at Stripe: an end."""
     from kyora.billing import stripe_client
 
     if plan.stripe_price_id is None:
-        _end_with_period(turn, live)
+        _end_with_period(lease, live)
         return
-    _keep(turn, live)
+    _keep(lease, live)
     found = stripe_client.call("get", f"subscriptions/{live.id}").object
     now = at_its_plan(found)
     if now.price != plan.stripe_price_id:
         every = (str(plan.interval), plan.interval_count)
-        schedules.plan(turn, found, str(now.item), plan.stripe_price_id, every)
+        schedules.plan(lease, found, str(now.item), plan.stripe_price_id, every)
     resync.subscription(live.customer_id, live.id)
 
 
-def _begin(turn: Turn, customer: str, plan: Plan) -> None:
+def _begin(lease: Lease, customer: str, plan: Plan) -> None:
     """Subscribe a customer, who pays with what was saved, or else is asked to."""
-    made = _create(turn.shared_key, turn, customer, plan)
-    if find(turn.workspace_id) is None and made["status"] not in stripe_objects.TERMINAL:
+    made = _create(lease.shared_key, lease, customer, plan)
+    if find(lease.workspace_id) is None and made["status"] not in stripe_objects.TERMINAL:
         # Stripe repeated what it answered the turn before: that subscription is over by now.
-        made = _create(turn.key, turn, customer, plan)
+        made = _create(lease.key, lease, customer, plan)
     if made["status"] == "incomplete":
         raise owed.of(made)
 
 
-def _create(key: Callable[..., str], turn: Turn, customer: str, plan: Plan) -> dict[str, Any]:
+def _create(key: Callable[..., str], lease: Lease, customer: str, plan: Plan) -> dict[str, Any]:
     """Create the subscription, mirror it, and return what Stripe answered."""
     from kyora.billing import stripe_client
 
@@ -341,7 +341,7 @@ def _create(key: Callable[..., str], turn: Turn, customer: str, plan: Plan) -> d
             items=[{"price": plan.stripe_price_id}],
             payment_behavior=behavior,
             payment_settings={"save_default_payment_method": "on_subscription"},
-            metadata={"workspaceId": turn.workspace_id},
+            metadata={"workspaceId": lease.workspace_id},
             expand=_SECRET,
             **({"default_payment_method": method} if method else {}),
         ).object
@@ -361,7 +361,7 @@ def _create(key: Callable[..., str], turn: Turn, customer: str, plan: Plan) -> d
     return made
 
 
-def _change(turn: Turn, live: Live, plan: Plan) -> None:
+def _change(lease: Lease, live: Live, plan: Plan) -> None:
     """Put another price on the item that is there; a second one would be paid beside it.
 
     What the change costs is paid first. A planned change goes before; a scheduled end is taken
@@ -374,15 +374,15 @@ def _change(turn: Turn, live: Live, plan: Plan) -> None:
     now = at_its_plan(found)
     if now.price != price and price in _waiting_prices(found):
         raise owed.of(found)
-    if schedules.release(turn, found):
+    if schedules.release(lease, found):
         resync.subscription(live.customer_id, live.id)
     if now.price != price:
-        owed.settle_draft(turn, found)
+        owed.settle_draft(lease, found)
         waits = now.status in _PAID_FOR
         found = stripe_client.call(
             "post",
             f"subscriptions/{live.id}",
-            idempotency_key=turn.key("change", live.id, price),
+            idempotency_key=lease.key("change", live.id, price),
             items=[{"id": now.item, "price": price}],
             proration_behavior="always_invoice",
             payment_behavior="pending_if_incomplete" if waits else "allow_incomplete",
@@ -392,23 +392,23 @@ def _change(turn: Turn, live: Live, plan: Plan) -> None:
     if _waiting_prices(found):
         raise owed.of(found)
     if now.cancel_at is not None:
-        _keep(turn, live)
+        _keep(lease, live)
 
 
-def _keep(turn: Turn, live: Live) -> None:
+def _keep(lease: Lease, live: Live) -> None:
     """Leave the subscription as it is: nothing planned, no end, no upgrade that waits for money."""
     from kyora.billing import stripe_client
 
     if not _unsettled(live):
         return
     found = stripe_client.call("get", f"subscriptions/{live.id}").object
-    if schedules.release(turn, found):
+    if schedules.release(lease, found):
         found = stripe_client.call("get", f"subscriptions/{live.id}").object
-    owed.drop_pending(turn, found)
+    owed.drop_pending(lease, found)
     flagged = found.get("cancel_at_period_end") is True
     sign: dict[str, Any] = {"cancel_at_period_end": False} if flagged else {"cancel_at": ""}
     if flagged or found.get("cancel_at"):
-        key = turn.key("keep", live.id)
+        key = lease.key("keep", live.id)
         stripe_client.call("post", f"subscriptions/{live.id}", idempotency_key=key, **sign)
     resync.subscription(live.customer_id, live.id)
 
@@ -427,19 +427,19 @@ def _unsettled(live: Live) -> bool:
     return row is not None
 
 
-def _end_with_period(turn: Turn, live: Live) -> None:
+def _end_with_period(lease: Lease, live: Live) -> None:
     """End the subscription with its period, unless it ends before that."""
     from kyora.billing import stripe_client
 
     if live.cancel_at and live.period_end and live.cancel_at <= live.period_end:
         return
     found = stripe_client.call("get", f"subscriptions/{live.id}").object
-    schedules.release(turn, found)
-    owed.drop_pending(turn, found)
+    schedules.release(lease, found)
+    owed.drop_pending(lease, found)
     stripe_client.call(
         "post",
         f"subscriptions/{live.id}",
-        idempotency_key=turn.key("end", live.id),
+        idempotency_key=lease.key("end", live.id),
         cancel_at_period_end=True,
     )
     resync.subscription(live.customer_id, live.id)
@@ -453,7 +453,7 @@ def _require_fit(workspace_id: str, plan: Plan) -> None:
 # ---- Stripe's answers
 
 
-def at_its_plan(found: Mapping[str, Any]) -> stripe_objects.Subscription:
+def at_its_plan(found: Mapping[str, Any]) -> stripe_objects.StripeSubscription:
     """Return a subscription at the item that is its plan, whatever else it is charged for."""
     with transaction() as tx:
         return plan_items.place(tx, stripe_objects.subscription(found)).found

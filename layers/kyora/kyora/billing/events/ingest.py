@@ -1,4 +1,4 @@
-"""How an event of Stripe's comes in, by whichever way: kept first, then done."""
+"""How an event of Stripe's comes in, by webhook or bus: kept first (T1), then processed (T2)."""
 
 import json
 from typing import Any
@@ -9,13 +9,13 @@ from kyora.billing.stripe_objects import Event
 from kyora.errors import KyoraError
 from kyora.observability import count, logger
 
-_REMEMBERED = 3 * 86_400  # seconds: as long as Stripe repeats itself
+_REMEMBERED = 3 * 86_400  # seconds: for as long Stripe delivers an event again
 
 
 def from_bus(message: dict[str, Any]) -> bool:
-    """Take an event that came over Stripe's EventBridge partner bus; False when it should return.
+    """Take an event that came over Stripe's EventBridge partner bus; False to get it again.
 
-    Nobody but Stripe can put one there, so it has no signature.
+    Only Stripe can put one there, so it has no signature.
     """
     live = config.stage() == "prod"
     event = stripe_objects.event(message)
@@ -30,12 +30,12 @@ def from_bus(message: dict[str, Any]) -> bool:
 
 
 def take(event: Event, text: str, source: event_store.Source) -> None:
-    """Keep an event and, unless it is done or parked, do what it asks for.
+    """Keep an event and, unless it is done or parked as failed, process it.
 
-    After five attempts that failed for a reason of its own the event is parked: no error then, an
-    endpoint that only fails is closed by Stripe. An event of another account (Connect, or one of
-    the same organisation) is ignored: it names objects that are not ours, and its metadata is
-    somebody else's to write. Raises Unavailable and whatever went wrong.
+    After five attempts that failed for a reason of its own the event is parked, and no error is
+    raised: Stripe disables an endpoint that only fails. An event of another account (Connect, or
+    one of the same organisation) is ignored: it names objects that are not ours, and others write
+    its metadata. Raises Unavailable and whatever went wrong.
     """
     # Imported here: a forged request never gets this far.
     from kyora.billing.events import process, types
@@ -44,11 +44,11 @@ def take(event: Event, text: str, source: event_store.Source) -> None:
         return
     if event.account:
         count("StripeForeignEvents")
-    wanted = types.wanted(event.type) and not event.account
+    wanted = types.handled(event.type) and not event.account
     status = event_store.keep(event, text, source, wanted=wanted, begin=True)
     logger().info("Stripe event", event_id=event.id, type=event.type[:60], status=status)
     done = process.attempt(event) if status == "received" else status != "failed"
-    if done:  # a parked one is looked up each time: somebody may replay it
+    if done:  # a parked one is looked up each time: it may have been replayed
         cache.mark(_done(event), _REMEMBERED)
 
 

@@ -1,38 +1,44 @@
-"""From a kept event of Stripe's to our mirror, in one transaction with what follows from it.
+"""Process a kept event: mirror its object, settle access and announce, in one transaction (T2).
 
-`ordering` says what a payload is worth, `types` who does what about it. Every writer locks the
-customer's row first: one lock, one order. Mail is sent for facts (`announce`), which are the union
-of what all payloads say and so know no order.
+`ordering` says what a payload is worth, `types` which handler takes it. Every writer locks the
+customer's row first, so there is one lock and one order. Announcements are keyed (`announce.once`)
+and follow from the union of all payloads, so they do not depend on the order either.
 """
 
 import time
 from typing import Any
 
-from kyora.billing import event_store, stripe_objects
+from kyora.billing import event_store
 from kyora.billing.events import types
 from kyora.billing.mirror import customers, subscriptions
 from kyora.billing.mirror.subscriptions import OURS
-from kyora.billing.ordering import Ask, Read, Turn
+from kyora.billing.ordering import Ask, Attempt, Read
 from kyora.billing.stripe_objects import Event
 from kyora.errors import ConfigError, Unavailable
 from kyora.observability import count, fault, gauge, logger
 from kyora.postgres import Transaction, transaction
 
-_TURNS = 5  # times that somebody else may write while Stripe is asked
+_TRIES = 5  # times that another worker may write while Stripe is asked
 _OUTAGE = 3  # attempts after which a payload is better than nothing
-_CATCHING_UP = 5.0  # seconds beside the event at hand, whose sender waits
+_CATCHING_UP = 5.0  # seconds on top of the event at hand, whose sender waits
+# Where an object is read; of a schedule the subscription is.
+_PATHS = {
+    "subscription": "subscriptions",
+    "customer": "customers",
+    "payment_method": "payment_methods",
+}
 
 type Row = dict[str, Any]
 
 
-class Missing(Exception):
-    """An object of an event is unknown to Stripe: only a person can tell why."""
+class UnknownObject(Exception):
+    """Stripe does not know the object of an event: a person has to look."""
 
 
 def attempt(event: Event) -> bool:
-    """Do what a kept event asks for; False when it was parked, or left to another worker.
+    """Process a kept event; False when it was parked as failed, or left to another worker.
 
-    Raises as `take` does.
+    Raises as `ingest.take` does.
     """
     try:
         if not apply(event):
@@ -52,22 +58,22 @@ def attempt(event: Event) -> bool:
 
 
 def apply(event: Event) -> bool:
-    """Do what an event asks for; one that was done before changes nothing.
+    """Do what an event asks for; an event that is done already changes nothing.
 
-    False when another worker is about to do it: one read of the catalogue does for many events.
+    False when another worker is about to do it: one read of the catalogue serves many events.
 
-    Raises Unavailable while the database or Stripe is away or others write about the same
-    customer all the time, Unreadable and Missing when a person has to look.
+    Raises Unavailable while the database or Stripe is unreachable or other workers keep writing
+    about the same customer, Unreadable and UnknownObject when a person has to look.
     """
-    if event.type.startswith(types.CATALOGUE):
+    if event.type in types.CATALOGUE:
         from kyora.billing.plans import sync
 
         return sync.apply(event)
     read: Read | None = None
-    for _ in range(_TURNS):
+    for _ in range(_TRIES):
         try:
             with transaction() as tx:
-                _turn(tx, event, read)
+                _apply(tx, event, read)
         except Ask as ask:
             read = _read(event, ask)
         else:
@@ -75,78 +81,13 @@ def apply(event: Event) -> bool:
     raise Unavailable("Others write about this customer.", code="billing.busy")
 
 
-def _turn(tx: Transaction, event: Event, read: Read | None) -> None:
-    """Do everything about an event in one transaction, or raise Ask and have done nothing."""
-    customer_id = stripe_objects.customer_of(event)
-    customer = customers.lock(tx, customer_id) if customer_id else None
-    row = _open(tx, event)
-    if row is None:
-        return
-    if customer is None:  # nobody's: a card that was never attached, say
-        event_store.done(tx, event.id, "processed")
-        return
-    if read is not None and read.version != customer["version"] - 1:
-        raise Ask(customer["version"] - 1, row["attempts"])  # somebody wrote meanwhile
-    handler = next(function for kinds, function in types.HANDLERS if event.type in kinds)
-    known = customer["workspace_id"]
-    handler(tx, Turn(event, customer, row, read))
-    if customer["workspace_id"] and not known:
-        tx.after_commit(catch_up, str(customer_id))
-    if customer["workspace_id"] or event.type in types.PAYMENT_METHOD:
-        event_store.done(tx, event.id, "processed")
-    else:
-        count("StripeOrphans")
-        event_store.done(tx, event.id, "orphan")
+def catch_up(customer_ids: list[str]) -> None:
+    """Process the reopened events of customers whose workspace has just become known.
 
-
-def _open(tx: Transaction, event: Event) -> Row | None:
-    """Return an event's row with our row of its subscription, or None when it is done already.
-
-    The customer's lock stands before this: a second delivery waits there and then sees `done`.
-    """
-    row = tx.row(
-        f"SELECT e.status AS event_status, e.attempts, s.entitled, {OURS}"
-        " FROM stripe_event e LEFT JOIN subscription s ON s.id = :object WHERE e.id = :id",
-        id=event.id,
-        object=stripe_objects.object_of(event),
-    )
-    return row if row and row["event_status"] == "received" else None
-
-
-def _read(event: Event, ask: Ask) -> Read:
-    """Ask Stripe for the object of an event. Raises Unavailable, Missing."""
-    from kyora.billing import stripe_client
-
-    if event.type in types.SCHEDULE:
-        path, identity = "subscriptions", str(event.object.get("subscription"))
-    else:
-        path, identity = _PATHS[str(event.object.get("object"))], str(event.object.get("id"))
-    more: dict[str, Any] = {"expand": subscriptions.WHOLE} if path == "subscriptions" else {}
-    try:
-        return Read(stripe_client.call("get", f"{path}/{identity}", **more), ask.version)
-    except stripe_client.Missing:
-        raise Missing(f"{path} of an event is not at Stripe") from None
-    except Unavailable:
-        if ask.attempts <= _OUTAGE:  # this one is among them
-            raise
-        logger().warning("Stripe is away: the payload has to do", event_id=event.id)
-        return Read(None, ask.version)
-
-
-_PATHS = {
-    "subscription": "subscriptions",
-    "customer": "customers",
-    "payment_method": "payment_methods",
-}
-
-
-def catch_up(customers: list[str]) -> None:
-    """Do the events of customers again whose workspace has only now become known.
-
-    What there is no time for, or fails, is left to the sweep.
+    Whatever does not fit into five seconds, or fails, is left to the sweep.
     """
     until = time.monotonic() + _CATCHING_UP
-    for event_id in event_store.reopened(customers):
+    for event_id in event_store.reopened(customer_ids):
         if time.monotonic() > until:
             return
         kept = event_store.begin(event_id)
@@ -158,3 +99,59 @@ def catch_up(customers: list[str]) -> None:
             return
         except Exception:  # noqa: S112  # logged and counted where it happened
             continue
+
+
+def _apply(tx: Transaction, event: Event, read: Read | None) -> None:
+    """Do everything about an event in one transaction, or raise Ask with nothing done."""
+    customer = customers.lock(tx, event.customer_id) if event.customer_id else None
+    row = _open(tx, event)
+    if row is None:
+        return
+    if customer is None:  # of no customer: a card that was never attached, say
+        event_store.done(tx, event.id, "processed")
+        return
+    if read is not None and read.version != customer["version"] - 1:
+        raise Ask(customer["version"] - 1, row["attempts"])  # another worker wrote meanwhile
+    was_orphan = customer["workspace_id"] is None
+    types.HANDLERS[event.type](tx, Attempt(event, customer, row, read))
+    if was_orphan and customer["workspace_id"]:
+        tx.after_commit(catch_up, str(event.customer_id))
+    if customer["workspace_id"] or event.kind == "payment_method":
+        event_store.done(tx, event.id, "processed")
+    else:
+        count("StripeOrphans")
+        event_store.done(tx, event.id, "orphan")
+
+
+def _open(tx: Transaction, event: Event) -> Row | None:
+    """Return an event's row joined with our row of its subscription; None when it is done.
+
+    The customer is locked before this: a second delivery waits there and then sees `done`.
+    """
+    row = tx.row(
+        f"SELECT e.status AS event_status, e.attempts, s.entitled, {OURS}"
+        " FROM stripe_event e LEFT JOIN subscription s ON s.id = :object WHERE e.id = :id",
+        id=event.id,
+        object=event.object_id,
+    )
+    return row if row and row["event_status"] == "received" else None
+
+
+def _read(event: Event, ask: Ask) -> Read:
+    """Read the object of an event from Stripe. Raises Unavailable, UnknownObject."""
+    from kyora.billing import stripe_client
+
+    if event.kind == "subscription_schedule":
+        path, identity = "subscriptions", str(event.object.get("subscription"))
+    else:
+        path, identity = _PATHS[event.kind], str(event.object_id)
+    more: dict[str, Any] = {"expand": subscriptions.WHOLE} if path == "subscriptions" else {}
+    try:
+        return Read(stripe_client.call("get", f"{path}/{identity}", **more), ask.version)
+    except stripe_client.Missing:
+        raise UnknownObject(f"{path} of an event is not at Stripe") from None
+    except Unavailable:
+        if ask.attempts <= _OUTAGE:  # this attempt is one of them
+            raise
+        logger().warning("Stripe unreachable: using the payload", event_id=event.id)
+        return Read(None, ask.version)

@@ -1,31 +1,31 @@
-"""What reaches the mirror without an event: read from Stripe, decided here, or known to be over.
+"""Update the mirror without an event: from a read, a decision of ours, or an object that is gone.
 
-It writes as an event does: under the customer's lock, and what was read only if nobody wrote about
-that customer since.
+It writes as an event does: under the customer's lock, and a read is applied only if no one has
+written about that customer since.
 """
 
 from datetime import UTC, datetime
 
 from kyora.billing import access, event_store, stripe_objects
 from kyora.billing.events import process
-from kyora.billing.mirror import customers, invoices, lifecycle, subscriptions
+from kyora.billing.mirror import customers, invoices, lifecycle, plan_items, subscriptions
 from kyora.billing.mirror.subscriptions import Seen
 from kyora.billing.ordering import Ask, moment
-from kyora.billing.stripe_objects import Invoice
+from kyora.billing.stripe_objects import StripeInvoice
 from kyora.errors import Invalid, Unavailable
 from kyora.postgres import transaction
 
-_TURNS = 5  # times that somebody else may write while Stripe is asked
+_TRIES = 5  # times that another worker may write while Stripe is asked
 
 
 def subscription(customer_id: str, subscription_id: str) -> bool:
     """Read a subscription from Stripe and mirror it; False when Stripe does not know it.
 
-    For whoever has just changed it, and for repairs. Raises as `stripe_client.call` does.
+    For a caller that has just changed it, and for repairs. Raises as `stripe_client.call` does.
     """
     from kyora.billing import stripe_client
 
-    for _ in range(_TURNS):
+    for _ in range(_TRIES):
         with transaction() as tx:
             kept = tx.value(
                 int, "SELECT version FROM billing_customer WHERE id = :id", id=customer_id
@@ -42,13 +42,14 @@ def subscription(customer_id: str, subscription_id: str) -> bool:
                 customer = customers.lock(tx, customer_id)
                 if customer["version"] != version + 1:
                     raise Ask(version, 0)
-                found = stripe_objects.subscription(answer.object)
+                placed = plan_items.place(tx, stripe_objects.subscription(answer.object))
+                found = placed.found
                 if customers.bind(tx, customer, found.workspace):
                     tx.after_commit(process.catch_up, customer_id)
                 before, seen = subscriptions.find(tx, found.id), moment(answer.as_of)
-                subscriptions.write(tx, before, found, Seen(answer.as_of))
+                subscriptions.write(tx, before, placed, Seen(answer.as_of))
                 lifecycle.conclude(tx, customer, found.id, seen)
-                lifecycle.tell_transition(tx, customer["workspace_id"], before, found, seen)
+                lifecycle.announce_change(tx, customer["workspace_id"], before, found, seen)
         except Ask:
             continue
         return True
@@ -56,16 +57,16 @@ def subscription(customer_id: str, subscription_id: str) -> bool:
 
 
 def adopt(customer_id: str, workspace_id: str) -> None:
-    """Note the workspace that a customer was made for. Its version counts up."""
+    """Link a customer to the workspace that it was created for."""
     with transaction() as tx:
         if customers.bind(tx, customers.lock(tx, customer_id), workspace_id):
             tx.after_commit(process.catch_up, customer_id)
 
 
 def bind(customer_id: str, workspace_id: str) -> None:
-    """Give a customer to a workspace by hand, also beside the one that the workspace has.
+    """Link a customer to a workspace by hand, even beside the customer that the workspace has.
 
-    Raises Invalid when there is no such workspace, or it is another one's.
+    Raises Invalid when there is no such workspace, or the customer is another workspace's.
     """
     with transaction() as tx:
         customer = customers.lock(tx, customer_id)
@@ -89,7 +90,7 @@ def bind(customer_id: str, workspace_id: str) -> None:
 
 
 def end_customer(customer_id: str) -> None:
-    """Note that Stripe does not know a customer any more. Its workspace may get another one."""
+    """Mark a customer as deleted: Stripe no longer knows it. Its workspace may get another one."""
     with transaction() as tx:
         customer = customers.lock(tx, customer_id)
         tx.run(
@@ -101,7 +102,7 @@ def end_customer(customer_id: str) -> None:
 
 
 def end_subscription(customer_id: str, subscription_id: str) -> None:
-    """Note that Stripe does not know a subscription any more: it is over."""
+    """Mark a subscription as canceled: Stripe no longer knows it."""
     with transaction() as tx:
         customer = customers.lock(tx, customer_id)
         tx.run(
@@ -113,13 +114,13 @@ def end_subscription(customer_id: str, subscription_id: str) -> None:
         lifecycle.conclude(tx, customer, subscription_id, datetime.now(UTC))
 
 
-def invoice(customer_id: str, found: Invoice) -> bool:
-    """Mirror an invoice that was read from Stripe; tell whether it was news."""
+def invoice(customer_id: str, found: StripeInvoice) -> bool:
+    """Mirror an invoice that was read from Stripe; return whether it was newer than ours."""
     with transaction() as tx:
         customer = customers.lock(tx, customer_id)
         fresh = invoices.write(tx, found)
         if fresh:
-            invoices.tell_paid(tx, customer, found, found.created_at)
+            invoices.announce_paid(tx, customer, found, found.created_at)
             if customer["workspace_id"]:
                 access.settle(tx, customer["workspace_id"])
     return fresh

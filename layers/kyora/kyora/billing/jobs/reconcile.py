@@ -23,20 +23,12 @@ from kyora.billing import access, rate_limit, stripe_objects
 from kyora.billing.events import gone, ingest, resync, types
 from kyora.billing.mirror import invoices, plan_items, subscriptions, terms
 from kyora.billing.mirror.plan_items import Placed
-from kyora.billing.stripe_objects import TERMINAL, Invoice, Unreadable
+from kyora.billing.stripe_objects import TERMINAL, StripeInvoice, Unreadable
 from kyora.errors import ConfigError, Unavailable
 from kyora.observability import count, fault, logger
 from kyora.postgres import Transaction, transaction
 
-# The catalogue has a full sync of its own, every hour.
-TYPES = sorted(
-    types.SUBSCRIPTION
-    | types.INVOICE
-    | types.CUSTOMER
-    | types.PAYMENT_METHOD
-    | types.CHECKOUT
-    | types.SCHEDULE  # all together 20, which is as many as Stripe lists by
-)
+TYPES = sorted(types.HANDLERS)  # the catalogue has a full sync of its own, every hour
 MARGIN = 25.0  # seconds: three attempts at Stripe, of eight each
 _LEASE = 60.0  # seconds; an invocation takes at most 55
 _DAY = 86_400.0
@@ -414,7 +406,7 @@ def _compare_invoices(work: Work, listed: Sequence[Json]) -> None:
         _differs(state, one.id, drift)
 
 
-def _compare_invoice(row: Row | None, found: Invoice) -> dict[str, tuple[object, object]]:
+def _compare_invoice(row: Row | None, found: StripeInvoice) -> dict[str, tuple[object, object]]:
     if row is None:
         return {"id": (None, found.id)}
     wanted = invoices.columns(found)

@@ -1,20 +1,20 @@
-"""Our customers at Stripe: whose each one is, and how it pays.
+"""Customers and payment methods as our rows, and the workspace that each customer pays for.
 
-Every writer locks the customer's row first: one lock, one order.
+Every writer locks the customer's row first, so there is one lock and one order.
 """
 
 from typing import Any, cast
 
 from kyora.billing import access, event_store, stripe_objects
-from kyora.billing.ordering import Turn
-from kyora.billing.stripe_objects import PaymentMethod
+from kyora.billing.ordering import Attempt
+from kyora.billing.stripe_objects import StripePaymentMethod
 from kyora.postgres import Transaction
 
 type Row = dict[str, Any]
 
 
 def lock(tx: Transaction, customer_id: str) -> Row:
-    """Lock a customer's row, made if need be, and count its version up."""
+    """Lock a customer's row, created if need be, and increment its version."""
     row = tx.row(
         "INSERT INTO billing_customer AS c (id, version) VALUES (:id, 1)"
         " ON CONFLICT (id) DO UPDATE SET version = c.version + 1 RETURNING *",
@@ -25,10 +25,10 @@ def lock(tx: Transaction, customer_id: str) -> Row:
 
 
 def bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
-    """Note whose a customer is, once it is known; what was done without is done again.
+    """Link a customer to its workspace, once, and reopen its orphaned events.
 
-    Never a second time, and never beside another one of the workspace, which is the one that we
-    made for it; one that is deleted by now stands in nobody's way.
+    Refused while the workspace has another live customer, which is the one that we created for it.
+    Returns whether it was linked: the caller has the events processed once this has committed.
     """
     if customer["workspace_id"] or not workspace_id:
         return False
@@ -48,21 +48,21 @@ def bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
 
 
 def one_by_one(tx: Transaction, workspace_id: str) -> None:
-    """Of two customers that are given to one workspace at once, let the second see the first."""
+    """Serialise the linking of customers to one workspace, so that the second sees the first."""
     tx.rows(
         "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))",
         key=f"customer of {workspace_id}",
     )
 
 
-def on_customer(tx: Transaction, turn: Turn) -> None:
+def on_customer(tx: Transaction, attempt: Attempt) -> None:
     """Mirror a customer."""
-    customer, gone = turn.customer, turn.event.type == "customer.deleted"
-    found, as_of = stripe_objects.customer(turn.event.object), turn.event.created
-    if turn.answer:
-        found, as_of = stripe_objects.customer(turn.answer.object), turn.answer.as_of
+    customer, gone = attempt.customer, attempt.event.type == "customer.deleted"
+    found, as_of = stripe_objects.customer(attempt.event.object), attempt.event.created
+    if attempt.answer:
+        found, as_of = stripe_objects.customer(attempt.answer.object), attempt.answer.as_of
         gone = gone or found.deleted
-    elif not turn.judge(
+    elif not attempt.applies(
         customer["as_of"] or None, over=customer["deleted_at"] is not None, ends=gone
     ):
         return
@@ -81,17 +81,18 @@ def on_customer(tx: Transaction, turn: Turn) -> None:
         access.settle(tx, customer["workspace_id"])
 
 
-def on_payment_method(tx: Transaction, turn: Turn) -> None:
+def on_payment_method(tx: Transaction, attempt: Attempt) -> None:
     """Mirror a payment method."""
-    customer_id = turn.customer["id"]
-    gone = turn.event.type == "payment_method.detached"
-    found, as_of = stripe_objects.payment_method(turn.event.object, customer_id), turn.event.created
+    customer_id = attempt.customer["id"]
+    gone = attempt.event.type == "payment_method.detached"
+    found = stripe_objects.payment_method(attempt.event.object, customer_id)
+    as_of = attempt.event.created
     row = tx.row("SELECT as_of, detached FROM payment_method WHERE id = :id", id=found.id) or {}
-    if turn.answer:
-        found = stripe_objects.payment_method(turn.answer.object, customer_id)
-        gone = gone or not turn.answer.object.get("customer")
-        as_of = turn.answer.as_of
-    elif not turn.judge(  # Stripe does not take back what was detached
+    if attempt.answer:
+        found = stripe_objects.payment_method(attempt.answer.object, customer_id)
+        gone = gone or not attempt.answer.object.get("customer")
+        as_of = attempt.answer.as_of
+    elif not attempt.applies(  # Stripe does not take back what was detached
         cast("int | None", row.get("as_of")), over=bool(row.get("detached")), ends=gone
     ):
         return
@@ -99,7 +100,7 @@ def on_payment_method(tx: Transaction, turn: Turn) -> None:
 
 
 def _mirror_payment_method(
-    tx: Transaction, found: PaymentMethod, as_of: int, *, detached: bool
+    tx: Transaction, found: StripePaymentMethod, as_of: int, *, detached: bool
 ) -> None:
     tx.run(
         "INSERT INTO payment_method (id, customer_id, type, brand, last4, exp_month, exp_year,"
@@ -119,9 +120,8 @@ def _mirror_payment_method(
     )
 
 
-def on_checkout(tx: Transaction, turn: Turn) -> None:
-    """Nothing: the page was made for a customer of ours, and the subscription has its own events.
+def on_checkout(tx: Transaction, attempt: Attempt) -> None:
+    """Do nothing: the page was created for a customer of ours, and subscriptions have own events.
 
-    Whose workspace a page is for may be written into its address by whoever pays, so no page
-    gives a customer to a workspace.
+    The payer can write the workspace's id into the page's address, so no page links a customer.
     """

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from kyora.billing import stripe_objects
-from kyora.billing.stripe_objects import TERMINAL, Event, Subscription
+from kyora.billing.stripe_objects import TERMINAL, Event, StripeSubscription
 
 PAID = ("active", "trialing")
 # Stripe's words for pauses that no payment is to blame for.
@@ -30,7 +30,7 @@ class Grace(NamedTuple):
     paid_at: datetime | None = None
 
 
-def learn(kept: Grace, event: Event, payload: Subscription) -> Grace:
+def learn(kept: Grace, event: Event, payload: StripeSubscription) -> Grace:
     """Return what is known once an event is, however old it is."""
     happened = datetime.fromtimestamp(event.created, UTC)
     since, exact, paid_at = kept
@@ -43,7 +43,7 @@ def learn(kept: Grace, event: Event, payload: Subscription) -> Grace:
     return Grace(since, exact, paid_at)
 
 
-def judge(kept: Grace, found: Subscription, seen: datetime) -> Grace:
+def judge(kept: Grace, found: StripeSubscription, seen: datetime) -> Grace:
     """Return what applies to a subscription that is as `found` at the moment `seen`."""
     if _settled(found.status, found.paused_for):
         return Grace(paid_at=_later(kept.paid_at, seen))
@@ -54,7 +54,7 @@ def judge(kept: Grace, found: Subscription, seen: datetime) -> Grace:
     return kept._replace(since=_later(kept.paid_at, found.unpaid_since or seen), exact=False)
 
 
-def _begins(event: Event, payload: Subscription) -> bool:
+def _begins(event: Event, payload: StripeSubscription) -> bool:
     """Tell whether an event is the change itself."""
     before = event.previous
     return payload.failing and _settled(before.get("status"), stripe_objects.paused_for(before))

@@ -1,12 +1,12 @@
-"""Invoices. They need no read: their status, attempts and amounts only grow (`_GROWN`)."""
+"""Invoices as our rows. They need no read: status, attempts and amounts only grow (`_GROWN`)."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from kyora.billing import access, announce, stripe_objects
-from kyora.billing.ordering import Turn
-from kyora.billing.stripe_objects import Invoice
+from kyora.billing.ordering import Attempt
+from kyora.billing.stripe_objects import StripeInvoice
 from kyora.postgres import Transaction
 
 type Row = dict[str, Any]
@@ -21,27 +21,27 @@ _GROWN = (
 )
 
 
-def on_invoice(tx: Transaction, turn: Turn) -> None:
+def on_invoice(tx: Transaction, attempt: Attempt) -> None:
     """Mirror an invoice, and announce what it says."""
-    found = stripe_objects.invoice(turn.event.object)
+    found = stripe_objects.invoice(attempt.event.object)
     fresh = write(tx, found)
-    tell_paid(tx, turn.customer, found, turn.happened)
-    if turn.event.type == "invoice.payment_failed" and turn.customer["workspace_id"]:
+    announce_paid(tx, attempt.customer, found, attempt.happened)
+    if attempt.event.type == "invoice.payment_failed" and attempt.customer["workspace_id"]:
         announce.once(
             tx,
             f"dunning:{found.id}:{found.attempt_count}",
             "PaymentFailed",
             _payment(found, found.amount_due),
-            turn.customer["workspace_id"],
-            turn.happened,
+            attempt.customer["workspace_id"],
+            attempt.happened,
         )
-    # It sets no subscription's status: that has events of its own. But it may date a grace.
-    if fresh and turn.customer["workspace_id"] and found.subscription:
-        access.settle(tx, turn.customer["workspace_id"])
+    # A subscription's status comes with its own events, but an invoice may date a grace period.
+    if fresh and attempt.customer["workspace_id"] and found.subscription:
+        access.settle(tx, attempt.customer["workspace_id"])
 
 
-def columns(found: Invoice) -> dict[str, object]:
-    """Return what our row of an invoice holds of Stripe's, by column."""
+def columns(found: StripeInvoice) -> dict[str, object]:
+    """Return the columns of our row that mirror Stripe's object."""
     return {
         "customer_id": found.customer,
         "subscription_id": found.subscription,
@@ -59,8 +59,8 @@ def columns(found: Invoice) -> dict[str, object]:
     }
 
 
-def write(tx: Transaction, found: Invoice) -> bool:
-    """Write an invoice unless we know a later state of it; tell whether anything is new."""
+def write(tx: Transaction, found: StripeInvoice) -> bool:
+    """Write an invoice unless we know a later state of it; return whether anything changed."""
     return bool(
         tx.run(
             "INSERT INTO invoice AS i (id, customer_id, subscription_id, number, status, currency,"
@@ -92,8 +92,8 @@ def write(tx: Transaction, found: Invoice) -> bool:
     )
 
 
-def tell_paid(tx: Transaction, customer: Row, found: Invoice, happened: datetime) -> None:
-    """Announce a payment; `invoice.paid` and `invoice.payment_succeeded` tell of the same one."""
+def announce_paid(tx: Transaction, customer: Row, found: StripeInvoice, happened: datetime) -> None:
+    """Announce a payment; `invoice.paid` and `invoice.payment_succeeded` are about the same one."""
     if found.status == "paid" and found.amount_paid and customer["workspace_id"]:
         announce.once(
             tx,
@@ -105,7 +105,7 @@ def tell_paid(tx: Transaction, customer: Row, found: Invoice, happened: datetime
         )
 
 
-def _payment(found: Invoice, amount: int) -> Mapping[str, object]:
+def _payment(found: StripeInvoice, amount: int) -> Mapping[str, object]:
     return {
         "invoiceId": found.id,
         "amount": amount,

@@ -1,7 +1,7 @@
-"""What a subscription's change of status tells people: paused, resumed, paid again.
+"""What follows from a subscription's change: announcements, and the workspace's access settled.
 
-A transition is between two states of our mirror, which only moves with Stripe's: each is seen once,
-whatever order the events came in.
+A transition (paused, resumed, paid again) is between two states of our mirror, which only moves
+with Stripe's. So each is seen once, whatever order the events came in.
 """
 
 from collections.abc import Mapping
@@ -10,32 +10,32 @@ from typing import Any, cast
 
 from kyora.billing import access, announce, event_store, stripe_objects
 from kyora.billing.ordering import moment
-from kyora.billing.stripe_objects import TERMINAL, Subscription
+from kyora.billing.stripe_objects import TERMINAL, StripeSubscription
 from kyora.postgres import Transaction
 
 _OVERDUE = ("past_due", "unpaid")
-_STARTING = timedelta(days=1)  # one that is not paid for within 23 hours of its creation expires
+_STARTING = timedelta(days=1)  # an unpaid subscription expires 23 hours after its creation
 
 type Row = dict[str, Any]
 
 
 def conclude(tx: Transaction, customer: Row, subscription_id: str, happened: datetime) -> None:
-    """Announce what is true of a subscription by now, and settle what its workspace may do.
+    """Announce that a subscription began or ended, and settle its workspace's access.
 
-    An old subscription that we only now hear of began when it was created: no mail is due.
+    An old subscription that we hear of late began when it was created, so no mail is due.
     """
     workspace_id = customer["workspace_id"]
     if not workspace_id:
         return
     row = tx.row(
         "SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, s.entitled, p.name,"
-        " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'activated:' || s.id) AS told,"
+        " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'activated:' || s.id) AS announced,"
         " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'trial_unnamed:' || s.id) AS unnamed"
         " FROM subscription s LEFT JOIN plan p ON p.id = s.plan_id WHERE s.id = :id",
         id=subscription_id,
     )
     said = False
-    # Without a plan there is nothing to name: said once the plan is known.
+    # Without a plan there is nothing to name: announced once the plan is known.
     if row and row["entitled"] and row["plan_id"]:
         data = {
             "subscriptionId": row["id"],
@@ -45,12 +45,12 @@ def conclude(tx: Transaction, customer: Row, subscription_id: str, happened: dat
         }
         begun = {**data, "accessUntil": row["cancel_at"]}
         began = min(happened, cast("datetime", row["began_at"]) + _STARTING)
-        if not row["told"]:  # most events are about one that was announced long ago
+        if not row["announced"]:  # most events are about one that was announced long ago
             said = announce.once(
                 tx, f"activated:{row['id']}", "SubscriptionActivated", begun, workspace_id, began
             )
             if row["unnamed"]:
-                _tell_trials(tx, customer, subscription_id)
+                _announce_trial_ends(tx, customer, subscription_id)
         if row["status"] in TERMINAL:
             over = row["ended_at"] if isinstance(row["ended_at"], datetime) else happened
             said |= announce.once(
@@ -59,15 +59,15 @@ def conclude(tx: Transaction, customer: Row, subscription_id: str, happened: dat
     access.settle(tx, workspace_id, quiet=said)
 
 
-def tell_transition(
+def announce_change(
     tx: Transaction,
     workspace_id: str | None,
     before: Mapping[str, Any],
-    found: Subscription,
+    found: StripeSubscription,
     happened: datetime,
 ) -> None:
-    """Announce what a subscription has turned into; `before` is our row of before the change."""
-    if workspace_id is None or (turn := _turn(before, found)) is None:
+    """Announce a transition of a subscription; `before` is our row before it was written."""
+    if workspace_id is None or (change := _transition(before, found)) is None:
         return
     row = tx.row(
         "SELECT s.plan_id, p.name, t.resume_at FROM subscription s"
@@ -82,8 +82,8 @@ def tell_transition(
         "planId": row["plan_id"],
         "planName": row["name"] or row["plan_id"],
     }
-    key = f"turn:{turn}:{found.id}:{int(happened.timestamp())}"
-    match turn:
+    key = f"turn:{change}:{found.id}:{int(happened.timestamp())}"
+    match change:
         case "paused":
             data |= {"resumeAt": row["resume_at"], "reason": found.paused_for}
             announce.once(tx, key, "SubscriptionPaused", data, workspace_id, happened)
@@ -93,7 +93,7 @@ def tell_transition(
             announce.once(tx, key, "SubscriptionResumed", data, workspace_id, happened)
 
 
-def _turn(before: Mapping[str, Any], found: Subscription) -> str | None:
+def _transition(before: Mapping[str, Any], found: StripeSubscription) -> str | None:
     was = before.get("status")
     failing = was in _OVERDUE or (was == "paused" and before.get("grace_since") is not None)
     if found.status == "paused" and was != "paused":
@@ -105,8 +105,10 @@ def _turn(before: Mapping[str, Any], found: Subscription) -> str | None:
     return "resumed" if was == "paused" else None
 
 
-def tell_trial(tx: Transaction, customer: Row, found: Subscription, happened: datetime) -> None:
-    """Announce the end of a trial; while there is no plan to name, note that it waits for one."""
+def announce_trial_end(
+    tx: Transaction, customer: Row, found: StripeSubscription, happened: datetime
+) -> None:
+    """Announce the coming end of a trial; without a known plan, note that it is to be announced."""
     if not (customer["workspace_id"] and found.trial_end):
         return
     row = tx.row(
@@ -126,10 +128,12 @@ def tell_trial(tx: Transaction, customer: Row, found: Subscription, happened: da
     )
 
 
-def _tell_trials(tx: Transaction, customer: Row, subscription_id: str) -> None:
-    """Announce the ends of trials that were heard of before the plan was known.
+def _announce_trial_ends(tx: Transaction, customer: Row, subscription_id: str) -> None:
+    """Announce the trial's end that was heard of before the plan was known.
 
-    No index helps to find those events, so this is only for a subscription that has any.
+    No index serves this query: only call it for a subscription that has such events.
     """
     for event in event_store.kept_of(tx, subscription_id, "customer.subscription.trial_will_end"):
-        tell_trial(tx, customer, stripe_objects.subscription(event.object), moment(event.created))
+        announce_trial_end(
+            tx, customer, stripe_objects.subscription(event.object), moment(event.created)
+        )

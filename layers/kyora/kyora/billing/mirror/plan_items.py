@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kyora.billing import plan_order
-from kyora.billing.stripe_objects import Item, Subscription
+from kyora.billing.stripe_objects import Item, StripeSubscription
 from kyora.postgres import Transaction
 
 _PLANS = """
@@ -30,16 +30,16 @@ type Row = Mapping[str, Any]
 class Placed(NamedTuple):
     """A subscription at the item of its plan; `plan_id` is None at a price of no plan."""
 
-    found: Subscription
+    found: StripeSubscription
     plan_id: str | None
 
 
-def place(tx: Transaction, found: Subscription) -> Placed:
+def place(tx: Transaction, found: StripeSubscription) -> Placed:
     """Find the item that is a subscription's plan."""
     return place_all(tx, [found])[0]
 
 
-def place_all(tx: Transaction, found: Sequence[Subscription]) -> list[Placed]:
+def place_all(tx: Transaction, found: Sequence[StripeSubscription]) -> list[Placed]:
     """Find the item that is the plan of each subscription, with one query."""
     items = [item for one in found for item in one.items]
     plans = tx.rows(
@@ -50,7 +50,7 @@ def place_all(tx: Transaction, found: Sequence[Subscription]) -> list[Placed]:
     return [choose(one, plans) for one in found]
 
 
-def choose(found: Subscription, plans: Sequence[Row]) -> Placed:
+def choose(found: StripeSubscription, plans: Sequence[Row]) -> Placed:
     """Find the item that is a subscription's plan among the plans of its prices and products."""
     if not found.items:
         return Placed(found, None)

@@ -1,4 +1,4 @@
-"""Subscriptions, as Stripe's events and answers say that they are."""
+"""Subscriptions as our rows, from events and from Stripe's answers."""
 
 from typing import Any, NamedTuple
 
@@ -6,87 +6,83 @@ from kyora.billing import access, stripe_objects
 from kyora.billing.mirror import customers, grace, lifecycle, plan_items, terms
 from kyora.billing.mirror.grace import Grace
 from kyora.billing.mirror.plan_items import Placed
-from kyora.billing.ordering import Ask, Turn, moment
-from kyora.billing.stripe_objects import TERMINAL, Event, Subscription
+from kyora.billing.ordering import Attempt, moment
+from kyora.billing.stripe_objects import TERMINAL, Event, StripeSubscription
 from kyora.observability import count
 from kyora.postgres import Transaction
 
 type Row = dict[str, Any]
 
-# Since when it is due, and what its schedule plans, which events only name.
+# Events only name these: since when a payment is due, and what the schedule plans.
 WHOLE = ["latest_invoice", "schedule"]
 
 
 class Seen(NamedTuple):
-    """A state of a subscription, at a second of Stripe's clock; by an event or else a read."""
+    """Where a state of a subscription comes from, at a second of Stripe's clock.
+
+    `event` and its `payload` are None for a state that was read without one.
+    """
 
     as_of: int
     event: Event | None = None
+    payload: StripeSubscription | None = None
     doubtful: bool = False
 
 
-def on_subscription(tx: Transaction, turn: Turn) -> None:
-    """Mirror a subscription, and learn from a payload that is old news what it still says."""
-    event, row = turn.event, turn.row
+def on_subscription(tx: Transaction, attempt: Attempt) -> None:
+    """Mirror a subscription; a payload older than our row still teaches what only it says."""
+    event, row = attempt.event, attempt.row
     payload = stripe_objects.subscription(event.object)
-    found: Subscription | None = payload
-    customers.bind(tx, turn.customer, payload.workspace)
-    if turn.answer:
-        found = stripe_objects.subscription(turn.answer.object)
-        write(tx, row, found, Seen(turn.answer.as_of, event))
-    elif turn.judge(
+    written: Placed | None = None
+    customers.bind(tx, attempt.customer, payload.workspace)
+    if attempt.answer:
+        written = plan_items.place(tx, stripe_objects.subscription(attempt.answer.object))
+        write(tx, row, written, Seen(attempt.answer.as_of, event, payload))
+    elif attempt.applies(
         row["as_of"],
         over=row["status"] in TERMINAL,
         ends=payload.terminal,
         whole=payload.whole
         and access.known(payload.status)
-        and terms.told(tx, payload.id, payload.terms, payload.period_start),
+        and terms.known(tx, payload.id, payload.terms, payload.period_start),
     ):
-        write(tx, row, payload, Seen(event.created, event, turn.read is not None))
+        written = plan_items.place(tx, payload)
+        write(tx, row, written, Seen(event.created, event, payload, attempt.read is not None))
     else:
-        found = None
-        _date(tx, row, payload, event)
-    _last_plan(tx, row, payload)
-    if payload.entitled and not row["entitled"]:  # also of a payload that is old news
+        _learn_grace(tx, row, payload, event)
+    if not row["plan_id"]:
+        _learn_plan(tx, plan_items.place(tx, payload))
+    if payload.entitled and not row["entitled"]:
         tx.run("UPDATE subscription SET entitled = true WHERE id = :id", id=payload.id)
-    lifecycle.conclude(tx, turn.customer, payload.id, turn.happened)
-    if found:
-        lifecycle.tell_transition(tx, turn.customer["workspace_id"], row, found, turn.happened)
+    lifecycle.conclude(tx, attempt.customer, payload.id, attempt.happened)
+    if written:
+        workspace_id = attempt.customer["workspace_id"]
+        lifecycle.announce_change(tx, workspace_id, row, written.found, attempt.happened)
     if event.type == "customer.subscription.trial_will_end" and payload.trial_end:
-        lifecycle.tell_trial(tx, turn.customer, payload, turn.happened)
+        lifecycle.announce_trial_end(tx, attempt.customer, payload, attempt.happened)
 
 
-def on_schedule(tx: Transaction, turn: Turn) -> None:
-    """Read the subscription of a schedule that plans something else now."""
-    name = turn.event.object.get("subscription")
+def on_schedule(tx: Transaction, attempt: Attempt) -> None:
+    """Read the subscription of a schedule whose plans have changed."""
+    name = attempt.event.object.get("subscription")
     if not isinstance(name, str):
-        return  # released by now
-    if turn.answer:
-        found = stripe_objects.subscription(turn.answer.object)
-        before, seen = find(tx, found.id), moment(turn.answer.as_of)
-        write(tx, before, found, Seen(turn.answer.as_of))
-        lifecycle.conclude(tx, turn.customer, found.id, turn.happened)
-        # A pause may be seen here first: its own event then finds nothing that has changed.
-        lifecycle.tell_transition(tx, turn.customer["workspace_id"], before, found, seen)
-    elif turn.read:  # Stripe is away
+        return  # released meanwhile
+    if attempt.answer:
+        placed = plan_items.place(tx, stripe_objects.subscription(attempt.answer.object))
+        before, seen = find(tx, placed.found.id), moment(attempt.answer.as_of)
+        write(tx, before, placed, Seen(attempt.answer.as_of))
+        lifecycle.conclude(tx, attempt.customer, placed.found.id, attempt.happened)
+        # A pause may be seen here first: its own event then finds that nothing has changed.
+        workspace_id = attempt.customer["workspace_id"]
+        lifecycle.announce_change(tx, workspace_id, before, placed.found, seen)
+    elif attempt.read:  # Stripe is unreachable
         tx.run("UPDATE subscription SET doubtful = true WHERE id = :id", id=name)
     else:
-        raise Ask(turn.customer["version"] - 1, turn.row["attempts"])
+        raise attempt.ask()
 
 
-# What the next state of a subscription depends on.
+# What the next state of a row depends on.
 OURS = "s.as_of, s.status, s.plan_id, s.grace_since, s.grace_exact, s.paid_at, s.unplanned_since"
-
-
-def _last_plan(tx: Transaction, row: Row, payload: Subscription) -> None:
-    """Learn from any payload which plan a subscription had that is at a price of no plan by now."""
-    if row["plan_id"] or not (plan_id := plan_items.place(tx, payload).plan_id):
-        return
-    tx.run(
-        "UPDATE subscription SET plan_id = :plan WHERE id = :id AND plan_id IS NULL",
-        id=payload.id,
-        plan=plan_id,
-    )
 
 
 def find(tx: Transaction, subscription_id: str) -> Row:
@@ -99,7 +95,7 @@ def find(tx: Transaction, subscription_id: str) -> Row:
 
 
 def columns(placed: Placed) -> dict[str, object]:
-    """Return what our row of a subscription holds of Stripe's, by column."""
+    """Return the columns of our row that mirror Stripe's object."""
     found = placed.found
     return {
         "customer_id": found.customer,
@@ -122,10 +118,9 @@ def columns(placed: Placed) -> dict[str, object]:
     }
 
 
-def write(tx: Transaction, row: Row, found: Subscription, seen: Seen) -> None:
-    """Write a subscription as it is; a status that we do not know leaves ours as it was."""
-    placed = plan_items.place(tx, found)
-    values = columns(placed)
+def write(tx: Transaction, row: Row, placed: Placed, seen: Seen) -> None:
+    """Write a subscription as it is; `row` is ours so far. An unknown status leaves ours."""
+    found, values = placed.found, columns(placed)
     if not access.known(found.status):
         count("StripeUnknownStatus")
         values["status"] = str(row["status"] or found.status)
@@ -137,10 +132,9 @@ def write(tx: Transaction, row: Row, found: Subscription, seen: Seen) -> None:
         )
     due = _grace(row)
     at = moment(seen.as_of)
-    if seen.event:
-        payload = stripe_objects.subscription(seen.event.object)
-        due = grace.learn(due, seen.event, payload)
-        if payload.failing:
+    if seen.event and seen.payload:
+        due = grace.learn(due, seen.event, seen.payload)
+        if seen.payload.failing:
             at = moment(seen.event.created)
     due = grace.judge(due, found, at)
     tx.run(
@@ -155,7 +149,7 @@ def write(tx: Transaction, row: Row, found: Subscription, seen: Seen) -> None:
         " :grace_since, :grace_exact, :paid_at, :began_at, :entitled, :as_of, :doubtful)"
         " ON CONFLICT (id) DO UPDATE SET status = excluded.status, price_id = excluded.price_id,"
         " prices = excluded.prices, products = excluded.products,"
-        # At a price of no plan: the last plan that was known, for as long as the grace period.
+        # At a price of no plan the last known plan stays, for the length of the grace period.
         " plan_id = coalesce(excluded.plan_id, s.plan_id),"
         " unplanned_since = excluded.unplanned_since, item_id = excluded.item_id,"
         " quantity = excluded.quantity, period_start = excluded.period_start,"
@@ -186,8 +180,8 @@ def _grace(row: Row) -> Grace:
     return Grace(row["grace_since"], row["grace_exact"] is True, row["paid_at"])
 
 
-def _date(tx: Transaction, row: Row, payload: Subscription, event: Event) -> None:
-    """Learn from old news since when the payment is due."""
+def _learn_grace(tx: Transaction, row: Row, payload: StripeSubscription, event: Event) -> None:
+    """Learn from an old payload since when the payment is due."""
     kept = _grace(row)
     known = grace.learn(kept, event, payload)
     if row["as_of"] is not None and known != kept:
@@ -197,3 +191,12 @@ def _date(tx: Transaction, row: Row, payload: Subscription, event: Event) -> Non
             id=payload.id,
             **known._asdict(),
         )
+
+
+def _learn_plan(tx: Transaction, placed: Placed) -> None:
+    """Keep the plan that an old payload names, of a subscription whose price is now no plan's."""
+    tx.run(
+        "UPDATE subscription SET plan_id = :plan WHERE id = :id AND plan_id IS NULL",
+        id=placed.found.id,
+        plan=placed.plan_id,
+    )

@@ -1,8 +1,7 @@
 """What a subscription costs and what is planned for it, as we know it.
 
 A webhook only names the schedule. What it plans is read from Stripe when the name is another one,
-when the items are, or when the planned moment has come: `told` says whether a payload can do
-without that.
+when the items are, or when the planned moment has come: `known` says whether that is needed.
 """
 
 import json
@@ -14,16 +13,16 @@ from kyora.billing.stripe_terms import Terms
 from kyora.postgres import Transaction
 
 
-def told(tx: Transaction, subscription_id: str, terms: Terms, period_start: object) -> bool:
-    """Tell whether a payload says everything, with what we know of its schedule.
+def known(tx: Transaction, subscription_id: str, terms: Terms, period_start: object) -> bool:
+    """Return whether a payload and what we know of its schedule together say everything.
 
-    Other items do not: what the next phase changes is known beside the items that were there.
+    Not with other items: we know what the next phase changes relative to the items that were there.
     """
     if terms.known:
         return True
     row = tx.row(
         "SELECT t.items, t.schedule_id, t.pending_at, t.resume_at FROM subscription_terms t"
-        # A payload that had to do while Stripe was away said nothing of what is planned.
+        # A payload that was used while Stripe was unreachable said nothing of what is planned.
         " JOIN subscription s ON s.id = t.subscription_id AND NOT s.doubtful"
         " WHERE t.subscription_id = :id",
         id=subscription_id,

@@ -36,7 +36,7 @@ type Json = Mapping[str, Any]
 type Kind = tuple[str, int, str]
 
 
-class Plan(NamedTuple):
+class PlanRow(NamedTuple):
     """A plan, by the columns of its table; `amount` is in minor units."""
 
     id: str
@@ -63,7 +63,7 @@ class Place(NamedTuple):
 class Catalogue(NamedTuple):
     """Every plan and price as it should be, and what is amiss at Stripe."""
 
-    plans: Mapping[str, Plan]
+    plans: Mapping[str, PlanRow]
     prices: Mapping[str, Place]
     faults: Sequence[str]
 
@@ -84,7 +84,7 @@ class _Price(NamedTuple):
         return self.created, -self.place, self.id
 
 
-class _Terms(NamedTuple):
+class _ProductTerms(NamedTuple):
     """What a product says of all its plans."""
 
     name: str
@@ -98,15 +98,15 @@ class _Made(NamedTuple):
 
     base: str
     product_id: str
-    terms: _Terms
-    plans: Sequence[Plan]
+    terms: _ProductTerms
+    plans: Sequence[PlanRow]
     prices: Sequence[_Price]
 
 
 def read(
     products: Iterable[Json],
     prices: Iterable[Json],
-    known: Mapping[str, Plan],
+    known: Mapping[str, PlanRow],
     mapped: Mapping[str, Place],
 ) -> Catalogue:
     """Return what follows from Stripe's lists, for who has these plans and prices already.
@@ -118,9 +118,9 @@ def read(
     claims = _claims(products, known, faults)
     made = list(_products(claims, prices, known, faults))
     keepers = _keepers(made, claims, known)
-    plans: dict[str, Plan] = {}
+    plans: dict[str, PlanRow] = {}
     for one in made:
-        ours: dict[Kind, Plan] = {}
+        ours: dict[Kind, PlanRow] = {}
         for plan in one.plans:
             if taken := _taken(plan, one.base, claims, known, keepers, plans):
                 faults.append(f"{plan.price_id}: {taken}")
@@ -139,7 +139,7 @@ def read(
 def _products(
     claims: Mapping[str, Sequence[Json]],
     prices: Iterable[Json],
-    known: Mapping[str, Plan],
+    known: Mapping[str, PlanRow],
     faults: list[str],
 ) -> Iterator[_Made]:
     """Yield what each product says, whatever the others say."""
@@ -162,7 +162,7 @@ def _products(
 
 
 def _keepers(
-    made: Iterable[_Made], claims: Mapping[str, Sequence[Json]], known: Mapping[str, Plan]
+    made: Iterable[_Made], claims: Mapping[str, Sequence[Json]], known: Mapping[str, PlanRow]
 ) -> dict[str, str]:
     """Return the products that keep the ids that they have, by those: the first known stays.
 
@@ -179,12 +179,12 @@ def _keepers(
 
 
 def _taken(
-    plan: Plan,
+    plan: PlanRow,
     base: str,
     claims: Mapping[str, Sequence[Json]],
-    known: Mapping[str, Plan],
+    known: Mapping[str, PlanRow],
     keepers: Mapping[str, str],
-    plans: Mapping[str, Plan],
+    plans: Mapping[str, PlanRow],
 ) -> str:
     """Return why a plan's id is another one's, or an empty text."""
     held, keeper = known.get(plan.id), keepers.get(plan.id)
@@ -200,7 +200,7 @@ def _taken(
 
 
 def _follow(
-    product_id: str, terms: _Terms, known: Mapping[str, Plan], plans: dict[str, Plan]
+    product_id: str, terms: _ProductTerms, known: Mapping[str, PlanRow], plans: dict[str, PlanRow]
 ) -> None:
     """Keep a product's former plans at its terms: they have subscribers."""
     for plan in known.values():
@@ -209,7 +209,7 @@ def _follow(
 
 
 def differences(
-    wanted: Catalogue, known: Mapping[str, Plan], mapped: Mapping[str, Place]
+    wanted: Catalogue, known: Mapping[str, PlanRow], mapped: Mapping[str, Place]
 ) -> list[str]:
     """Return a line for each thing that is not as it should be: what Stripe says ≠ what we have."""
     lines = []
@@ -217,7 +217,7 @@ def differences(
         if plan.id not in known:
             lines.append(f"{plan.id}: {plan.price_id} ≠ no such plan")
             continue
-        pairs = zip(Plan._fields, plan, known[plan.id], strict=True)
+        pairs = zip(PlanRow._fields, plan, known[plan.id], strict=True)
         lines += [f"{plan.id}.{field}: {_say(w)} ≠ {_say(h)}" for field, w, h in pairs if w != h]
     for price_id, place in wanted.prices.items():
         if place != mapped.get(price_id):
@@ -230,7 +230,7 @@ def differences(
 
 
 def _claims(
-    products: Iterable[Json], known: Mapping[str, Plan], faults: list[str]
+    products: Iterable[Json], known: Mapping[str, PlanRow], faults: list[str]
 ) -> dict[str, list[Json]]:
     """Return our products by the plan that they say they are."""
     claims: dict[str, list[Json]] = {}
@@ -254,20 +254,20 @@ def _claims(
     return claims
 
 
-def _precedence(product: Json, base: str, known: Mapping[str, Plan]) -> tuple[Any, ...]:
+def _precedence(product: Json, base: str, known: Mapping[str, PlanRow]) -> tuple[Any, ...]:
     """Order the products that say they are the same plan; the first one is."""
     held = known.get(base)
     holds = held is not None and held.active and held.product_id == _id(product)
     return not _active(product), not holds, _whole(product.get("created")) or 0, _id(product)
 
 
-def _held(product_id: str, base: str, known: Mapping[str, Plan]) -> Plan | None:
+def _held(product_id: str, base: str, known: Mapping[str, PlanRow]) -> PlanRow | None:
     """Return a plan of ours whose values stand in for those that cannot be read."""
     ours = [plan for plan in known.values() if plan.product_id == product_id]
     return min(ours, key=lambda plan: (not plan.active, len(plan.id)), default=known.get(base))
 
 
-def _terms(product: Json, held: Plan | None, faults: list[str]) -> _Terms | None:
+def _terms(product: Json, held: PlanRow | None, faults: list[str]) -> _ProductTerms | None:
     """Return what a product says; None when it is new and anything of it cannot be read."""
     metadata, before = _metadata(product), len(faults)
     faults += [
@@ -299,7 +299,7 @@ def _terms(product: Json, held: Plan | None, faults: list[str]) -> _Terms | None
     if held is None and len(faults) > before:
         return None
     name = _text(product.get("name")) or _id(product)
-    return _Terms(name, _text(product.get("description")), features, allowed)
+    return _ProductTerms(name, _text(product.get("description")), features, allowed)
 
 
 # ---- prices
@@ -349,7 +349,7 @@ def _unusable(price: Json) -> str:  # noqa: PLR0911  # a row each
 
 
 def _ids(
-    base: str, product: Json, prices: Sequence[_Price], held: Plan | None, faults: list[str]
+    base: str, product: Json, prices: Sequence[_Price], held: PlanRow | None, faults: list[str]
 ) -> dict[Kind, str]:
     """Name a product's plans: the first one's has no suffix, the others say what differs."""
     if not prices:
@@ -366,7 +366,7 @@ def _ids(
 
 
 def _first(
-    base: str, product: Json, prices: Sequence[_Price], held: Plan | None, faults: list[str]
+    base: str, product: Json, prices: Sequence[_Price], held: PlanRow | None, faults: list[str]
 ) -> Kind:
     """Return the interval and currency of the plan without a suffix; any doubt is reported."""
     default_id = _id(product.get("default_price"))
@@ -384,7 +384,7 @@ def _first(
     return first
 
 
-def _kind(plan: Plan) -> Kind:
+def _kind(plan: PlanRow) -> Kind:
     return plan.interval, plan.interval_count, plan.currency
 
 
@@ -395,12 +395,12 @@ def _name(kind: Kind) -> str:
 
 def _plans(
     product: Json,
-    terms: _Terms,
+    terms: _ProductTerms,
     ids: Mapping[Kind, str],
     prices: Sequence[_Price],
-    known: Mapping[str, Plan],
+    known: Mapping[str, PlanRow],
     faults: list[str],
-) -> Iterator[Plan]:
+) -> Iterator[PlanRow]:
     """Yield the plans of a product, each with the one price that is offered."""
     default = _id(product.get("default_price"))
     for kind, plan_id in sorted(ids.items(), key=lambda item: item[1]):
@@ -411,7 +411,7 @@ def _plans(
             key=lambda p: (not p.active, p.id != default, p.id != held, *p.age),
         )
         faults += [f"{p.id}: {plan_id} is offered by {alike[0].id}" for p in alike[1:] if p.active]
-        yield Plan(
+        yield PlanRow(
             id=plan_id,
             product_id=_id(product),
             price_id=alike[0].id,
@@ -424,7 +424,7 @@ def _plans(
         )
 
 
-def _place(price: _Price, plan: Plan | None, mapped: Mapping[str, Place]) -> Place | None:
+def _place(price: _Price, plan: PlanRow | None, mapped: Mapping[str, Place]) -> Place | None:
     """Return the plan of a price; an archived one stays of the plan that it was of."""
     if not price.active and price.id in mapped:
         return Place(mapped[price.id].plan_id, offered=False)
@@ -446,7 +446,9 @@ def ours(product: Json) -> bool:
     return any(_plain(key) == _plain(_NAMED) for key in _metadata(product))
 
 
-def free(plans: Mapping[str, Plan], chosen: str, held: str | None, faults: list[str]) -> str | None:
+def free(
+    plans: Mapping[str, PlanRow], chosen: str, held: str | None, faults: list[str]
+) -> str | None:
     """Return the plan of who pays nothing: `chosen` by configuration, or the only one of amount 0.
 
     A product's plans are the same one, by another interval. A doubt is reported, and what was

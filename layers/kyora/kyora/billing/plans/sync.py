@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kyora import cache, config
 from kyora.billing import announce, event_store, stripe_objects
+from kyora.billing.ordering import NEAR
 from kyora.billing.plans import derive
-from kyora.billing.plans.derive import Place, Plan
+from kyora.billing.plans.derive import Place, PlanRow
 from kyora.billing.stripe_objects import Event
 from kyora.errors import Unavailable
 from kyora.observability import count, logger
@@ -35,7 +36,6 @@ _TURNS = 8  # times that somebody else may write while Stripe is asked
 _READING = 15.0  # seconds that a webhook's worker reads; the hourly sync takes as long as it needs
 _LEASE = 60.0  # seconds after which a reader is dead
 _PAGE = 100  # products that Stripe is asked for at once
-_NEAR = 2  # seconds: whole seconds on both sides, and Stripe's clocks among themselves
 _STATEMENT_SECONDS = 20.0  # new limits reach every workspace of a plan
 
 
@@ -152,7 +152,7 @@ def _take(tx: Transaction, event: Event, *, again: bool) -> _Work | bool:
 
 def _was_read(event: Event, state: Mapping[str, Any]) -> bool:
     """Tell whether the last read has what an event is about, however late that comes."""
-    newer = state.get("as_of", 0) > event.created + _NEAR
+    newer = state.get("as_of", 0) > event.created + NEAR
     return newer and _product(event) in state.get("products", ())
 
 
@@ -316,7 +316,7 @@ def _apply(
     return report
 
 
-def _write(tx: Transaction, plans: list[Plan], prices: Mapping[str, Place]) -> None:
+def _write(tx: Transaction, plans: list[PlanRow], prices: Mapping[str, Place]) -> None:
     if plans:
         # A price may go from one plan to another, and is offered by one at a time.
         tx.run(
@@ -386,5 +386,5 @@ def _spread(tx: Transaction, prices: list[str]) -> None:
     )
 
 
-def _plan(row: Mapping[str, Any]) -> Plan:
-    return Plan(**{field: row[field] for field in Plan._fields})
+def _plan(row: Mapping[str, Any]) -> PlanRow:
+    return PlanRow(**{field: row[field] for field in PlanRow._fields})
