@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kyora.billing.jobs import sweep
 from tests.integration.support import api
 from tests.integration.support.shops import Shop
 from tests.integration.support.subscribing import (
@@ -136,6 +137,73 @@ def test_a_smaller_plan_waits_for_the_renewal_and_is_shown(enterprise: Shop) -> 
     assert "pendingChange" not in after
     assert charged(enterprise) == before + 9900
     assert choose("enterprise").body["plan"]["id"] == "enterprise"  # the schedule lets go
+
+
+def test_a_planned_change_that_has_begun_lets_its_schedule_go(enterprise: Shop) -> None:
+    """It would stay for one more period, and keep the portal from changing anything."""
+    choose("professional")
+    assert sweep.sweep(lambda: 60.0)["schedules"] == 0
+    assert live(enterprise)["schedule"]
+    enterprise.advance(32)
+    enterprise.deliver()
+    assert sweep.sweep(lambda: 60.0)["schedules"] == 1
+    assert live(enterprise)["schedule"] is None
+    [terms] = rows("SELECT schedule_id, release_due FROM subscription_terms")
+    assert terms == {"schedule_id": None, "release_due": False}
+    enterprise.deliver()
+    assert sweep.sweep(lambda: 60.0)["schedules"] == 0
+    assert (read()["plan"]["id"], read()["status"]) == ("professional", "active")
+
+
+def test_a_schedule_that_is_not_ours_is_left_alone(enterprise: Shop) -> None:
+    choose("professional")
+    schedule = live(enterprise)["schedule"]
+    path = f"subscription_schedules/{schedule}"
+    enterprise.request("POST", path, metadata={"kyora_from": ""})
+    enterprise.advance(32)
+    enterprise.deliver()
+    assert sweep.sweep(lambda: 60.0)["schedules"] == 0
+    assert live(enterprise)["schedule"] == schedule
+
+
+def test_an_upgrade_that_is_not_paid_keeps_the_planned_change(payer: Shop) -> None:
+    coming = choose("starter").body["pendingChange"]
+    bad_card(payer)
+    assert choose("enterprise").code == "billing.payment_required"
+    payer.deliver()
+    assert (read()["plan"]["id"], read()["pendingChange"]) == ("professional", coming)
+    assert choose("enterprise").code == "billing.payment_required"  # the same, once more
+    payer.advance(2)  # Stripe drops it after 23 hours
+    payer.deliver()
+    assert live(payer)["pending_update"] is None
+    assert sweep.sweep(lambda: 60.0)["schedules"] == 0
+    assert read()["pendingChange"] == coming
+    payer.advance(30)
+    payer.deliver()
+    assert read()["plan"]["id"] == "starter"
+
+
+def test_an_upgrade_that_is_paid_later_ends_the_planned_change(payer: Shop) -> None:
+    choose("starter")
+    bad_card(payer)
+    assert choose("enterprise").code == "billing.payment_required"
+    payer.deliver()
+    payer.pay(live(payer)["id"])
+    payer.deliver()
+    assert (read()["plan"]["id"], "pendingChange" in read()) == ("enterprise", False)
+    assert sweep.sweep(lambda: 60.0)["schedules"] == 1
+    assert live(payer)["schedule"] is None
+    payer.advance(32)
+    payer.deliver()
+    assert read()["plan"]["id"] == "enterprise"
+
+
+def test_an_upgrade_that_stripe_refuses_beside_a_schedule_is_made_without_it(payer: Shop) -> None:
+    choose("starter")
+    path = f"/v1/subscriptions/{live(payer)['id']}"
+    payer.fail("status", times=1, status=400, path=path, method="POST")
+    assert choose("enterprise").body["plan"]["id"] == "enterprise"
+    assert live(payer)["schedule"] is None
 
 
 def test_right_after_paying_a_smaller_plan_waits(payer: Shop) -> None:

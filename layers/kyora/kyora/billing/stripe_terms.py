@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+PLANNED_FROM = "kyora_from"  # metadata of a schedule of ours: the price that it leaves
+
 type Json = Mapping[str, Any]
 
 
 class Terms(NamedTuple):
-    """The terms of a subscription. `known` is False where a schedule is only named."""
+    """The terms of a subscription. `known` is False where a schedule is only named.
+
+    `release_due`: it has left the price that our schedule was planned from, so the change has begun
+    or another one has overtaken it; what the schedule still plans is not to come.
+    """
 
     items: list[dict[str, Any]]
     schedule: str | None
@@ -16,6 +22,7 @@ class Terms(NamedTuple):
     pending: list[dict[str, Any]] | None
     pending_at: datetime | None
     resume_at: datetime | None
+    release_due: bool = False
 
 
 def read(found: Json) -> Terms:
@@ -29,8 +36,14 @@ def read(found: Json) -> Terms:
         return Terms(items, None, True, None, None, None)
     if not isinstance(schedule, dict):
         return Terms(items, str(schedule), False, None, None, None)
+    name, planned_from = (
+        str(schedule.get("id")),
+        _object(schedule.get("metadata")).get(PLANNED_FROM),
+    )
+    if planned_from and planned_from not in [item["price"] for item in items]:
+        return Terms(items, name, True, None, None, None, release_due=True)
     pending, at = _next(schedule, items)
-    return Terms(items, str(schedule.get("id")), True, pending, at, _resumes(schedule))
+    return Terms(items, name, True, pending, at, _resumes(schedule))
 
 
 def _item(found: Json) -> dict[str, Any]:

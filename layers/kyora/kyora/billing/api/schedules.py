@@ -1,12 +1,13 @@
 """Stripe's subscription schedules, of which this module is the only owner.
 
-    plan     two calls: a schedule of the subscription as it is, then its phases: the period that
-             runs, unchanged, and from its end the new price
-    release  before anything else is changed: Stripe refuses to end a subscription that has a
-             schedule, and what is changed on its items is undone when the next phase begins
+    plan     two calls: a schedule of the subscription as it is, then its phases: the running
+             period, unchanged, and from its end the new price
+    release  before the subscription is ended, which Stripe refuses while it has a schedule, and
+             after its items are changed, which the next phase would undo. Once the planned change
+             has begun, or an upgrade that waited is paid, sweep_billing releases it
 
-An update replaces all phases, so what the current one has is said again: left out, a trial ends
-and a discount is gone. Rules: https://docs.stripe.com/billing/subscriptions/subscription-schedules
+An update replaces all phases, so it repeats what the current one has: left out, a trial ends and a
+discount is gone. Rules: https://docs.stripe.com/billing/subscriptions/subscription-schedules
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from kyora.billing.api.lease import Lease
+from kyora.billing.stripe_terms import PLANNED_FROM
 from kyora.errors import KyoraError
 
 # What a phase keeps of the one before.
@@ -62,6 +64,7 @@ def plan(lease: Lease, found: Json, item: str, price: str, every: tuple[str, int
             f"subscription_schedules/{made['id']}",
             idempotency_key=lease.key("phases", made["id"], price),
             end_behavior="release",
+            metadata={PLANNED_FROM: str(_price_of(found, item))},
             proration_behavior="none",
             phases=[
                 _again(now) | _trial(now) | {"items": _items(found)},
@@ -77,6 +80,10 @@ def plan(lease: Lease, found: Json, item: str, price: str, every: tuple[str, int
         with suppress(KyoraError):  # one without a plan would only stand in the way
             stripe_client.call("post", f"subscription_schedules/{made['id']}/release")
         raise
+
+
+def _price_of(found: Json, item: str) -> Any:
+    return next(_id(one.get("price")) for one in found["items"]["data"] if one["id"] == item)
 
 
 def _again(phase: Json) -> dict[str, Any]:

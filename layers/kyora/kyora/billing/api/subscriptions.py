@@ -362,10 +362,9 @@ def _create(key: Callable[..., str], lease: Lease, customer: str, plan: Plan) ->
 
 
 def _change(lease: Lease, live: Live, plan: Plan) -> None:
-    """Put another price on the item that is there; a second one would be paid beside it.
+    """Put another price on the item that is there; a second item would be paid beside it.
 
-    What the change costs is paid first. A planned change goes before; a scheduled end is taken
-    back once it is paid.
+    What the change costs is paid first: until then a planned change and a scheduled end stay.
     """
     from kyora.billing import stripe_client
 
@@ -374,25 +373,43 @@ def _change(lease: Lease, live: Live, plan: Plan) -> None:
     now = at_its_plan(found)
     if now.price != price and price in _waiting_prices(found):
         raise owed.of(found)
-    if schedules.release(lease, found):
-        resync.subscription(live.customer_id, live.id)
     if now.price != price:
         owed.settle_draft(lease, found)
-        waits = now.status in _PAID_FOR
-        found = stripe_client.call(
-            "post",
-            f"subscriptions/{live.id}",
-            idempotency_key=lease.key("change", live.id, price),
-            items=[{"id": now.item, "price": price}],
-            proration_behavior="always_invoice",
-            payment_behavior="pending_if_incomplete" if waits else "allow_incomplete",
-            expand=_SECRET,
-        ).object
+        found = _reprice(lease, found, now, price)
     resync.subscription(live.customer_id, live.id)
     if _waiting_prices(found):
         raise owed.of(found)
+    if schedules.release(lease, found):
+        resync.subscription(live.customer_id, live.id)
     if now.cancel_at is not None:
         _keep(lease, live)
+
+
+def _reprice(
+    lease: Lease, found: Mapping[str, Any], now: stripe_objects.StripeSubscription, price: str
+) -> dict[str, Any]:
+    """Change the price of the plan's item; where a payment fails, the change waits for it."""
+    from kyora.billing import stripe_client
+
+    def ask(key: str) -> dict[str, Any]:
+        return stripe_client.call(
+            "post",
+            f"subscriptions/{now.id}",
+            idempotency_key=key,
+            items=[{"id": now.item, "price": price}],
+            proration_behavior="always_invoice",
+            payment_behavior=(
+                "pending_if_incomplete" if now.status in _PAID_FOR else "allow_incomplete"
+            ),
+            expand=_SECRET,
+        ).object
+
+    try:
+        return ask(lease.key("change", now.id, price))
+    except stripe_client.Refused:  # in case Stripe does not do it beside a schedule
+        if not schedules.release(lease, found):
+            raise
+    return ask(lease.key("change", now.id, price, "released"))
 
 
 def _keep(lease: Lease, live: Live) -> None:

@@ -6,6 +6,7 @@ Every part does a little at a time, leaves what another worker holds, and can st
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -46,6 +47,7 @@ def sweep(remaining: Callable[[], float]) -> dict[str, int]:
         "reminders": reminders.remind(),
         "events": _events(remaining),
         "doubtful": _doubtful(remaining),
+        "schedules": _schedules(remaining),
         "forgotten": purge.purge(FORGETS, remaining),
         "catalogue": _catalogue(remaining),
     }
@@ -145,6 +147,47 @@ def _refresh(customer_id: str, subscription_id: str) -> bool:
     with transaction() as tx:
         tx.run("UPDATE subscription SET doubtful = false WHERE id = :id", id=subscription_id)
     return False
+
+
+def _schedules(remaining: Callable[[], float]) -> int:
+    """Release the schedules whose change has begun or was overtaken, as their webhooks marked.
+
+    Still attached, one would bar the portal for another period, or undo an upgrade at renewal.
+    """
+    if not config.settings("billing").stripe_api_key:
+        return 0
+    with transaction() as tx:
+        rows = tx.rows(
+            "SELECT t.subscription_id, t.schedule_id, s.customer_id FROM subscription_terms t"
+            " JOIN subscription s ON s.id = t.subscription_id WHERE t.release_due"
+            " ORDER BY t.subscription_id LIMIT :limit",
+            limit=_BATCH,
+        )
+    done = 0
+    for row in rows:
+        if remaining() < MARGIN:
+            break
+        try:
+            _release(str(row["subscription_id"]), str(row["schedule_id"]))
+            done += _refresh(str(row["customer_id"]), str(row["subscription_id"]))
+        except (ConfigError, Unavailable):
+            break  # Stripe is unreachable or refuses our key: again in a minute
+    return done
+
+
+def _release(subscription_id: str, schedule_id: str) -> None:
+    from kyora.billing import stripe_client
+
+    # Refused or missing: it was released or has ended meanwhile.
+    with suppress(stripe_client.Refused, stripe_client.Missing):
+        stripe_client.call("post", f"subscription_schedules/{schedule_id}/release")
+    with transaction() as tx:
+        tx.run(
+            "UPDATE subscription_terms SET release_due = false"
+            " WHERE subscription_id = :id AND schedule_id = :schedule",
+            id=subscription_id,
+            schedule=schedule_id,
+        )
 
 
 def _graces(remaining: Callable[[], float]) -> int:

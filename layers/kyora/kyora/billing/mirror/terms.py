@@ -38,8 +38,9 @@ def write(tx: Transaction, subscription_id: str, terms: Terms) -> None:
     """Mirror the terms; a schedule that is only named keeps what we know of it."""
     tx.run(
         "INSERT INTO subscription_terms AS t"
-        " (subscription_id, items, schedule_id, pending, pending_at, resume_at)"
-        " VALUES (:id, CAST(:items AS jsonb), :schedule, CAST(:pending AS jsonb), :at, :resume)"
+        " (subscription_id, items, schedule_id, pending, pending_at, resume_at, release_due)"
+        " VALUES (:id, CAST(:items AS jsonb), :schedule, CAST(:pending AS jsonb), :at, :resume,"
+        " :release_due)"
         " ON CONFLICT (subscription_id) DO UPDATE SET items = excluded.items,"
         " schedule_id = excluded.schedule_id,"
         " pending = CASE WHEN :kept AND t.schedule_id = excluded.schedule_id THEN t.pending"
@@ -47,16 +48,19 @@ def write(tx: Transaction, subscription_id: str, terms: Terms) -> None:
         " pending_at = CASE WHEN :kept AND t.schedule_id = excluded.schedule_id THEN t.pending_at"
         "  ELSE excluded.pending_at END,"
         " resume_at = CASE WHEN :kept AND t.schedule_id = excluded.schedule_id THEN t.resume_at"
-        "  ELSE excluded.resume_at END"
-        " WHERE (t.items, t.schedule_id, t.pending, t.pending_at, t.resume_at) IS DISTINCT FROM"
-        " (excluded.items, excluded.schedule_id, excluded.pending, excluded.pending_at,"
-        "  excluded.resume_at)",
+        "  ELSE excluded.resume_at END,"
+        " release_due = CASE WHEN :kept AND t.schedule_id = excluded.schedule_id"
+        "  THEN t.release_due ELSE excluded.release_due END"
+        " WHERE (t.items, t.schedule_id, t.pending, t.pending_at, t.resume_at, t.release_due)"
+        " IS DISTINCT FROM (excluded.items, excluded.schedule_id, excluded.pending,"
+        "  excluded.pending_at, excluded.resume_at, excluded.release_due)",
         id=subscription_id,
         items=json.dumps(terms.items),
         schedule=terms.schedule,
         pending=None if terms.pending is None else json.dumps(terms.pending),
         at=terms.pending_at,
         resume=terms.resume_at,
+        release_due=terms.release_due,
         kept=not terms.known,
     )
 
