@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-later check fmt build deploy invoke event bench migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay stripe-record upgrade-check status openapi clean
+.PHONY: help setup run stop test test-later check fmt build deploy invoke event bench migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay why stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
@@ -129,6 +129,10 @@ upgrade-check: setup ## report what another Stripe SDK release changes for us: V
 bind: setup ## link a Stripe customer to a workspace: CUSTOMER=cus_… (or sub_…) WORKSPACE=ws_… [ENV=]
 	@$(PYTHON) -m local bind $(or $(CUSTOMER),$(error which customer? CUSTOMER=cus_…)) \
 		$(or $(WORKSPACE),$(error which workspace? WORKSPACE=ws_…)) $(if $(ENV),--env $(ENV))
+
+why: setup ## say why a workspace has the access that it has: WORKSPACE=ws_… (ENV=…)
+	@$(PYTHON) -m local why $(or $(WORKSPACE),$(error which workspace? WORKSPACE=ws_…)) \
+		$(if $(ENV),--env $(ENV))
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.tools.openapi

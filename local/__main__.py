@@ -70,7 +70,9 @@ def main() -> int:
     bind = commands.add_parser("bind", help="link a Stripe customer to a workspace")
     bind.add_argument("customer", help="cus_…, or sub_… for its customer")
     bind.add_argument("workspace", help="ws_…")
-    for command in (reconcile, replay, bind):
+    why = commands.add_parser("why", help="say why a workspace has the access that it has")
+    why.add_argument("workspace", help="ws_…")
+    for command in (reconcile, replay, bind, why):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     smoke = commands.add_parser("smoke", help="test every integration end to end")
     smoke.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
@@ -284,6 +286,12 @@ def _bind(chosen: argparse.Namespace) -> None:
     billing.bind(_ask("sweep_billing", chosen.env), chosen.customer, chosen.workspace)
 
 
+def _why(chosen: argparse.Namespace) -> None:
+    from local.commands import billing
+
+    billing.why(_ask("sweep_billing", chosen.env), chosen.workspace)
+
+
 def _ask(folder: str, env: str | None) -> "remote.Ask":
     """Return how to ask a function: of the deployed stack `env`, else of the local one."""
     from local.commands import remote
@@ -355,6 +363,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "reconcile": _reconcile,
     "replay": _replay,
     "bind": _bind,
+    "why": _why,
     "sync-plans": _plans,
     "push-plans": _plans,
     "smoke": _smoke,

@@ -1,7 +1,7 @@
-"""Every quarter of an hour, and `make reconcile`: hold our mirror of Stripe against Stripe.
+"""Every quarter of an hour, and `make reconcile`: compare our mirror with Stripe and repair it.
 
-A run starts once a day, or when `{"start": true}` asks for it, and goes on where the invocation
-before stopped. Emits what events that never arrived would have emitted.
+A run starts once a day, or with `{"start": true}`, and continues where the last
+invocation stopped. Emits what events that never arrived would have emitted.
 """
 
 from typing import Any

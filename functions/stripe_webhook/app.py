@@ -1,7 +1,7 @@
 """Function URL /webhooks/stripe: what happened at Stripe to customers, subscriptions and plans.
 
-Signature first; 404 while no secret is configured. Kept before anything is done about it, done
-once. What comes over Stripe's EventBridge bus, through SQS, takes the same way. Emits
+Signature first; 404 while no secret is configured. An event is kept before it is processed, and
+processed once. Events from Stripe's EventBridge bus, through SQS, are handled the same way. Emits
 SubscriptionActivated, -Changed, -Cancelled, -Paused, -Resumed, PaymentSucceeded, PaymentFailed,
 PaymentRecovered, TrialEnding and PlansSynced.
 """
@@ -17,7 +17,7 @@ receive = http.webhook(webhook.receive, *NEEDS, config.stripe_webhook_secrets)
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    # What comes through the URL has AWS's own members only; the sender decides on none of them.
+    # An event of the URL has AWS's own members only: a sender cannot add `Records`.
     if "Records" in event:
         config.require(*NEEDS)
         return consume_aws(event, ingest.from_bus)

@@ -1,14 +1,15 @@
-"""Every minute: do Stripe's events that wait, end graces, forget; `make replay` does some again.
+"""Every minute: process waiting Stripe events, end grace periods, remind, purge.
 
-Emits what the events emit, SubscriptionChanged when a grace ends, and GraceEnding,
-PaymentMethodExpiring and RenewalUpcoming ahead of time. Reports the age of the oldest event that
-waits, how many are parked, and what is paid for without access. `make bind` gives a customer of
-Stripe's to a workspace.
+By hand: `make replay` processes events again, `make bind` links a customer to a workspace,
+`make why` explains a workspace's access. Emits what the events emit, SubscriptionChanged when a
+grace period ends, and GraceEnding, PaymentMethodExpiring and RenewalUpcoming ahead of time. Reports
+the age of the oldest waiting event, how many are parked, and what is paid for without access.
 """
 
 from typing import Any
 
 from kyora import config, status
+from kyora.billing import access
 from kyora.billing.events import gone
 from kyora.billing.jobs import sweep
 from kyora.observability import begin, count, gauge, logger
@@ -25,6 +26,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return sweep.replay(event["replay"], remaining)
     if "bind" in event:
         return gone.bind(event["bind"])
+    if "why" in event:
+        return access.explain(str(event["why"]))
     swept = sweep.sweep(remaining)
     status.beat("sweep_billing")
     found = sweep.backlog()

@@ -1,8 +1,8 @@
 """Hourly and at deploy: bring the plans up to date with Stripe's products and prices.
 
-By hand: `{"sync": true}` always does it, `{"check": true}` only tells what differs, `{"push": {…}}`
-puts a catalogue into Stripe. A deploy goes on when Stripe does not answer or refuses our
-key: the schedule does it then, or fails and is told of. Emits PlansSynced.
+By hand: `{"sync": true}` always syncs, `{"check": true}` only reports what differs, `{"push": {…}}`
+writes a catalogue to Stripe. A deploy continues when Stripe is unreachable or refuses our key: the
+schedule then syncs, or fails and raises an alarm. Emits PlansSynced.
 """
 
 from typing import Any
@@ -22,10 +22,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return sync.sync(check=event.get("check") is True)._asdict()
     if "push" in event:
         return pushed(event["push"])
-    return cloudformation.resource(event, lambda: by_itself(deploy="ResponseURL" in event))
+    return cloudformation.resource(event, lambda: automatic(deploy="ResponseURL" in event))
 
 
-def by_itself(*, deploy: bool) -> dict[str, Any]:
+def automatic(*, deploy: bool) -> dict[str, Any]:
     config.require(*NEEDS)
     found = config.billing()
     if not (found.auto_sync_plans and found.stripe_api_key):
@@ -50,5 +50,5 @@ def pushed(catalogue: dict[str, Any]) -> dict[str, Any]:
     config.require(*NEEDS)
     try:
         return push.push(catalogue)._asdict()
-    except (Invalid, Conflict) as error:  # for the person who wrote it, not for a dead-letter queue
+    except (Invalid, Conflict) as error:  # the author's mistake: no case for the dead-letter queue
         return {"refused": error.document()}

@@ -1,10 +1,11 @@
-"""`make reconcile`, `make replay` and `make bind`: billing work started by hand."""
+"""`make reconcile`, `make replay`, `make bind` and `make why`: billing work started by hand."""
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from local.commands.remote import Ask
-from local.progress import Trouble, say
+from local.progress import Trouble, say, shown
 
 _BUSY = 5.0  # seconds between two looks at a run that another invocation works on
 
@@ -59,3 +60,63 @@ def bind(ask: Ask, customer: str, workspace: str) -> None:
     found = ask({"bind": {"customer": customer, "workspace": workspace}})
     say(f"{found['customer']} is {found['workspace']}'s, which is on {found['plan_id']}:")
     say(f"access {found['access']}")
+
+
+def why(ask: Ask, workspace: str) -> None:
+    """Print why a workspace has the access that it has: one decision and what it rests on."""
+    found = ask({"why": workspace})
+    decided, recorded = found["decided"], found["recorded"]
+    say(f"{found['workspace']}  {shown(found['name'])}")
+    say(f"access    {_access(decided)}")
+    counts = decided["subscription_id"]
+    say(f"because   {f'of {counts}: ' if counts else ''}{decided['rule']}")
+    if recorded is None:
+        say("recorded  nothing yet: it has never had to do with billing")
+    elif _access(recorded) != _access(decided):
+        say(f"recorded  {_access(recorded)}, since {_time(recorded['updated_at'])}")
+        say("          sweep_billing, which runs every minute, brings that up to date")
+    for one in found["customers"]:
+        more = " by `make bind`" if one["beside"] else ""
+        more += f", deleted {_time(one['deleted_at'])}" if one["deleted_at"] else ""
+        say(f"customer  {one['id']}{more}")
+    say("subscriptions" if found["subscriptions"] else "subscriptions  none")
+    for one in found["subscriptions"]:
+        mark = "→" if one["id"] == counts else " "
+        plan = one["plan_id"] or f"no plan ({one['price_id']})"
+        reason = f"{one['gives']}, {one['rule']}{_dates(one)}"
+        say(f"{mark} {one['id']}  {one['status']}  {plan}: {reason}")
+    say("unpaid" if found["unpaid"] else "unpaid  nothing")
+    for one in found["unpaid"]:
+        again = f", again {_time(one['next_attempt_at'])}" if one["next_attempt_at"] else ""
+        amount = f"{one['amount_due']} {one['currency'].upper()} (minor units)"
+        say(f"  {one['id']}  {one['status']}  {amount}, {one['attempt_count']} attempts{again}")
+    say("last Stripe events" if found["events"] else "last Stripe events  none")
+    for one in found["events"]:
+        error = f"  {shown(one['last_error'])}" if one["last_error"] else ""
+        say(f"  {_time(one['created'])}  {one['type']:<38} {one['status']:<10} {one['id']}{error}")
+
+
+def _access(found: Mapping[str, Any]) -> str:
+    until = f" until {_time(found['access_until'])}" if found["access_until"] else ""
+    return f"{found['access']} on {found['plan_id']}{until}"
+
+
+def _dates(found: Mapping[str, Any]) -> str:
+    """Return the dates of a subscription that say something."""
+    names = {
+        "ended_at": "ended",
+        "cancel_at": "ends",
+        "period_end": "paid until",
+        "grace_since": "payment due since",
+        "unplanned_since": "at a price of no plan since",
+    }
+    said = [f"{word} {_time(found[name])}" for name, word in names.items() if found[name]]
+    if found["ended_at"]:
+        said = said[:1]
+    if found["doubtful"]:
+        said.append("to be read from Stripe again")
+    return "".join(f"; {one}" for one in said)
+
+
+def _time(iso: str) -> str:
+    return iso[:19].replace("T", " ")

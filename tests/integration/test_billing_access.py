@@ -12,11 +12,12 @@ import pytest
 from kyora.billing import access, stripe_objects
 from kyora.billing.jobs import sweep
 from kyora.billing.stripe_objects import API_VERSION
+from kyora.errors import Invalid
 from tests.integration.support import billing
 from tests.integration.support.billing import query, run
 from tests.integration.support.stripe_standin import Books, books
 from tests.stripe_account import DAY, Account
-from tests.unit.functions import captured_log
+from tests.unit.functions import CONTEXT, captured_log, function
 
 _numbers = itertools.count()
 GRACE = timedelta(days=7)
@@ -486,6 +487,58 @@ def test_the_log_says_what_changed_and_by_which_rule(
         ("free free", "full pro", "it is active"),
         ("full pro", "grace pro", "its payment failed, in the grace period"),
     ]
+
+
+def test_why_names_the_rule_the_subscriptions_the_debt_and_the_last_events(
+    account: Account, stripe: Books
+) -> None:
+    billing.deliver(states(account, ("active", 20), ("past_due", 3)))
+    run(
+        "INSERT INTO invoice (id, customer_id, subscription_id, status, currency, total, amount_due,"
+        " amount_paid, attempt_count, hosted_url, created_at) SELECT 'in_why', customer_id, id,"
+        " 'open', 'aed', 100, 100, 0, 1, 'https://invoice.stripe.com/hosted', now()"
+        " FROM subscription"
+    )
+    told = function("sweep_billing").handler({"why": "ws_demo"}, CONTEXT)
+    json.dumps(told)  # the answer of a function
+    [sub] = told["subscriptions"]
+    assert told["decided"]["subscription_id"] == sub["id"]
+    assert (told["decided"]["access"], told["decided"]["plan_id"]) == ("grace", "pro")
+    assert told["decided"]["rule"] == sub["rule"] == "its payment failed, in the grace period"
+    assert told["recorded"]["access"] == "grace"
+    assert told["decided"]["access_until"] == told["recorded"]["access_until"]
+    [invoice] = told["unpaid"]
+    assert (invoice["subscription_id"], invoice["status"]) == (sub["id"], "open")
+    assert "hosted" not in json.dumps(told)
+    assert 0 < len(told["events"]) <= 10
+    times = [event["created"] for event in told["events"]]
+    assert times == sorted(times, reverse=True)
+    assert {event["status"] for event in told["events"]} == {"processed"}
+
+
+def test_why_says_what_each_subscription_would_give_and_what_is_not_recorded_yet(
+    account: Account, stripe: Books
+) -> None:
+    old = account.subscribe(account.basic)["id"]
+    account.call("DELETE", f"/v1/subscriptions/{old}")
+    new = account.subscribe(account.pro)["id"]
+    billing.deliver(billing.handled(account))
+    run("UPDATE workspace_billing SET access = 'free', plan_id = 'free'")
+    told = access.explain("ws_demo")
+    rules = {sub["id"]: (sub["gives"], sub["rule"]) for sub in told["subscriptions"]}
+    assert rules == {new: ("full", "it is active"), old: ("free", "it is canceled")}
+    assert (told["decided"]["access"], told["recorded"]["access"]) == ("full", "free")
+    assert query("SELECT access FROM workspace_billing") == [{"access": "free"}]  # only read
+
+
+def test_why_knows_a_workspace_without_billing_and_refuses_an_unknown_one(database: str) -> None:
+    billing.empty()
+    told = access.explain("ws_demo")
+    assert (told["decided"]["access"], told["decided"]["rule"]) == ("free", "no subscription")
+    assert told["recorded"] is None
+    assert [told[name] for name in ("customers", "subscriptions", "unpaid", "events")] == [[]] * 4
+    with pytest.raises(Invalid, match="ws_nobody"):
+        access.explain("ws_nobody")
 
 
 def test_every_status_that_stripe_knows_has_a_rule() -> None:

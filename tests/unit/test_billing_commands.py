@@ -123,3 +123,106 @@ def test_a_replay_needs_one_choice(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "argv", ["local", "replay", *words])
         with pytest.raises(SystemExit):
             local.main()
+
+
+WHY: dict[str, Any] = {
+    "workspace": "ws_1",
+    "name": "Shop\x1b[2J",
+    "decided": {
+        "access": "grace",
+        "plan_id": "pro",
+        "access_until": "2026-12-01T10:00:00+00:00",
+        "subscription_id": "sub_2",
+        "rule": "its payment failed, in the grace period",
+    },
+    "recorded": {
+        "access": "full",
+        "plan_id": "pro",
+        "access_until": None,
+        "updated_at": "2026-11-01T10:00:00+00:00",
+    },
+    "customers": [{"id": "cus_1", "beside": True, "deleted_at": None}],
+    "subscriptions": [
+        {
+            "id": "sub_2",
+            "status": "past_due",
+            "plan_id": "pro",
+            "price_id": "price_2",
+            "gives": "grace",
+            "rule": "its payment failed, in the grace period",
+            "period_end": "2026-12-24T10:00:00+00:00",
+            "cancel_at": None,
+            "ended_at": None,
+            "grace_since": "2026-11-24T10:00:00+00:00",
+            "unplanned_since": None,
+            "collection_paused": False,
+            "doubtful": True,
+        },
+        {
+            "id": "sub_1",
+            "status": "canceled",
+            "plan_id": None,
+            "price_id": "price_1",
+            "gives": "free",
+            "rule": "it is canceled",
+            "period_end": "2026-10-24T10:00:00+00:00",
+            "cancel_at": None,
+            "ended_at": "2026-10-20T10:00:00+00:00",
+            "grace_since": None,
+            "unplanned_since": None,
+            "collection_paused": False,
+            "doubtful": False,
+        },
+    ],
+    "unpaid": [
+        {
+            "id": "in_1",
+            "status": "open",
+            "amount_due": 9900,
+            "currency": "aed",
+            "attempt_count": 2,
+            "next_attempt_at": "2026-11-29T10:00:00+00:00",
+        }
+    ],
+    "events": [
+        {
+            "id": "evt_1",
+            "type": "invoice.payment_failed",
+            "status": "failed",
+            "created": "2026-11-24T10:00:00+00:00",
+            "last_error": "Unreadable: invoice.total",
+        }
+    ],
+}
+
+
+def test_why_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    ask = Asked(WHY)
+    billing.why(ask, "ws_1")
+    assert ask.events == [{"why": "ws_1"}]
+    said = capsys.readouterr().out
+    for line in (
+        "ws_1  Shop\\x1b[2J",
+        "access    grace on pro until 2026-12-01 10:00:00",
+        "because   of sub_2: its payment failed, in the grace period",
+        "recorded  full on pro, since 2026-11-01 10:00:00",
+        "customer  cus_1 by `make bind`",
+        "→ sub_2  past_due  pro: grace, its payment failed, in the grace period; paid until",
+        "; payment due since 2026-11-24 10:00:00; to be read from Stripe again",
+        "  sub_1  canceled  no plan (price_1): free, it is canceled; ended 2026-10-20 10:00:00",
+        "  in_1  open  9900 AED (minor units), 2 attempts, again 2026-11-29 10:00:00",
+        "failed     evt_1  Unreadable: invoice.total",
+    ):
+        assert line in said, line
+
+
+def test_why_of_a_workspace_that_never_paid(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing: dict[str, Any] = {"customers": [], "subscriptions": [], "unpaid": [], "events": []}
+    decided = {"access": "free", "plan_id": "free", "access_until": None}
+    decided |= {"subscription_id": None, "rule": "no subscription"}
+    found = {"workspace": "ws_1", "name": "Shop", "decided": decided, "recorded": None, **nothing}
+    billing.why(Asked(found), "ws_1")
+    said = capsys.readouterr().out
+    assert "because   no subscription" in said
+    assert "recorded  nothing yet" in said
+    assert "subscriptions  none" in said

@@ -1,18 +1,18 @@
-"""What a workspace may do, as it follows from the mirrored subscriptions.
+"""Access: what a workspace may do, and why, as follows from its mirrored subscriptions.
 
     trialing, active                              full
-    past_due, paused as a payment failed          grace for `billing.grace_days`, then free
-    incomplete                                    what it was without it
+    past_due, paused for a failed payment         grace for `billing.grace_days`, then free
     unpaid, paused, canceled, incomplete_expired  free
-    anything else                                 what it was: an unknown status changes nothing
+    incomplete                                    no effect: as if it did not exist
+    anything else                                 unchanged: an unknown status decides nothing
 
     at a price of no plan       the last plan, in grace from then on; without one nothing
     of quantity 0               nothing: nothing is paid for
     with `pause_collection`     as its status says: only the owner of the Stripe account, or the
                                 workspace through us, waives payments
 
-Of several subscriptions the best plan counts: its limits, then what it costs. Nothing here depends
-on which event came first: the same mirror gives the same answer.
+Of several subscriptions the best plan counts: its limits, then its price. The order of events
+does not matter: the same mirror gives the same access.
 """
 
 import json
@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 
 from kyora import config, limits
 from kyora.billing import announce, plan_order, stripe_objects
-from kyora.billing.stripe_objects import STATUSES
+from kyora.billing.stripe_objects import STATUSES, TERMINAL
+from kyora.errors import Invalid
 from kyora.observability import logger
-from kyora.postgres import Transaction
+from kyora.postgres import Transaction, transaction
 
 _RANKS = {"active": 3, "trialing": 3, "past_due": 2, "unpaid": 1, "paused": 1}
 _ACCESS = {"free": 0, "grace": 1, "full": 2}
@@ -33,8 +34,8 @@ _FULL = ("active", "trialing")
 type Row = Mapping[str, Any]
 
 
-class Standing(NamedTuple):
-    """What applies to a workspace; the free plan's limits are the database's to say.
+class Decision(NamedTuple):
+    """What applies to a workspace; without `limits` the free plan's.
 
     `rule` says in words which line of the table above decided.
     """
@@ -48,7 +49,7 @@ class Standing(NamedTuple):
     rule: str = "no subscription"
 
 
-def choose(subscriptions: Sequence[Row], now: datetime, grace_days: int) -> Standing:
+def choose(subscriptions: Sequence[Row], now: datetime, grace_days: int) -> Decision:
     """Decide which of a workspace's subscriptions counts, and what it gives.
 
     A row has `id, status, payment_failed, quantity, began_at, cancel_at, grace_since,
@@ -57,13 +58,13 @@ def choose(subscriptions: Sequence[Row], now: datetime, grace_days: int) -> Stan
     """
     judged = [(_judge(row, now, grace_days), row) for row in subscriptions]
     if not judged:
-        return Standing("free")
+        return Decision("free")
     return max(judged, key=lambda pair: _weight(*pair))[0]
 
 
-def _judge(row: Row, now: datetime, grace_days: int) -> Standing:
+def _judge(row: Row, now: datetime, grace_days: int) -> Decision:
     status = str(row["status"])
-    none = Standing("free", status, None, row["id"])
+    none = Decision("free", status, None, row["id"])
     if row["limits"] is None:
         return none._replace(rule="its price is no plan's")
     if row["quantity"] == 0:
@@ -87,13 +88,13 @@ def _judge(row: Row, now: datetime, grace_days: int) -> Standing:
     return given._replace(access="grace", access_until=until, rule=f"{why}, in the grace period")
 
 
-def _weight(standing: Standing, row: Row) -> tuple[Any, ...]:
-    """Order what subscriptions give; of those that give nothing, the one nearest to it is shown."""
+def _weight(decision: Decision, row: Row) -> tuple[Any, ...]:
+    """Order decisions; of subscriptions that give nothing, the one nearest to access is shown."""
     return (
-        standing.access != "free",
-        plan_order.worth(row) if standing.limits else (),
-        _ACCESS[standing.access],
-        _RANKS.get(standing.status, 0),
+        decision.access != "free",
+        plan_order.worth(row) if decision.limits else (),
+        _ACCESS[decision.access],
+        _RANKS.get(decision.status, 0),
         plan_order.worth(row) if row["limits"] else (),
         row["began_at"],
         str(row["id"]),
@@ -122,52 +123,137 @@ RETURNING (SELECT name FROM plan WHERE id = :plan_id) AS plan_name
 _COLUMNS = ("plan_id", "access", "access_until", "limits", "subscription_id", "status")
 
 
-def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Standing:
+def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Decision:
     """Bring a workspace's row up to date and announce a change of plan, access or status.
 
-    The row is locked before anything is read: two customers of one workspace (one of them
-    deleted) see each other. `quiet` when the same transaction tells the change in its own words.
+    The row is locked before anything is read, so two customers of one workspace (one of them
+    deleted) see each other. `quiet`: the caller has announced it; emit no SubscriptionChanged.
     """
     old = tx.row(_LOCKED, workspace_id=workspace_id)
     if old is None:
         limits.lock(tx, workspace_id)  # it makes the row
         old = tx.row(_LOCKED, workspace_id=workspace_id) or {}
     rows = tx.rows(_SUBSCRIPTIONS, workspace_id=workspace_id)
-    standing = choose(rows, datetime.now(UTC), config.billing().grace_days)
-    wanted = {name: getattr(standing, name) for name in _COLUMNS} | {
-        "plan_id": standing.plan_id or old["free_id"],
-        "limits": standing.limits or old["free_limits"],
+    decision = choose(rows, datetime.now(UTC), config.billing().grace_days)
+    wanted = {name: getattr(decision, name) for name in _COLUMNS} | {
+        "plan_id": decision.plan_id or old["free_id"],
+        "limits": decision.limits or old["free_limits"],
     }
     if all(wanted[name] == old[name] for name in _COLUMNS):
-        return standing
+        return decision
     changed = tx.row(
         _SETTLED,
         workspace_id=workspace_id,
         **wanted | {"limits": json.dumps(wanted["limits"])},
     )
     if all(wanted[name] == old[name] for name in ("plan_id", "access", "status")):
-        return standing
+        return decision
     logger().info(
         "access decided",
         workspace_id=workspace_id,
         old=f"{old['access']} {old['plan_id']}",
-        new=f"{standing.access} {wanted['plan_id']}",
-        subscription_id=standing.subscription_id,
-        rule=standing.rule,
+        new=f"{decision.access} {wanted['plan_id']}",
+        subscription_id=decision.subscription_id,
+        rule=decision.rule,
     )
-    if not quiet and standing.subscription_id:
+    if not quiet and decision.subscription_id:
         data = {
-            "subscriptionId": standing.subscription_id,
+            "subscriptionId": decision.subscription_id,
             "planId": wanted["plan_id"],
             "planName": (changed or {}).get("plan_name") or old["free_name"],
-            "status": standing.status,
+            "status": decision.status,
             "previousPlanId": old["plan_id"] if old["plan_id"] != wanted["plan_id"] else None,
-            "accessUntil": standing.access_until,
+            "accessUntil": decision.access_until,
         }
         announce.emit(tx, "SubscriptionChanged", data, workspace_id)
-    return standing
+    return decision
 
 
 def known(status: str) -> bool:
-    """Tell whether we know what a status means."""
+    """Return whether we know what a status means."""
     return status in STATUSES
+
+
+# ---- why
+
+_RECORDED = """
+SELECT w.name, b.access, b.plan_id, b.access_until, b.status, b.subscription_id, b.updated_at
+FROM workspace w LEFT JOIN workspace_billing b ON b.workspace_id = w.id WHERE w.id = :workspace_id
+"""
+_EVERY = """
+SELECT s.*, p.limits, p.amount, p.interval, p.interval_count
+FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
+LEFT JOIN plan p ON p.id = s.plan_id
+WHERE c.workspace_id = :workspace_id
+ORDER BY s.status IN ('canceled', 'incomplete_expired'), s.began_at DESC, s.id LIMIT 20
+"""
+# An invoice's page is as good as a password: its address is left out.
+_UNPAID = """
+SELECT i.id, i.subscription_id, i.status, i.amount_due, i.currency, i.attempt_count,
+    i.next_attempt_at, i.created_at
+FROM billing_customer c JOIN invoice i ON i.customer_id = c.id
+WHERE c.workspace_id = :workspace_id AND i.status IN ('open', 'uncollectible')
+ORDER BY i.created_at DESC LIMIT 5
+"""
+_EVENTS = """
+SELECT e.id, e.type, to_timestamp(e.created) AS created, e.status, e.attempts, e.last_error
+FROM billing_customer c JOIN stripe_event e ON e.customer_id = c.id
+WHERE c.workspace_id = :workspace_id ORDER BY e.created DESC, e.id DESC LIMIT 10
+"""
+_CUSTOMERS = """
+SELECT id, beside, deleted_at FROM billing_customer
+WHERE workspace_id = :workspace_id ORDER BY beside, id
+"""
+_SHOWN = (
+    *("id", "status", "plan_id", "price_id", "period_end", "cancel_at", "ended_at"),
+    *("grace_since", "unplanned_since", "collection_paused", "doubtful"),
+)
+
+
+def explain(workspace_id: str) -> dict[str, Any]:
+    """Return why a workspace has the access that it has, for `make why`; writes nothing.
+
+    `decided` is what the rules give now, `recorded` what requests see, which the sweep corrects
+    within a minute. Every one of `subscriptions` says what it would give alone, and by which rule.
+    Times are ISO 8601, amounts minor units. Raises Invalid when there is no such workspace.
+    """
+    now, days = datetime.now(UTC), config.billing().grace_days
+    with transaction() as tx:
+        recorded = tx.row(_RECORDED, workspace_id=workspace_id)
+        if recorded is None:
+            raise Invalid(f"There is no workspace {workspace_id}.")
+        name = recorded.pop("name")
+        found = tx.rows(_EVERY, workspace_id=workspace_id)
+        told: dict[str, Any] = {
+            "customers": tx.rows(_CUSTOMERS, workspace_id=workspace_id),
+            "unpaid": tx.rows(_UNPAID, workspace_id=workspace_id),
+            "events": tx.rows(_EVENTS, workspace_id=workspace_id),
+        }
+        free = tx.row("SELECT id FROM free_plan") or {}
+    decided = choose([row for row in found if row["status"] not in TERMINAL], now, days)
+    told |= {
+        "workspace": workspace_id,
+        "name": name,
+        "decided": decided._asdict() | {"plan_id": decided.plan_id or free.get("id")},
+        "recorded": recorded if recorded["access"] else None,
+        "subscriptions": [
+            {field: row[field] for field in _SHOWN} | _alone(row, now, days) for row in found
+        ],
+    }
+    return {name: _plain(value) for name, value in told.items()}
+
+
+def _alone(row: Row, now: datetime, grace_days: int) -> dict[str, object]:
+    if row["status"] in TERMINAL:
+        return {"gives": "free", "rule": f"it is {row['status']}"}
+    decided = _judge(row, now, grace_days)
+    return {"gives": decided.access, "rule": decided.rule}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.isoformat() if isinstance(value, datetime) else value

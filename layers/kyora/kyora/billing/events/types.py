@@ -1,7 +1,7 @@
 """Stripe's event types that we act on, one a line, each with its handler.
 
 Everything else that lists types derives from here: what `process` does, what is kept with its body,
-what reconcile asks Stripe for, and what the endpoint must subscribe to (docs/deploy.md, held by
+what reconcile asks Stripe for, and what the endpoint must subscribe to (docs/billing.md, held by
 tests/contract/test_stripe_events.py). Every other type is stored as ignored.
 """
 
