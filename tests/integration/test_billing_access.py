@@ -494,10 +494,10 @@ def test_why_names_the_rule_the_subscriptions_the_debt_and_the_last_events(
 ) -> None:
     billing.deliver(states(account, ("active", 20), ("past_due", 3)))
     run(
-        "INSERT INTO invoice (id, customer_id, subscription_id, status, currency, total, amount_due,"
-        " amount_paid, attempt_count, hosted_url, created_at) SELECT 'in_why', customer_id, id,"
-        " 'open', 'aed', 100, 100, 0, 1, 'https://invoice.stripe.com/hosted', now()"
-        " FROM subscription"
+        "INSERT INTO invoice (id, customer_id, subscription_id, status, currency, total,"
+        " amount_due, amount_paid, attempt_count, hosted_url, created_at)"
+        " SELECT 'in_why', customer_id, id, 'open', 'aed', 100, 100, 0, 1,"
+        " 'https://invoice.stripe.com/hosted', now() FROM subscription"
     )
     told = function("sweep_billing").handler({"why": "ws_demo"}, CONTEXT)
     json.dumps(told)  # the answer of a function

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from kyora import postgres
+from kyora.limits import LIMITS
 from tests.integration.support import api
 from tests.integration.support.workers import Crew
 
@@ -56,6 +57,28 @@ def test_a_workspace_that_pays_nothing_has_the_free_plans_limit(database: str) -
 def test_minus_one_is_unlimited(database: str) -> None:
     allow(maxBusinesses=-1)
     assert [create().status for _ in range(12)] == [201] * 12
+
+
+def test_a_limit_that_the_plan_does_not_say_is_the_free_plans_and_not_0(database: str) -> None:
+    allow(maxTeamMembers=9)
+    assert create().status == 201
+    refused = create()
+    assert (refused.code, refused.body["allowed"]) == ("billing.limit_reached", 1)
+    shown = api.call("GET /v1/billing/subscription").body
+    assert shown["limits"] == {
+        "maxBusinesses": 1,
+        "maxTeamMembers": 9,
+        "maxOrdersPerMonth": 25,
+        "maxStorageBytes": 2**30,
+    }
+    assert shown["usage"]["maxBusinesses"] == 1
+    assert shown["overLimit"] == []
+
+
+def test_the_table_of_limits_is_what_the_database_has_built_in(database: str) -> None:
+    with postgres.transaction() as tx:
+        [row] = tx.rows("SELECT limits FROM free_plan WHERE id = 'free'")
+    assert row["limits"] == {name: limit.free for name, limit in LIMITS.items()}
 
 
 def test_only_an_admin_opens_a_business(database: str) -> None:

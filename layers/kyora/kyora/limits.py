@@ -1,25 +1,61 @@
 """What a workspace's plan allows, decided so that parallel requests cannot pass it.
 
-Whoever adds something that a plan limits locks the workspace's billing row, counts, and inserts in
-the same transaction. Nothing that exists is touched when a plan shrinks: only new things are
-refused.
+Code that adds something limited locks the workspace's billing row, counts, and inserts in the same
+transaction. Nothing that exists is touched when a plan shrinks: only new things are refused.
+
+A limit is one row of `LIMITS`. A plan whose metadata at Stripe does not have it yet gets the
+built-in free plan's value, so a new limit does not refuse everything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Concatenate
+from typing import Any, Concatenate, NamedTuple
 
 from kyora.errors import Forbidden
 from kyora.postgres import Transaction
 
 UNLIMITED = -1
-NAMES = ("maxBusinesses", "maxTeamMembers", "maxOrdersPerMonth", "maxStorageBytes")
+
+
+class Limit(NamedTuple):
+    """A limit: the built-in free plan's value, and the SQL that counts what is used.
+
+    `used` is None where another database counts. Both are shown by GET subscription.
+    """
+
+    free: int
+    used: str | None
+
+
+# By its name in the API; in Stripe's metadata it is `limit_<name>`.
+LIMITS: Mapping[str, Limit] = {
+    "maxBusinesses": Limit(1, "SELECT count(*) FROM business WHERE workspace_id = :workspace_id"),
+    "maxTeamMembers": Limit(
+        1,
+        "SELECT count(*) FROM app_user WHERE workspace_id = :workspace_id AND deleted_at IS NULL",
+    ),
+    "maxOrdersPerMonth": Limit(25, None),
+    "maxStorageBytes": Limit(
+        2**30,
+        "SELECT used_bytes + reserved_bytes FROM storage_usage WHERE workspace_id = :workspace_id",
+    ),
+}
+NAMES = tuple(LIMITS)
+# One statement for all that is counted here.
+USED = "SELECT " + ", ".join(
+    f'coalesce(({limit.used}), 0) AS "{name}"' for name, limit in LIMITS.items() if limit.used
+)
 
 type Count = Callable[[Transaction, str], int]
 
 
+def whole(said: Mapping[str, Any] | None) -> dict[str, int]:
+    """Return every limit of a plan that says some; for the rest the built-in free plan's value."""
+    return {name: int((said or {}).get(name, limit.free)) for name, limit in LIMITS.items()}
+
+
 def lock(tx: Transaction, workspace_id: str) -> dict[str, int]:
-    """Lock the workspace's billing row to the end of the transaction; return its limits.
+    """Lock the workspace's billing row to the end of the transaction; return every limit.
 
     A workspace that never had anything to do with billing begins on the free plan.
     """
@@ -32,8 +68,8 @@ def lock(tx: Transaction, workspace_id: str) -> dict[str, int]:
             workspace_id=workspace_id,
         )
         row = _locked(tx, workspace_id)
-    limits = (row or {}).get("limits")
-    return {str(k): int(v) for k, v in limits.items()} if isinstance(limits, dict) else {}
+    said = (row or {}).get("limits")
+    return whole(said if isinstance(said, dict) else None)
 
 
 def refusal(limit: str, allowed: int, used: int) -> Forbidden:
@@ -48,7 +84,7 @@ def refusal(limit: str, allowed: int, used: int) -> Forbidden:
 
 
 def exceeds(allowed: int, wanted: int) -> bool:
-    """Tell whether `wanted` is more than a limit allows."""
+    """Return whether `wanted` is more than a limit allows."""
     return allowed != UNLIMITED and wanted > allowed
 
 
@@ -69,7 +105,7 @@ def enforce_plan_limit[**P, T](
     ) -> Callable[Concatenate[Transaction, str, P], T]:
         @wraps(function)
         def limited(tx: Transaction, workspace_id: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            allowed = lock(tx, workspace_id).get(limit, 0)
+            allowed = lock(tx, workspace_id)[limit]
             used = count(tx, workspace_id)
             if exceeds(allowed, used + 1):
                 raise refusal(limit, allowed, used)

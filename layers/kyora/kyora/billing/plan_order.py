@@ -15,7 +15,6 @@ def worth(plan: Mapping[str, Any]) -> tuple[Any, ...]:
     A row has `limits, amount, interval, interval_count`. Amounts of two currencies are compared as
     numbers: what matters is that the same two plans are always ordered the same way.
     """
-    allowed = plan["limits"] or {}
-    reach = [allowed.get(name, 0) for name in limits.NAMES]
+    reach = limits.whole(plan["limits"]).values()
     days = DAYS.get(plan["interval"], 30) * (plan["interval_count"] or 1)
     return *(_MOST if one == limits.UNLIMITED else one for one in reach), plan["amount"] / days

@@ -1,36 +1,29 @@
 """How much a workspace uses of what plans limit, as far as this database can count it.
 
-Orders are counted where orders are: `maxOrdersPerMonth` has no figure here.
+Without a lock: for display, and for a change of plan; what is added is counted again under a lock.
 """
 
 from collections.abc import Mapping
 
 from kyora import limits
 from kyora.errors import Conflict
+from kyora.limits import USED
 from kyora.postgres import Transaction
-
-# No lock: it is for people to read, and for a change that whoever adds something decides anew.
-_COUNTED = """
-SELECT (SELECT count(*) FROM business WHERE workspace_id = :workspace_id) AS "maxBusinesses",
-    (SELECT count(*) FROM app_user WHERE workspace_id = :workspace_id AND deleted_at IS NULL)
-        AS "maxTeamMembers",
-    coalesce((SELECT used_bytes + reserved_bytes FROM storage_usage
-        WHERE workspace_id = :workspace_id), 0) AS "maxStorageBytes"
-"""
 
 
 def count(tx: Transaction, workspace_id: str) -> dict[str, int]:
     """Return what is used, by the name of the limit."""
-    row = tx.row(_COUNTED, workspace_id=workspace_id)
+    row = tx.row(USED, workspace_id=workspace_id)
     return {name: int(str(used)) for name, used in (row or {}).items()}
 
 
 def over(used: Mapping[str, int], allowed: Mapping[str, int]) -> list[dict[str, object]]:
     """Return every limit that is exceeded, with `limit`, `allowed` and `used`."""
+    known = limits.whole(allowed)
     return [
-        {"limit": name, "allowed": allowed.get(name, 0), "used": amount}
+        {"limit": name, "allowed": known[name], "used": amount}
         for name, amount in used.items()
-        if limits.exceeds(allowed.get(name, 0), amount)
+        if limits.exceeds(known[name], amount)
     ]
 
 

@@ -1,11 +1,11 @@
 """Whether a change of plan goes up or down, which decides when it happens."""
 
 from kyora import limits
+from kyora.billing import plan_order
 from kyora.billing.models import Plan
 from kyora.billing.plans import offers
 from kyora.errors import NotFound
 
-_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
 _FOREVER = float("inf")
 
 
@@ -36,9 +36,9 @@ def goes_down(current: Plan, wanted: Plan) -> bool:
 
 
 def _reach(plan: Plan) -> list[float]:
-    allowed = [plan.limits.get(name, 0) for name in limits.NAMES]
+    allowed = limits.whole(plan.limits).values()
     return [_FOREVER if one == limits.UNLIMITED else one for one in allowed]
 
 
 def _days(plan: Plan) -> int:
-    return _DAYS.get(plan.interval or "month", 30) * plan.interval_count
+    return plan_order.DAYS.get(plan.interval or "month", 30) * plan.interval_count

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from kyora import limits
 from kyora.auth import Principal
 from kyora.billing import usage
 from kyora.billing.models import Charge, PaymentMethod, PendingChange, Plan, Price, Subscription
@@ -71,7 +72,7 @@ def read(workspace_id: str) -> Subscription:
         pending_change=_pending(row, coming),
         paused_until=row["resume_at"] if row["status"] == "paused" else None,
         pay_url=row["hosted_url"],
-        limits=row["limits"],
+        limits=limits.whole(row["limits"]),
         usage=used,
         over_limit=[str(item["limit"]) for item in usage.over(used, row["limits"])],
         payment_method=_method(row),

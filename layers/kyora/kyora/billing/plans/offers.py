@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kyora import cache
+from kyora import cache, limits
 from kyora.billing.models import Plan, Plans
 from kyora.errors import NotFound
 from kyora.postgres import transaction
@@ -90,6 +90,6 @@ def _plan(row: Mapping[str, Any]) -> Plan:
         interval=row["interval"],
         interval_count=row["interval_count"],
         features=row["features"],
-        limits=row["limits"],
+        limits=limits.whole(row["limits"]),
         active=row["active"],
     )
