@@ -1,4 +1,4 @@
-"""What billing tells the rest of the product: each fact once, however often Stripe tells it."""
+"""What billing announces to the rest of the product: each fact once, however often it is seen."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,10 +15,9 @@ def once(
     workspace_id: str,
     occurred_at: datetime,
 ) -> bool:
-    """Put event `name` on the bus unless the fact `key` was announced before; tell which.
+    """Put event `name` on the bus, once for each `key`; return whether it was the first time.
 
-    `occurred_at` is Stripe's time, so that an old fact that is learned late is old news: no mail
-    is sent for it.
+    `occurred_at` is Stripe's time: no mail is sent for an old fact that is learned late.
     """
     fresh = note(tx, key)
     if fresh:
@@ -27,7 +26,7 @@ def once(
 
 
 def note(tx: Transaction, key: str) -> bool:
-    """Keep the fact `key` without announcing anything; return whether it is new."""
+    """Record `key` without announcing anything; return whether it is new."""
     fresh = tx.run(
         "INSERT INTO billing_fact (key) VALUES (:key) ON CONFLICT DO NOTHING",
         key=key,
@@ -44,7 +43,7 @@ def emit(
 ) -> None:
     """Put event `name` on the bus; members that are None are left out.
 
-    `workspace_id` is None for what concerns all of them.
+    `workspace_id` is None for an event that is about no workspace.
     """
     said = {field: _plain(value) for field, value in data.items() if value is not None}
     outbox.add(tx, "billing", name, said, workspace_id, occurred_at=occurred_at)

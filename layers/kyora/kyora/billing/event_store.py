@@ -1,16 +1,16 @@
-"""Stripe's events as rows: kept before anything is done about them, done once.
+"""Stripe's events as rows: stored before they are processed, processed once.
 
-    received ─┬─► processed   done, with its effects, in one transaction
-              ├─► orphan      done as far as can be: nobody's customer, yet
+    received ─┬─► processed   with its effects, in one transaction
+              ├─► orphan      as far as possible: its customer has no workspace yet
               └─► failed      five attempts: a person has to look (`make replay`)
-    ignored                   of a type that nothing here is for
+    ignored                   of a type that nothing handles
 
-T1 and T2 are two transactions on purpose: in one, a bug would roll the only copy back; marked
-first and worked on later, a crash would lose the event. What suppresses a repetition is
-`processed`, and that commits with the effects.
+T1 and T2 are two transactions on purpose: in one, a bug would roll back the only copy; marked
+first and processed later, a crash would lose the event. `processed` is what suppresses a repeated
+delivery, and it commits with the effects.
 
-An attempt counts from its beginning, in T1. A worker that is killed leaves `tried_at` behind: the
-fifth attempt that ends so is the last one, as is the fifth that fails.
+An attempt counts from its beginning, in T1. A worker that is killed leaves `tried_at` set: the
+fifth attempt that ends like that is the last, as is the fifth that fails.
 """
 
 import json
@@ -40,8 +40,7 @@ attempts = attempts + 1, tried_at = now(),
 def keep(event: Event, body: str, source: Source, *, wanted: bool, begin: bool = False) -> str:
     """Keep an event and return what is to be done: its status, `received` for a new one.
 
-    This is T1: when it returns, the event cannot get lost any more. With `begin` an attempt at it
-    has begun as well.
+    This is T1: once it returns, the event cannot be lost. With `begin` an attempt begins as well.
     """
     with transaction() as tx:
         row = tx.row(
@@ -65,7 +64,7 @@ def keep(event: Event, body: str, source: Source, *, wanted: bool, begin: bool =
             status="received" if wanted else "ignored",
             begun=int(wanted and begin),
         )
-    # A row that another delivery wrote in the same moment is not seen by any of the three.
+    # None of the three sees a row that another delivery writes at the same moment.
     return str(row["status"]) if row else "received"
 
 
@@ -118,7 +117,7 @@ def done(tx: Transaction, event_id: str, status: Literal["processed", "orphan"])
 
 
 def all_done(tx: Transaction, event_ids: Sequence[str]) -> None:
-    """Mark events as processed that one piece of work was for."""
+    """Mark the events as processed that one read of the catalogue was for."""
     tx.run(
         "UPDATE stripe_event SET status = 'processed', processed_at = now(), last_error = NULL,"
         " tried_at = NULL, next_at = NULL"
@@ -128,9 +127,9 @@ def all_done(tx: Transaction, event_ids: Sequence[str]) -> None:
 
 
 def failed(event_id: str, why: str, *, counts: bool) -> bool:
-    """Note an attempt that failed; True when that was the last one and the event is parked.
+    """Record a failed attempt; True when it was the last one and the event is parked as failed.
 
-    What a dependency is to blame for does not park an event, however often it happens.
+    `counts` is False when a dependency is to blame: that never parks an event.
     """
     with transaction() as tx:
         row = tx.row(
@@ -168,11 +167,10 @@ def waiting(
     but: Sequence[str] = (),
     only: Sequence[str] | None = None,
 ) -> list[tuple[str, str]]:
-    """Return events that should have been done by now, but those `tried` and the kinds `but`.
+    """Return (id, kind) of events that are due, without those `tried` and the kinds `but`.
 
-    That is after two minutes, or when the next attempt is due; one that was done before is opened
-    again on purpose and does not wait. Each has its kind with it, and the kinds take turns: one
-    that is slow, or comes in thousands, holds up no other.
+    An event is due after two minutes, when its next attempt is, or at once when it was reopened.
+    The kinds alternate, so one that is slow or comes in thousands holds up no other.
     """
     with transaction() as tx:
         rows = tx.rows(
@@ -186,7 +184,7 @@ def waiting(
 
 
 def reopen(tx: Transaction, customer_id: str) -> int:
-    """Have the events of a customer done again whose workspace has only now become known."""
+    """Reopen the orphaned events of a customer whose workspace has become known."""
     return tx.run(
         "UPDATE stripe_event SET status = 'received', attempts = 0, tried_at = NULL"
         " WHERE customer_id = :customer AND status = 'orphan'",
@@ -195,7 +193,7 @@ def reopen(tx: Transaction, customer_id: str) -> int:
 
 
 def reopened(customers: Sequence[str]) -> list[str]:
-    """Return the events of customers that are to be done again, the oldest first."""
+    """Return the reopened events of customers, the oldest first."""
     with transaction() as tx:
         rows = tx.rows(
             "SELECT id FROM stripe_event WHERE status = 'received' AND processed_at IS NOT NULL"

@@ -1,4 +1,4 @@
-"""Billing as clients ask for it and see it. Amounts are minor units of the currency beside them."""
+"""Billing's requests and answers. Amounts are minor units of the currency beside them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ type Url = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 
 
 class PlanChoice(RequestBody):
-    """The plan that a workspace wants, and when: without `when` a better one now, else renewal."""
+    """A wanted plan, and when: without `when` an upgrade now, a downgrade at renewal."""
 
     plan_id: Id = Field(examples=["professional"])
     when: Literal["now", "renewal"] | None = Field(
@@ -24,13 +24,13 @@ class PlanChoice(RequestBody):
 
 
 class PauseRequest(RequestBody):
-    """When a paused subscription resumes; without a date it waits for the resume route."""
+    """When a paused subscription resumes; without a date, when the resume route is called."""
 
     resume_at: AwareDatetime | None = Field(default=None, examples=["2027-02-01T00:00:00Z"])
 
 
 class CheckoutRequest(RequestBody):
-    """A plan, and where Stripe's page leads back to: both addresses in the web application."""
+    """A plan, and where Stripe's page returns to: both addresses are the web application's."""
 
     plan_id: Id = Field(examples=["professional"])
     success_url: Url = Field(
@@ -38,21 +38,21 @@ class CheckoutRequest(RequestBody):
         examples=["https://app.example.com/billing?paid=1"],
     )
     cancel_url: Url = Field(
-        description="For who goes back.", examples=["https://app.example.com/billing"]
+        description="For a person who goes back.", examples=["https://app.example.com/billing"]
     )
 
 
 class PortalRequest(RequestBody):
-    """Where Stripe's page leads back to, in the web application, and what it opens with."""
+    """Where Stripe's page returns to, in the web application, and the task that it opens with."""
 
     return_url: Url = Field(examples=["https://app.example.com/billing"])
     flow: Literal["payment_method_update", "subscription_cancel", "subscription_update"] | None = (
-        Field(default=None, description="The page of one task; it leads back when that is done.")
+        Field(default=None, description="The page of one task; it returns when that is done.")
     )
 
 
 class Plan(AnswerBody):
-    """What a workspace can be on. The free plan has no price at Stripe unless one was made."""
+    """A plan. The free plan has no price at Stripe unless one was created."""
 
     id: str
     name: str
@@ -75,7 +75,7 @@ class Plans(AnswerBody):
 
 
 class PaymentMethod(AnswerBody):
-    """How the workspace pays; of a card never more than its last four digits."""
+    """How the workspace pays; never more of a card than its last four digits."""
 
     type: str
     brand: str | None = None
@@ -85,17 +85,17 @@ class PaymentMethod(AnswerBody):
 
 
 class PreviewLine(AnswerBody):
-    """A line of the invoice to come; a credit is negative."""
+    """A line of the coming invoice; a credit is negative."""
 
     description: str
     amount: int
 
 
 class Preview(AnswerBody):
-    """What a change would come to.
+    """What a change would cost.
 
-    `amount` is the invoice that the change makes, due at `dueAt`; `proration` is the part of it
-    for the period that runs. `dueNow` is what is charged at once: 0 for a change at renewal.
+    `amount` is the invoice of the change, due at `dueAt`; `proration` is its part for the running
+    period. `dueNow` is what is charged at once: 0 for a change at renewal.
     """
 
     plan_id: str
@@ -109,7 +109,7 @@ class Preview(AnswerBody):
 
 
 class Price(AnswerBody):
-    """What one unit costs in one interval; `amount` is left out where a price has tiers."""
+    """What one unit costs per interval; `amount` is left out for a price with tiers."""
 
     amount: int | None = None
     currency: str | None = None
@@ -131,7 +131,7 @@ class Charge(AnswerBody):
 
 
 class PendingChange(AnswerBody):
-    """What the workspace is on from `date`, and what it pays then, unless it is taken back."""
+    """The plan from `date` on, and its price, unless the change is taken back."""
 
     plan: Plan
     date: datetime
@@ -139,12 +139,11 @@ class PendingChange(AnswerBody):
 
 
 class Subscription(AnswerBody):
-    """What a workspace is on, what that allows, and how much of it is used.
+    """A workspace's subscription, what it allows, and how much of that is used.
 
     `status` is Stripe's, or `free`; `plan` and `limits` are what applies now, `price` is what is
-    paid. `payUrl` is Stripe's page of what is owed. `usage` has what
-    this service can count, and `overLimit` names what is more than the plan allows: it stays, and
-    nothing is added to it.
+    paid. `payUrl` is Stripe's page for what is owed. `usage` has what this service can count, and
+    `overLimit` names what exceeds the plan: it stays, and nothing can be added to it.
     """
 
     status: str
@@ -173,7 +172,7 @@ class Session(AnswerBody):
 
 
 class Invoice(AnswerBody):
-    """An invoice, with Stripe's page and file of it."""
+    """An invoice, with its page and PDF at Stripe."""
 
     invoice_id: str
     number: str | None = None

@@ -10,10 +10,10 @@ _MOST = 2**53 - 1  # the largest whole number that every reader of JSON has
 
 
 def worth(plan: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Order plans: the better one by its limits, then by what it costs in a day.
+    """Return a key that orders plans: by their limits, then by their price per day.
 
     A row has `limits, amount, interval, interval_count`. Amounts of two currencies are compared as
-    numbers: what matters is that the same two plans are always ordered the same way.
+    numbers: all that matters is that two plans are always ordered the same way.
     """
     reach = limits.whole(plan["limits"]).values()
     days = DAYS.get(plan["interval"], 30) * (plan["interval_count"] or 1)

@@ -1,4 +1,4 @@
-"""How fast Stripe is asked: it allows 25 requests a second in test mode, and refuses more."""
+"""Limit how fast we call Stripe: it allows 25 requests a second in test mode and refuses more."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +17,9 @@ def at(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
-    """Within the block, ask at most so often: evenly, for a burst is what limiters refuse.
+    """Within the block, space calls evenly: limiters refuse bursts.
 
-    For work that nobody waits for. A request of a person is never held up.
+    For background work. A person's request is never delayed.
     """
     before = _turn.set(spaced(1 / per_second, now, sleep))
     try:
@@ -29,7 +29,7 @@ def at(
 
 
 def wait() -> None:
-    """Wait until Stripe may be asked; at once where no pace is set."""
+    """Wait until the next call is allowed; return at once where no rate is set."""
     if turn := _turn.get():
         turn()
 

@@ -1,7 +1,7 @@
 """Stripe's API through its SDK: one client, one error map, plain dictionaries.
 
-Import it where Stripe is called, not at the top of a module: the SDK costs more than all the rest
-of a function's cold start. Its `raw_request` is used because our reader of Stripe's objects
+Import it where Stripe is called, not at the top of a module: the SDK costs more than the rest of a
+function's cold start. Its `raw_request` is used because our reader of Stripe's objects
 (`stripe_objects`) is for webhooks' payloads as well, and reads JSON.
 """
 
@@ -31,7 +31,7 @@ from kyora.observability import logger
 
 _CONNECT_AND_READ = (2.0, 6.0)  # seconds; three attempts of it fit into a function's 29
 _DEADLINE = 24.0  # seconds for a call with its retries, however slowly an answer comes
-_RETRIES = 2  # the SDK makes none by itself; it sends an idempotency key with every write
+_RETRIES = 2  # the SDK's default is none; it sends an idempotency key with every write
 _PAGE = 100
 
 _clients: dict[tuple[str, str], stripe.StripeClient] = {}
@@ -57,7 +57,7 @@ class Missing(NotFound):
 
 
 class Refused(Conflict):
-    """Stripe understood and does not do it: the object is in another state than was thought."""
+    """Stripe understood and refuses: the object is in another state than we assumed."""
 
     code, title = "billing.stripe_refused", "Stripe refused"
 
@@ -66,8 +66,8 @@ def call(method: str, path: str, *, idempotency_key: str | None = None, **params
     """Call `/v1/<path>` and return what Stripe answers.
 
     Raises Declined, Missing, Refused, Conflict `billing.in_progress`, Unavailable
-    `billing.stripe_unavailable` and ConfigError. Stripe's own words reach nobody but the log's
-    code: they may name people.
+    `billing.stripe_unavailable` and ConfigError. Stripe's messages may name people: only their code
+    is logged, and nothing of them is returned.
     """
     options = {"idempotency_key": idempotency_key} if idempotency_key else {}
     rate_limit.wait()
@@ -81,7 +81,7 @@ def call(method: str, path: str, *, idempotency_key: str | None = None, **params
         answered = int(parsedate_to_datetime(found.headers["Date"]).timestamp())
     except (KeyError, ValueError):
         answered = int(time.time())
-    # Stripe looked at its data at some time before it answered, and after it was asked.
+    # Stripe read its data at some time between the request and the answer.
     return Answer(dict(found.data), answered - taken)
 
 
@@ -103,7 +103,7 @@ def pages_of(path: str, **params: Any) -> Iterator[Answer]:
 
 
 def _ask(method: str, path: str, options: dict[str, Any]) -> Any:
-    """Ask with the key in force; when Stripe refuses it, once more with one that replaced it."""
+    """Call with the current key; when Stripe refuses it, once more with a key that replaced it."""
     used, ends = config.billing().stripe_api_key, time.monotonic() + _DEADLINE
     try:
         return _request(method, path, options, ends)
@@ -119,7 +119,7 @@ def _request(method: str, path: str, options: dict[str, Any], ends: float) -> An
     try:
         return within(ends - time.monotonic(), lambda: client.raw_request(method, path, **options))
     except TimeoutError as error:
-        _clients.clear()  # a connection of it is still being waited for
+        _clients.clear()  # one of its connections is still waiting
         late = stripe.APIConnectionError("no whole answer in time")  # type: ignore[no-untyped-call]
         raise late from error
 
@@ -130,14 +130,14 @@ def _client() -> stripe.StripeClient:
         raise ConfigError(["BILLING_STRIPE_API_KEY (or BILLING_STRIPE_API_KEY_ARN) is not set"])
     name = (found.stripe_api_key, found.stripe_base_url)
     if name not in _clients:
-        _clients.clear()  # a rotated key: the old one is of no use
+        _clients.clear()  # the key was rotated
         stripe.enable_telemetry = False  # it writes a file into the home folder
         _clients[name] = stripe.StripeClient(
             found.stripe_api_key,
             stripe_version=API_VERSION,
             base_addresses={"api": found.stripe_base_url} if found.stripe_base_url else {},
             max_network_retries=_RETRIES,
-            # A session of the client's, not one for each thread that asks.
+            # One session for the client, not one for each thread.
             http_client=stripe.RequestsClient(
                 timeout=_CONNECT_AND_READ, session=requests.Session()
             ),
@@ -146,7 +146,7 @@ def _client() -> stripe.StripeClient:
 
 
 def _translate(error: stripe.StripeError, path: str) -> KyoraError:  # noqa: PLR0911  # a row each
-    """Return our refusal for an error of the SDK's."""
+    """Return our error for an error of the SDK's."""
     code, status = str(error.code or ""), error.http_status or 0
     logger().warning("Stripe refused", path=path.partition("/")[0], status=status, code=code)
     if isinstance(error, stripe.CardError):

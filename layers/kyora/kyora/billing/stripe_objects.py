@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 from kyora.billing import stripe_terms
 from kyora.billing.stripe_terms import Terms
 
-# The version of the SDK in layers/stripe. Payloads of another release train are not trusted to
-# say everything: the object is read from Stripe instead.
+# The version of the SDK in layers/stripe. Payloads of another release train may lack something, so
+# the object is read from Stripe instead.
 API_VERSION = "2026-10-28.endive"
 
 TERMINAL = ("canceled", "incomplete_expired")
-# Statuses that a subscription cannot have without having given access before.
+# Statuses that imply that a subscription has given access.
 ENTITLED = ("trialing", "active", "past_due", "unpaid")
 STATUSES = (*ENTITLED, "paused", "incomplete", *TERMINAL)
 
-# Stripe's words for a pause that a payment is to blame for.
+# Stripe's words for a pause caused by a failed payment.
 _FAILED_PAYMENT = ("first_payment_failure", "final_payment_failure")
 
 type Json = Mapping[str, Any]
@@ -64,7 +64,7 @@ class Item(NamedTuple):
 
 
 class StripeSubscription(NamedTuple):
-    """A subscription; None where its payload does not say.
+    """A subscription as Stripe shows it; None where a payload does not say.
 
     `price`, `item` and `quantity` are those of the first of `items`, and the period is the last
     one's, until `plan_items` has found the item that is the plan's.
@@ -86,7 +86,7 @@ class StripeSubscription(NamedTuple):
     latest_invoice: str | None
     unpaid_since: datetime | None  # as far as an expanded latest invoice says
     collection_paused: bool
-    payment_failed: bool  # Stripe paused it for that, and not because somebody asked
+    payment_failed: bool  # Stripe paused it for that, not on request
     began_at: datetime
     workspace: str
     whole: bool  # False: its list of items is cut off
@@ -95,23 +95,23 @@ class StripeSubscription(NamedTuple):
 
     @property
     def terminal(self) -> bool:
-        """Whether it is over for good: Stripe never revives a subscription's id."""
+        """Whether it has ended for good: Stripe never revives a subscription's id."""
         return self.status in TERMINAL
 
     @property
     def failing(self) -> bool:
-        """Whether its payment is due and failed, so that the grace period counts."""
+        """Whether its payment failed and is due, so that the grace period runs."""
         return failing(self.status, payment_failed=self.payment_failed)
 
     @property
     def entitled(self) -> bool:
-        """Whether it gave access at some time, as far as this payload tells."""
+        """Whether it has ever given access, as far as this payload says."""
         trialed = self.trial_end is not None and self.status in ("canceled", "paused")
         return self.status in ENTITLED or trialed
 
 
 class StripeInvoice(NamedTuple):
-    """An invoice of a customer."""
+    """An invoice as Stripe shows it."""
 
     id: str
     customer: str
@@ -131,7 +131,7 @@ class StripeInvoice(NamedTuple):
 
 
 class StripePaymentMethod(NamedTuple):
-    """How a customer pays: of a card its brand, its last four digits and when it expires."""
+    """How a customer pays; of a card only its brand, last four digits and expiry."""
 
     id: str
     customer: str
@@ -143,7 +143,7 @@ class StripePaymentMethod(NamedTuple):
 
 
 class StripeCustomer(NamedTuple):
-    """Who pays."""
+    """A customer as Stripe shows it."""
 
     id: str
     workspace: str
@@ -153,14 +153,14 @@ class StripeCustomer(NamedTuple):
 
 
 class Unreadable(Exception):
-    """An object lacks what every shape of it has; `field` names it."""
+    """An object lacks a field that every shape of it has."""
 
     def __init__(self, kind: str, field: str) -> None:
         super().__init__(f"{kind}.{field}")
 
 
 def event(payload: object) -> Event | None:
-    """Return the envelope of a payload, or None when it is no event of Stripe's."""
+    """Return the envelope of a payload, or None when it is not an event of Stripe's."""
     if not isinstance(payload, dict) or payload.get("object") != "event":
         return None
     data = _object(payload.get("data"))
@@ -320,7 +320,7 @@ def _customer_of(found: Json, previous: Json) -> str | None:
 
 
 def subscription_of(found: Json) -> str | None:
-    """Return the subscription that an invoice is of; a one-off invoice has none."""
+    """Return the subscription of an invoice; a one-off invoice has none."""
     details = _object(_object(found.get("parent")).get("subscription_details"))
     direct = _id(details.get("subscription")) or _id(found.get("subscription"))
     if direct:
@@ -334,17 +334,17 @@ def subscription_of(found: Json) -> str | None:
 
 
 def workspace_of(found: Json) -> str:
-    """Return the workspace that we wrote on an object of ours, or an empty text.
+    """Return the workspace in the metadata of an object of ours, or an empty text.
 
-    Only what a secret key writes is believed: a checkout's `client_reference_id` may be put into
-    the address of a payment link by the payer
+    Only what takes a secret key to write is trusted: the payer can put a checkout's
+    `client_reference_id` into the address of a payment link
     (https://docs.stripe.com/payment-links/url-parameters).
     """
     return _str(_object(found.get("metadata")).get("workspaceId")) or ""
 
 
 def moment(seconds: object) -> datetime | None:
-    """Return the time of a unix timestamp; what is none is None, and so is 0."""
+    """Return the time of a unix timestamp; None for 0 and for anything else."""
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         return None
     if not math.isfinite(seconds) or not 0 < seconds < 253_402_300_800:  # the year 10000

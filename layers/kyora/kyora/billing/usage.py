@@ -12,7 +12,7 @@ from kyora.postgres import Transaction
 
 
 def count(tx: Transaction, workspace_id: str) -> dict[str, int]:
-    """Return what is used, by the name of the limit."""
+    """Return how much is used, by the name of the limit."""
     row = tx.row(USED, workspace_id=workspace_id)
     return {name: int(str(used)) for name, used in (row or {}).items()}
 
@@ -28,7 +28,7 @@ def over(used: Mapping[str, int], allowed: Mapping[str, int]) -> list[dict[str, 
 
 
 def require_fit(tx: Transaction, workspace_id: str, allowed: Mapping[str, int]) -> None:
-    """Raise Conflict `billing.downgrade_blocked` unless what is there fits a plan's limits."""
+    """Raise Conflict `billing.downgrade_blocked` unless the usage fits a plan's limits."""
     if too_much := over(count(tx, workspace_id), allowed):
         raise Conflict(
             "The workspace has more than this plan allows.",

@@ -1,1 +1,1 @@
-"""What /v1/billing answers and changes, for a person who waits."""
+"""What /v1/billing answers and changes, while a person waits."""

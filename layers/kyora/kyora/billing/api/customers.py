@@ -1,4 +1,4 @@
-"""A workspace's customer at Stripe: made once, before anything else, and known here first."""
+"""A workspace's customer at Stripe: created once, before anything else, and stored here first."""
 
 import hashlib
 import json
@@ -37,11 +37,10 @@ def find(workspace_id: str) -> str | None:
 
 
 def ensure(workspace_id: str) -> str:
-    """Return the workspace's customer, made if need be. Raises as `stripe_client.call` does.
+    """Return the workspace's customer, created if need be. Raises as `stripe_client.call` does.
 
-    However many ask at once, they ask with one idempotency key and so get one customer. The row
-    is committed before anything is subscribed: a webhook that comes first finds the workspace by
-    its metadata.
+    Concurrent requests use one idempotency key and so get one customer. The row is committed before
+    anything is subscribed; a webhook that arrives earlier finds the workspace by its metadata.
     """
     from kyora.billing import stripe_client
 
@@ -55,16 +54,16 @@ def ensure(workspace_id: str) -> str:
         "metadata": {"workspaceId": workspace_id},
     }
     given = {name: value for name, value in asked.items() if value}
-    # Stripe refuses a key with other words than before: whoever the owner is now is part of it.
+    # Stripe refuses a key with other parameters, so the current owner is part of it.
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
     key = f"cus:{workspace_id}:{row.get('deleted', 0)}:{digest}"
     made = str(stripe_client.call("post", "customers", idempotency_key=key, **given).object["id"])
     resync.adopt(made, workspace_id)
-    return find(workspace_id) or made  # of two that could be made, the one that came first
+    return find(workspace_id) or made  # if two were created, the one that was linked first
 
 
 def saved_method(customer_id: str) -> str | None:
-    """Return what the customer has paid with before, or would."""
+    """Return the payment method to charge: the default one, else the latest."""
     with transaction() as tx:
         row = tx.row(_SAVED, id=customer_id)
     return str(row["id"]) if row and row["id"] else None

@@ -1,4 +1,4 @@
-"""Whether a change of plan goes up or down, which decides when it happens."""
+"""Whether a change of plan is an upgrade or a downgrade, which decides when it happens."""
 
 from kyora import limits
 from kyora.billing import plan_order
@@ -15,15 +15,15 @@ def default(current: str | None, wanted: Plan) -> str:
         return "now"
     try:
         return "renewal" if goes_down(offers.get(current), wanted) else "now"
-    except NotFound:  # a plan that no catalogue has any more
+    except NotFound:  # a plan that no longer exists
         return "now"
 
 
 def goes_down(current: Plan, wanted: Plan) -> bool:
-    """Tell whether a plan gives less than another one.
+    """Return whether a change is a downgrade.
 
-    Its limits decide, where all of them agree; else what a day of it costs. Of plans with the same
-    limits a shorter interval is less, and of one interval the lower price.
+    The limits decide when all of them agree; otherwise the price per day. Of plans with the same
+    limits a shorter interval is less, then a lower price.
     """
     before, after = _reach(current), _reach(wanted)
     if before != after and all(a <= b for a, b in zip(after, before, strict=True)):

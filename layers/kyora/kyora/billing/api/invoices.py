@@ -1,4 +1,4 @@
-"""A workspace's invoices, as they are mirrored: the newest first, page by page."""
+"""A workspace's invoices, from our mirror: the newest first, page by page."""
 
 import base64
 import binascii
@@ -26,9 +26,9 @@ ORDER BY i.created_at DESC, i.id DESC LIMIT :limit
 
 
 def listed(workspace_id: str, limit: str, cursor: str) -> Invoices:
-    """Return a page of invoices; both texts come from a query. Raises Invalid.
+    """Return a page of invoices; `limit` and `cursor` come from the query. Raises Invalid.
 
-    The cursor names the last one that was shown: what is new meanwhile shifts nothing.
+    The cursor names the last invoice that was shown, so new ones shift nothing.
     """
     size, (second, after) = _size(limit), _place(cursor)
     with transaction() as tx:

@@ -1,10 +1,10 @@
-"""One change of a workspace's subscription at a time, also when its outcome stays unknown.
+"""One change of a workspace's subscription at a time, even when an outcome stays unknown.
 
-    take ──► ask Stripe, mirror ──► give back, answer kept
+    take ──► call Stripe, mirror ──► release, keep the answer
                   │ no answer, or the process died
-                  └──► left behind ──► the next one asks Stripe first what came of it
+                  └──► abandoned ──► the next one first asks Stripe what happened
 
-It is a lease, not a lock: while Stripe is asked no transaction is open, and stripe_webhook never
+It is a lease, not a lock: no transaction is open while Stripe is called, and stripe_webhook never
 waits for it.
 """
 
@@ -19,15 +19,15 @@ from kyora.ids import new_id
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 
-# Longer than a function may run, so that no two workers ever hold it.
+# Longer than a function may run, so that two workers never hold it.
 _LEASE = "60 seconds"
-# For as long may a request that we gave up on still be under way at Stripe. Stripe repeats a key's
-# answer for a day, also a failure of its own: after this a repetition gets a new one.
+# How long an abandoned request may still be in flight at Stripe. Stripe repeats a key's answer for
+# a day, even a failure of its own, so after this time a repetition uses a new key.
 _UNDER_WAY = "5 minutes"
 
 
 class Lease(NamedTuple):
-    """A workspace's lease. `left_behind` says that nobody knows what came of the one before."""
+    """A workspace's lease. `left_behind`: the outcome of the one before is unknown."""
 
     workspace_id: str
     token: str
@@ -35,14 +35,14 @@ class Lease(NamedTuple):
     left_behind: bool
 
     def key(self, *parts: str) -> str:
-        """Return Stripe's idempotency key of a write in this lease."""
+        """Return the idempotency key at Stripe for a write under this lease."""
         return ":".join((*parts, self.workspace_id, self.token))
 
     def shared_key(self, *parts: str) -> str:
-        """Return the key that a turn which was left behind used for the same write.
+        """Return the key that an abandoned lease used for the same write.
 
-        For what must not be done twice while the first request may still be under way. Stripe's
-        answer may then be the first one's: it tells what was, not what is.
+        For a write that must not happen twice while the first request may still be in flight.
+        Stripe may then repeat its first answer, which says what was, not what is.
         """
         return ":".join((*parts, self.workspace_id, self.attempt))
 
@@ -54,10 +54,10 @@ def perform(
     request: object,
     act: Callable[[Lease], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Do `act` in the workspace's turn and return its answer, or the one kept for the client's key.
+    """Call `act` under the workspace's lease and return its answer, or the one kept for `key`.
 
-    Raises Conflict `billing.in_progress` or `idempotency.in_progress` while another one runs, and
-    whatever `act` raises.
+    Raises Conflict `billing.in_progress` or `idempotency.in_progress` while another change runs,
+    and whatever `act` raises.
     """
     token = new_id("bop")
     asked = hashlib.sha256(f"{operation}\n{key}".encode()).hexdigest() if key else ""
@@ -69,7 +69,7 @@ def perform(
     try:
         answer = _act(lease, act)
     except Exception as error:
-        with suppress(Unavailable):  # then the lease runs out by itself
+        with suppress(Unavailable):  # then the lease expires
             _give_back(workspace_id, token, settled=_settled(error))
         raise
     with transaction() as tx:
@@ -83,7 +83,7 @@ def perform(
 
 
 def _act(lease: Lease, act: Callable[[Lease], dict[str, Any]]) -> dict[str, Any]:
-    """Do `act`; when what it is about is gone at Stripe, end that here and do it once more."""
+    """Call `act`; when its object is gone at Stripe, end that here and call it once more."""
     try:
         return act(lease)
     except (Conflict, NotFound) as error:
@@ -91,7 +91,7 @@ def _act(lease: Lease, act: Callable[[Lease], dict[str, Any]]) -> dict[str, Any]
 
         if error.code not in gone.GONE or not gone.workspace(lease.workspace_id):
             raise
-    # Other keys: Stripe keeps a key's answer, refusals as well.
+    # With other keys: Stripe keeps a key's answer, even a refusal.
     again = lease._replace(token=f"{lease.token}:again", attempt=f"{lease.attempt}:again")
     return act(again)
 
@@ -129,7 +129,7 @@ def _take(tx: Transaction, workspace_id: str, token: str, asked: str) -> Lease:
 
 
 def _give_back(workspace_id: str, token: str, *, settled: bool) -> None:
-    """End a turn; one whose outcome is not known is left behind for the next to find out."""
+    """End a lease; with an unknown outcome it is abandoned, for the next one to find out."""
     with transaction() as tx:
         if settled:
             tx.run(
@@ -139,7 +139,7 @@ def _give_back(workspace_id: str, token: str, *, settled: bool) -> None:
                 token=token,
             )
         else:
-            logger().warning("a billing operation's outcome is not known")
+            logger().warning("the outcome of a billing operation is unknown")
             tx.run(
                 "UPDATE billing_operation SET until = now()"
                 " WHERE workspace_id = :workspace_id AND token = :token",
@@ -149,6 +149,6 @@ def _give_back(workspace_id: str, token: str, *, settled: bool) -> None:
 
 
 def _settled(error: Exception) -> bool:
-    """Tell whether an error says what happened at Stripe: nothing, beyond what was mirrored."""
+    """Return whether an error says that nothing happened at Stripe beyond what was mirrored."""
     known = isinstance(error, KyoraError) and not isinstance(error, Unavailable)
     return known and getattr(error, "code", "") != "billing.in_progress"

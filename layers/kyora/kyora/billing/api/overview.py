@@ -1,4 +1,4 @@
-"""What a workspace is on, what it pays, what is charged next and what is owed, from our mirror."""
+"""A workspace's plan, price, next charge and debt, from our mirror."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ LEFT JOIN subscription s ON s.id = b.subscription_id
 LEFT JOIN subscription_terms t ON t.subscription_id = s.id
 LEFT JOIN LATERAL (SELECT i.hosted_url, i.amount_due, i.currency, i.next_attempt_at FROM invoice i
     WHERE i.subscription_id = s.id AND i.status = 'open' AND i.amount_due > 0
-        -- One that was made a moment ago is about to be charged.
+        -- A new invoice without an attempt is about to be charged.
         AND (i.attempt_count > 0 OR s.status NOT IN ('active', 'trialing'))
     ORDER BY i.id = s.latest_invoice_id DESC, i.created_at DESC LIMIT 1) o ON true
 LEFT JOIN billing_customer c ON c.workspace_id = :workspace_id AND c.deleted_at IS NULL
@@ -48,12 +48,12 @@ type Row = Mapping[str, Any]
 
 
 def get_subscription(who: Principal) -> Subscription:
-    """Return what the principal's workspace is on."""
+    """Return the subscription of the principal's workspace."""
     return read(who.workspace_id)
 
 
 def read(workspace_id: str) -> Subscription:
-    """Return what the workspace is on. Nothing is written, also for one that never paid."""
+    """Return a workspace's subscription; writes nothing, even for one that never paid."""
     with transaction() as tx:
         row: Row = tx.row(_READ, workspace_id=workspace_id) or {}
         used = usage.count(tx, workspace_id)
@@ -110,7 +110,7 @@ def _listed(plan: Plan, quantity: int = 1) -> Price:
 
 
 def _coming(tx: Transaction, row: Row) -> Sequence[Row]:
-    """Return the items of the phase that is to come, each with its price's plan."""
+    """Return the items of the next phase, each with its price's plan."""
     at = row["pending_at"]
     if not row["pending"] or at is None or at <= datetime.now(UTC):
         return []

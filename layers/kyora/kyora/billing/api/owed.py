@@ -1,4 +1,4 @@
-"""What is owed for a subscription, and every way to pay it: a form's secret, Stripe's page."""
+"""What is owed for a subscription, and how to pay it: a form's secret, or Stripe's page."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +14,7 @@ type Json = Mapping[str, Any]
 
 
 def invoices(subscription_id: str) -> list[dict[str, Any]]:
-    """Return a subscription's invoices that are not settled: drafts and open ones."""
+    """Return a subscription's unsettled invoices: drafts and open ones."""
     from kyora.billing import stripe_client
 
     found = stripe_client.call("get", "invoices", subscription=subscription_id, limit=20).object
@@ -22,9 +22,9 @@ def invoices(subscription_id: str) -> list[dict[str, Any]]:
 
 
 def of(found: Json) -> PaymentRequired:
-    """Return the refusal that lets the client ask for a payment, without a card passing us.
+    """Return the refusal with which a client collects a payment; no card passes through us.
 
-    `found` is the subscription, with its latest invoice and that one's secret.
+    `found` is the subscription, with its latest invoice and the invoice's secret.
     """
     invoice = found.get("latest_invoice")
     invoice = invoice if isinstance(invoice, dict) else {}
@@ -40,8 +40,8 @@ def of(found: Json) -> PaymentRequired:
 def payment_required(subscription_id: str) -> PaymentRequired:
     """Return the refusal with a way to pay what a subscription waits for.
 
-    That is its latest invoice; of an unpaid subscription it is a draft until it is made final.
-    Without an invoice it waits for a card: then the way is the portal's page for one.
+    That is its latest invoice, which is a draft until finalized if the subscription is unpaid.
+    Without an invoice the subscription waits for a card, so the way is the portal's page for one.
     """
     from kyora.billing import stripe_client
 
@@ -80,9 +80,9 @@ def portal(customer: str, flow: str) -> str:
 
 
 def settle_draft(lease: Lease, found: Json) -> None:
-    """Charge a renewal that is still a draft, before what it bills is credited or changed.
+    """Charge a renewal that is still a draft, before its lines are credited or changed.
 
-    Stripe keeps it open for an hour. Raises PaymentRequired when it cannot be paid.
+    Stripe leaves it a draft for an hour. Raises PaymentRequired when it cannot be paid.
     """
     from kyora.billing import stripe_client
 
@@ -97,12 +97,12 @@ def settle_draft(lease: Lease, found: Json) -> None:
 
 
 def drop_pending(lease: Lease, found: Json) -> None:
-    """Take back an upgrade that waits for its payment: voiding its invoice does that at Stripe."""
+    """Cancel an upgrade that waits for its payment, by voiding its invoice."""
     from kyora.billing import stripe_client
 
     invoice = found.get("latest_invoice")
     if not found.get("pending_update") or not invoice:
         return
     name = invoice["id"] if isinstance(invoice, dict) else str(invoice)
-    with suppress(stripe_client.Refused, stripe_client.Missing):  # paid or void by now
+    with suppress(stripe_client.Refused, stripe_client.Missing):  # already paid or void
         stripe_client.call("post", f"invoices/{name}/void", idempotency_key=lease.key("void", name))

@@ -1,9 +1,8 @@
 """Pausing a subscription: no access and no invoices until it resumes.
 
-Stripe's own pause (since 2026-09-30.endive, flexible billing mode) and not `pause_collection`,
-which keeps the subscription active and goes on making invoices. What is left of the period is
-credited, and resuming begins a new period, paid first. A date of return is a pause schedule:
-Stripe resumes on that day. https://docs.stripe.com/billing/subscriptions/pause
+Stripe's own pause (since 2026-09-30.endive, flexible billing mode), not `pause_collection`, which
+keeps the subscription active and creates invoices. The rest of the period is credited, and resuming
+begins a new period, paid first. A resume date is a pause schedule: Stripe resumes on that day. https://docs.stripe.com/billing/subscriptions/pause
 """
 
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ type Json = Mapping[str, Any]
 
 
 def require_future(resume_at: datetime | None) -> None:
-    """Raise Invalid unless a date of return is one of the next two years."""
+    """Raise Invalid unless a resume date is within the next two years."""
     now = datetime.now(UTC)
     if resume_at is not None and not now < resume_at <= now + _LONGEST:
         raise Invalid(
@@ -32,9 +31,9 @@ def require_future(resume_at: datetime | None) -> None:
 
 
 def pause(lease: Lease, subscription_id: str, resume_at: datetime | None) -> None:
-    """Pause a subscription, or give a paused one another date of return.
+    """Pause a subscription, or change the resume date of a paused one.
 
-    Raises Conflict `billing.cannot_pause`: only what is paid for and goes on can be paused.
+    Raises Conflict `billing.cannot_pause`: only a paid subscription that is not ending can pause.
     """
     from kyora.billing import stripe_client
 
@@ -44,7 +43,7 @@ def pause(lease: Lease, subscription_id: str, resume_at: datetime | None) -> Non
     _require_pausable(found)
     schedules.release(lease, found)
     if (found.get("billing_mode") or {}).get("type") == "classic":
-        flexible = {"type": "flexible"}  # there is no way back, and new ones are flexible as well
+        flexible = {"type": "flexible"}  # one-way; new subscriptions are flexible anyway
         key = lease.key("flexible", subscription_id)
         stripe_client.call("post", f"{path}/migrate", idempotency_key=key, billing_mode=flexible)
     if resume_at is not None:
@@ -66,7 +65,7 @@ def pause(lease: Lease, subscription_id: str, resume_at: datetime | None) -> Non
 
 
 def resume(lease: Lease, subscription_id: str) -> None:
-    """Resume a paused subscription: its first period is charged, and it is paused until paid."""
+    """Resume a paused subscription: a period is charged, and it stays paused until that is paid."""
     from kyora.billing import stripe_client
 
     path = f"subscriptions/{subscription_id}"
@@ -75,7 +74,7 @@ def resume(lease: Lease, subscription_id: str) -> None:
     if found.get("status") != "paused" or invoice.get("status") == "open":
         return
     schedules.release(lease, found)
-    with suppress(stripe_client.Missing):  # no card: whoever asked finds it paused still
+    with suppress(stripe_client.Missing):  # no card: the caller sees that it is still paused
         stripe_client.call(
             "post",
             f"{path}/resume",

@@ -1,4 +1,4 @@
-"""What a change of plan would come to, asked of Stripe the way the change would be made."""
+"""What a change of plan would cost: Stripe previews the same parameters as the change uses."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,11 +17,11 @@ type Json = Mapping[str, Any]
 
 
 def preview(who: Principal, wanted: PlanChoice) -> Subscription:
-    """Return the subscription as it is, with what the change would come to.
+    """Return the subscription as it is, with what the change would cost.
 
     Changes nothing at Stripe; what is gone there is ended here first.
 
-    Raises as `subscriptions.choose` does, but for what only a payment can tell.
+    Raises as `subscriptions.choose` does, except for errors of the payment.
     """
     who.require("admin")
     plan = offers.offered(wanted.plan_id)
@@ -65,7 +65,7 @@ def _beginning(plan: Plan, customer: str | None, now: Subscription) -> Preview:
 
 
 def _staying(plan: Plan, live: Live, now: Subscription) -> Preview:
-    """Show the next invoice of what goes on as it is: a change that waits is taken back."""
+    """Preview the next invoice of the current plan: a pending change is taken back."""
     from kyora.billing import stripe_client
 
     if plan.stripe_price_id is None:
@@ -80,7 +80,7 @@ def _staying(plan: Plan, live: Live, now: Subscription) -> Preview:
 
 
 def _renewing(plan: Plan, live: Live, now: Subscription) -> Preview:
-    """Show the first invoice of the next period; until then nothing is due."""
+    """Preview the first invoice of the next period; nothing is due before."""
     from kyora.billing import stripe_client
 
     if plan.stripe_price_id is None:
@@ -89,7 +89,7 @@ def _renewing(plan: Plan, live: Live, now: Subscription) -> Preview:
     now_at = subscriptions.at_its_plan(found)
     every = {(one.interval, one.interval_count) for one in now_at.items if one.id == now_at.item}
     if every != {(plan.interval, plan.interval_count)}:
-        # Stripe would begin another interval at once; at renewal it begins as a new one does.
+        # Stripe would begin another interval at once; at renewal it begins like a new subscription.
         invoice = _first_invoice(live.customer_id, plan.stripe_price_id)
     else:
         changed = {"items": [{"id": now_at.item, "price": plan.stripe_price_id}]}
@@ -129,7 +129,7 @@ def _first_invoice(customer: str, price: str) -> Json:
 
 
 def _kept(live: Live, details: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a preview without the scheduled end: the change takes it back."""
+    """Return the preview's parameters without the scheduled end, which the change takes back."""
     return {"subscription_details": details | ({"cancel_at": ""} if live.cancel_at else {})}
 
 

@@ -1,4 +1,4 @@
-"""Addresses that Stripe's pages may lead back to: the web application's own, and nobody else's."""
+"""Addresses that Stripe's pages may return to: only the web application's own."""
 
 import re
 from urllib.parse import urlsplit
@@ -13,8 +13,8 @@ _HERE = ("localhost", "127.0.0.1")
 def require_own(**urls: str) -> None:
     """Raise Invalid naming each field whose address is not in the web application.
 
-    Anything else would lend our name, and Stripe's, to whoever wrote the link. In development a
-    page on this machine is fine, on any port and without TLS.
+    Anything else would lend our name, and Stripe's, to the author of the link. In development a
+    page on this machine is allowed, on any port and without TLS.
     """
     base, development = config.app_base_url(), config.is_development()
     faults = [
@@ -27,15 +27,15 @@ def require_own(**urls: str) -> None:
 
 
 def own(url: str, base_url: str, *, development: bool) -> bool:
-    """Tell whether an address is on the host of `base_url`, over https."""
+    """Return whether an address is on the host of `base_url`, over https."""
     if not _PLAIN.fullmatch(url):
         return False
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # a port that is none raises
+        host, _ = parts.hostname, parts.port  # an invalid port raises
     except ValueError:
         return False
-    # Browsers would put HTTP:// right, Stripe refuses it.
+    # Browsers accept HTTP://, Stripe refuses it.
     if not host or "@" in parts.netloc or not url.startswith(f"{parts.scheme}://"):
         return False
     if development and host in _HERE:

@@ -18,7 +18,7 @@ from kyora.billing.api.lease import Lease
 from kyora.billing.stripe_terms import PLANNED_FROM
 from kyora.errors import KyoraError
 
-# What a phase keeps of the one before.
+# What a phase keeps of the previous one.
 _KEPT = (
     *("automatic_tax", "collection_method", "default_payment_method", "default_tax_rates"),
     *("description", "invoice_settings", "metadata", "application_fee_percent"),
@@ -28,12 +28,12 @@ type Json = Mapping[str, Any]
 
 
 def release(lease: Lease, found: Json) -> bool:
-    """Take a subscription out of its schedule; tell whether it had one."""
+    """Take a subscription out of its schedule; return whether it had one."""
     from kyora.billing import stripe_client
 
     if not (schedule := _id(found.get("schedule"))):
         return False
-    # It may have come to its end this very moment.
+    # It may have ended just now.
     with suppress(stripe_client.Refused, stripe_client.Missing):
         key = lease.key("release", schedule)
         stripe_client.call(
@@ -45,7 +45,7 @@ def release(lease: Lease, found: Json) -> bool:
 def plan(lease: Lease, found: Json, item: str, price: str, every: tuple[str, int]) -> None:
     """Plan another price for a subscription's item, from the end of its period on.
 
-    `every` is the price's interval and its count. What stood planned before is replaced.
+    `every` is the price's interval and its count. An earlier plan is replaced.
     """
     from kyora.billing import stripe_client
 
@@ -77,7 +77,7 @@ def plan(lease: Lease, found: Json, item: str, price: str, every: tuple[str, int
             ],
         )
     except KyoraError:
-        with suppress(KyoraError):  # one without a plan would only stand in the way
+        with suppress(KyoraError):  # without phases it would only be in the way
             stripe_client.call("post", f"subscription_schedules/{made['id']}/release")
         raise
 

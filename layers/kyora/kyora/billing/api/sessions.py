@@ -1,4 +1,4 @@
-"""Stripe's own pages: checkout, to begin with a card, and the portal, for everything after."""
+"""Stripe's hosted pages: checkout to begin with a card, and the portal for everything after."""
 
 from typing import Any
 
@@ -16,11 +16,10 @@ from kyora.postgres import transaction
 def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "") -> Session:
     """Return the page on which the workspace's first payment is made.
 
-    An earlier page that is still open is closed, so that no two are paid. Raises Forbidden,
+    An earlier page that is still open is expired, so that two are never paid. Raises Forbidden,
     Invalid, NotFound `billing.plan_not_found`, Conflict `billing.already_subscribed`,
     `billing.downgrade_blocked` and `billing.in_progress`, PaymentRequired where something is owed,
-    and as `stripe_client.call` does. A credit that is left of an earlier subscription pays for this
-    one.
+    and as `stripe_client.call` does. Credit left from an earlier subscription pays for this one.
     """
     who.require("admin")
     return_urls.require_own(successUrl=wanted.success_url, cancelUrl=wanted.cancel_url)
@@ -46,7 +45,7 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
             )
         with transaction() as tx:
             usage.require_fit(tx, lease.workspace_id, plan.limits)
-        for one in live:  # never paid for, or of a price of 0: it would stand beside the new one
+        for one in live:  # never paid, or of price 0: it would remain beside the new one
             subscriptions.end(one)
         made = stripe_client.call(
             "post",
@@ -100,7 +99,7 @@ def portal(who: Principal, wanted: PortalRequest, idempotency_key: str = "") -> 
 
 
 def _flow(lease: Lease, wanted: PortalRequest) -> dict[str, Any]:
-    """Return the portal's parameters for the page of one task; it leads back once that is done."""
+    """Return the portal's parameters for one task; the page returns once that is done."""
     if wanted.flow is None:
         return {}
     after = {"type": "redirect", "redirect": {"return_url": wanted.return_url}}

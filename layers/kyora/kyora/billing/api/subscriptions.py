@@ -1,12 +1,12 @@
 """A workspace's subscription: begin, change, end, keep, pause, resume.
 
-What is decided here is decided in the workspace's turn (`lease`), asked of Stripe, and
-mirrored before it is answered: the answer is what the webhooks will say.
+Every change happens under the workspace's `lease`, is made at Stripe, and is mirrored before it is
+answered: the answer is what the webhooks will say.
 
-    a better plan      now: its share of the period is charged at once, else nothing changes
-    a smaller plan     with the next period, by a schedule; nothing is prorated
-    asked for `now`    at once; what is left of the dearer plan becomes a credit
-    payment overdue    nothing moves up or down now before that is paid
+    upgrade           now: its share of the period is charged at once, otherwise nothing changes
+    downgrade         with the next period, by a schedule; nothing is prorated
+    with `when=now`   at once; the rest of the more expensive plan becomes a credit
+    overdue payment   nothing changes now before it is paid
 """
 
 from collections.abc import Callable, Mapping
@@ -29,14 +29,14 @@ from kyora.postgres import transaction
 _SECRET = ["latest_invoice.confirmation_secret"]
 _PAID_FOR = ("active", "trialing")
 _OVERDUE = ("past_due", "unpaid")
-# Stripe's words for a card that is good, and whose owner has to be asked.
+# Stripe's words for a good card whose owner has to confirm the payment.
 _ASKS = (
     "authentication_required",
     "subscription_payment_intent_requires_action",
     "invoice_payment_intent_requires_action",
 )
 
-# What somebody pays for comes first, also while it gives no access: nothing is sold beside it.
+# A paid subscription comes first, even while it gives no access: nothing is sold beside it.
 _LIVE = """
 SELECT s.id, s.customer_id, s.status, s.plan_id, s.cancel_at, s.period_end, p.amount
 FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
@@ -49,7 +49,7 @@ ORDER BY s.status = 'incomplete', p.amount IS NOT DISTINCT FROM 0,
 
 
 class Live(NamedTuple):
-    """A subscription of a workspace that is not over, as it is mirrored."""
+    """A workspace's subscription that has not ended, from our mirror."""
 
     id: str
     customer_id: str
@@ -61,7 +61,7 @@ class Live(NamedTuple):
 
     @property
     def costs(self) -> bool:
-        """Whether anybody pays for it; of an unknown price that is assumed."""
+        """Whether it is paid for; assumed for an unknown price."""
         return self.amount != 0
 
 
@@ -70,8 +70,8 @@ def choose(who: Principal, wanted: PlanChoice, idempotency_key: str = "") -> Sub
 
     Raises Forbidden, NotFound `billing.plan_not_found`, Conflict `billing.downgrade_blocked` and
     `billing.in_progress`, PaymentRequired (with `clientSecret` and `payUrl`), and as
-    `stripe_client.call` does. A payment that has to be made leaves the subscription incomplete, or
-    the change waiting; a repeated call then answers the same.
+    `stripe_client.call` does. An outstanding payment leaves the subscription incomplete, or the
+    change pending; a repeated call then gets the same answer.
     """
     who.require("admin")
     plan = offers.offered(wanted.plan_id)
@@ -87,7 +87,7 @@ def choose(who: Principal, wanted: PlanChoice, idempotency_key: str = "") -> Sub
 
 
 def cancel(who: Principal, when: str) -> Subscription:
-    """End the subscription with its period, or `now`; without one nothing happens.
+    """End the subscription at the period's end or `now`; without one nothing happens.
 
     Raises Forbidden, Invalid, Conflict `billing.in_progress`, and as `stripe_client.call` does.
     """
@@ -111,7 +111,7 @@ def cancel(who: Principal, when: str) -> Subscription:
 
 
 def take_back_change(who: Principal) -> Subscription:
-    """Take back what is to change: a smaller plan, the end, or an upgrade that is not paid.
+    """Take back a pending change: a downgrade, the end, or an unpaid upgrade.
 
     Raises Forbidden, Conflict `billing.in_progress`, and as `stripe_client.call` does.
     """
@@ -150,7 +150,7 @@ def pause(who: Principal, wanted: PauseRequest) -> Subscription:
 
 
 def resume_subscription(who: Principal) -> Subscription:
-    """Take a scheduled end back, go on with a paused subscription, or say how to pay what is owed.
+    """Take back a scheduled end, resume a paused subscription, or say how to pay what is owed.
 
     Raises Forbidden, Conflict `billing.no_subscription` and `billing.in_progress`, PaymentRequired
     (with `payUrl`), and as `stripe_client.call` does.
@@ -171,31 +171,28 @@ def resume_subscription(who: Principal) -> Subscription:
 
 
 def every(workspace_id: str) -> list[Live]:
-    """Return a workspace's subscriptions that are not over: paid ones, then free, then unpaid."""
+    """Return a workspace's live subscriptions: paid ones, then free, then incomplete."""
     with transaction() as tx:
         rows: Any = tx.rows(_LIVE, workspace_id=workspace_id)
     return [Live(**row) for row in rows]
 
 
 def find(workspace_id: str) -> Live | None:
-    """Return the subscription that a workspace's changes are of, unless all are over."""
+    """Return the subscription that changes apply to; None when all have ended."""
     return next(iter(every(workspace_id)), None)
 
 
 def refresh(customer_id: str) -> None:
     """Bring the mirror of a customer's subscriptions up to date with Stripe.
 
-    For whoever must not begin a second one: a page of Stripe's may have been paid a second ago,
-    and a request that nobody heard the answer of may have been done. Pages that are still open
-    are closed first.
+    For a caller that must not begin a second one: a page of Stripe's may have been paid a second
+    ago, and a request whose answer was lost may have succeeded. Open pages are expired first.
     """
     from kyora.billing import stripe_client
 
     sessions = stripe_client.pages("checkout/sessions", customer=customer_id, status="open")
     for session in list(sessions):
-        with suppress(
-            stripe_client.Refused, stripe_client.Missing
-        ):  # paid, or over, this very moment
+        with suppress(stripe_client.Refused, stripe_client.Missing):  # paid or expired just now
             stripe_client.call("post", f"checkout/sessions/{session['id']}/expire")
     with transaction() as tx:
         rows = tx.rows(
@@ -215,16 +212,16 @@ def refresh(customer_id: str) -> None:
 
 
 def end(live: Live) -> None:
-    """End a subscription now, and settle what is open between it and its customer.
+    """End a subscription now, and settle its account.
 
-    What waits to be billed is billed, and the rest of a period that is paid for becomes a credit
-    for the next subscription. A period that is not paid for is credited to nobody.
+    Pending items are billed, and the rest of a paid period becomes a credit for the next
+    subscription. An unpaid period is never credited.
     """
     from kyora.billing import stripe_client
 
-    # A paused one was credited when it was paused; that waits to be billed.
+    # A paused one was credited when it was paused; that credit is a pending item.
     paid = live.status in ("active", "paused") and not owed.invoices(live.id)
-    with suppress(stripe_client.Missing):  # it is over already
+    with suppress(stripe_client.Missing):  # it has ended already
         stripe_client.call(
             "delete",
             f"subscriptions/{live.id}",
@@ -234,20 +231,20 @@ def end(live: Live) -> None:
     resync.subscription(live.customer_id, live.id)
 
 
-# ---- in the workspace's turn
+# ---- under the workspace's lease
 
 
 def _current(lease: Lease) -> Live | None:
-    """Return the subscription that counts, as Stripe has it when ours may be old.
+    """Return the subscription that counts, read from Stripe where our mirror may be stale.
 
-    That is after a turn whose outcome nobody knows, and where we know none: a page of Stripe's may
-    have been paid a second ago.
+    That is after an abandoned lease, and when we know of none: a page of Stripe's may have been
+    paid a second ago.
     """
     live = None if lease.left_behind else find(lease.workspace_id)
     if live is None and (customer := customers.find(lease.workspace_id)):
         refresh(customer)
         live = find(lease.workspace_id)
-    if live and live.status == "incomplete":  # somebody may be paying right now
+    if live and live.status == "incomplete":  # it may be being paid right now
         resync.subscription(live.customer_id, live.id)
         live = find(lease.workspace_id)
     return live
@@ -256,12 +253,12 @@ def _current(lease: Lease) -> Live | None:
 def _choose(lease: Lease, plan: Plan, when: str | None) -> None:
     live = _current(lease)
     if live is None and not plan.amount:
-        return  # what it is on already
+        return  # it is on the free plan already
     if live and live.plan_id == plan.id:
         _stay(lease, live)
         return
     _require_fit(lease.workspace_id, plan)
-    if live and live.status in ("incomplete", "paused"):  # nothing of it is being used
+    if live and live.status in ("incomplete", "paused"):  # none of it is in use
         end(live)
         live = None
     if live:
@@ -271,7 +268,7 @@ def _choose(lease: Lease, plan: Plan, when: str | None) -> None:
 
 
 def _stay(lease: Lease, live: Live) -> None:
-    """Answer for the plan that was chosen before: unpaid, about to change, paused, or all well."""
+    """Handle the choice of the current plan: it may be unpaid, about to change, paused, or fine."""
     if live.status == "incomplete":
         raise owed.payment_required(live.id)
     _keep(lease, live)
@@ -279,7 +276,7 @@ def _stay(lease: Lease, live: Live) -> None:
 
 
 def _revive(lease: Lease, live: Live) -> None:
-    """Go on with a subscription that gives nothing; raises PaymentRequired where that costs."""
+    """Resume a subscription that gives no access; raises PaymentRequired where that costs."""
     if live.status == "paused":
         pauses.resume(lease, live.id)
         resync.subscription(live.customer_id, live.id)
@@ -294,16 +291,16 @@ def _move(lease: Lease, live: Live, plan: Plan, when: str) -> None:
     if when == "renewal":
         _plan_ahead(lease, live, plan)
         return
-    if live.status in _OVERDUE:  # an unpaid period would be credited, or a better one given
+    if live.status in _OVERDUE:  # an unpaid period would be credited, or an upgrade given
         raise owed.payment_required(live.id)
     if plan.stripe_price_id is not None:
         _change(lease, live, plan)
-    else:  # the free plan is nothing at Stripe
+    else:  # the free plan has no price at Stripe
         end(live)
 
 
 def _plan_ahead(lease: Lease, live: Live, plan: Plan) -> None:
-    """Have the plan begin with the next period. The free one may be nothing at Stripe: an end."""
+    """Let the plan begin with the next period. A free plan without a price at Stripe is an end."""
     from kyora.billing import stripe_client
 
     if plan.stripe_price_id is None:
@@ -319,10 +316,10 @@ def _plan_ahead(lease: Lease, live: Live, plan: Plan) -> None:
 
 
 def _begin(lease: Lease, customer: str, plan: Plan) -> None:
-    """Subscribe a customer, who pays with what was saved, or else is asked to."""
+    """Subscribe a customer with the saved card; without one the client is asked to pay."""
     made = _create(lease.shared_key, lease, customer, plan)
     if find(lease.workspace_id) is None and made["status"] not in stripe_objects.TERMINAL:
-        # Stripe repeated what it answered the turn before: that subscription is over by now.
+        # Stripe repeated its answer to an abandoned lease: that subscription has ended.
         made = _create(lease.key, lease, customer, plan)
     if made["status"] == "incomplete":
         raise owed.of(made)
@@ -349,12 +346,12 @@ def _create(key: Callable[..., str], lease: Lease, customer: str, plan: Plan) ->
     method, made = customers.saved_method(customer), None
     if method:
         try:
-            # A card that is declined leaves nothing behind at Stripe.
+            # A declined card leaves nothing behind at Stripe.
             made = create("error_if_incomplete", method)
         except stripe_client.Declined as refusal:
             if refusal.members.get("declineCode") not in _ASKS:
                 raise
-        except stripe_client.Missing:  # not with this customer any more
+        except stripe_client.Missing:  # no longer this customer's
             method = None
     made = made or create("default_incomplete", method)
     resync.subscription(customer, str(made["id"]))
@@ -413,7 +410,7 @@ def _reprice(
 
 
 def _keep(lease: Lease, live: Live) -> None:
-    """Leave the subscription as it is: nothing planned, no end, no upgrade that waits for money."""
+    """Keep the subscription as it is: no planned change, no end, no unpaid upgrade."""
     from kyora.billing import stripe_client
 
     if not _unsettled(live):
@@ -431,7 +428,7 @@ def _keep(lease: Lease, live: Live) -> None:
 
 
 def _unsettled(live: Live) -> bool:
-    """Tell whether our mirror knows of anything that is to come: else Stripe is not asked."""
+    """Return whether our mirror knows of anything pending; otherwise Stripe is not asked."""
     with transaction() as tx:
         row = tx.row(
             "SELECT 1 FROM subscription s LEFT JOIN subscription_terms t"
@@ -471,13 +468,13 @@ def _require_fit(workspace_id: str, plan: Plan) -> None:
 
 
 def at_its_plan(found: Mapping[str, Any]) -> stripe_objects.StripeSubscription:
-    """Return a subscription at the item that is its plan, whatever else it is charged for."""
+    """Return a subscription at the item of its plan, whatever else it is charged for."""
     with transaction() as tx:
         return plan_items.place(tx, stripe_objects.subscription(found)).found
 
 
 def _waiting_prices(found: Mapping[str, Any]) -> set[str]:
-    """Return the prices that a subscription changes to once an invoice is paid."""
+    """Return the prices that a subscription changes to once its invoice is paid."""
     items = (found.get("pending_update") or {}).get("subscription_items") or []
     prices = [item.get("price") for item in items]
     return {str(p.get("id") if isinstance(p, dict) else p) for p in prices if p}

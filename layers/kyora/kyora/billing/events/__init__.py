@@ -1,1 +1,1 @@
-"""How changes at Stripe come in: webhooks, kept events, objects that are read."""
+"""How changes at Stripe come in: webhooks, stored events, objects that are read."""

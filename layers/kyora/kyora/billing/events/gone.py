@@ -1,12 +1,12 @@
-"""What is gone at Stripe, and what is paid there for a workspace that we do not know of.
+"""Repair what no event reports: objects that are gone at Stripe, customers without a workspace.
 
-    met while a person asks   the customer or subscription that Stripe does not know, or that is
-                              over there, is ended here, and the request goes on without it
-    found by reconcile        the same of a customer that Stripe has deleted
-    by hand (`make bind`)     a customer that somebody else made is given to a workspace
+    during a request        a customer or subscription that Stripe does not know, or that has ended
+                            there, is ended here, and the request continues without it
+    by reconcile            the same for a customer that Stripe has deleted
+    by hand (`make bind`)   a customer that others created is linked to a workspace
 
-A key of another account knows nothing of ours. So nothing is ended unless Stripe knows one of our
-prices.
+With the key of another account Stripe would know nothing of ours. So nothing is ended unless
+Stripe knows one of our prices.
 """
 
 import re
@@ -31,7 +31,7 @@ GONE = ("billing.stripe_missing", "billing.stripe_refused")  # codes of what may
 
 
 def once_more[T](workspace_id: str, ask: Callable[[], T]) -> T:
-    """Ask; when what it is about is gone at Stripe, end that here and ask once more."""
+    """Call `ask`; when its object is gone at Stripe, end that here and call it once more."""
     try:
         return ask()
     except (Conflict, NotFound) as error:
@@ -41,7 +41,7 @@ def once_more[T](workspace_id: str, ask: Callable[[], T]) -> T:
 
 
 def workspace(workspace_id: str) -> bool:
-    """End what is over at Stripe, or unknown there, of a workspace; tell whether anything was.
+    """End what a workspace has that is over or unknown at Stripe; return whether anything was.
 
     Raises as `stripe_client.call` does.
     """
@@ -55,7 +55,7 @@ def workspace(workspace_id: str) -> bool:
 
 
 def customer(customer_id: str) -> bool:
-    """End a customer that is gone at Stripe, with its subscriptions; tell whether it was.
+    """End a customer that is gone at Stripe, with its subscriptions; return whether it was.
 
     Raises as `stripe_client.call` does.
     """
@@ -63,7 +63,7 @@ def customer(customer_id: str) -> bool:
 
 
 def _customer(customer_id: str, *, strict: bool) -> bool:
-    """End what is gone; subscriptions of a customer that is still there only when `strict`."""
+    """End what is gone; `strict`: also subscriptions of a customer that still exists."""
     gone = _is_gone(customer_id)
     before = _live(customer_id) if gone or strict else []
     missing = [name for name in before if not resync.subscription(customer_id, name)]
@@ -94,7 +94,7 @@ def _is_gone(customer_id: str) -> bool:
 
 
 def _ours() -> bool:
-    """Tell whether our key is of the account that has our catalogue."""
+    """Return whether our key belongs to the account that has our catalogue."""
     from kyora.billing import stripe_client
 
     with transaction() as tx:
@@ -110,10 +110,10 @@ def _ours() -> bool:
 
 
 def bind(asked: object) -> Json:
-    """Give a customer of Stripe's to a workspace: `{"customer": "cus_…", "workspace": "ws_…"}`.
+    """Link a customer to a workspace: `{"customer": "cus_…", "workspace": "ws_…"}`.
 
-    A subscription's id stands for its customer. Beside the customer that the workspace has, its
-    subscriptions count as well. Returns the `customer` and what the workspace is on then. Raises
+    A subscription's id stands for its customer. If the workspace has a customer already, the
+    subscriptions of both count. Returns the `customer` and the workspace's access. Raises
     Invalid, and as `stripe_client.call` does.
     """
     from kyora.billing import stripe_client
@@ -132,7 +132,7 @@ def bind(asked: object) -> Json:
     if found.deleted:
         raise Invalid(f"{name} is deleted at Stripe.")
     resync.bind(name, whose)
-    # So that Stripe says it as well, should our books ever have to be made again.
+    # So that a mirror that is rebuilt from Stripe links it again.
     stripe_client.call("post", f"customers/{name}", metadata={"workspaceId": whose})
     for one in stripe_client.pages("subscriptions", customer=name, status="all"):
         resync.subscription(name, str(one["id"]))

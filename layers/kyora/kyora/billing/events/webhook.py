@@ -1,8 +1,8 @@
-"""What Stripe posts to our address: signature, then the inbox, then what the event asks for.
+"""A delivery from Stripe: verify its signature, keep the event, process it.
 
 A signature is HMAC-SHA256 of `timestamp.body` (https://docs.stripe.com/webhooks/signature); there
-is one `v1` for each live secret while a secret is rolled. The SDK's own helper costs a cold start
-of 130 ms and believes timestamps from the future; tests hold this one against it.
+is one `v1` for each live secret while a secret is rolled. The SDK's own helper adds 130 ms to a
+cold start and accepts timestamps from the future; tests compare this one with it.
 """
 
 import hmac
@@ -22,10 +22,10 @@ _MOST_SIGNATURES = 20
 
 
 def receive(headers: Mapping[str, str], body: bytes) -> None:
-    """Keep one delivery and act on it; a repeated one changes nothing.
+    """Keep one delivery and process it; a repeated one changes nothing.
 
     `headers` have lower-case names. Raises NotFound while no secret is configured, BadSignature,
-    BadPayload, and Unavailable or whatever went wrong while Stripe should come again.
+    BadPayload, and Unavailable or whatever went wrong when Stripe should deliver it again.
     """
     secrets = config.stripe_webhook_secrets()
     if not secrets:
@@ -46,7 +46,7 @@ def verify(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now:
     stamps = [value for name, _, value in pairs if name.strip() == "t"]
     given = [value for name, _, value in pairs if name.strip() == "v1"][:_MOST_SIGNATURES]
     if len(stamps) != 1 or not given:
-        raise BadSignature("The header Stripe-Signature is missing or is none.")
+        raise BadSignature("The header Stripe-Signature is missing or malformed.")
     stamp = stamps[0]
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) < 16):
         raise BadSignature("The signature has no timestamp.")
@@ -54,7 +54,7 @@ def verify(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now:
         raise BadSignature("The timestamp is too far from now.")
     signed = stamp.encode() + b"." + body
     expected = [hmac.digest(secret.encode(), signed, "sha256").hex() for secret in secrets]
-    # Every pair is compared, so that the time taken tells nothing.
+    # Every pair is compared, so that the time taken reveals nothing.
     matches = [
         text.isascii() and hmac.compare_digest(text, wanted)
         for text in given
@@ -65,14 +65,14 @@ def verify(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now:
 
 
 def _parse(body: bytes, *, live: bool) -> tuple[str, Event | None]:
-    """Return the text and the event in it, None for a kind that is not ours. Raises BadPayload."""
+    """Return the text and its event, None for a kind that we do not handle. Raises BadPayload."""
     try:
         text = body.decode()
         payload = json.loads(text)
     except (ValueError, RecursionError):
         raise BadPayload("The body is not JSON.") from None
     if isinstance(payload, dict) and payload.get("object") == "v2.core.event":
-        logger().info("thin Stripe event ignored")  # they hold no object, and none is subscribed
+        logger().info("thin Stripe event ignored")  # it holds no object, and none is subscribed to
         return text, None
     event = stripe_objects.event(payload)
     if event is None:

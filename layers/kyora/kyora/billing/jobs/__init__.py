@@ -1,1 +1,1 @@
-"""What time brings about, and what is done by hand."""
+"""Scheduled work, and commands by hand."""

@@ -1,15 +1,15 @@
-"""Stripe's books against ours: what never arrived is done late, what differs is repaired.
+"""Daily reconciliation: process missed events, repair rows that differ from Stripe.
 
-    events         those of the last 30 days, or since the last run, that the inbox does not have:
-                   taken as if they came late, so their mails and other effects happen as well
-    subscriptions  every one of the account; those of ours that still run and are not listed, by id
-    invoices       of the last 90 days (the first time: all); older open ones, by id
-    customers      those of ours without a running subscription, by id, some in each run
+    events         of the last 30 days, or since the last run, that we do not have: processed as if
+                   they came late, with their mails and other effects
+    subscriptions  all of the account; live ones of ours that are not listed, by id
+    invoices       of the last 90 days (in the first run: all); older open ones, by id
+    customers      ours without a live subscription, by id, some in each run
 
-A run goes on over many invocations: after each page `billing_run` holds where. One invocation
-works at a time; the lease of one that died is over after a minute. Whatever is done twice changes
-nothing, so a crash costs a page. What Stripe does not know is reported; when its customer is gone
-as well, it is ended (`gone`).
+A run continues over many invocations: `billing_run` holds the position after each page. One
+invocation works at a time; the lease of one that died ends after a minute. Every step is
+idempotent, so a crash costs a page. What Stripe does not know is reported; when its customer is
+gone as well, it is ended (`gone`).
 """
 
 import json
@@ -32,12 +32,12 @@ TYPES = sorted(types.HANDLERS)  # the catalogue has a full sync of its own, ever
 MARGIN = 25.0  # seconds: three attempts at Stripe, of eight each
 _LEASE = 60.0  # seconds; an invocation takes at most 55
 _DAY = 86_400.0
-_OVERLAP = 3600.0  # seconds of the run before that are looked at again
-_KEPT = 30 * _DAY  # as long as Stripe lists events
-_SETTLED = 90 * _DAY  # Stripe has tried to collect an invoice for the last time long before
-_LATE = 3600.0  # seconds: an event that has not come after so long is missed, not on its way
-_ASKED = 500  # customers that a run asks for by id
-_SHOWN = 100  # differences that a report names; the rest is counted
+_OVERLAP = 3600.0  # seconds of the previous run that are listed again
+_KEPT = 30 * _DAY  # for as long as Stripe lists events
+_SETTLED = 90 * _DAY  # long after Stripe's last attempt to collect an invoice
+_LATE = 3600.0  # seconds after which an event is missed, not on its way
+_ASKED = 500  # customers that a run reads by id
+_SHOWN = 100  # differences that a report names; the rest are counted
 _PAGE = 100
 
 type Json = dict[str, Any]
@@ -45,7 +45,7 @@ type Row = dict[str, Any]
 
 
 class Work(NamedTuple):
-    """An invocation: what is known, how long there is time, and how to wait."""
+    """An invocation: the run's state, the seconds left, and how to wait."""
 
     state: Json
     remaining: Callable[[], float]
@@ -63,10 +63,10 @@ def run(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Json:
-    """Go on with the run, or start one when a day has passed or `start`; return its report.
+    """Continue the run, or start one after a day or with `start`; return its report.
 
-    `remaining` gives the seconds left to work. The report is the last run's when none is due;
-    `finished` tells whether there is anything left to do, `busy` that another invocation does it.
+    `remaining` returns the seconds left. The report is the last run's when none is due; `finished`
+    says that nothing is left to do, `busy` that another invocation is doing it.
     Raises Unavailable when the database is away and ConfigError when Stripe refuses the key.
     """
     if not config.billing().stripe_api_key:
@@ -82,7 +82,9 @@ def run(
             while state["phase"]:
                 _PHASES[state["phase"]](work)
                 version = _save(version, state)
-                if not version:  # the lease ran out while we were held up: somebody else goes on
+                if (
+                    not version
+                ):  # the lease expired while we were held up: another invocation continues
                     return {"finished": False, "busy": True}
     except _OutOfTime:
         _save(version, state | {"lease": 0})
@@ -91,7 +93,7 @@ def run(
 
 
 def _claim(tx: Transaction, *, start: bool) -> tuple[int, Json] | Json:
-    """Take the run for this invocation; else return what to answer."""
+    """Take the run for this invocation; otherwise return the answer."""
     row: Row = (
         tx.row(
             "SELECT version, state, result, extract(epoch FROM now())::float8 AS now,"
@@ -103,7 +105,7 @@ def _claim(tx: Transaction, *, start: bool) -> tuple[int, Json] | Json:
     now, state, last = row["now"], row["state"], row["result"]
     if state.get("lease", 0) > now:
         return {"finished": False, "busy": True}
-    # Also when a release before this one stopped in a phase that there is none of any more.
+    # Also when an earlier release stopped in a phase that no longer exists.
     fresh = state.get("phase", "none") not in (*_PHASES, "")
     if fresh:
         if not start and row["started"] and row["started"] > now - _DAY:
@@ -134,7 +136,7 @@ def _claim(tx: Transaction, *, start: bool) -> tuple[int, Json] | Json:
 
 
 def _save(version: int, state: Json) -> int:
-    """Keep where to go on; return the new version, or 0 when somebody else took the run."""
+    """Save the position; return the new version, or 0 when another invocation took the run."""
     with transaction() as tx:
         kept = tx.run(
             "UPDATE billing_run SET version = version + 1, state = CAST(:state AS jsonb)"
@@ -182,7 +184,7 @@ def _next(state: Json, phase: str) -> None:
 
 
 def _events(work: Work) -> None:
-    """Take the events of a page that the inbox does not have, oldest first."""
+    """Process the events of a page that we do not have, oldest first."""
     state = work.state
     found, more = _list(work, "events", types=TYPES, created={"gte": int(state["since"])})
     with transaction() as tx:
@@ -203,11 +205,11 @@ def _events(work: Work) -> None:
         except Unavailable as error:
             if error.code.startswith("database"):
                 raise
-            # Kept already: sweep_billing does it.
-        except Exception:  # told and counted where it happened; sweep_billing tries again
+            # Kept already: sweep_billing processes it.
+        except Exception:  # logged and counted where it happened; sweep_billing retries
             state["failed"] += 1
         state["repaired"]["events"] += 1
-        # Before the first run nobody was there to be told.
+        # Events from before the first run are not missed: we did not exist yet.
         if state["horizon"] and event.created < state["began"] - _LATE:
             state["missed"] += 1
         _differs(state, event.id, {"event": (None, event.type)})
@@ -216,7 +218,7 @@ def _events(work: Work) -> None:
 
 
 def _subscriptions(work: Work) -> None:
-    """Compare a page of Stripe's subscriptions, and ours of the same time that are not on it."""
+    """Compare a page of Stripe's subscriptions, and ours of that period that are not on it."""
     state = work.state
     listed, more = _list(work, "subscriptions", status="all", expand=["data.schedule"])
     found = _readable(state, listed, stripe_objects.subscription)
@@ -245,7 +247,7 @@ def _subscriptions(work: Work) -> None:
             _resync(work, one.customer, one.id, drift)
     for row in unlisted:
         _resync(work, str(row["customer_id"]), str(row["id"]), {})
-        state["asked"] = row["id"]  # so that a page with more than there is time for has an end
+        state["asked"] = row["id"]  # so that a page that does not fit into one invocation ends
     state["listed"]["subscriptions"] += len(listed)
     edge = [item["id"] for item in listed if item["created"] == lowest]
     _turn_page(state, listed, more, "invoices")
@@ -264,7 +266,7 @@ def _invoices(work: Work) -> None:
 
 
 def _open_invoices(work: Work) -> None:
-    """Ask for our open invoices that are too old to be listed."""
+    """Read our open invoices that are too old to be listed."""
     from kyora.billing import stripe_client
 
     state = work.state
@@ -286,9 +288,12 @@ def _open_invoices(work: Work) -> None:
 
 
 def _customers(work: Work) -> None:
-    """Ask for our customers that no subscription speaks for, some of them in each run."""
+    """Read our customers without a live subscription, some of them in each run."""
     state = work.state
-    for figures in (state["listed"], state["repaired"]):  # a run may be older than this phase
+    for figures in (
+        state["listed"],
+        state["repaired"],
+    ):  # the run may have begun before this phase existed
         figures.setdefault("customers", 0)
     with transaction() as tx:
         rows = tx.rows(
@@ -327,7 +332,7 @@ def _compare_subscription(row: Row | None, placed: Placed) -> dict[str, tuple[ob
     if row is None:
         return {"id": (None, found.id)}
     wanted = subscriptions.columns(placed)
-    if not access.known(found.status):  # ours stays as it is until we know what that means
+    if not access.known(found.status):  # ours stays until we know that status
         del wanted["status"]
     if placed.plan_id:
         wanted["plan_id"] = placed.plan_id
@@ -337,14 +342,14 @@ def _compare_subscription(row: Row | None, placed: Placed) -> dict[str, tuple[ob
         wanted["unplanned_since"] = found.began_at
     if found.entitled:
         wanted["entitled"] = True
-    # A row that is over is never changed again.
+    # A row that has ended never changes again.
     return {} if row["status"] in TERMINAL else _differences(row, wanted)
 
 
 def _resync(
     work: Work, customer_id: str, subscription_id: str, drift: Mapping[str, tuple[object, object]]
 ) -> None:
-    """Mirror a subscription anew. With no `drift` known, note what that has changed."""
+    """Mirror a subscription again; without a known `drift`, report what that changed."""
     state = work.state
     with transaction() as tx:
         before = _rows(tx, "subscription", [subscription_id]).get(subscription_id)
@@ -370,7 +375,7 @@ def _resync(
 
 
 def _end_customer(work: Work, customer_id: str) -> None:
-    """End a customer that is gone at Stripe, whose event never came."""
+    """End a customer that is gone at Stripe and whose event never came."""
     try:
         over = _patiently(work, lambda: gone.customer(customer_id))
     except (ConfigError, Unavailable, _OutOfTime):
@@ -386,7 +391,7 @@ def _end_customer(work: Work, customer_id: str) -> None:
 
 def _compare_invoices(work: Work, listed: Sequence[Json]) -> None:
     state = work.state
-    # Drafts are mirrored once they are final: until then they change and may go.
+    # Drafts are mirrored once finalized: until then they change and may be deleted.
     found = [i for i in _readable(state, listed, stripe_objects.invoice) if i.status != "draft"]
     with transaction() as tx:
         rows = _rows(tx, "invoice", [one.id for one in found])
@@ -410,7 +415,7 @@ def _compare_invoice(row: Row | None, found: StripeInvoice) -> dict[str, tuple[o
     if row is None:
         return {"id": (None, found.id)}
     wanted = invoices.columns(found)
-    for name in ("hosted_url", "pdf_url"):  # Stripe renews them; an old one is as good
+    for name in ("hosted_url", "pdf_url"):  # Stripe renews them; an old one works as well
         if row[name] or not wanted[name]:
             del wanted[name]
     for name in ("number", "subscription_id"):  # once known they stay
@@ -426,7 +431,7 @@ def _differences(row: Row, wanted: Mapping[str, object]) -> dict[str, tuple[obje
 
 
 def _differs(state: Json, object_id: str, drift: Mapping[str, tuple[object, object]]) -> None:
-    """Note what differed. Addresses of invoices are as good as passwords: they are not shown."""
+    """Record what differed. The address of an invoice is a secret, so it is not shown."""
     for field, values in drift.items():
         state["differences"] += 1
         if len(state["drift"]) < _SHOWN:
@@ -456,7 +461,7 @@ def _ask(work: Work, method: str, path: str, **params: Any) -> Json:
 
 
 def _patiently[T](work: Work, ask: Callable[[], T]) -> T:
-    """Ask until there is an answer, pausing as long as Stripe says. Raises _OutOfTime."""
+    """Call until there is an answer, pausing for as long as Stripe says. Raises _OutOfTime."""
     while True:
         _in_time(work)
         try:
@@ -483,7 +488,7 @@ def _turn_page(state: Json, found: Sequence[Json], more: bool, following: str) -
 
 
 def _readable[T](state: Json, listed: Sequence[Json], read: Callable[[Json], T]) -> list[T]:
-    """Read objects of Stripe's; one that cannot be read does not stop the rest."""
+    """Read Stripe's objects; one that cannot be read does not stop the rest."""
     found = []
     for one in listed:
         try:

@@ -1,7 +1,7 @@
-"""What people are told before it happens: a renewal, a card that will not pay it, access that ends.
+"""Reminders ahead of time: a renewal, a card that will have expired by then, access that ends.
 
-Each is one fact whose key is made of ids and days: however often a sweep looks, it is told once.
-What has changed until the mail is written, the mail finds out.
+Each is announced once: its key is made of ids and days. What changes before the mail is written is
+checked when the mail is written.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from kyora.postgres import transaction
 
 _BATCH = 100
 
-# A year's renewal, a week ahead. A month's is no news.
+# A yearly renewal, a week ahead. A monthly one is expected.
 _RENEWALS = """
 SELECT n.*, 'ahead:renewal:' || n.id || ':' || n.period_end::date AS key FROM subscription_notice n
 WHERE n.id IN (SELECT id FROM subscription WHERE status IN ('active', 'trialing')
@@ -21,7 +21,7 @@ WHERE n.id IN (SELECT id FROM subscription WHERE status IN ('active', 'trialing'
     AND n.status = 'active' AND n.interval = 'year' AND n.charge > 0 AND n.workspace_id IS NOT NULL
     AND (n.cancel_at IS NULL OR n.cancel_at > n.period_end)
 """
-# A card is good until its month is over.
+# A card is valid until the end of its month.
 _CARDS = """
 SELECT n.*, 'ahead:card:' || n.id || ':' || n.period_end::date || ':' || n.exp_year || '-'
     || n.exp_month AS key FROM subscription_notice n
@@ -50,7 +50,7 @@ type Row = Mapping[str, Any]
 
 
 def remind() -> int:
-    """Announce what is due, a batch of each kind; return how much that was."""
+    """Announce what is due, a batch of each kind; return how many."""
     now, done = datetime.now(UTC), 0
     with transaction() as tx:
         for row in tx.rows(_NEW_GRACES, limit=_BATCH):

@@ -1,6 +1,6 @@
-"""What time brings about: events that wait, rows in doubt, graces that end, what may be forgotten.
+"""Time-driven work: retry pending events, re-read uncertain rows, end grace periods, purge.
 
-Every part does a little at a time, leaves what another worker holds, and can stop anywhere.
+Every part works in small batches, skips what another worker holds, and can stop anywhere.
 """
 
 import re
@@ -29,10 +29,10 @@ type Json = dict[str, Any]
 
 
 class Backlog(NamedTuple):
-    """What waits: the age in seconds of the oldest event to be done, and how many are parked.
+    """The age in seconds of the oldest waiting event, and how many events are parked.
 
-    `unserved` counts what is paid for without the access it should give: running subscriptions of
-    a plan whose customer is no workspace's, and those of a workspace at a price of no plan.
+    `unserved` counts running subscriptions that are paid for without access: those of a customer
+    without a workspace, and those of a workspace at a price that is no plan's.
     """
 
     oldest: float
@@ -41,8 +41,8 @@ class Backlog(NamedTuple):
 
 
 def sweep(remaining: Callable[[], float]) -> dict[str, int]:
-    """Do what is due; return how many of each. `remaining` gives the seconds left to work."""
-    return {  # in this order: what asks Stripe may take all the time there is
+    """Do what is due; return how many of each. `remaining` returns the seconds left."""
+    return {  # in this order: what calls Stripe may use up the time
         "graces": _graces(remaining),
         "reminders": reminders.remind(),
         "events": _events(remaining),
@@ -54,9 +54,9 @@ def sweep(remaining: Callable[[], float]) -> dict[str, int]:
 
 
 def _events(remaining: Callable[[], float]) -> int:
-    """Do the events that wait, each at most once: five failures in a row park one.
+    """Process the waiting events, each at most once: five failures in a row park one.
 
-    A kind that turns out to be slow is left to the next sweep, so that the others get their turn.
+    A kind that proves slow is left to the next sweep, so that it does not hold up the others.
     """
     tried: list[str] = []
     aside = [*CATALOGUE]
@@ -76,7 +76,7 @@ def _events(remaining: Callable[[], float]) -> int:
 
 
 def _catalogue(remaining: Callable[[], float]) -> int:
-    """Do the catalogue's events that wait: the first one does them all, with one read."""
+    """Process the waiting catalogue events: the first one serves them all, with one read."""
     done, tried = 0, list[str]()
     while remaining() > MARGIN and (waiting := event_store.waiting(1, tried, only=CATALOGUE)):
         [(event_id, _)] = waiting
@@ -86,25 +86,25 @@ def _catalogue(remaining: Callable[[], float]) -> int:
 
 
 def _attempt(event_id: str) -> bool:
-    """Do a kept event; tell whether it is done. Raises Unavailable without a database."""
+    """Process a kept event; return whether it is done. Raises Unavailable without a database."""
     kept = event_store.begin(event_id)
     if kept is None:
         return False
     event, status = kept
     if status != "received":
-        return status != "failed"  # somebody else was there first
+        return status != "failed"  # another worker was first
     try:
         return process.attempt(event)
     except Unavailable as error:
         if error.code.startswith("database"):
             raise
         return False
-    except Exception:  # told and counted where it happened
+    except Exception:  # logged and counted where it happened
         return False
 
 
 def _doubtful(remaining: Callable[[], float]) -> int:
-    """Read from Stripe what was applied without knowing its place, or without knowing its plan."""
+    """Read again the rows that a payload wrote during an outage, or whose plan has changed."""
     if not config.billing().stripe_api_key:
         return 0
     done, after = 0, ""
@@ -125,10 +125,10 @@ def _doubtful(remaining: Callable[[], float]) -> int:
             try:
                 done += _refresh(str(row["customer_id"]), after)
             except ConfigError:
-                return done  # Stripe refuses our key, and the log says so
+                return done  # Stripe refuses our key; it is logged
             except Unavailable as error:
                 if error.code != "billing.busy":
-                    return done  # Stripe is away; in a minute again
+                    return done  # Stripe is unreachable: again in a minute
 
 
 def _refresh(customer_id: str, subscription_id: str) -> bool:
@@ -137,12 +137,12 @@ def _refresh(customer_id: str, subscription_id: str) -> bool:
             return True
     except (ConfigError, Unavailable):
         raise
-    except Exception as error:  # one row never holds up the others
+    except Exception as error:  # one row must not hold up the others
         logger().error(
             "subscription not refreshed", subscription_id=subscription_id, **fault(error)
         )
         return False
-    # Stripe does not know it: asking again would not help. reconcile_billing reports it.
+    # Stripe does not know it, and asking again would not help. reconcile_billing reports it.
     logger().error("subscription unknown to Stripe", subscription_id=subscription_id)
     with transaction() as tx:
         tx.run("UPDATE subscription SET doubtful = false WHERE id = :id", id=subscription_id)
@@ -154,7 +154,7 @@ def _schedules(remaining: Callable[[], float]) -> int:
 
     Still attached, one would bar the portal for another period, or undo an upgrade at renewal.
     """
-    if not config.settings("billing").stripe_api_key:
+    if not config.billing().stripe_api_key:
         return 0
     with transaction() as tx:
         rows = tx.rows(
@@ -191,7 +191,7 @@ def _release(subscription_id: str, schedule_id: str) -> None:
 
 
 def _graces(remaining: Callable[[], float]) -> int:
-    """End the graces that are over."""
+    """End the grace periods that are over."""
     done = 0
     with transaction() as tx:
         rows = tx.rows(
@@ -203,7 +203,7 @@ def _graces(remaining: Callable[[], float]) -> int:
             break
         workspace_id = str(row["workspace_id"])
         with transaction() as tx:
-            # The order of every writer: customers, then the workspace.
+            # Lock in the order of every writer: customers, then the workspace.
             tx.rows(
                 "SELECT id FROM billing_customer WHERE workspace_id = :workspace_id"
                 " ORDER BY id FOR UPDATE",
@@ -213,7 +213,7 @@ def _graces(remaining: Callable[[], float]) -> int:
     return done
 
 
-# An event's body is for replays; nobody came for an orphan in all that time.
+# A body is kept for replays; an orphan that old will not find its workspace.
 _FORGET_BODIES = """
 UPDATE stripe_event SET body = NULL,
     status = CASE WHEN status = 'orphan' THEN 'processed' ELSE status END
@@ -226,9 +226,9 @@ DELETE FROM stripe_event WHERE ctid = ANY(ARRAY(SELECT ctid FROM stripe_event WH
     AND received_at < now() - interval '400 days'
     ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED))
 """
-# Facts that only an event tells, and Stripe lists events for 30 days. That a subscription began
-# or ended and that an invoice was paid can be learned from the objects at any time: whoever
-# forgot that it was told would tell it again.
+# Keys of announcements that only an event triggers, and Stripe lists events for 30 days. The others
+# (a subscription began or ended, an invoice was paid) follow from objects at any time: without
+# their keys they would be announced again.
 _FORGET_FACTS = r"""
 DELETE FROM billing_fact WHERE ctid = ANY(ARRAY(SELECT ctid FROM billing_fact
     WHERE (key LIKE 'dunning:%' OR key LIKE 'trial%' OR key LIKE 'turn:%' OR key LIKE 'ahead:%')
@@ -238,19 +238,19 @@ DELETE FROM billing_fact WHERE ctid = ANY(ARRAY(SELECT ctid FROM billing_fact
 
 
 def forget_bodies() -> int:
-    """Forget the bodies of up to a thousand events of 35 days ago; return how many."""
+    """Delete the bodies of up to a thousand events older than 35 days; return how many."""
     with transaction() as tx:
         return tx.run(_FORGET_BODIES, limit=_MANY)
 
 
 def forget_events() -> int:
-    """Forget up to a thousand events of 400 days ago; return how many."""
+    """Delete up to a thousand events older than 400 days; return how many."""
     with transaction() as tx:
         return tx.run(_FORGET_EVENTS, limit=_MANY)
 
 
 def forget_facts() -> int:
-    """Forget up to a thousand facts of 400 days ago that only an event tells; return how many."""
+    """Delete up to a thousand keys of announcements older than 400 days; return how many."""
     with transaction() as tx:
         return tx.run(_FORGET_FACTS, limit=_MANY)
 
@@ -259,7 +259,7 @@ FORGETS = (forget_bodies, forget_events, forget_facts)
 
 
 def backlog() -> Backlog:
-    """Return what waits."""
+    """Return what waits, for the metrics and their alarms."""
     with transaction() as tx:
         row = tx.row(
             "SELECT (SELECT extract(epoch FROM now() - min(received_at))::float8"
@@ -274,7 +274,7 @@ def backlog() -> Backlog:
 
 # ---- by hand
 
-# Each part has an index of its own; all but one find nothing.
+# Each part has its own index; all but one find nothing.
 _CHOSEN = """
 SELECT id, body IS NULL AS bare, status FROM stripe_event WHERE id = :event
 UNION SELECT id, body IS NULL, status FROM stripe_event
@@ -294,10 +294,10 @@ SELECT count(*) FROM ({_CHOSEN}) AS chosen WHERE bare AND status <> 'ignored'
 
 
 def replay(asked: object, remaining: Callable[[], float]) -> Json:
-    """Do kept events again: `{"event": "evt_…"}`, `{"failed": true}` or `{"since": "2026-11-25"}`.
+    """Process events again: `{"event": "evt_…"}`, `{"failed": true}` or `{"since": "2026-11-25"}`.
 
-    What an event did before it does not do again. Returns the ids `done` and `failed`, and how
-    many are `left` to the sweep; `gone` counts those whose body is forgotten. Raises Invalid.
+    An event does not repeat its effects. Returns the ids `done` and `failed`, and how many are
+    `left` to the sweep; `gone` counts those whose body was deleted. Raises Invalid.
     """
     chosen = _choice(asked)
     rows = _reopen(chosen)
@@ -312,7 +312,7 @@ def replay(asked: object, remaining: Callable[[], float]) -> Json:
 
 
 def _choice(asked: object) -> dict[str, Any]:
-    """Return the parameters of `_CHOSEN` for the one thing that was asked for. Raises Invalid."""
+    """Return the parameters of `_CHOSEN`. Raises Invalid unless exactly one choice is given."""
     given = asked if isinstance(asked, Mapping) else {}
     given = {name: value for name, value in given.items() if value not in (None, "", False)}
     chosen: dict[str, Any] = {"event": None, "failed": False, "since": None}
@@ -333,7 +333,7 @@ def _choice(asked: object) -> dict[str, Any]:
 
 
 def _reopen(chosen: Mapping[str, Any]) -> list[tuple[int, str]]:
-    """Mark the chosen events as to be done, a thousand at a time; return (created, id) of each."""
+    """Reopen the chosen events, a thousand at a time; return (created, id) of each."""
     found: list[tuple[int, str]] = []
     after = ""
     while True:

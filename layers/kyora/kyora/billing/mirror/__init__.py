@@ -1,1 +1,1 @@
-"""Stripe's objects as our rows. Everything here is given a transaction and asks nobody."""
+"""Stripe's objects as our rows. Everything here works in a given transaction and calls no one."""

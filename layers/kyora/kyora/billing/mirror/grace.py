@@ -1,14 +1,14 @@
-"""When a grace period began: at the second in which Stripe said that the payment is due.
+"""When a grace period began: the second at which Stripe said that the payment is due.
 
     paid ──► past_due, or paused for a payment ──► …    the event of that change dates it exactly
-    seen so, the change itself not heard of yet         from the first sight, until it has come
+    seen in that status before its event arrives        from the first sight, until it has arrived
 
-Paused on request, or as a trial ended, it owes nothing either: only what is paid for can be paused
-(https://docs.stripe.com/billing/subscriptions/pause), and resuming may fail.
+A subscription paused on request, or because a trial ended, owes nothing: only a paid one can be
+paused (https://docs.stripe.com/billing/subscriptions/pause), and resuming may fail.
 
-It is kept while the payment is due, whatever else arrives. Events come in any order, so an old one
-may still say two things: that the subscription was paid for later than we thought, and when the
-change was. Both only ever replace what was a guess, or move the beginning later.
+The date is kept while the payment is due. Events arrive in any order, so an old one may still teach
+two things: that the subscription was paid later than we knew, and when the change was. Either only
+replaces a guess or moves the beginning later.
 """
 
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from kyora.billing import stripe_objects
 from kyora.billing.stripe_objects import TERMINAL, Event, StripeSubscription
 
 PAID = ("active", "trialing")
-# Stripe's words for pauses that no payment is to blame for.
+# Stripe's words for pauses without a failed payment.
 _UNOWED = ("pause_requested", "trial_end_without_payment_method")
 
 
@@ -31,7 +31,7 @@ class Grace(NamedTuple):
 
 
 def learn(kept: Grace, event: Event, payload: StripeSubscription) -> Grace:
-    """Return what is known once an event is, however old it is."""
+    """Return what is known after an event, however old it is."""
     happened = datetime.fromtimestamp(event.created, UTC)
     since, exact, paid_at = kept
     if _settled(payload.status, payload.paused_for):
@@ -55,7 +55,7 @@ def judge(kept: Grace, found: StripeSubscription, seen: datetime) -> Grace:
 
 
 def _begins(event: Event, payload: StripeSubscription) -> bool:
-    """Tell whether an event is the change itself."""
+    """Return whether an event is the change itself."""
     before = event.previous
     return payload.failing and _settled(before.get("status"), stripe_objects.paused_for(before))
 

@@ -1,11 +1,11 @@
-"""Which item of a subscription is its plan: found by its price, never by its place in the list.
+"""Which item of a subscription is its plan: found by price, never by position.
 
     items [add-on, professional]        the price that is a plan's
     [professional, enterprise]          the better plan: its limits, then what it costs
     [another price of our product]      the product's plan, of that interval and currency if any
     [a price of no plan]                the first item, and no plan
 
-An item of quantity 0 is not paid for: it counts only where there is no other.
+An item of quantity 0 is not paid for: it counts only when it is the only one.
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,13 +6,13 @@
     ├── price               14.99 EUR a month   professional-eur
     └── an archived price                       of its plan still, not offered
 
-What a product says of limits and features is said for all of its prices. A value that cannot be
-read keeps the one that we have; a plan that we do not have yet is not made from it. Every such
-value is reported. A product without `kyora_plan` is none of ours.
+A product's limits and features hold for all of its prices. A value that cannot be read keeps the
+one that we have, and creates no new plan. Every such value is reported. A product without
+`kyora_plan` is not ours.
 
-A plan's id keeps the interval and the currency that it had first, whatever is added at Stripe:
-whoever asks for `professional` pays by the month for ever. Which price a new product's plan begins
-with is said by its default price; without one it is the oldest, and that is reported.
+A plan's id keeps its first interval and currency, whatever is added at Stripe: `professional` is
+paid by the month forever. A new product's plan begins with its default price; without one with the
+oldest, and that is reported.
 """
 
 import json
@@ -54,14 +54,14 @@ class PlanRow(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The plan that a price is or was of, and whether it is the one that is offered."""
+    """The plan that a price is or was of, and whether that plan offers it."""
 
     plan_id: str
     offered: bool
 
 
 class Catalogue(NamedTuple):
-    """Every plan and price as it should be, and what is amiss at Stripe."""
+    """Every plan and price as it should be, and what is wrong at Stripe."""
 
     plans: Mapping[str, PlanRow]
     prices: Mapping[str, Place]
@@ -74,13 +74,13 @@ class _Price(NamedTuple):
     id: str
     active: bool
     amount: int
-    kind: Kind  # interval, count, currency: what tells a product's plans from each other
+    kind: Kind  # interval, count, currency: what distinguishes a product's plans
     created: int
     place: int  # in Stripe's list, which begins with the newest
 
     @property
     def age(self) -> tuple[int, int, str]:
-        """Order prices from the oldest on; several may be made in a second."""
+        """Order prices from the oldest; several may be created in a second."""
         return self.created, -self.place, self.id
 
 
@@ -109,9 +109,9 @@ def read(
     known: Mapping[str, PlanRow],
     mapped: Mapping[str, Place],
 ) -> Catalogue:
-    """Return what follows from Stripe's lists, for who has these plans and prices already.
+    """Return what follows from Stripe's lists, given the plans and prices that we have.
 
-    Nothing that is known is dropped: what Stripe has no more is not offered any more.
+    Nothing known is dropped: what Stripe no longer has is no longer offered.
     """
     faults: list[str] = []
     places = {price_id: Place(place.plan_id, offered=False) for price_id, place in mapped.items()}
@@ -156,7 +156,7 @@ def _products(
         usable = list(_usable(priced.get(product_id, []), faults))
         ids = _ids(base, product, usable, known.get(base), faults)
         plans = list(_plans(product, terms, ids, usable, known, faults))
-        # The prices of a product that this one has replaced have their subscribers, too.
+        # The prices of a replaced product have subscribers, too.
         replaced = [price for o in others if not _active(o) for price in priced.get(_id(o), [])]
         yield _Made(base, product_id, terms, plans, [*usable, *_usable(replaced, [])])
 
@@ -166,7 +166,7 @@ def _keepers(
 ) -> dict[str, str]:
     """Return the products that keep the ids that they have, by those: the first known stays.
 
-    An id with a suffix that is not sold any more gives way to a product of that name.
+    An id with a suffix that is no longer sold yields to a product of that name.
     """
     return {
         plan.id: one.product_id
@@ -211,7 +211,7 @@ def _follow(
 def differences(
     wanted: Catalogue, known: Mapping[str, PlanRow], mapped: Mapping[str, Place]
 ) -> list[str]:
-    """Return a line for each thing that is not as it should be: what Stripe says ≠ what we have."""
+    """Return a line for each difference: what Stripe says ≠ what we have."""
     lines = []
     for plan in wanted.plans.values():
         if plan.id not in known:
@@ -442,7 +442,7 @@ def _id(value: object) -> str:
 
 
 def ours(product: Json) -> bool:
-    """Tell whether a product is, or is meant to be, one of our plans."""
+    """Return whether a product is, or is meant to be, one of our plans."""
     return any(_plain(key) == _plain(_NAMED) for key in _metadata(product))
 
 

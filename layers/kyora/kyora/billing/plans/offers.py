@@ -1,4 +1,4 @@
-"""Plans as they are offered and read; `sync` brings them here from Stripe."""
+"""The plans that are offered, and how they are read; `sync` brings them from Stripe."""
 
 import re
 from collections.abc import Mapping
@@ -6,13 +6,13 @@ from typing import Any
 
 from kyora import cache, limits
 from kyora.billing.models import Plan, Plans
+from kyora.billing.plans import LISTED
 from kyora.errors import NotFound
 from kyora.postgres import transaction
 
-LISTED = "plans"  # the cache's key
 _ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
-# The free plan is among them also while no catalogue has one, or an archived one of its name.
+# The free plan is always among them, even without one in the catalogue or with an archived one.
 _PLANS = """
 SELECT id, name, description, product_id, price_id, amount, currency, interval, interval_count,
     features, limits, active FROM plan
@@ -30,7 +30,7 @@ _ONE = f"SELECT * FROM ({_PLANS}) AS known WHERE id = :id"
 def listed() -> Plans:
     """Return every plan that can be subscribed to, the cheapest first.
 
-    Shown through the cache, up to a minute old; what is subscribed to is looked up.
+    Cached for up to a minute; for a subscription the plan is looked up.
     """
     return Plans.model_validate_json(cache.remember(LISTED, 60, _listed))
 
@@ -42,8 +42,8 @@ def _listed() -> bytes:
 
 
 def get(plan_id: str) -> Plan:
-    """Return a plan, also one that is not offered any more. Raises NotFound."""
-    if not _ID.fullmatch(plan_id):  # Postgres cannot be asked for everything a path may hold
+    """Return a plan, even one that is no longer offered. Raises NotFound."""
+    if not _ID.fullmatch(plan_id):  # a path may hold what Postgres refuses
         raise _unknown()
     with transaction() as tx:
         row = tx.row(_ONE, id=plan_id)
@@ -53,10 +53,10 @@ def get(plan_id: str) -> Plan:
 
 
 def applying(plan_id: str) -> Plan:
-    """Return the plan that a workspace is on: what it entitles to, shown as `listed` shows it.
+    """Return the plan that a workspace is on, as `listed` shows it.
 
-    One that is not offered any more is looked up. A row may still name the built-in free plan when
-    a catalogue has brought another one.
+    A plan that is no longer offered is looked up. A row may still name the built-in free plan after
+    the catalogue has brought another one.
     """
     for plan in listed().items:
         if plan.id == plan_id:

@@ -1,8 +1,8 @@
-"""A catalogue of ours into a Stripe account: `make push-plans`.
+"""Write a catalogue of ours to a Stripe account: `make push-plans`.
 
-A product is found by its metadata `kyora_plan`, a price by its lookup key. An amount of Stripe's
-never changes, so a changed price is a new one that takes the key over and names the one that it
-replaces, which is archived: by the next push, if this one stops before. What the catalogue does
+A product is found by its metadata `kyora_plan`, a price by its lookup key. Stripe's amounts are
+immutable, so a changed price is a new one that takes over the key and names the price that it
+replaces, which is archived, by the next push if this one is interrupted. What the catalogue does
 not name is left alone.
 """
 
@@ -16,7 +16,7 @@ from kyora.billing import stripe_client
 from kyora.errors import Conflict, Invalid, field_errors
 
 _PlanId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
-# A key of Stripe's metadata has forty letters at most, `feature_` among them.
+# A key of Stripe's metadata has at most forty characters, including `feature_`.
 _Feature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,31}$")]
 _Limit = Annotated[int, Field(ge=limits.UNLIMITED, le=2**53 - 1, strict=True)]
 _REPLACES = "kyora_replaces"  # a price's metadata
@@ -57,7 +57,7 @@ class Pushed(NamedTuple):
 
 
 def push(catalogue: Mapping[str, Any]) -> Pushed:
-    """Have a Stripe account hold a catalogue; what is there already stays untouched.
+    """Write a catalogue to the Stripe account; what is right already stays untouched.
 
     Raises Invalid naming every fault of the catalogue, Conflict `billing.catalogue_ambiguous`
     when two active products of the account are the same plan, and as `stripe_client.call` does.
@@ -105,7 +105,7 @@ def _read(catalogue: Mapping[str, Any]) -> dict[str, PlanWanted]:
 
 
 def _push(plan_id: str, plan: PlanWanted, product: dict[str, Any] | None, done: Pushed) -> set[str]:
-    """Have the account hold a plan, and return the ids of its prices."""
+    """Write a plan to the account and return the ids of its prices."""
     said: dict[str, Any] = {"name": plan.name, "active": True}
     if plan.description or (product or {}).get("description"):
         said["description"] = plan.description
@@ -113,7 +113,7 @@ def _push(plan_id: str, plan: PlanWanted, product: dict[str, Any] | None, done: 
     metadata |= {f"limit_{name}": str(value) for name, value in plan.limits.items()}
     metadata |= {f"feature_{name}": "true" for name in plan.features}
     if product is None:
-        # The id is ours, so that two pushes at once make one product.
+        # We choose the id, so that two concurrent pushes create one product.
         made: dict[str, Any] = {"id": f"kyora_{plan_id}", **said, "metadata": metadata}
         product = stripe_client.call("post", "products", **made).object
         done.created.append(product["id"])
@@ -132,17 +132,17 @@ def _push(plan_id: str, plan: PlanWanted, product: dict[str, Any] | None, done: 
 def _change(
     product: Mapping[str, Any], said: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what of a product is otherwise; metadata that is not a plan's is nobody's business."""
+    """Return what differs at a product; metadata that is not a plan's is ignored."""
     found = product.get("metadata") or {}
     change = {k: v for k, v in said.items() if (product.get(k) or "") != v}
     changed = {k: v for k, v in metadata.items() if found.get(k) != v}
     gone = [k for k in found if k.startswith(("limit_", "feature_")) and k not in metadata]
-    changed |= dict.fromkeys(gone, "")  # Stripe takes an empty one away
+    changed |= dict.fromkeys(gone, "")  # Stripe removes an empty one
     return {**change, "metadata": changed} if changed else change
 
 
 def _price(plan_id: str, product_id: str, price: PriceWanted, done: Pushed) -> str:
-    """Return the price that is right, made if need be."""
+    """Return the id of the right price, created if need be."""
     key = f"kyora_{plan_id}_{price.interval}_{price.currency}"
     found = stripe_client.call("get", "prices", lookup_keys=[key]).object["data"]
     old = found[0] if found else None
@@ -158,7 +158,7 @@ def _price(plan_id: str, product_id: str, price: PriceWanted, done: Pushed) -> s
         "recurring": {"interval": price.interval},
         "lookup_key": key,
     }
-    if old is None:  # a lookup key is given once: of two pushes at once, one is refused
+    if old is None:  # a lookup key is unique: of two concurrent pushes, one is refused
         answer = stripe_client.call("post", "prices", **made)
     else:
         once = f"push:{old['id']}:{product_id}:{price.amount}"

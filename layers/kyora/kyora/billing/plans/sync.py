@@ -1,13 +1,13 @@
-"""Plans as Stripe has them: read from there, kept here, told to whoever is on one.
+"""Bring Stripe's plans here: read the catalogue, store it, apply new limits to workspaces.
 
-`derive` says which plans follow from Stripe's products and prices. Stripe is asked while no
-transaction is open, so an answer is applied only if nobody wrote since (`billing_run.version`);
-else the whole turn is taken again. A webhook's payload is never applied: it says that something
-changed, and Stripe is asked what is.
+`derive` says which plans follow from Stripe's products and prices. No transaction is open while
+Stripe is asked, so an answer is applied only if no one has written since (`billing_run.version`);
+otherwise the attempt is repeated. A webhook's payload is never applied: it says that something
+changed, and Stripe is asked what.
 
-Events of products that are none of ours are done without asking. For the others one worker at a
-time reads our products and their prices, for every event that waits by then; what comes meanwhile
-waits for its next read. So a burst costs two reads, and one worker.
+Events of other products are done without a read. For ours one worker at a time reads our products
+and their prices, on behalf of every event that waits by then; later events wait for its next read.
+So a burst costs two reads and one worker.
 """
 
 import json
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kyora import cache, config
 from kyora.billing import announce, event_store, stripe_objects
 from kyora.billing.ordering import NEAR
-from kyora.billing.plans import derive
+from kyora.billing.plans import LISTED, derive
 from kyora.billing.plans.derive import Place, PlanRow
 from kyora.billing.stripe_objects import Event
 from kyora.errors import Unavailable
@@ -32,7 +32,7 @@ from kyora.postgres import Transaction, transaction
 if TYPE_CHECKING:
     from kyora.billing.stripe_client import Answer
 
-_TURNS = 8  # times that somebody else may write while Stripe is asked
+_TRIES = 8  # times that another worker may write while Stripe is asked
 _READING = 15.0  # seconds that a webhook's worker reads; the hourly sync takes as long as it needs
 _LEASE = 60.0  # seconds after which a reader is dead
 _PAGE = 100  # products that Stripe is asked for at once
@@ -45,12 +45,12 @@ class Report(NamedTuple):
     created: list[str]
     updated: list[str]
     archived: list[str]
-    drift: list[str]  # a line for each difference there was: what Stripe says ≠ what we had
-    faults: list[str]  # what Stripe has and nobody can use
+    drift: list[str]  # a line for each difference: what Stripe says ≠ what we had
+    faults: list[str]  # what is at Stripe and cannot be used
 
 
 class _Asked(NamedTuple):
-    """What Stripe answered; `as_of` is a second of Stripe's clock by which it was not older."""
+    """What Stripe answered, at the second `as_of` of its clock or later."""
 
     products: list[dict[str, Any]]
     prices: list[dict[str, Any]]
@@ -58,30 +58,30 @@ class _Asked(NamedTuple):
 
 
 def sync(*, check: bool = False) -> Report:
-    """Bring the plans up to date with Stripe; with `check` only say what differs.
+    """Bring the plans up to date with Stripe; with `check` only report what differs.
 
     Raises as `stripe_client.call` does, and Unavailable `billing.busy`.
     """
-    for turn in range(_TURNS):
+    for turn in range(_TRIES):
         with transaction() as tx:
             version = tx.value(int, "SELECT version FROM billing_run WHERE name = 'plans'") or 0
         asked = _ask()
-        # A connection of its own, as a statement may take longer than the usual one allows.
+        # On a connection of its own: a statement may take longer than the usual one allows.
         with transaction(timeout=_STATEMENT_SECONDS) as tx:
             if _claim(tx, version, check=check):
                 return _apply(tx, asked, check=check)
-        time.sleep(random.random() * 0.05 * (turn + 1))  # noqa: S311  # dice, not a secret
+        time.sleep(random.random() * 0.05 * (turn + 1))  # noqa: S311  # jitter, not a secret
     raise _busy()
 
 
 def apply(event: Event) -> bool:
     """Bring the plans up to date because of an event of a product or a price.
 
-    False when another worker is at it: it does this event as well. Raises as `sync` does, and
+    False when another worker is reading: it does this event as well. Raises as `sync` does, and
     Unavailable `billing.stripe_unavailable` when the catalogue cannot be read in time.
     """
     until = time.monotonic() + _READING
-    for turn in range(_TURNS):
+    for turn in range(_TRIES):
         with transaction() as tx:
             work = _take(tx, event, again=turn > 0 and time.monotonic() < until)
         if not isinstance(work, _Work):
@@ -99,7 +99,7 @@ def apply(event: Event) -> bool:
 
 
 class _Work(NamedTuple):
-    """What this worker reads the catalogue for: events, and the products to ask for."""
+    """What this worker reads the catalogue for: its events, and the products to read."""
 
     version: int
     events: list[str]
@@ -114,7 +114,7 @@ _WAITING = """
 SELECT id, body FROM stripe_event WHERE status = 'received'
     AND (type LIKE 'product.%' OR type LIKE 'price.%') ORDER BY id <> :event, received_at LIMIT 500
 """
-# Beside the event that is at hand these count an attempt, too: the worker may be killed.
+# The other events count an attempt, too: the worker may be killed.
 _BEGUN = """
 UPDATE stripe_event SET attempts = attempts + 1, tried_at = now()
 WHERE id = ANY(CAST(:ids AS text[])) AND id <> :but
@@ -122,9 +122,9 @@ WHERE id = ANY(CAST(:ids AS text[])) AND id <> :but
 
 
 def _take(tx: Transaction, event: Event, *, again: bool) -> _Work | bool:
-    """Take the events that wait; else tell whether `event` is done, or is another worker's.
+    """Take the waiting events; otherwise return whether `event` is done (False: another worker's).
 
-    Who has read the catalogue takes, `again`, what has come in the meantime.
+    With `again`, after a read, take what has come in the meantime.
     """
     run: dict[str, Any] = tx.row(_STATE) or {}
     state, now = run["state"], float(run["now"])
@@ -138,7 +138,7 @@ def _take(tx: Transaction, event: Event, *, again: bool) -> _Work | bool:
     left = [one.id for one in waiting if one.id not in over]
     if not left or (event.id not in left and not again):
         return not _waits(tx, event)
-    # Whose event comes again while it is read has most likely died.
+    # A reader whose event is delivered again has most likely died.
     if state.get("reading", 0) > now and state.get("reader") != event.id:
         return event.id not in left or _put_off(tx, event)
     _note(tx, products)
@@ -151,13 +151,13 @@ def _take(tx: Transaction, event: Event, *, again: bool) -> _Work | bool:
 
 
 def _was_read(event: Event, state: Mapping[str, Any]) -> bool:
-    """Tell whether the last read has what an event is about, however late that comes."""
+    """Return whether the last read covers an event, however late it comes."""
     newer = state.get("as_of", 0) > event.created + NEAR
     return newer and _product(event) in state.get("products", ())
 
 
 def _put_off(tx: Transaction, event: Event) -> bool:
-    """Leave an event to the worker that reads; the sweep does it should that one die."""
+    """Leave an event to the reading worker; the sweep does it if that one dies."""
     tx.run(
         "UPDATE stripe_event SET tried_at = NULL, next_at = now() + interval '10 seconds'"
         " WHERE id = :id",
@@ -167,7 +167,7 @@ def _put_off(tx: Transaction, event: Event) -> bool:
 
 
 def _leave(tx: Transaction, work: _Work) -> None:
-    """Let others read the catalogue: this worker has failed, and is not dead."""
+    """Let others read the catalogue: this worker has failed."""
     tx.run(
         "UPDATE billing_run SET state = state - 'reading' WHERE name = 'plans'"
         " AND version = :version",
@@ -191,14 +191,14 @@ def _product(event: Event) -> str:
 
 
 def _names(event: Event) -> bool:
-    """Tell whether an event says that its product is one of our plans, or was until now."""
+    """Return whether an event says that its product is, or was, one of our plans."""
     if not event.type.startswith("product."):
         return False
     return derive.ours(event.object) or derive.ours(event.previous)
 
 
 def _note(tx: Transaction, products: Iterable[str]) -> None:
-    """Remember which products are ours; their prices do not say so."""
+    """Store which products are ours: their prices do not say so."""
     tx.run(
         "INSERT INTO plan_product SELECT unnest(CAST(:products AS text[])) ON CONFLICT DO NOTHING",
         products=sorted(products),
@@ -210,9 +210,9 @@ def _busy() -> Unavailable:
 
 
 def _ask(products: Sequence[str] | None = None, until: float = math.inf) -> _Asked:
-    """Read our products with all their prices, those that are archived as well.
+    """Read our products with all their prices, archived ones included.
 
-    Only `products` are asked for, or else every one of the account. Raises Unavailable
+    Reads only `products` if given, otherwise all of the account. Raises Unavailable
     `billing.stripe_unavailable` once the monotonic clock has passed `until`.
     """
     from kyora.billing import stripe_client
@@ -229,7 +229,7 @@ def _ask(products: Sequence[str] | None = None, until: float = math.inf) -> _Ask
     every = [product for page in pages for product in page.object["data"]]
     ours = [one for one in every if derive.ours(one) or one["id"] in known]
     prices = []
-    # After the products: the default price of one is then among them.
+    # After the products, so that their default prices are among them.
     for product in ours:
         if time.monotonic() > until:
             raise Unavailable(
@@ -241,7 +241,7 @@ def _ask(products: Sequence[str] | None = None, until: float = math.inf) -> _Ask
 
 
 def _claim(tx: Transaction, version: int, *, check: bool = False) -> bool:
-    """Lock the run's row unless somebody wrote since `version`."""
+    """Lock the run's row unless another worker has written since `version`."""
     if check:
         return bool(
             tx.row(
@@ -286,7 +286,7 @@ def _apply(
     if check:
         return report
     if not done:  # once for each run, not for each event of a burst
-        count("PlanDrift", len(report.drift))  # what no event of Stripe's had told
+        count("PlanDrift", len(report.drift))  # what no event had reported
         if report.faults:
             count("PlanFaults", len(report.faults))
     changes = {k: p for k, p in wanted.prices.items() if mapped.get(k) != p}
@@ -299,7 +299,7 @@ def _apply(
         )
     _spread(tx, list(changes))
     if changed:
-        cache.drop_after_commit(tx, "plans")  # the list that offers shows
+        cache.drop_after_commit(tx, LISTED)
         told = {"created": report.created, "updated": report.updated, "archived": report.archived}
         announce.emit(tx, "PlansSynced", told, None)
     tx.run(
@@ -318,7 +318,7 @@ def _apply(
 
 def _write(tx: Transaction, plans: list[PlanRow], prices: Mapping[str, Place]) -> None:
     if plans:
-        # A price may go from one plan to another, and is offered by one at a time.
+        # A price may move between plans, and only one may offer it at a time.
         tx.run(
             "UPDATE plan SET active = false WHERE id = ANY(CAST(:ids AS text[]))",
             ids=[plan.id for plan in plans],
@@ -351,19 +351,19 @@ def _write(tx: Transaction, plans: list[PlanRow], prices: Mapping[str, Place]) -
 
 
 def _spread(tx: Transaction, prices: list[str]) -> None:
-    """Let what the plans say by now reach who is on one; `prices` are those that changed.
+    """Apply the plans' limits to the workspaces on them; `prices` are those that changed.
 
-    Every workspace is compared, not only those of a changed plan. Subscriptions come first, as in
-    every other writer.
+    Every workspace is compared, not only those of a changed plan. Subscriptions are locked first,
+    as by every other writer.
     """
-    # A price that has only now become known, or is another plan's now: to be read from Stripe,
-    # which finds the plan's item, settles and announces.
+    # A price that has become known, or moved to another plan: the subscription is read from Stripe
+    # again, which finds the plan's item, settles access and announces.
     tx.run(
         "UPDATE subscription s SET plan_id = p.plan_id, doubtful = true FROM plan_price p"
         " WHERE p.price_id = s.price_id AND s.plan_id IS DISTINCT FROM p.plan_id"
         " AND (s.plan_id IS NULL OR s.status NOT IN ('canceled', 'incomplete_expired'))"
     )
-    # The same of what else it is charged for, and of a price whose product has become a plan's.
+    # The same for its other items, and for a price whose product has become a plan's.
     tx.run(
         "UPDATE subscription s SET doubtful = true WHERE NOT doubtful"
         " AND s.status NOT IN ('canceled', 'incomplete_expired')"
@@ -372,8 +372,7 @@ def _spread(tx: Transaction, prices: list[str]) -> None:
         "     OR s.products && ARRAY(SELECT product_id FROM plan)))",
         prices=prices,
     )
-    # Who is being settled right now may have read the limits of before: what it writes is waited
-    # for, and nobody begins to until what is written here is to be seen. Reading goes on.
+    # Wait for writers that may hold old limits; block new ones until this commits. Reads continue.
     tx.run("LOCK TABLE workspace_billing IN EXCLUSIVE MODE")
     tx.run(
         "UPDATE workspace_billing b SET limits = p.limits, updated_at = now() FROM plan p"
