@@ -598,7 +598,7 @@ def test_a_task_shows_nothing_else_and_leads_back(payer: Shop) -> None:
 def test_the_portal_shows_what_is_planned_and_paused(enterprise: Shop) -> None:
     choose("professional")
     url = api.call("POST /v1/billing/portal-session", body={"returnUrl": HOME}).body["url"]
-    assert "Changes to Professional on" in page(url)[1]
+    assert "Changes to <bdi>Professional</bdi> on" in page(url)[1]
     pause()
     assert "Paused" in page(url)[1]
 

@@ -16,7 +16,7 @@ from kyora.billing.api import overview
 from kyora.billing.events import process, resync
 from kyora.billing.jobs import sweep
 from kyora.billing.models import Subscription
-from kyora.billing.plans import LISTED, offers, sync
+from kyora.billing.plans import offers, sync
 from kyora.cache import memory
 from kyora.errors import Unavailable
 from kyora.postgres.connection import connect
@@ -445,7 +445,7 @@ def test_the_plan_of_a_workspace_is_shown_from_the_cache_and_its_limits_are_not(
     billing.run("UPDATE workspace_billing SET limits = jsonb_build_object('maxBusinesses', 7)")
     after = overview.read("ws_demo")
     assert (after.plan, after.limits) == (before.plan, {"maxBusinesses": 7})
-    cache.drop(LISTED)
+    cache.drop(offers.LISTED)
     assert overview.read("ws_demo").plan.name == "Renamed"
 
 
@@ -454,7 +454,7 @@ def test_a_plan_that_is_offered_no_more_is_shown_to_who_is_on_it(
 ) -> None:
     mine = subscribed(account).plan
     billing.run("UPDATE plan SET active = false")
-    cache.drop(LISTED)
+    cache.drop(offers.LISTED)
     assert overview.read("ws_demo").plan == mine.model_copy(update={"active": False})
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from kyora import cache, limits
 from kyora.billing.models import Plan, Plans
-from kyora.billing.plans import LISTED
 from kyora.errors import NotFound
 from kyora.postgres import transaction
 
+LISTED = "plans"  # the cache's key of what `listed` returns
 _ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 # The free plan is always among them, even without one in the catalogue or with an archived one.

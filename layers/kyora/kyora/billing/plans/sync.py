@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kyora import cache, config
 from kyora.billing import announce, event_store, stripe_objects
 from kyora.billing.ordering import NEAR
-from kyora.billing.plans import LISTED, derive
+from kyora.billing.plans import derive
 from kyora.billing.plans.derive import Place, PlanRow
 from kyora.billing.stripe_objects import Event
 from kyora.errors import Unavailable
@@ -299,7 +299,9 @@ def _apply(
         )
     _spread(tx, list(changes))
     if changed:
-        cache.drop_after_commit(tx, LISTED)
+        from kyora.billing.plans import offers  # its models cost a webhook's cold start
+
+        cache.drop_after_commit(tx, offers.LISTED)
         told = {"created": report.created, "updated": report.updated, "archived": report.archived}
         announce.emit(tx, "PlansSynced", told, None)
     tx.run(
