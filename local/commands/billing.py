@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kyora import money
 from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
 
@@ -88,7 +89,8 @@ def why(ask: Ask, workspace: str) -> None:
     say("unpaid" if found["unpaid"] else "unpaid  nothing")
     for one in found["unpaid"]:
         again = f", again {_time(one['next_attempt_at'])}" if one["next_attempt_at"] else ""
-        amount = f"{one['amount_due']} {one['currency'].upper()} (minor units)"
+        currency = one["currency"].upper()
+        amount = f"{money.to_text(one['amount_due'], currency)} {currency}"
         say(f"  {one['id']}  {one['status']}  {amount}, {one['attempt_count']} attempts{again}")
     say("last Stripe events" if found["events"] else "last Stripe events  none")
     for one in found["events"]:
@@ -106,7 +108,7 @@ def _dates(found: Mapping[str, Any]) -> str:
     names = {
         "ended_at": "ended",
         "cancel_at": "ends",
-        "period_end": "paid until",
+        "period_end": "period ends",
         "grace_since": "payment due since",
         "unplanned_since": "at a price of no plan since",
     }

@@ -207,10 +207,10 @@ def test_why_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
         "because   of sub_2: its payment failed, in the grace period",
         "recorded  full on pro, since 2026-11-01 10:00:00",
         "customer  cus_1 by `make bind`",
-        "→ sub_2  past_due  pro: grace, its payment failed, in the grace period; paid until",
+        "→ sub_2  past_due  pro: grace, its payment failed, in the grace period; period ends",
         "; payment due since 2026-11-24 10:00:00; to be read from Stripe again",
         "  sub_1  canceled  no plan (price_1): free, it is canceled; ended 2026-10-20 10:00:00",
-        "  in_1  open  9900 AED (minor units), 2 attempts, again 2026-11-29 10:00:00",
+        "  in_1  open  99.00 AED, 2 attempts, again 2026-11-29 10:00:00",
         "failed     evt_1  Unreadable: invoice.total",
     ):
         assert line in said, line
