@@ -58,9 +58,9 @@ def main() -> int:
     stopped.add_argument("--lift", metavar="ADDRESS", help="remove this one")
     stopped.add_argument("--show", action="store_true", help="print whole addresses")
     stopped.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
-    anew = commands.add_parser("rebuild-analytics", help="recount the stored events")
-    anew.add_argument("--business", metavar="ID", help="only this one")
-    anew.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    rebuild = commands.add_parser("rebuild-analytics", help="recount the stored events")
+    rebuild.add_argument("--business", metavar="ID", help="only this one")
+    rebuild.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     reconcile = commands.add_parser("reconcile", help="compare our billing data with Stripe")
     replay = commands.add_parser("replay", help="process Stripe events again")
     which = replay.add_mutually_exclusive_group(required=True)
@@ -102,7 +102,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        # Unforeseen: keep the traceback for whoever fixes it.
+        # Unforeseen: keep the traceback.
         log = settings.ROOT / ".local" / "logs" / "error.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(traceback.format_exc())

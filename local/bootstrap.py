@@ -1,7 +1,7 @@
 """Install what the project needs, from nothing but python3 and pip. Standard library only.
 
-`bootstrap.py tests` adds what only tests need, where apt and npm can: Chromium, Memcached, Uppy.
-`bootstrap.py check` adds checkov, in an environment of its own as well: it pins a hundred packages.
+`bootstrap.py tests` adds what only tests need, if apt and npm work: Chromium, Memcached, Uppy.
+`bootstrap.py check` adds checkov, in an environment of its own: it pins a hundred packages.
 
 uv (from PATH, or from the package registry into .local/uv) makes two environments from uv.lock:
 .venv for us and .local/ministack for the AWS emulator, which pins its own botocore.
@@ -41,7 +41,7 @@ def install_for_checks() -> None:
 
 
 def install(what: str, home: Path, *groups: str) -> None:
-    """Make an environment of dependency groups, unless it is there, current and works."""
+    """Make an environment of dependency groups, unless a current and working one exists."""
     path = (ROOT / home).resolve()
     stamp = path / ".installed"  # the digest of what is installed, and where it was
     digest, _, place = stamp.read_text().partition("\n") if stamp.exists() else ("", "", "")
@@ -49,7 +49,7 @@ def install(what: str, home: Path, *groups: str) -> None:
     if digest == wanted() and place == str(path) and starts:
         return
     if path.exists() and not (starts and place in ("", str(path))):
-        # uv keeps what is installed: its programs would lead to the path or the Python of before.
+        # uv would keep the installed programs, which point to the old path or the old Python.
         shutil.rmtree(path)
     stamp.unlink(missing_ok=True)
     step(what, [*sync(), *groups], UV_PROJECT_ENVIRONMENT=str(home))
@@ -57,7 +57,7 @@ def install(what: str, home: Path, *groups: str) -> None:
 
 
 def works(path: Path) -> bool:
-    """Tell whether an environment's Python starts: the one it was made of may be gone."""
+    """Return whether an environment's Python starts: the one it was made from may be gone."""
     try:
         done = subprocess.run([path / "bin/python", "-c", ""], check=False, capture_output=True)
     except OSError:
@@ -66,7 +66,7 @@ def works(path: Path) -> bool:
 
 
 def wanted() -> str:
-    """Return the digest of what decides which packages are installed."""
+    """Return the digest of the files that decide which packages are installed."""
     digest = hashlib.sha256()
     for name in ("uv.lock", "pyproject.toml", ".python-version"):
         digest.update((ROOT / name).read_bytes())
@@ -79,14 +79,14 @@ def sync() -> list[str]:
 
 
 def install_for_tests() -> None:
-    """Install Debian's programs; without root or apt the tests that need them say why they skip."""
+    """Install Debian's programs; without root or apt, tests that need them skip and say why."""
     if not any(map(shutil.which, ("chromium", "chromium-browser"))):
-        install_package("chromium", "Chromium for the tests that look at pages")
+        install_package("chromium", "Chromium for the browser tests")
     install_uppy()
     if not shutil.which("faketime"):
-        install_package("faketime", "faketime for the tests of another day")
+        install_package("faketime", "faketime for make test-later")
     if not shutil.which("ffprobe"):
-        install_package("ffmpeg", "ffmpeg for the tests of films and sounds")
+        install_package("ffmpeg", "ffmpeg for the tests of video and audio")
     if not shutil.which("spamassassin"):
         install_package("spamassassin", "SpamAssassin for the tests of mail")
     if not shutil.which("memcached"):
@@ -102,7 +102,7 @@ def install_for_tests() -> None:
 
 
 def install_uppy() -> None:
-    """Get the uploader that front ends use, of one version and digest; without npm do nothing."""
+    """Download Uppy, an uploader that front ends use, by version and digest; needs npm."""
     npm = shutil.which("npm")
     if not npm or (ROOT / UPPY).exists():
         return
@@ -114,7 +114,7 @@ def install_uppy() -> None:
         if not archive.exists():
             return
         if hashlib.sha512(archive.read_bytes()).hexdigest() != UPPY_SHA512:
-            print(f"  ✗ Uppy {UPPY_VERSION} is not the file it was; it is not used", flush=True)
+            print(f"  ✗ Uppy {UPPY_VERSION} has another digest; it is not used", flush=True)
             return
         (ROOT / UPPY).parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as opened:
@@ -123,7 +123,7 @@ def install_uppy() -> None:
 
 
 def install_package(package: str, what: str) -> None:
-    """Install a package of Debian's where that is possible."""
+    """Install a Debian package; without root or apt do nothing."""
     apt = shutil.which("apt-get")
     if not apt or os.geteuid():
         return
@@ -142,14 +142,14 @@ def find_uv() -> str:
     if not program.exists():
         # --target leaves the system's Python alone and needs no venv module (Debian splits it off).
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-        # One version, by hash: it installs everything else.
+        # Pinned by hash: it installs everything else.
         pinned = ["--require-hashes", "--only-binary", ":all:", "-r", str(ROOT / "local/uv.txt")]
         step("uv", [*pip, "install", "--quiet", "--target", str(home), *pinned])
     return str(program)
 
 
 def python_option() -> list[str]:
-    """Name pyenv's Python 3.13 when PATH leads to none: uv itself does not look there."""
+    """Name pyenv's Python 3.13 when PATH has none: uv does not look there."""
     if shutil.which("python3.13"):
         return []
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -158,7 +158,7 @@ def python_option() -> list[str]:
 
 
 def step(what: str, command: list[str], **variables: str) -> None:
-    """Run one command and say how long it took; its own words appear when it fails."""
+    """Run a command and print how long it took; its output is printed when it fails."""
     print(f"  · installing {what}", flush=True)
     began = time.monotonic()
     environment = {**os.environ, **variables}
@@ -175,7 +175,7 @@ def step(what: str, command: list[str], **variables: str) -> None:
     if done.returncode:
         if "python-build-standalone" in done.stdout or "No interpreter found" in done.stdout:
             sys.exit("kyora: Python 3.13 is not on this machine; install it and run make again")
-        sys.exit(f"{done.stdout}\nkyora: installing {what} failed; what it said stands above")
+        sys.exit(f"{done.stdout}\nkyora: installing {what} failed; its output is above")
     print(f"  ✓ {what:<64} {time.monotonic() - began:5.1f} s", flush=True)
 
 

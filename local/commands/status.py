@@ -105,7 +105,7 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
         _joined(
             _waiting(stripe, stripe["error"]),
             _some(stripe["parked"], "parked"),
-            _some(stripe["orphans"], "of nobody's customer"),
+            _some(stripe["orphans"], "without a workspace"),
             _some(stripe["doubtful"], "to be read again"),
         ),
         "mend what the log of sweep_billing says, then `make replay FAILED=1`",

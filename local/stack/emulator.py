@@ -16,14 +16,14 @@ from local.progress import say
 
 NAME = "the AWS emulator"
 REGION = "us-east-1"
-# MiniStack's own root keys; they open nothing anywhere else.
+# MiniStack's root keys; they are valid nowhere else.
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 _KEPT = "state.before"  # beside `state`
 
-# MiniStack saves its state only when it is stopped politely. This says it on a signal as well, so
-# that a deployed stack survives a machine that is switched off. Its reset needs no signature, so
-# that any web page could send one: it is refused. Pinned version, see pyproject.toml.
+# MiniStack saves its state only when it is stopped with a signal. This saves it on SIGUSR1 as well,
+# so that a deployed stack survives a power cut. Its reset needs no signature, so any web page could
+# send one: it is refused. The version is pinned in pyproject.toml.
 _LAUNCH = """
 import signal
 from ministack import app
@@ -43,13 +43,13 @@ async def run(python: Path, home: Path, port: int, log: Path) -> Child:
     """Start MiniStack with its state under `home` and wait until it answers."""
     scratch = home / "tmp"  # unpacked functions; worthless after a stop
     if old := _put_aside(home, scratch):
-        # Thousands of files, when it was killed: nobody has to wait for them to go.
+        # Thousands of files, when it was killed: deleted in the background.
         await asyncio.create_subprocess_exec("rm", "-rf", *old)
     undo_cut_deploy(home)
     if not (home / "state").exists():
-        # Objects without the stack that owns their bucket would stand in the way of a new one.
+        # Objects without the stack that owns their bucket would block a new stack.
         shutil.rmtree(home / "s3", ignore_errors=True)
-    # A bare environment on purpose: MiniStack hands its own to every function.
+    # A bare environment: MiniStack passes its own to every function.
     env = {
         "PATH": os.environ.get("PATH", ""),
         "HOME": str(home),

@@ -42,7 +42,7 @@ ACCEPTED: Mapping[str, Accepted] = {
     "CKV_AWS_116": Accepted(
         r"AWS::Lambda::Function\.\w+",
         "Asynchronous runs have an OnFailure destination, queues a redrive policy; for the others"
-        " somebody waits for the answer.",
+        " a caller waits for the answer.",
     ),
     "CKV_AWS_158": Accepted(
         r"AWS::Logs::LogGroup\.\w+",

@@ -91,7 +91,7 @@ def sample(template_id: str, locale: str, kind: str) -> dict[str, Any]:
 
 
 def hostile_variants(template_id: str) -> list[dict[str, Any]]:
-    """Return the data of a mail with each attack in each field that holds somebody's words."""
+    """Return the data of a mail with each attack in each field that holds a user's words."""
     usual = sample(template_id, "en", "typical")
     words = [field for field in usual if field.lower().endswith("name")]
     return [usual | {field: attack} for field in words for attack in HOSTILE]

@@ -1,4 +1,4 @@
-"""CORS where the gateway and the bucket do not answer: local files, and the front's own refusals.
+"""CORS for what neither gateway nor bucket answers: local files, and the front's own refusals.
 
 The rules are the template's: those of its API and those of its bucket.
 """

@@ -1,7 +1,7 @@
-"""The mailbox at /mailbox: what the mock provider kept, as its recipients would see it.
+"""The mailbox at /mailbox: mail that the mock provider kept, as its recipients would see it.
 
-A mail is somebody else's HTML: it is shown in a frame without scripts, without our origin and
-without anything from outside, whatever it holds.
+A mail is untrusted HTML: it is shown in a frame without scripts, without our origin and without
+external content.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ def mount(app: web.Application, stack: Settings) -> None:
         try:
             return await asyncio.to_thread(postgres.query, stack.database_url, sql, **values)
         except (OSError, pg8000.exceptions.Error):
-            return None  # not there yet, or not migrated yet
+            return None  # the database does not run, or is not migrated
 
     async def listed(request: web.Request) -> web.StreamResponse:
         names = (
@@ -88,7 +88,7 @@ def mount(app: web.Application, stack: Settings) -> None:
         if not found:
             return web.Response(status=404)
         scheme = "dark" if request.query.get("scheme") == "dark" else "light"
-        # A link opens beside the mailbox, as it does from a mail client.
+        # A link opens in another tab, as from a mail client.
         html = str(found[0][0]).replace("<head>", '<head>\n<base target="_blank">', 1)
         return web.Response(text=forced(html, scheme), content_type="text/html", headers=_FRAME)
 

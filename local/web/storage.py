@@ -1,4 +1,4 @@
-"""The HTTP side of the `local` storage provider: the signed URLs that it hands out lead here."""
+"""The HTTP side of the `local` storage provider: it serves the signed URLs."""
 
 import asyncio
 import json

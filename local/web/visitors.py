@@ -24,7 +24,9 @@ def is_foreign(request: web.Request, *, name: str = "localhost") -> bool:
     if request.method in _READ:
         return False
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:  # "null" is nobody's
+    if (
+        origin is not None and urlsplit(origin).netloc != request.host
+    ):  # "null" is no origin of ours
         return True
     return request.headers.get("Sec-Fetch-Site", "none") == "cross-site"
 
