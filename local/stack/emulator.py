@@ -20,12 +20,13 @@ REGION = "us-east-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 _KEPT = "state.before"  # beside `state`
+_SAVE_SECONDS = 10.0
 
 # MiniStack saves its state only when it is stopped with a signal. This saves it on SIGUSR1 as well,
 # so that a deployed stack survives a power cut. Its reset needs no signature, so any web page could
 # send one: it is refused. The version is pinned in pyproject.toml.
 _LAUNCH = """
-import signal
+import os, pathlib, signal
 from ministack import app
 
 async def refuse_reset(path, method, query_params):
@@ -34,7 +35,12 @@ async def refuse_reset(path, method, query_params):
 
 assert app._handle_admin_reset
 app._handle_admin_reset = refuse_reset
-signal.signal(signal.SIGUSR1, lambda *_: app.save_all(app._build_persistence_save_dict()))
+
+def save(*_):
+    app.save_all(app._build_persistence_save_dict())
+    pathlib.Path(os.environ["STATE_DIR"]).with_name("saved").touch()
+
+signal.signal(signal.SIGUSR1, save)
 app.main()
 """
 
@@ -102,11 +108,11 @@ def healthy(port: int) -> bool:
 
 def save(child: Child, home: Path) -> None:
     """Make the emulator save its state, and wait until it has."""
-    last = home / "state" / "sts.json"  # CloudFormation's is written long before the last one
-    before = _changed_at(last)
+    saved = home / "saved"  # touched by _LAUNCH once every service has written its file
+    before = _changed_at(saved)
     child.process.send_signal(signal.SIGUSR1)
-    deadline = time.monotonic() + 5
-    while _changed_at(last) == before and time.monotonic() < deadline:
+    deadline = time.monotonic() + _SAVE_SECONDS
+    while _changed_at(saved) == before and time.monotonic() < deadline:
         time.sleep(0.02)
 
 

@@ -24,9 +24,7 @@ def is_foreign(request: web.Request, *, name: str = "localhost") -> bool:
     if request.method in _READ:
         return False
     origin = request.headers.get("Origin")
-    if (
-        origin is not None and urlsplit(origin).netloc != request.host
-    ):  # "null" is no origin of ours
+    if origin is not None and urlsplit(origin).netloc != request.host:  # or "null"
         return True
     return request.headers.get("Sec-Fetch-Site", "none") == "cross-site"
 
