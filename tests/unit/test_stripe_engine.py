@@ -339,6 +339,17 @@ def test_writing_off_what_paused_a_subscription_resumes_it_and_voiding_it_does_n
         assert account.sub(sub["id"])["status"] == status
 
 
+def test_what_has_ended_is_not_revived_by_the_invoice_that_paused_it() -> None:
+    account = Account(pause_first=True)
+    sub = account.subscribe()
+    account.use("pm_card_chargeCustomerFail")
+    account.engine.advance(30 * DAY + HOUR)
+    unpaid = account.sub(sub["id"])["latest_invoice"]
+    account.call("DELETE", f"/v1/subscriptions/{sub['id']}")
+    account.post(f"/v1/invoices/{unpaid}/mark_uncollectible")
+    assert account.sub(sub["id"])["status"] == "canceled"
+
+
 def test_another_card_brings_a_past_due_subscription_back() -> None:
     account = Account()
     sub = account.subscribe()

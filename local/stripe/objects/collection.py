@@ -252,7 +252,9 @@ def _recover(state: State, sub: Object, invoice: Object) -> bool:
     It continues in the current period. The rest of that period is billed with the next invoice,
     unless it is the one that was paid.
     """
-    cause = (sub["status_details"] or {}).get("paused") or {"subscription": {"type": None}}
+    if sub["status"] != "paused":
+        return False
+    cause = sub["status_details"]["paused"]
     if not str(cause["subscription"]["type"]).endswith("_payment_failure"):
         return False
     if sub["_paused_by"] != invoice["id"] or invoice["status"] not in ("paid", "uncollectible"):

@@ -536,7 +536,7 @@ def access(stripe: Stripe, now: datetime) -> dict[str, set[tuple[str, str]]]:
         plan = plan_of(stripe, item["price"]["id"])
         if not item["quantity"]:
             continue
-        if plan is None and sub["status"] in ("active", "trialing", "past_due"):
+        if plan is None and (sub["status"] in ("active", "trialing") or due(sub)):
             perhaps.setdefault(whose, []).extend(
                 (AMOUNTS[had], 1, "grace", had) for had in had_plans(stripe, sub["id"])
             )
