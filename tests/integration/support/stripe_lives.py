@@ -521,11 +521,12 @@ def invoiced() -> dict[str, tuple[Any, ...]]:
     return {str(row.pop("id")): tuple(row.values()) for row in rows}
 
 
-def access(stripe: Stripe, now: datetime) -> dict[str, set[tuple[str, str]]]:
+def access(stripe: Stripe, now: datetime, *, lost: bool = False) -> dict[str, set[tuple[str, str]]]:
     """What each workspace with a customer should be allowed: its access and plan.
 
     More than one answer is right where a subscription left its plan for a price of none: that
-    plan is kept for the grace period, which begins when it was heard of.
+    plan is kept for the grace period, which begins when it was heard of. With `lost` events that
+    is so of a payment as well: when it failed first is not known, only what is due now.
     """
     best: dict[str, list[tuple[int, int, str, str]]] = {}
     perhaps: dict[str, list[tuple[int, int, str, str]]] = {}
@@ -543,6 +544,8 @@ def access(stripe: Stripe, now: datetime) -> dict[str, set[tuple[str, str]]]:
             continue
         if plan and sub["status"] in ("active", "trialing"):
             found.append((AMOUNTS[plan], 2, "full", plan))
+        if plan and due(sub) and lost:
+            perhaps.setdefault(whose, []).append((AMOUNTS[plan], 1, "grace", plan))
         since = due_since(stripe, sub["id"])
         if plan and due(sub) and since + GRACE > now:
             found.append((AMOUNTS[plan], 1, "grace", plan))
