@@ -32,7 +32,9 @@ WAITS = {
     "send_email": 150,
     "update_analytics": 8,
     "record_transaction_fee": 8,
-    "relay_outbox": 15,
+    "relay_outbox": 6,
+    "purge_data": 20,
+    "report_status": 12,
     "sweep_billing": 15,
 }
 # The benchmark has no store: where nothing is left to verify, it is the same work.
