@@ -65,7 +65,7 @@ def main() -> int:
     replay = commands.add_parser("replay", help="process Stripe events again")
     which = replay.add_mutually_exclusive_group(required=True)
     which.add_argument("--event", metavar="EVT", help="this one")
-    which.add_argument("--failed", action="store_true", help="all that are parked")
+    which.add_argument("--failed", action="store_true", help="all that failed")
     which.add_argument("--since", metavar="TIME", help="all that came at or after a time")
     bind = commands.add_parser("bind", help="link a Stripe customer to a workspace")
     bind.add_argument("customer", help="cus_…, or sub_… for its customer")

@@ -122,14 +122,14 @@ def last_line(log: Path) -> str:
 
 
 def listening(port: int) -> bool:
-    """Tell whether something answers on a loopback port."""
+    """Return whether something answers on a loopback port."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a loopback port can be bound."""
+    """Return whether a loopback port can be bound."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -179,7 +179,7 @@ def load(home: Path, port: int, environ: Mapping[str, str]) -> Settings:
 
 
 def _is_ours(name: str, value: str, kept: Mapping[str, Any]) -> bool:
-    """Tell whether a variable is an address that an earlier run of this folder wrote into its env.
+    """Return whether a variable is an address that an earlier run here wrote into its env.
 
     A shell that exports `.local/env` (direnv does) would make it look like a server of the user's.
     """

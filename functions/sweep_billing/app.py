@@ -3,7 +3,7 @@
 By hand: `make replay` processes events again, `make bind` links a customer to a workspace,
 `make why` explains a workspace's access. Emits what the events emit, SubscriptionChanged when a
 grace period ends, and GraceEnding, PaymentMethodExpiring and RenewalUpcoming ahead of time. Reports
-the age of the oldest waiting event, how many are parked, and what is paid for without access.
+the age of the oldest waiting event, how many failed for good, and what is paid for without access.
 """
 
 from typing import Any

@@ -104,11 +104,11 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
         "Stripe's events",
         _joined(
             _waiting(stripe, stripe["error"]),
-            _some(stripe["parked"], "parked"),
+            _some(stripe["parked"], "failed"),
             _some(stripe["orphans"], "without a workspace"),
             _some(stripe["doubtful"], "to be read again"),
         ),
-        "mend what the log of sweep_billing says, then `make replay FAILED=1`",
+        "fix what the log of sweep_billing names, then `make replay FAILED=1`",
     )
     customer = stripe["unserved_customer"] or "cus_…"
     yield Line(
@@ -129,7 +129,7 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
 
 
 def _provider(found: Json) -> Iterable[Line]:
-    """Say what the mail provider told of our domain, and of the addresses it holds."""
+    """Report the sending domain's state and the addresses that the provider suppresses."""
     for domain in found["domains"]:
         todo = "see its DNS records in Resend's dashboard: mail from it is refused or lost"
         status = domain["status"]
@@ -179,7 +179,7 @@ def _runs(runs: Json, beats: Json) -> Iterable[Line]:
 
 
 def _run(title: str, run: Json, found: Mapping[str, Any], *, late: str, todo: str) -> Line:
-    """Say when something ran and what it found; what differed has been mended by it."""
+    """Say when something ran and what it found; the run has already repaired what differed."""
     when = "has not run yet" if run["begun"] is None else f"began {_age(run['begun'])} ago"
     text = _joined(
         when if run["age"] is None else f"{_age(run['age'])} ago",
@@ -261,7 +261,7 @@ def judge_queues(queues: Iterable[Queue]) -> Iterable[Line]:
         text = _joined(text, _some(queue.dead, "given up"))
         todo = "the consumer's log says why"
         if queue.dead and queue.name != "jobs":
-            todo += f"; mend it, then `make redrive QUEUE={queue.name}`"
+            todo += f"; fix it, then `make redrive QUEUE={queue.name}`"
         yield Line(not queue.dead and not slow, f"queue {queue.name}", text, todo)
 
 

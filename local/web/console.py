@@ -145,7 +145,7 @@ def log_lines(stack: Settings, functions: dict[str, str], since: float) -> list[
 
 
 def is_wanted(line: dict[str, Any], identifier: str | None, level: str | None) -> bool:
-    """Tell whether a log line names an id and has at least a level.
+    """Return whether a log line names an id and has at least a level.
 
     A line without a level is shown: a function that dies prints such. A REPORT is not.
     """

@@ -135,7 +135,7 @@ def address(page: str, folder: Path) -> str:
 
 
 def is_picture(file: Path, width: int) -> bool:
-    """Tell whether a file is a PNG of that width that shows more than one colour."""
+    """Return whether a file is a PNG of that width that shows more than one colour."""
     data = file.read_bytes()
     return (
         data.startswith(base64.b64decode("iVBORw0KGgo="))

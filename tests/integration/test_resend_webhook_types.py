@@ -84,7 +84,7 @@ def read_of(kind: str) -> set[tuple[str, ...]]:
 
 
 def known(expected: Any, path: tuple[str, ...]) -> bool:
-    """Tell whether a type has what is at a path; below a dict of texts there is anything."""
+    """Return whether a type has what is at a path; below a dict of texts there is anything."""
     for name in path:
         if not typing_extensions.is_typeddict(expected):
             return True

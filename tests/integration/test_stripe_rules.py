@@ -224,7 +224,7 @@ def test_what_fails_by_itself_five_times_is_parked_with_a_line_a_figure_and_200(
     assert billing.query("SELECT status, attempts FROM stripe_event") == [
         {"status": "failed", "attempts": 5}
     ]
-    assert log.getvalue().count("Stripe event parked") == 1
+    assert log.getvalue().count("Stripe event failed for good") == 1
     assert metrics(capsys.readouterr().out, "StripeEventsParked") == 1
     assert "much" not in log.getvalue()
 

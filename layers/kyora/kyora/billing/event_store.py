@@ -127,7 +127,7 @@ def all_done(tx: Transaction, event_ids: Sequence[str]) -> None:
 
 
 def failed(event_id: str, why: str, *, counts: bool) -> bool:
-    """Record a failed attempt; True when it was the last one and the event is parked as failed.
+    """Record a failed attempt; True when it was the last one and the event is marked failed.
 
     `counts` is False when a dependency is to blame: that never parks an event.
     """

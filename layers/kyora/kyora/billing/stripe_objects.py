@@ -240,7 +240,7 @@ def _item(found: Json, subscription: Json) -> Item:
 
 
 def failing(status: object, *, payment_failed: object) -> bool:
-    """Tell whether a status is one in which the grace period counts."""
+    """Return whether a status is one in which the grace period counts."""
     return status == "past_due" or (status == "paused" and payment_failed is True)
 
 

@@ -115,7 +115,7 @@ def judge(row: Row) -> Verdict:  # noqa: PLR0911  # a rule a line, first come fi
     if row["first_attempt_at"] and row["first_attempt_at"] <= now - WINDOW:
         return Verdict("dead", "ambiguous_window", permanent=True)
     if row["expires_at"] <= now:
-        # More than late: an attempt may have been accepted, or nobody fixed the key it waited for.
+        # More than late: an attempt may have been accepted, or its API key was never fixed.
         harmless = not row["first_attempt_at"] and not str(row["reason"]).startswith("access")
         return Verdict("skipped" if harmless else "dead", "expired")
     if row.get("untrue") and not row["first_attempt_at"]:

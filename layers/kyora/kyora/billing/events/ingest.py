@@ -30,12 +30,12 @@ def from_bus(message: dict[str, Any]) -> bool:
 
 
 def take(event: Event, text: str, source: event_store.Source) -> None:
-    """Keep an event and, unless it is done or parked as failed, process it.
+    """Keep an event and, unless it is processed or marked failed, process it.
 
-    After five attempts that failed for a reason of its own the event is parked, and no error is
-    raised: Stripe disables an endpoint that only fails. An event of another account (Connect, or
-    one of the same organisation) is ignored: it names objects that are not ours, and others write
-    its metadata. Raises Unavailable and whatever went wrong.
+    An event whose own fault made five attempts fail is marked failed, and no error is raised:
+    Stripe disables an endpoint that only fails. An event of another account (Connect, or one of
+    the same organisation) is ignored: it names objects that are not ours, and others write its
+    metadata. Raises Unavailable, and the error of a failed attempt.
     """
     # Imported here: a forged request never gets this far.
     from kyora.billing.events import process, types
@@ -48,7 +48,7 @@ def take(event: Event, text: str, source: event_store.Source) -> None:
     status = event_store.keep(event, text, source, wanted=wanted, begin=True)
     logger().info("Stripe event", event_id=event.id, type=event.type[:60], status=status)
     done = process.attempt(event) if status == "received" else status != "failed"
-    if done:  # a parked one is looked up each time: it may have been replayed
+    if done:  # a failed one is looked up each time: it may have been replayed
         cache.mark(_done(event), _REMEMBERED)
 
 

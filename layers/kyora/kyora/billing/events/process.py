@@ -36,7 +36,7 @@ class UnknownObject(Exception):
 
 
 def attempt(event: Event) -> bool:
-    """Process a kept event; False when it was parked as failed, or left to another worker.
+    """Process a kept event; False when it was marked failed, or left to another worker.
 
     Raises as `ingest.take` does.
     """
@@ -50,7 +50,7 @@ def attempt(event: Event) -> bool:
         logger().error("Stripe event failed", event_id=event.id, **fault(error))
         if not event_store.failed(event.id, f"{type(error).__name__}: {error}", counts=True):
             raise
-        logger().error("Stripe event parked", event_id=event.id)
+        logger().error("Stripe event failed for good", event_id=event.id)
         count("StripeEventsParked")
         return False
     gauge("StripeLagSeconds", max(0.0, time.time() - event.created))
@@ -78,7 +78,7 @@ def apply(event: Event) -> bool:
             read = _read(event, ask)
         else:
             return True
-    raise Unavailable("Others write about this customer.", code="billing.busy")
+    raise Unavailable("Another request is writing this customer.", code="billing.busy")
 
 
 def catch_up(customer_ids: list[str]) -> None:

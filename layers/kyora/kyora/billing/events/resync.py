@@ -53,7 +53,7 @@ def subscription(customer_id: str, subscription_id: str) -> bool:
         except Ask:
             continue
         return True
-    raise Unavailable("Others write about this customer.", code="billing.busy")
+    raise Unavailable("Another request is writing this customer.", code="billing.busy")
 
 
 def adopt(customer_id: str, workspace_id: str) -> None:

@@ -29,7 +29,7 @@ type Json = dict[str, Any]
 
 
 class Backlog(NamedTuple):
-    """The age in seconds of the oldest waiting event, and how many events are parked.
+    """The age in seconds of the oldest waiting event; `parked`: events that failed for good.
 
     `unserved` counts running subscriptions that are paid for without access: those of a customer
     without a workspace, and those of a workspace at a price that is no plan's.
@@ -54,7 +54,7 @@ def sweep(remaining: Callable[[], float]) -> dict[str, int]:
 
 
 def _events(remaining: Callable[[], float]) -> int:
-    """Process the waiting events, each at most once: five failures in a row park one.
+    """Process the waiting events, each at most once: the fifth failure in a row marks one failed.
 
     A kind that proves slow is left to the next sweep, so that it does not hold up the others.
     """

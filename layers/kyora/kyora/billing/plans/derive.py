@@ -472,7 +472,7 @@ def free(
 
 
 def _plain(key: str) -> str:
-    """Return the letters of a metadata key, as somebody may have meant it."""
+    """Return the letters of a metadata key, so that spellings of one name compare equal."""
     return "".join(letter for letter in key.lower() if letter.isalnum())
 
 

@@ -206,7 +206,7 @@ def _note(tx: Transaction, products: Iterable[str]) -> None:
 
 
 def _busy() -> Unavailable:
-    return Unavailable("Others write about the plans.", code="billing.busy", retry_after=5)
+    return Unavailable("Another sync is writing the plans.", code="billing.busy", retry_after=5)
 
 
 def _ask(products: Sequence[str] | None = None, until: float = math.inf) -> _Asked:
