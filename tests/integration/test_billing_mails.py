@@ -258,6 +258,22 @@ def test_a_years_renewal_is_told_once_a_week_ahead(desk: FakeResend, payer: Shop
     assert "990.00 AED" in text(desk, "renews soon")
 
 
+def test_under_a_discount_no_mail_names_an_amount_that_is_not_charged(
+    desk: FakeResend, payer: Shop
+) -> None:
+    choose("professional-year")
+    coupon = payer.request("POST", "coupons", percent_off="20", duration="forever")["id"]
+    payer.request("POST", f"subscriptions/{live(payer)['id']}", discounts=[{"coupon": coupon}])
+    payer.deliver()
+    sent()
+    end_period_in(6.5)
+    assert reminders.remind() == 1
+    assert sent() == {"renewal_upcoming": "sent"}
+    said = text(desk, "renews soon")
+    assert "AED" not in said
+    assert "4242" in said
+
+
 def test_a_months_renewal_and_an_end_are_not_told(payer: Shop) -> None:
     end_period_in(6)
     assert reminders.remind() == 0

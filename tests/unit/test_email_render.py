@@ -67,7 +67,7 @@ DOCUMENTED = {
         "Your card expires before the next charge",
     ),
     "renewal_upcoming": (
-        {"name", "planName", "amount", "currency", "renewsAt"},
+        {"name", "planName", "renewsAt"},
         "Your {planName} subscription renews soon",
     ),
     "subscription_paused": ({"name", "planName"}, "Your {planName} subscription is paused"),

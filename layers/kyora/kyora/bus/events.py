@@ -175,7 +175,9 @@ class PaymentMethodExpiring(_Planned):
 class RenewalUpcoming(_Planned):
     """A yearly subscription is charged again within a week."""
 
-    amount: int = Field(description="In the currency's minor unit.", examples=[99000])
+    amount: int = Field(
+        description="In the currency's minor unit, before discounts.", examples=[99000]
+    )
     currency: Currency
     renews_at: AwareDatetime
 

@@ -18,8 +18,8 @@ _RENEWALS = """
 SELECT n.*, 'ahead:renewal:' || n.id || ':' || n.period_end::date AS key FROM subscription_notice n
 WHERE n.id IN (SELECT id FROM subscription WHERE status IN ('active', 'trialing')
         AND period_end > now() AND period_end <= now() + interval '7 days')
-    AND n.status = 'active' AND n.interval = 'year' AND n.charge > 0 AND n.workspace_id IS NOT NULL
-    AND (n.cancel_at IS NULL OR n.cancel_at > n.period_end)
+    AND n.status = 'active' AND n.interval = 'year' AND n.list_charge > 0
+    AND n.workspace_id IS NOT NULL AND (n.cancel_at IS NULL OR n.cancel_at > n.period_end)
 """
 # A card is valid until the end of its month.
 _CARDS = """
@@ -27,7 +27,7 @@ SELECT n.*, 'ahead:card:' || n.id || ':' || n.period_end::date || ':' || n.exp_y
     || n.exp_month AS key FROM subscription_notice n
 WHERE n.id IN (SELECT id FROM subscription WHERE status IN ('active', 'trialing')
         AND period_end > now() AND period_end <= now() + interval '14 days')
-    AND n.charge > 0 AND n.exp_month BETWEEN 1 AND 12 AND n.exp_year BETWEEN 2000 AND 2999
+    AND n.list_charge > 0 AND n.exp_month BETWEEN 1 AND 12 AND n.exp_year BETWEEN 2000 AND 2999
     AND make_date(n.exp_year, n.exp_month, 1) + interval '1 month' <= n.period_end
     AND n.workspace_id IS NOT NULL AND (n.cancel_at IS NULL OR n.cancel_at > n.period_end)
 """
@@ -83,7 +83,7 @@ def _plan(row: Row) -> dict[str, object]:
 
 def _renewal(row: Row) -> dict[str, object]:
     currency = str(row["currency"]).upper()
-    return {"amount": int(row["charge"]), "currency": currency, "renewsAt": row["period_end"]}
+    return {"amount": int(row["list_charge"]), "currency": currency, "renewsAt": row["period_end"]}
 
 
 def _card(row: Row) -> dict[str, object]:

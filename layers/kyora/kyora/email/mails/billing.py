@@ -12,9 +12,7 @@ from kyora.bus import events
 from kyora.email import books
 from kyora.email.books import Row
 from kyora.email.mails.mail import (
-    Amount,
     Context,
-    Currency,
     Data,
     Expiry,
     InvoiceLink,
@@ -285,24 +283,24 @@ PAYMENT_METHOD_EXPIRING = Mail(
 # ---- renewal_upcoming
 
 
-class RenewalUpcoming(Data):
+class RenewalUpcoming(Priced):
     """A yearly subscription is charged again within a week."""
 
     name: Person
     plan_name: PlanName
-    amount: Amount
-    currency: Currency
     renews_at: Moment
     last4: Last4 | None = None
 
 
 def _renewal_upcoming(event: events.RenewalUpcoming, context: Context) -> Values:
+    # The event's amount is before discounts.
+    known = context.books.get("status") is not None
+    said = {"amount": event.amount, "currency": event.currency}
     return {
         "name": context.name,
         "planName": event.plan_name,
-        "amount": event.amount,
-        "currency": event.currency,
         "renewsAt": event.renews_at.isoformat(),
+        **(_without(books.charge(context.books), "nextChargeAt") if known else said),
         **books.card(context.books),
     }
 
