@@ -34,7 +34,7 @@ check: ## ruff, mypy, cfn-lint, checkov and the rules for the template
 	@python3 local/bootstrap.py check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/sam validate --lint && $(PYTHON) -m local.tools.checkov && $(BIN)/pytest -q tests/infra
+	@$(BIN)/sam validate --lint && $(PYTHON) -m local.tools.checkov && $(BIN)/pytest -q -n 2 tests/infra
 
 fmt: setup ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -260,8 +260,8 @@ def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stac
     token = stack.env["KYORA_TOKEN"]
     for number, code in ((signal.SIGINT, 0), (signal.SIGKILL, -9)):
         customer = _at_stripe(stack, "POST", "customers", email="kept@demo.example").json["id"]
-        kept = stack.home / "stripe.json"
-        wait(lambda c=customer, k=kept: c in k.read_text(), 10, f"{customer} in the state file")
+        state = stack.home / "stripe.json"
+        wait(lambda c=customer, s=state: c in s.read_text(), 10, f"{customer} in the state file")
         before = len(stack.said())
         assert stack.stop(number) == code
         wait(lambda: not stack.leftovers(), 20)

@@ -34,7 +34,7 @@ def test_status_shows_what_a_consumer_gave_up(stack: Stack) -> None:
     said = run(stack, "status").stdout
     sqs.purge_queue(QueueUrl=dead)
     assert "✗ queue fees      nothing waits; 1 given up" in said, said
-    assert "mend it, then `make redrive QUEUE=fees`" in said
+    assert "fix it, then `make redrive QUEUE=fees`" in said
     assert "✓ queue fees" in run(stack, "status").stdout
 
 

@@ -160,7 +160,7 @@ def test_again_sets_when_the_message_comes_back(aws: Cloud) -> None:
             "ChangeMessageVisibility",
             {
                 "QueueUrl": f"{aws.url}/000000000000/{QUEUE}",
-                "ReceiptHandle": "handle-1",
+                "ReceiptHandle": "handle-m1",
                 "VisibilityTimeout": 42,
             },
         )
