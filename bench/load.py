@@ -305,6 +305,7 @@ def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
         orders=paid,
     )
     left = [email for email, leaves in told.lives.items() if leaves]
+    stayed = [email for email, leaves in told.lives.items() if not leaves]
     return {
         "uploads confirmed · ready with their bytes": (len(told.files), _ready(stack, told)),
         "orders emitted · counted": (len(orders), sum(day["orders"] for day in days)),
@@ -325,9 +326,14 @@ def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
             len(theirs),
             sum(ours.get(name) == state for name, state in theirs.items()),
         ),
-        "subscriptions begun · mail once": (
-            len(told.lives),
-            sum(box[address, "subscription_confirmed"] == 1 for address in told.lives),
+        "subscriptions that run · confirmed once": (
+            len(stayed),
+            sum(box[address, "subscription_confirmed"] == 1 for address in stayed),
+        ),
+        # Most ended before their mail was written: it would not be true any more.
+        "subscriptions ended · confirmed twice": (
+            0,
+            sum(box[address, "subscription_confirmed"] > 1 for address in left),
         ),
         "subscriptions ended · mail once": (
             len(left),
