@@ -1,6 +1,6 @@
 """When a message is tried again, and when no more.
 
-    attempts   MAX_ATTEMPTS of the answers in doubt (5xx, 408, 425); any number of the others
+    attempts   MAX_ATTEMPTS of the answers in doubt (5xx, 408, 425, a locked resource); any number of the others
     back-off   2, 4, 8 … seconds, at most LONGEST_BACKOFF, less a jitter over the whole range;
                never less than the provider's Retry-After
     breaker    no key, no quota: nothing is sent through this provider for a time, and no
@@ -11,7 +11,7 @@
 The queue plays no part: a message that waits is put back uncounted. The queue's own limit of 8
 deliveries (template.yaml) is for workers that died or found no database.
 
-Answers are told apart by status and name, never by an SDK's class. Source: Resend's error
+Answers are distinguished by status and name, never by an SDK's class. Source: Resend's error
 reference, and what the API was seen to do (names are an open list).
 """
 
