@@ -224,14 +224,14 @@ def explain(workspace_id: str) -> dict[str, Any]:
             raise Invalid(f"There is no workspace {workspace_id}.")
         name = recorded.pop("name")
         found = tx.rows(_EVERY, workspace_id=workspace_id)
-        told: dict[str, Any] = {
+        explained: dict[str, Any] = {
             "customers": tx.rows(_CUSTOMERS, workspace_id=workspace_id),
             "unpaid": tx.rows(_UNPAID, workspace_id=workspace_id),
             "events": tx.rows(_EVENTS, workspace_id=workspace_id),
         }
         free = tx.row("SELECT id FROM free_plan") or {}
     decided = choose([row for row in found if row["status"] not in TERMINAL], now, days)
-    told |= {
+    explained |= {
         "workspace": workspace_id,
         "name": name,
         "decided": decided._asdict() | {"plan_id": decided.plan_id or free.get("id")},
@@ -240,7 +240,7 @@ def explain(workspace_id: str) -> dict[str, Any]:
             {field: row[field] for field in _SHOWN} | _alone(row, now, days) for row in found
         ],
     }
-    return {name: _plain(value) for name, value in told.items()}
+    return {name: _plain(value) for name, value in explained.items()}
 
 
 def _alone(row: Row, now: datetime, grace_days: int) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A message as it is given to a provider, and the provider's answer."""
+"""A message as it is given to a provider, and the provider's answers."""
 
 import json
 import re
@@ -33,6 +33,15 @@ class Sent:
     """The provider accepted the message, under its own id."""
 
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Addresses on the provider's suppression list, each with its origin and date (ISO 8601)."""
+
+    addresses: Mapping[str, tuple[str, str]]
+    whole: bool  # read to its end
+    refused: str = ""  # why it could not be read, or not to its end
 
 
 class Refusal(Exception):

@@ -9,8 +9,7 @@ import json
 
 from kyora import config
 from kyora.email import address
-from kyora.email.message import Message, Refusal, Sent, check, payload
-from kyora.email.provider import Held
+from kyora.email.message import Held, Message, Refusal, Sent, check, payload
 from kyora.ids import new_id
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction

@@ -1,20 +1,9 @@
 """What sends mail: Resend, or the mock that keeps it. Configuration decides which one runs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from kyora import config
-from kyora.email.message import Message, Sent
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Addresses on the provider's suppression list, each with its origin and date (ISO 8601)."""
-
-    addresses: Mapping[str, tuple[str, str]]
-    whole: bool  # read to its end
-    refused: str = ""  # why it could not be read, or not to its end
+from kyora.email.message import Held, Message, Sent
 
 
 class Provider(Protocol):

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kyora import config
 from kyora.config import Email
-from kyora.email.message import Message, Refusal, Sent, check, params
-from kyora.email.provider import Held
+from kyora.email.message import Held, Message, Refusal, Sent, check, params
 from kyora.errors import KyoraError
 
 if TYPE_CHECKING:
