@@ -209,7 +209,7 @@ def test_a_value_lives_no_longer_than_it_was_given_although_the_server_keeps_it(
     assert kept
     real.write(NAME, kept)  # without an end
     later = time.time() + 61
-    monkeypatch.setattr("kyora.cache.store.time", lambda: later)
+    monkeypatch.setattr("kyora.clock.timestamp", lambda: later)
     assert cache.get("plans") is None
 
 

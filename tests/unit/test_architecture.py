@@ -75,6 +75,7 @@ EVERY_TENANT = {
 }
 WRITES_ACCOUNTS = {"kyora.smoke": "a workspace of its own, as the owner, for `make smoke`"}
 FILES_AS_SQL = {"kyora.postgres.migrate": "runs migration files"}
+CLOCK = "kyora.clock"  # the one module that reads the machine's clock
 
 
 @dataclass
@@ -363,6 +364,46 @@ def session_state(module: Module) -> Iterator[str]:
             yield f"{where}: {found.group().strip()}"
 
 
+# What reads the time of day. `time.monotonic` measures durations, and is no clock.
+CLOCKS = {
+    "time": (
+        *("time", "time_ns", "clock_gettime", "clock_gettime_ns"),
+        *("gmtime", "localtime", "ctime", "asctime", "strftime"),
+    ),
+    "datetime": ("now", "utcnow", "today"),
+    "date": ("today",),
+    "utils": ("formatdate", "localtime"),  # of `email`
+    "uuid": ("uuid1", "uuid6", "uuid7"),
+}
+# SQL's other clocks. `make time` moves `now()`, and cannot move a keyword.
+SQL_CLOCKS = re.compile(
+    r"\b(?:current_(?:timestamp|date|time)|local(?:timestamp|time)|timeofday"
+    r"|(?:clock|statement|transaction)_timestamp)\b|\bpg_catalog\.now\b"
+    r"|'(?:now|today|tomorrow|yesterday)'",
+    re.IGNORECASE,
+)
+
+
+def reads_clock(module: Module) -> Iterator[str]:
+    """One module says what time it is; SQL says `now()`."""
+    if module.name == CLOCK:
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value).rpartition(".")[2]
+            if node.attr in CLOCKS.get(owner, ()):
+                yield f"line {node.lineno} reads {ast.unparse(node)}: ask kyora.clock"
+        if isinstance(node, ast.ImportFrom):
+            owner = str(node.module).rpartition(".")[2]
+            for alias in node.names:
+                # The class `datetime` shares its module's name, and is what everyone needs.
+                if alias.name in CLOCKS.get(owner, ()):
+                    yield f"imports {alias.name} of {node.module}: ask kyora.clock"
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and (found := SQL_CLOCKS.search(text)):
+            yield f"line {node.lineno}: {found.group()} in SQL: take now()"
+
+
 RULES: list[Callable[[Module], Iterator[str]]] = [
     wrong_arrows,
     upward_arrows,
@@ -374,6 +415,7 @@ RULES: list[Callable[[Module], Iterator[str]]] = [
     crosses_tenants,
     writes_accounts,
     session_state,
+    reads_clock,
 ]
 
 
@@ -422,6 +464,15 @@ BREAKING: list[tuple[Callable[[Module], Iterator[str]], str, str]] = [
     (crosses_tenants, "kyora.x", "Q = 'UPDATE business SET a = 1'\ndef f(tx): tx.run(Q)"),
     (session_state, "kyora.x", "def f(tx): tx.run('SET statement_timeout = 1')"),
     (session_state, "kyora.x", "def f(tx): tx.run('SELECT pg_advisory_lock(1)')"),
+    (reads_clock, "kyora.x", "import time\ndef f(): return time.time()"),
+    (reads_clock, "kyora.x", "from time import time_ns"),
+    (reads_clock, "kyora.x", "import time\ndef f(): return time.strftime('%Y')"),
+    (reads_clock, "kyora.x", "from datetime import datetime\ndef f(): return datetime.now(None)"),
+    (reads_clock, "kyora.x", "import datetime\ndef f(): return datetime.datetime.now(None)"),
+    (reads_clock, "kyora.x", "from datetime import date\ndef f(): return date.today()"),
+    (reads_clock, "kyora.x", "from email.utils import formatdate"),
+    (reads_clock, "kyora.x", "def f(tx): tx.run('SELECT 1 WHERE a > CURRENT_DATE')"),
+    (reads_clock, "kyora.x", "SQL = 'SELECT clock_timestamp()'"),
     (writes_accounts, "kyora.auth", "def f(tx):\n    tx.run('UPDATE app_user SET role = 1')"),
     (
         writes_accounts,
@@ -436,6 +487,20 @@ def test_each_rule_is_broken_by_what_it_forbids(
     rule: Callable[[Module], Iterator[str]], name: str, source: str
 ) -> None:
     assert list(rule(Module(name, source)))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_function_reads_the_clock(name: str) -> None:
+    assert list(reads_clock(Module(f"functions.{name}", FUNCTIONS[name]))) == []
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted((LAYER / "kyora" / "postgres" / "migrations").glob("*.sql")),
+    ids=lambda f: f.name,
+)
+def test_a_migration_takes_now_and_no_other_clock(file: Path) -> None:
+    assert SQL_CLOCKS.findall(file.read_text()) == []
 
 
 def test_no_modules_of_the_layer_import_each_other() -> None:

@@ -133,7 +133,7 @@ def test_a_value_is_gone_when_its_time_is_up(
 ) -> None:
     cache.put("plans", b"x", 60)
     later = time.time() + 61
-    monkeypatch.setattr("kyora.cache.store.time", lambda: later)
+    monkeypatch.setattr("kyora.clock.timestamp", lambda: later)
     assert cache.get("plans") is None
 
 

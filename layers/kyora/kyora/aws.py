@@ -12,11 +12,12 @@ import os
 import random
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from kyora import clock
 from kyora.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def _signature(
 
 
 def _stamp(now: datetime | None) -> str:
-    return (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+    return (now or clock.now()).strftime("%Y%m%dT%H%M%SZ")
 
 
 def _scope(stamp: str, region: str, service: str) -> str:

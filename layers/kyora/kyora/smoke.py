@@ -7,10 +7,9 @@ that function gets the token, which is valid for 15 minutes and for this workspa
 import hmac
 import json
 import secrets
-import time
 from typing import Any
 
-from kyora import config
+from kyora import clock, config
 from kyora.postgres import transaction
 
 _WORKSPACE, _USER = "ws_smoke", "usr_smoke"
@@ -81,7 +80,7 @@ def _token(version: int) -> str:
     found = config.auth()
     if not found.jwt_secrets:
         return ""
-    now = int(time.time())
+    now = int(clock.timestamp())
     claims: dict[str, Any] = {
         "userId": _USER,
         "workspaceId": _WORKSPACE,
@@ -107,7 +106,7 @@ def sign(body: str) -> str:
         raise ValueError("only an event of a smoke run is signed")
     if not secrets:
         return ""
-    stamp = int(time.time())
+    stamp = int(clock.timestamp())
     signed = f"{stamp}.{body}".encode()
     digest = hmac.digest(secrets[0].encode(), signed, "sha256").hex()
     return f"t={stamp},v1={digest}"

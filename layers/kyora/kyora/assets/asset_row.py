@@ -3,9 +3,10 @@
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
+from kyora import clock
 from kyora.assets.models import Asset
 from kyora.errors import Gone, NotFound
 from kyora.postgres import Transaction
@@ -52,7 +53,7 @@ def _download_url(row: Mapping[str, Any]) -> str:
 
     Each execution environment has its own credentials, so two of them return two URLs.
     """
-    age = (datetime.now(UTC) - row["ready_at"]).total_seconds()
+    age = (clock.now() - row["ready_at"]).total_seconds()
     start = math.floor(age / _DOWNLOAD_WINDOW) * _DOWNLOAD_WINDOW
     return provider().presign_get(
         attempt_key(row, row["final_attempt"]),
@@ -72,12 +73,12 @@ def raise_when_expired(row: Mapping[str, Any]) -> None:
 def is_free(row: Mapping[str, Any]) -> bool:
     """Return True for an open upload that no worker holds."""
     if row["status"] == "verifying":
-        return bool(row["lease_until"] < datetime.now(UTC))
+        return bool(row["lease_until"] < clock.now())
     return bool(row["status"] == "pending")
 
 
 def _past_deadline(row: Mapping[str, Any]) -> bool:
-    return bool(row["confirm_deadline"] < datetime.now(UTC))
+    return bool(row["confirm_deadline"] < clock.now())
 
 
 def incoming_key(row: Mapping[str, Any]) -> str:

@@ -10,10 +10,9 @@ import hashlib
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kyora import config
+from kyora import clock, config
 from kyora.assets import asset_row, ledger, sweep
 from kyora.assets.models import Asset
 from kyora.bus import outbox
@@ -280,7 +279,7 @@ def _outcome(row: Mapping[str, Any]) -> Asset:
 
 def _raise_when_capped(row: Mapping[str, Any]) -> None:
     """Raise TooMany for an upload that was confirmed too often or too fast."""
-    now = datetime.now(UTC)
+    now = clock.now()
     wait = 0.0
     if len(row["attempts"]) >= MAX_ATTEMPTS:
         wait = (row["confirm_deadline"] - now).total_seconds()

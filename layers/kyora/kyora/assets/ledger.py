@@ -13,10 +13,10 @@ Locks are taken in one order: an asset, then the workspace's billing row, then i
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal
 
-from kyora import limits
+from kyora import clock, limits
 from kyora.errors import KyoraError, TooMany
 from kyora.postgres import Transaction, transaction
 
@@ -171,6 +171,6 @@ def _today(usage: Mapping[str, int], size: int) -> KyoraError | None:
 
 def _to_midnight() -> int:
     """Return the seconds until midnight, UTC."""
-    now = datetime.now(UTC)
+    now = clock.now()
     midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     return int((midnight - now).total_seconds()) + 1

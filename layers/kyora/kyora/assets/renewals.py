@@ -7,9 +7,10 @@ to a day after the request: the bucket deletes objects under incoming/ after a d
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
+from kyora import clock
 from kyora.assets import asset_row, ledger
 from kyora.assets.models import UploadTicket
 from kyora.auth import Principal
@@ -69,7 +70,7 @@ def revive(
 
 def ticket(row: Mapping[str, Any]) -> UploadTicket:
     """Sign a ticket that is valid until the row's `url_expires_at`."""
-    seconds = math.ceil((row["url_expires_at"] - datetime.now(UTC)).total_seconds())
+    seconds = math.ceil((row["url_expires_at"] - clock.now()).total_seconds())
     upload = provider().presign_put(
         asset_row.incoming_key(row),
         row["content_type"],
@@ -92,18 +93,18 @@ def _revived(
         return None
     try:
         asset_row.raise_when_expired(row)
-        if found.expires_at - datetime.now(UTC) > _ENOUGH:
+        if found.expires_at - clock.now() > _ENOUGH:
             return found
         if row["status"] == "pending":
             fresh = ticket(_renew(tx, row))
             # At the end of the day too little time is left: the caller requests a new asset.
-            return fresh if fresh.expires_at - datetime.now(UTC) > _ENOUGH else None
+            return fresh if fresh.expires_at - clock.now() > _ENOUGH else None
     except Gone:
         return None
     except KyoraError as refusal:
         return refusal
     # The bytes have arrived. Another PUT changes nothing, and confirm repeats its answer.
-    later = datetime.now(UTC) + timedelta(seconds=URL_SECONDS)
+    later = clock.now() + timedelta(seconds=URL_SECONDS)
     return ticket({**row, "url_expires_at": later})
 
 

@@ -17,10 +17,10 @@ does not matter: the same mirror gives the same access.
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from kyora import config, limits
+from kyora import clock, config, limits
 from kyora.billing import announce, plan_order, stripe_objects
 from kyora.billing.stripe_objects import STATUSES, TERMINAL
 from kyora.errors import Invalid
@@ -134,7 +134,7 @@ def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Decisi
         limits.lock(tx, workspace_id)  # it makes the row
         old = tx.row(_LOCKED, workspace_id=workspace_id) or {}
     rows = tx.rows(_SUBSCRIPTIONS, workspace_id=workspace_id)
-    decision = choose(rows, datetime.now(UTC), config.billing().grace_days)
+    decision = choose(rows, clock.now(), config.billing().grace_days)
     wanted = {name: getattr(decision, name) for name in _COLUMNS} | {
         "plan_id": decision.plan_id or old["free_id"],
         "limits": decision.limits or old["free_limits"],
@@ -217,7 +217,7 @@ def explain(workspace_id: str) -> dict[str, Any]:
     within a minute. Every one of `subscriptions` says what it would give alone, and by which rule.
     Times are ISO 8601, amounts minor units. Raises Invalid when there is no such workspace.
     """
-    now, days = datetime.now(UTC), config.billing().grace_days
+    now, days = clock.now(), config.billing().grace_days
     with transaction() as tx:
         recorded = tx.row(_RECORDED, workspace_id=workspace_id)
         if recorded is None:

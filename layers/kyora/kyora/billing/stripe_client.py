@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import requests
 import stripe
 
-from kyora import config
+from kyora import clock, config
 from kyora.billing import rate_limit
 from kyora.billing.stripe_objects import API_VERSION
 from kyora.deadline import within
@@ -80,7 +80,7 @@ def call(method: str, path: str, *, idempotency_key: str | None = None, **params
     try:
         answered = int(parsedate_to_datetime(found.headers["Date"]).timestamp())
     except (KeyError, ValueError):
-        answered = int(time.time())
+        answered = int(clock.timestamp())
     # Stripe read its data at some time between the request and the answer.
     return Answer(dict(found.data), answered - taken)
 

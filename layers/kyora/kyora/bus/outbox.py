@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from kyora import aws, config
+from kyora import aws, clock, config
 from kyora.aws import AwsError
 from kyora.bus.names import DOMAINS
 from kyora.errors import KyoraError
@@ -67,7 +67,7 @@ def envelope(
     occurred_at: datetime | None = None,
 ) -> dict[str, object]:
     """Return the `detail` of an event; `occurred_at` is now unless given."""
-    moment = occurred_at or datetime.now(UTC)
+    moment = occurred_at or clock.now()
     found = {
         "id": event_id,
         "occurredAt": moment.astimezone(UTC).isoformat(timespec="milliseconds"),

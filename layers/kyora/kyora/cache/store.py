@@ -1,10 +1,9 @@
 """The cache's operations, on whichever provider is configured."""
 
 from collections.abc import Callable
-from time import time
 from typing import Protocol
 
-from kyora import config
+from kyora import clock, config
 from kyora.cache import circuit, entry
 from kyora.postgres import Transaction, in_transaction
 
@@ -29,7 +28,7 @@ def get(key: str) -> bytes | None:
     """Return the value of `key`, or None: absent, expired, damaged, or the cache is down."""
     name = _name(key)
     kept = _ask(lambda provider: provider.get(name))
-    return None if kept is None else entry.unseal(name, kept, time())
+    return None if kept is None else entry.unseal(name, kept, clock.timestamp())
 
 
 def put(key: str, value: bytes, seconds: int) -> None:
@@ -41,7 +40,7 @@ def put(key: str, value: bytes, seconds: int) -> None:
         drop(key)
         return
     name, seconds = _name(key), min(seconds, LONGEST)
-    kept = entry.seal(name, value, int(time()) + seconds)
+    kept = entry.seal(name, value, int(clock.timestamp()) + seconds)
     _ask(lambda provider: provider.put(name, kept, seconds))
 
 

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from kyora import config
+from kyora import clock, config
 from kyora.config import Email
 from kyora.email.message import Held, Message, Refusal, Sent, check, params
 from kyora.errors import KyoraError
@@ -151,7 +151,7 @@ def _seconds(text: Any) -> float | None:
         from email.utils import parsedate_to_datetime
 
         try:
-            found = parsedate_to_datetime(text).timestamp() - time.time()
+            found = parsedate_to_datetime(text).timestamp() - clock.timestamp()
         except ValueError:
             return None
     return None if math.isnan(found) else min(max(found, 0.0), 86_400.0)

@@ -9,6 +9,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from kyora import clock
 from kyora.email.address import key, key_of, mask
 from kyora.email.provider import configured
 from kyora.postgres import Transaction, transaction
@@ -140,7 +141,7 @@ def moment(text: object) -> datetime:
     try:
         found = datetime.fromisoformat(str(text))
     except ValueError:
-        return datetime.now(UTC)
+        return clock.now()
     return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 

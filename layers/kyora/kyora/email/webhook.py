@@ -9,11 +9,10 @@ or more of them in `svix-signature`. Deliveries may come late, twice and in any 
 import base64
 import hmac
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kyora import config
+from kyora import clock, config
 from kyora.email import suppressions
 from kyora.email.address import key
 from kyora.errors import BadPayload, BadSignature, NotFound
@@ -49,7 +48,7 @@ def receive(headers: Mapping[str, str], body: bytes) -> None:
     keys = config.resend_webhook_keys()
     if not keys:
         raise NotFound("There is nothing at this address.")
-    verify(keys, headers, body, time.time())
+    verify(keys, headers, body, clock.timestamp())
     text, event = _read(body)
     with transaction() as tx:
         fresh = _record(tx, headers["svix-id"], event, text)

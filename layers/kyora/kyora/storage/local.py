@@ -10,14 +10,13 @@ import hmac
 import os
 import re
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, urlencode
 
-from kyora import config
+from kyora import clock, config
 from kyora.errors import Forbidden, Invalid, KyoraError, NotFound, Unavailable
 from kyora.storage.headers import attachment, put_headers
 from kyora.storage.types import Changed, Stat, Upload
@@ -45,7 +44,7 @@ class Local:
     ) -> Upload:
         """Sign the same headers as S3."""
         headers = put_headers(content_type, sha256)
-        until = int(time.time()) + expires
+        until = int(clock.timestamp()) + expires
         signature = _sign(self._settings, "PUT", key, until, content_type, str(size), sha256 or "")
         return Upload(self._url(key, {"expires": str(until), "signature": signature}), headers)
 
@@ -164,7 +163,7 @@ def _verify(
         raise Forbidden(
             "The signature does not match the request.", code="storage.signature_invalid"
         )
-    if time.time() > int(until):
+    if clock.timestamp() > int(until):
         raise Forbidden("The URL has expired.", code="storage.url_expired")
 
 

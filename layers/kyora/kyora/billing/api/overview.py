@@ -1,10 +1,9 @@
 """A workspace's plan, price, next charge and debt, from our mirror."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from kyora import limits
+from kyora import clock, limits
 from kyora.auth import Principal
 from kyora.billing import usage
 from kyora.billing.models import Charge, PaymentMethod, PendingChange, Plan, Price, Subscription
@@ -112,7 +111,7 @@ def _listed(plan: Plan, quantity: int = 1) -> Price:
 def _coming(tx: Transaction, row: Row) -> Sequence[Row]:
     """Return the items of the next phase, each with its price's plan."""
     at = row["pending_at"]
-    if not row["pending"] or at is None or at <= datetime.now(UTC):
+    if not row["pending"] or at is None or at <= clock.now():
         return []
     prices = [str(item["price"]) for item in row["pending"]]
     found = {str(one["price"]): one for one in reversed(tx.rows(_PRICED, prices=prices))}

@@ -7,9 +7,10 @@ begins a new period, paid first. A resume date is a pause schedule: Stripe resum
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from kyora import clock
 from kyora.billing.api import schedules
 from kyora.billing.api.lease import Lease
 from kyora.errors import Conflict, Invalid
@@ -22,7 +23,7 @@ type Json = Mapping[str, Any]
 
 def require_future(resume_at: datetime | None) -> None:
     """Raise Invalid unless a resume date is within the next two years."""
-    now = datetime.now(UTC)
+    now = clock.now()
     if resume_at is not None and not now < resume_at <= now + _LONGEST:
         raise Invalid(
             "Some fields are not valid.",

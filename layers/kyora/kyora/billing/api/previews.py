@@ -1,9 +1,10 @@
 """What a change of plan would cost: Stripe previews the same parameters as the change uses."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from kyora import clock
 from kyora.auth import Principal
 from kyora.billing import stripe_objects, usage
 from kyora.billing.api import customers, directions, overview, subscriptions
@@ -55,7 +56,7 @@ def _beginning(plan: Plan, customer: str | None, now: Subscription) -> Preview:
             plan_id=plan.id,
             when="now",
             due_now=plan.amount,
-            due_at=datetime.now(UTC) if plan.amount else None,
+            due_at=clock.now() if plan.amount else None,
             amount=plan.amount,
             proration=0,
             currency=plan.currency or now.plan.currency or "USD",

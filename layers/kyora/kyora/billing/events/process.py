@@ -8,6 +8,7 @@ and follow from the union of all payloads, so they do not depend on the order ei
 import time
 from typing import Any
 
+from kyora import clock
 from kyora.billing import event_store
 from kyora.billing.events import types
 from kyora.billing.mirror import customers, subscriptions
@@ -53,7 +54,7 @@ def attempt(event: Event) -> bool:
         logger().error("Stripe event failed for good", event_id=event.id)
         count("StripeEventsParked")
         return False
-    gauge("StripeLagSeconds", max(0.0, time.time() - event.created))
+    gauge("StripeLagSeconds", max(0.0, clock.timestamp() - event.created))
     return True
 
 

@@ -4,8 +4,7 @@ It writes as an event does: under the customer's lock, and a read is applied onl
 written about that customer since.
 """
 
-from datetime import UTC, datetime
-
+from kyora import clock
 from kyora.billing import access, event_store, stripe_objects
 from kyora.billing.events import process
 from kyora.billing.mirror import customers, invoices, lifecycle, plan_items, subscriptions
@@ -111,7 +110,7 @@ def end_subscription(customer_id: str, subscription_id: str) -> None:
             " AND status NOT IN ('canceled', 'incomplete_expired')",
             id=subscription_id,
         )
-        lifecycle.conclude(tx, customer, subscription_id, datetime.now(UTC))
+        lifecycle.conclude(tx, customer, subscription_id, clock.now())
 
 
 def invoice(customer_id: str, found: StripeInvoice) -> bool:

@@ -7,10 +7,9 @@ cold start and accepts timestamps from the future; tests compare this one with i
 
 import hmac
 import json
-import time
 from collections.abc import Mapping, Sequence
 
-from kyora import config
+from kyora import clock, config
 from kyora.billing import stripe_objects
 from kyora.billing.events import ingest
 from kyora.billing.stripe_objects import Event
@@ -31,7 +30,7 @@ def receive(headers: Mapping[str, str], body: bytes) -> None:
     if not secrets:
         raise NotFound("There is nothing at this address.")
     try:
-        verify(secrets, headers, body, time.time())
+        verify(secrets, headers, body, clock.timestamp())
     except BadSignature:
         count("StripeSignatureFailures")
         raise

@@ -5,9 +5,9 @@ checked when the mail is written.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+from kyora import clock
 from kyora.billing import announce
 from kyora.postgres import transaction
 
@@ -51,7 +51,7 @@ type Row = Mapping[str, Any]
 
 def remind() -> int:
     """Announce what is due, a batch of each kind; return how many."""
-    now, done = datetime.now(UTC), 0
+    now, done = clock.now(), 0
     with transaction() as tx:
         for row in tx.rows(_NEW_GRACES, limit=_BATCH):
             data = {**_plan(row), "accessUntil": row["access_until"]}

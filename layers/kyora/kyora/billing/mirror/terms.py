@@ -6,9 +6,10 @@ when the items are, or when the planned moment has come: `known` says whether th
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from kyora import clock
 from kyora.billing.stripe_terms import Terms
 from kyora.postgres import Transaction
 
@@ -30,7 +31,7 @@ def known(tx: Transaction, subscription_id: str, terms: Terms, period_start: obj
     if row is None or (row["schedule_id"], row["items"]) != (terms.schedule, terms.items):
         return False
     planned = [row["pending_at"], row["resume_at"]]
-    begun = period_start if isinstance(period_start, datetime) else datetime.now(UTC)
+    begun = period_start if isinstance(period_start, datetime) else clock.now()
     return not any(isinstance(at, datetime) and at <= begun for at in planned)
 
 
