@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-later check fmt build deploy invoke event bench migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay why stripe-record upgrade-check status openapi clean
+.PHONY: help setup doctor run stop test test-later check fmt build deploy invoke debug event bench migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay why stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
@@ -15,6 +15,9 @@ help: ## show this list
 
 setup: ## install what is needed (every other target does it)
 	@python3 local/bootstrap.py
+
+doctor: ## say what this machine has, what is missing and what is broken; installs nothing
+	@python3 -m local.doctor
 
 run: setup ## start the stack on this machine: http://127.0.0.1:8000 [PORT=]
 	@$(PYTHON) -m local run
@@ -48,6 +51,9 @@ deploy: setup ## sam build and sam deploy to AWS: ENV=dev, staging or prod
 
 invoke: build ## run a built function under Lambda's runtime: F=confirm_upload [E=events/….json]
 	@$(PYTHON) -m local.tools.invoke $(or $(F),$(error which function? F=confirm_upload)) $(E)
+
+debug: setup ## run a function from its source under a debugger: F=confirm_upload [E=events/….json] [PORT=5678]
+	@$(PYTHON) -m local.tools.debug $(or $(F),$(error which function? F=confirm_upload)) $(E) $(if $(PORT),--port $(PORT))
 
 event: setup ## print a sample event with its token and signature: F=stripe_webhook [E=events/….json]
 	@$(PYTHON) -m local.tools.invoke --show $(or $(F),$(error which function? F=stripe_webhook)) $(E)

@@ -6,7 +6,7 @@
     stripe/       the stand-in for Stripe
     web/          the one address: front, console, mailbox, docs
     tools/        openapi, schemas, checkov, the gallery of mails, one function run alone
-    bootstrap.py  `make setup`; runs on a bare Python
+    bootstrap.py, doctor.py   `make setup`, `make doctor`; they run on a bare Python
     settings.py, progress.py, process.py, template.py   shared by all of them
 
 Imports point from commands/ down to the shared files: tests/unit/test_architecture.py. Nothing

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = Path(".venv")
 EMULATOR = Path(".local/ministack")
 CHECKOV = Path(".local/checkov")
+_STAMP = ".installed"
 UPPY = Path(".local/uppy/uppy.min.mjs")
 UPPY_VERSION = "5.2.4"
 UPPY_SHA512 = (
@@ -43,17 +44,29 @@ def install_for_checks() -> None:
 def install(what: str, home: Path, *groups: str) -> None:
     """Make an environment of dependency groups, unless a current and working one exists."""
     path = (ROOT / home).resolve()
-    stamp = path / ".installed"  # the digest of what is installed, and where it was
-    digest, _, place = stamp.read_text().partition("\n") if stamp.exists() else ("", "", "")
+    stamp = path / _STAMP
     starts = works(path)
-    if digest == wanted() and place == str(path) and starts:
+    if current(path) and starts:
         return
+    _, place = _installed(path)
     if path.exists() and not (starts and place in ("", str(path))):
         # uv would keep the installed programs, which point to the old path or the old Python.
         shutil.rmtree(path)
     stamp.unlink(missing_ok=True)
     step(what, [*sync(), *groups], UV_PROJECT_ENVIRONMENT=str(home))
     stamp.write_text(f"{wanted()}\n{path}")
+
+
+def current(path: Path) -> bool:
+    """Return whether an environment was made here, from the present uv.lock."""
+    return _installed(path) == (wanted(), str(path.resolve()))
+
+
+def _installed(path: Path) -> tuple[str, str]:
+    """Return the digest of what is installed in an environment, and where it was made."""
+    stamp = path / _STAMP
+    digest, _, place = stamp.read_text().partition("\n") if stamp.exists() else ("", "", "")
+    return digest, place
 
 
 def works(path: Path) -> bool:

@@ -83,7 +83,7 @@ def main() -> int:
         complain(str(trouble))
         return 1
     say(f"\ninit {init:.0f} ms · handler {took:.1f} ms · resident {memory:.0f} MB\n")
-    say(json.dumps(_readable(answer), indent=2, ensure_ascii=False))
+    say(json.dumps(readable(answer), indent=2, ensure_ascii=False))
     return 1 if isinstance(answer, dict) and "errorMessage" in answer else 0
 
 
@@ -97,7 +97,8 @@ def _printing(running: Running) -> Iterator[None]:
             say(line)
 
 
-def _readable(answer: Any) -> Any:
+def readable(answer: Any) -> Any:
+    """Return an answer whose JSON body is shown as JSON."""
     if isinstance(answer, dict) and str(answer.get("body", ""))[:1] in {"{", "["}:
         with suppress(ValueError):
             return answer | {"body": json.loads(answer["body"])}
