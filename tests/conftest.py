@@ -3,7 +3,7 @@
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,17 +23,27 @@ SECRET = "a secret of at least thirty-two bytes"
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
+_LONG = ("test_billing_model", "test_translation", "test_layers")
 _ROOM = 4 << 30  # bytes
 _numbers = itertools.count()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker, and all of e2e's: they share one running stack."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Keep a file's tests on one worker, and all of e2e's: they share one running stack.
+
+    What takes minutes begins first, whatever the random order is: no worker ends alone with it.
+    """
     for item in items:
         folder = item.path.parent.name
-        group = folder if folder in ("e2e", "runtime", "infra") else item.path.stem
+        group = folder if folder == "e2e" else f"{folder}/{item.path.stem}"
         item.add_marker(pytest.mark.xdist_group(group))
+    yield
+    items.sort(key=lambda item: not _takes_minutes(item.path))
+
+
+def _takes_minutes(path: Path) -> bool:
+    return path.parent.name in ("e2e", "runtime") or path.stem in _LONG
 
 
 @pytest.fixture(autouse=True)

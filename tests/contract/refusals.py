@@ -41,8 +41,10 @@ def reachable() -> list[Path]:
 def raised() -> dict[str, set[str]]:
     """Return the classes by the codes they are made with."""
     found: dict[str, set[str]] = {}
-    for path in reachable():
-        for kind, code in _made(path):
+    paths = reachable()
+    classes = {kind.__name__: kind for kind in _subclasses(KyoraError, paths)}
+    for path in paths:
+        for kind, code in _made(path, classes):
             found.setdefault(code, set()).add(kind)
     # The one place where a code is no constant: its callers name it from this table.
     for code in auth._DETAILS:
@@ -50,8 +52,7 @@ def raised() -> dict[str, set[str]]:
     return found
 
 
-def _made(path: Path) -> Iterator[tuple[str, str]]:
-    classes = {kind.__name__: kind for kind in _subclasses(KyoraError)}
+def _made(path: Path, classes: dict[str, type[KyoraError]]) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(path.read_text())):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
             continue
@@ -68,8 +69,8 @@ def _made(path: Path) -> Iterator[tuple[str, str]]:
             assert path.name == "auth.py", f"{where}: a code must be readable where it is raised"
 
 
-def _subclasses(kind: type[KyoraError]) -> Iterator[type[KyoraError]]:
-    for module in reachable():
+def _subclasses(kind: type[KyoraError], paths: list[Path]) -> Iterator[type[KyoraError]]:
+    for module in paths:
         if module.is_relative_to(_LAYER):
             parts = module.relative_to(_LAYER).with_suffix("").parts
             importlib.import_module(".".join(parts).removesuffix(".__init__"))

@@ -4,6 +4,8 @@ cfn-lint carries the schema of every resource type. It looks at what SAM makes, 
 wrote, and at every branch of every condition.
 """
 
+import copy
+import functools
 import json
 from typing import Any
 
@@ -78,6 +80,11 @@ SETS: dict[str, dict[str, str]] = {
 
 def given(name: str) -> Stack:
     """What CloudFormation gets of a set, whose values are the parameters' defaults in it."""
+    return copy.deepcopy(_translated(name))
+
+
+@functools.cache
+def _translated(name: str) -> Stack:
     found = template.translated(SETS[name])
     for parameter, value in SETS[name].items():
         found["Parameters"][parameter]["Default"] = value
