@@ -7,7 +7,7 @@ Times are those of `make bench`, on the machine it ran on, with the waits for ot
 import argparse
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from local import template
@@ -17,6 +17,7 @@ DATA = ROOT / "bench" / "prices.json"
 DOCUMENT = ROOT / "docs" / "deploy.md"
 _MONTH = 730 * 3600  # seconds
 _LINE = 700  # bytes of log that an invocation writes
+_MINUTES = ("1", "15", "60")  # of ScheduleMinutes, that are compared
 _ACCESS = 400  # bytes of a line of the access log
 # Milliseconds that a function waits for others at AWS, where the benchmark has them on one machine
 # or not at all: the database over a network (1 ms a statement), S3, EventBridge, Resend, Stripe.
@@ -104,10 +105,10 @@ def million(operation: Operation, found: Mapping[str, Any]) -> float:
     )
 
 
-def idle(found: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a stage costs in a month in which nobody uses it."""
+def idle(found: Mapping[str, Any], stack: dict[str, Any], minutes: str) -> dict[str, float]:
+    """Return what a translated stack costs in a month without a user, by its ScheduleMinutes."""
     prices = found["prices"]
-    stack = template.translated({"Stage": "dev"})
+    stack["Parameters"]["ScheduleMinutes"]["Default"] = minutes
     kinds = [resource["Type"] for resource in stack["Resources"].values()]
     runs = dict(_runs(stack))
     polled = sum(
@@ -126,7 +127,7 @@ def idle(found: Mapping[str, Any]) -> dict[str, float]:
         * prices["alarm_month"],
         "the dashboard": prices["dashboard_month"],
         f"{secrets} secrets": secrets * prices["secret_month"],
-        f"{sum(runs.values()):,.0f} scheduled runs": sum(
+        "scheduled runs": sum(
             count * (invocation(name, found) + prices["scheduler_million"] / 1e6)
             for name, count in runs.items()
         ),
@@ -141,12 +142,15 @@ def _runs(stack: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     known = data()["measured"]
     for name, resource in stack["Resources"].items():
         if resource["Type"] == "AWS::Scheduler::Schedule":
-            said = re.fullmatch(
-                r"rate\((\d+) (minute|hour|day)s?\)", resource["Properties"]["ScheduleExpression"]
-            )
+            rate = template.resolve(resource["Properties"]["ScheduleExpression"], stack)
+            said = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", rate)
             function = template.folder(re.sub(r"Function.*", "Function", name))
             if said and function in known:
                 yield function, _MONTH / (int(said[1]) * units[said[2]])
+
+
+def _row(name: str, amounts: Iterable[float]) -> str:
+    return f"| {name} | {' | '.join(f'{amount:.2f}' for amount in amounts)} |"
 
 
 def tables() -> str:
@@ -154,10 +158,12 @@ def tables() -> str:
     found = data()
     lines = ["| a million of | USD |", "|---|---|"]
     lines += [f"| {name} | {million(each, found):.2f} |" for name, each in OPERATIONS.items()]
-    parts = idle(found)
-    lines += ["", "| an idle stage, a month | USD |", "|---|---|"]
-    lines += [f"| {name} | {amount:.2f} |" for name, amount in parts.items()]
-    lines += [f"| together | {sum(parts.values()):.2f} |"]
+    stack = template.translated({"Stage": "dev"})
+    parts = {minutes: idle(found, stack, minutes) for minutes in _MINUTES}
+    lines += ["", f"| an idle stage, a month, `ScheduleMinutes` | {' | '.join(_MINUTES)} |"]
+    lines += ["|---|" + "---|" * len(_MINUTES)]
+    lines += [_row(name, [part[name] for part in parts.values()]) for name in parts[_MINUTES[0]]]
+    lines += [_row("together", [sum(part.values()) for part in parts.values()])]
     return "\n".join(lines)
 
 

@@ -89,7 +89,7 @@ def functions(template: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def resolve(value: Any, template: Mapping[str, Any]) -> Any:  # noqa: C901, PLR0911  # one per intrinsic
+def resolve(value: Any, template: Mapping[str, Any]) -> Any:  # noqa: C901, PLR0911, PLR0912  # one per intrinsic
     """Evaluate intrinsics with every parameter at its default; a resource stands for its name."""
     if isinstance(value, list):
         return [resolve(item, template) for item in value]
@@ -116,6 +116,9 @@ def resolve(value: Any, template: Mapping[str, Any]) -> Any:  # noqa: C901, PLR0
         return argument[0].join(map(str, items)) if isinstance(items, list) else items
     if function == "Fn::Split":
         return resolve(argument[1], template).split(argument[0])
+    if function == "Fn::FindInMap":
+        name, row, column = resolve(argument, template)
+        return template["Mappings"][name][str(row)][column]
     if function == "Fn::GetAtt":
         return ".".join(argument)
     if function == "Fn::Sub":

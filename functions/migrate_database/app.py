@@ -29,6 +29,7 @@ def migrate() -> dict[str, Any]:
             config.billing,
             config.stripe_webhook_secrets,
             config.cache,
+            config.schedule_minutes,
         )
     )
     cloudformation.when_permitted(bucket.check)

@@ -13,12 +13,12 @@ from kyora.observability import begin, gauge, logger
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     begin(context.aws_request_id)
-    config.require(config.database_url)
+    config.require(config.database_url, config.schedule_minutes)
     if "status" in event:
         return status.read()
     reputation.measure()
-    idle = status.longest_silence()
-    gauge("ScheduleIdleSeconds", idle)  # SchedulesAlarm in template.yaml
+    late = status.overdue()
+    gauge("ScheduleOverdueSeconds", late)  # SchedulesAlarm in template.yaml
     status.beat("report_status")
-    logger().info("status reported", idle_seconds=round(idle, 1))
-    return {"idleSeconds": idle}
+    logger().info("status reported", overdue_seconds=round(late, 1))
+    return {"overdueSeconds": late}

@@ -5,7 +5,7 @@ Also deletes rows past their retention. Emits nothing.
 
 from typing import Any
 
-from kyora import config
+from kyora import config, status
 from kyora.assets import retention
 from kyora.assets.sweep import sweep
 from kyora.observability import begin, logger
@@ -27,5 +27,6 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
         if not any(swept.values()):
             break
     purged = purge(_FORGETS, remaining)
+    status.beat("sweep_uploads")
     logger().info("uploads swept", extra=total | {"purged": purged})
     return total

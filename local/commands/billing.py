@@ -47,7 +47,7 @@ def replay(ask: Ask, asked: Mapping[str, object]) -> None:
     for event_id in found["failed"]:
         say(f"failed  {event_id}")
     if found["left"]:
-        say(f"{found['left']} are left to sweep_billing, which runs every minute")
+        say(f"{found['left']} are left to sweep_billing, which runs on a schedule")
     if found["gone"]:
         say(f"{found['gone']} came more than 35 days ago: their bodies are not kept so long")
     if not (found["done"] or found["failed"] or found["left"] or found["gone"]):
@@ -75,7 +75,7 @@ def why(ask: Ask, workspace: str) -> None:
         say("recorded  nothing yet: it has never had to do with billing")
     elif _access(recorded) != _access(decided):
         say(f"recorded  {_access(recorded)}, since {_time(recorded['updated_at'])}")
-        say("          sweep_billing, which runs every minute, brings that up to date")
+        say("          sweep_billing brings that up to date at its next run")
     for one in found["customers"]:
         more = " by `make bind`" if one["beside"] else ""
         more += f", deleted {_time(one['deleted_at'])}" if one["deleted_at"] else ""

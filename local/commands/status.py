@@ -14,13 +14,6 @@ from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
 
 _MINUTE, _HOUR = 60, 3600
-# Function, its line, and how many minutes lie between two runs.
-_SCHEDULES = (
-    ("relay_outbox", "event relay", 1),
-    ("sweep_billing", "billing sweep", 1),
-    ("report_status", "status report", 1),
-    ("purge_data", "data purge", 5),
-)
 _APART = 2.0  # seconds between two looks at the queues: what both see is waiting
 
 type Json = Mapping[str, Any]
@@ -81,11 +74,11 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
     )
     beats = found["beats"]
     deployed = beats.get("migrate_database")
-    for name, what, minutes in _SCHEDULES:
+    for name, minutes in found["schedules"].items():
         # It has its interval after each deploy, and after a local stack's start, to run again.
         most = patience + (minutes - 1) * _MINUTE
         good = any(_young(age, most) for age in (beats.get(name), deployed) if age is not None)
-        yield _ran(what, beats.get(name), good, f"read the log of {name}")
+        yield _ran(name, beats.get(name), good, f"read the log of {name}")
     yield Line(
         not mail["lost"] and not mail["held"] and _young(mail["oldest"], 20),
         "e-mail",

@@ -44,6 +44,7 @@ CHECKS = [
     "tests/infra/test_operations.py",
     "tests/infra/test_samples.py",
     "tests/infra/test_bus.py",
+    "tests/infra/test_schedules.py",
 ]
 
 

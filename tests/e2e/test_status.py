@@ -60,5 +60,5 @@ def relay_off(stack: Stack) -> Iterator[None]:
 def test_status_shows_that_the_relay_does_not_run(stack: Stack) -> None:
     broken = run(stack, "status")
     assert broken.returncode == 1
-    assert "✗ event relay     ran 2 min ago" in broken.stdout
+    assert "✗ relay_outbox    ran 2 min ago" in broken.stdout
     assert "→ read the log of relay_outbox" in broken.stdout

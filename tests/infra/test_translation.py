@@ -28,7 +28,12 @@ SECRETS = {
 }
 MAIL = {"EmailFromEmail": "hello@example.com", "EmailSupportEmail": "help@example.com"}
 SETS: dict[str, dict[str, str]] = {
-    "dev": {"Stage": "dev", "EmailProvider": "mock", "DatabaseUrlArn": SECRETS["DatabaseUrlArn"]},
+    "dev": {
+        "Stage": "dev",
+        "EmailProvider": "mock",
+        "DatabaseUrlArn": SECRETS["DatabaseUrlArn"],
+        "ScheduleMinutes": "15",
+    },
     "prod with every option": {
         **SECRETS,
         **MAIL,
@@ -55,6 +60,7 @@ SETS: dict[str, dict[str, str]] = {
         "Stage": "staging",
         "CorsOrigins": "",
         "EventArchiveDays": "0",
+        "ScheduleMinutes": "60",
     },
     "another store, another issuer": {
         **SECRETS,

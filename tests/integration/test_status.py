@@ -69,7 +69,7 @@ def test_a_mail_that_nobody_tried_yet_does_not_wait(database: str) -> None:
     assert status.read()["mail"]["waiting"] == 0
 
 
-@pytest.mark.parametrize("name", [*status.EVERY_FEW_MINUTES, "sync_plans", "migrate_database"])
+@pytest.mark.parametrize("name", [*status.SCHEDULES, "sync_plans", "migrate_database"])
 def test_a_scheduled_function_leaves_a_heartbeat_and_keeps_it_fresh(
     name: str, database: str, environment: pytest.MonkeyPatch
 ) -> None:
@@ -93,22 +93,35 @@ def test_the_question_is_answered_and_changes_nothing(database: str) -> None:
 # ---- schedules that no longer run
 
 
-def idle(capsys: pytest.CaptureFixture[str]) -> float:
+def overdue(capsys: pytest.CaptureFixture[str]) -> float:
     answer = function("report_status").handler({}, CONTEXT)
-    [line] = [x for x in capsys.readouterr().out.splitlines() if '"ScheduleIdleSeconds":' in x]
-    assert json.loads(line)["ScheduleIdleSeconds"] == [answer["idleSeconds"]]
-    return float(answer["idleSeconds"])
+    [line] = [x for x in capsys.readouterr().out.splitlines() if '"ScheduleOverdueSeconds":' in x]
+    assert json.loads(line)["ScheduleOverdueSeconds"] == [answer["overdueSeconds"]]
+    return float(answer["overdueSeconds"])
 
 
 def test_a_schedule_that_stops_is_reported(
     database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert idle(capsys) == 0, "none has run yet"
-    for name in status.EVERY_FEW_MINUTES:
+    assert overdue(capsys) == 0, "none has run yet"
+    for name in status.SCHEDULES:
         status.beat(name)
-    assert idle(capsys) < 60
+    assert overdue(capsys) == 0
     run("UPDATE heartbeat SET at = now() - interval '16 minutes' WHERE name = 'purge_data'")
-    assert idle(capsys) == pytest.approx(960, abs=30)
+    assert overdue(capsys) == pytest.approx(960 - 300, abs=30)
+
+
+def test_a_stage_that_runs_its_schedules_seldom_waits_for_them_longer(
+    database: str, capsys: pytest.CaptureFixture[str], environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("SCHEDULE_MINUTES", "60")
+    for name in status.SCHEDULES:
+        status.beat(name)
+    run("UPDATE heartbeat SET at = now() - interval '59 minutes'")
+    assert overdue(capsys) == 0
+    run("UPDATE heartbeat SET at = now() - interval '75 minutes' WHERE name = 'relay_outbox'")
+    assert overdue(capsys) == pytest.approx(900, abs=30)
+    assert set(status.read()["schedules"].values()) == {60}
 
 
 def test_what_runs_once_an_hour_or_a_deploy_is_no_schedule_that_stopped(
@@ -117,7 +130,7 @@ def test_what_runs_once_an_hour_or_a_deploy_is_no_schedule_that_stopped(
     for name in ("sync_plans", "migrate_database"):
         status.beat(name)
     run("UPDATE heartbeat SET at = now() - interval '1 day'")
-    assert idle(capsys) == 0
+    assert overdue(capsys) == 0
 
 
 # ---- reputation

@@ -298,7 +298,7 @@ def test_purge_data(start: Start, database: str) -> None:
 
 def test_report_status_reports_what_its_alarms_read(start: Start, database: str) -> None:
     running = start("report_status")
-    assert running.invoke(sample("report_status")) == {"idleSeconds": 0}
+    assert running.invoke(sample("report_status")) == {"overdueSeconds": 0}
     resources = template.read()["Resources"]
     names = ("SchedulesAlarm", "EmailBounceRateAlarm", "EmailComplaintRateAlarm")
     watched = {resources[name]["Properties"]["MetricName"] for name in (*names, "EmailDomainAlarm")}

@@ -28,6 +28,7 @@ EVERYTHING: tuple[Section[Any], ...] = (
     config.storage,
     config.uploads,
     config.app_base_url,
+    config.schedule_minutes,
 )
 GOOD = {
     "STAGE": "prod",
@@ -172,6 +173,7 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ({"STORAGE_S3_ADDRESSING_STYLE": "auto"}, "STORAGE_S3_ADDRESSING_STYLE must be one of"),
         ({"STORAGE_S3_ACCESS_KEY_ID": "k"}, "STORAGE_S3_SECRET_ACCESS_KEY (or STORAGE_S3_SECRET_"),
         ({"STORAGE_MAX_BYTES": '{"image": "10"}'}, "STORAGE_MAX_BYTES must be a JSON object"),
+        ({"SCHEDULE_MINUTES": "2"}, "SCHEDULE_MINUTES must be one of 1, 5, 15, 60"),
         ({"UPLOADS_MACROS": "yes"}, "UPLOADS_MACROS must be one of allow, refuse"),
         ({"UPLOADS_PASSWORDS": "true"}, "UPLOADS_PASSWORDS must be one of allow, refuse"),
         ({"STORAGE_MAX_BYTES": '{"image": 0}'}, "STORAGE_MAX_BYTES must be a JSON object"),

@@ -54,7 +54,9 @@ def test_an_operation_costs_more_than_its_parts_alone(name: str) -> None:
 
 
 def test_an_idle_stage_pays_for_its_alarms_and_schedules() -> None:
-    parts = costs.idle(costs.data())
-    assert any("alarms" in name for name in parts)
-    [runs] = [name for name in parts if "scheduled runs" in name]
-    assert int(runs.split()[0].replace(",", "")) > 2 * 43_000  # two functions, each minute
+    found, stack = costs.data(), template.translated({"Stage": "dev"})
+    often, seldom = (costs.idle(found, stack, minutes) for minutes in ("1", "60"))
+    assert any("alarms" in name for name in often)
+    # Three functions run each minute, and the request alone costs 0.2 USD a million.
+    assert often["scheduled runs"] > 3 * 43_800 * 0.2e-6
+    assert 0 < seldom["scheduled runs"] < often["scheduled runs"] / 10

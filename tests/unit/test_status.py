@@ -34,7 +34,15 @@ WELL: dict[str, Any] = {
         "sweep_billing": 20.0,
         "report_status": 20.0,
         "purge_data": 200.0,
+        "sweep_uploads": 200.0,
         "sync_plans": 60.0,
+    },
+    "schedules": {
+        "relay_outbox": 1,
+        "sweep_billing": 1,
+        "report_status": 1,
+        "purge_data": 5,
+        "sweep_uploads": 5,
     },
 }
 
@@ -68,15 +76,16 @@ def test_a_stack_that_works_needs_nobody() -> None:
     [
         ("outbox", WELL["outbox"] | {"waiting": 2, "oldest": 31.0, "error": "Timeout"}, "events"),
         ("outbox", WELL["outbox"] | {"waiting": 1, "oldest": 3.0, "refused": 1}, "events"),
-        ("beats.relay_outbox", 76.0, "event relay"),
-        ("beats.sweep_billing", 76.0, "billing sweep"),
-        ("beats.report_status", 76.0, "status report"),
-        ("beats.purge_data", 316.0, "data purge"),
-        ("beats", {**WELL["beats"], "sweep_billing": None}, "billing sweep"),
+        ("beats.relay_outbox", 76.0, "relay_outbox"),
+        ("beats.sweep_billing", 76.0, "sweep_billing"),
+        ("beats.report_status", 76.0, "report_status"),
+        ("beats.purge_data", 316.0, "purge_data"),
+        ("beats.sweep_uploads", 316.0, "sweep_uploads"),
+        ("beats", {**WELL["beats"], "sweep_billing": None}, "sweep_billing"),
         (
             "beats",
             {**WELL["beats"], "sweep_billing": None, "migrate_database": 76.0},
-            "billing sweep",
+            "sweep_billing",
         ),
         ("mail.lost", 1, "e-mail"),
         ("mail.held", 200.0, "e-mail"),
@@ -118,6 +127,12 @@ def test_a_trouble_is_one_line(path: str, value: object, title: str) -> None:
 )
 def test_what_passes_by_itself_needs_nobody(path: str, value: object) -> None:
     assert bad(changed(path, value)) == []
+
+
+def test_a_schedule_is_late_by_the_interval_it_was_deployed_with() -> None:
+    hourly = WELL | {"schedules": dict.fromkeys(WELL["schedules"], 60)}
+    for age, late in ((3600.0, []), (3616.0, ["relay_outbox"])):
+        assert bad(hourly | {"beats": WELL["beats"] | {"relay_outbox": age}}) == late
 
 
 def test_a_line_says_what_waits_for_how_long_and_why() -> None:

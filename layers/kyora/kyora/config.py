@@ -24,6 +24,7 @@ from kyora.aws import AwsError
 from kyora.database_url import WEAK, BadUrl, parse
 from kyora.errors import ConfigError, Unavailable
 
+SCHEDULE_MINUTES = ("1", "5", "15", "60")  # `Schedules` of template.yaml
 STAGES = ("local", "test", "dev", "staging", "prod")
 _DEVELOPMENT = ("local", "test")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -381,6 +382,13 @@ def app_base_url(read: _Reader) -> str:
 def cors_origins(read: _Reader) -> tuple[str, ...]:
     """Return the origins whose pages may call the API and upload files."""
     return tuple(o for o in read.text("CORS_ORIGINS").split(",") if o)
+
+
+@Section
+def schedule_minutes(read: _Reader) -> int:
+    """Return the fewest minutes between two runs of a scheduled function."""
+    minutes = read.choice("SCHEDULE_MINUTES", "1", SCHEDULE_MINUTES)
+    return int(minutes) if minutes in SCHEDULE_MINUTES else 1
 
 
 @Section

@@ -6,10 +6,19 @@ says what each means.
 
 from typing import Any
 
+from kyora import config
 from kyora.postgres import transaction
 
-# Scheduled functions that run every minute or every five, as SchedulesAlarm expects of them.
-EVERY_FEW_MINUTES = ("relay_outbox", "sweep_billing", "purge_data", "report_status")
+# Scheduled functions and the minutes between two runs, which `schedule.minutes` may lengthen.
+# `make status` and SchedulesAlarm watch each of them. sync_plans, reconcile_billing and send_email
+# have lines of their own there.
+SCHEDULES = {
+    "relay_outbox": 1,
+    "sweep_billing": 1,
+    "report_status": 1,
+    "purge_data": 5,
+    "sweep_uploads": 5,
+}
 
 # Ages are in seconds; each row is one line of the screen.
 _OUTBOX = """
@@ -81,21 +90,32 @@ def read() -> dict[str, Any]:
             "uploads": tx.row(_UPLOADS),
             "runs": {row["name"]: row for row in tx.rows(_RUNS)},
             "beats": {row["name"]: row["age"] for row in tx.rows(_BEATS)},
+            "schedules": minutes(),
         }
 
 
-def longest_silence() -> float:
-    """Return for how many seconds the most overdue of EVERY_FEW_MINUTES has not run.
+def minutes() -> dict[str, int]:
+    """Return the minutes between two runs of each scheduled function, as deployed."""
+    fewest = config.schedule_minutes()
+    return {name: max(usual, fewest) for name, usual in SCHEDULES.items()}
 
-    0 for one that has never run: a deploy starts them.
+
+def overdue() -> float:
+    """Return for how many seconds the latest of the scheduled functions has been overdue.
+
+    0 for one that has never run: a deploy starts them. Raises Unavailable.
     """
+    expected = minutes()
     with transaction() as tx:
-        row = tx.row(
-            "SELECT coalesce(extract(epoch FROM now() - min(at)), 0)::float8 AS age"
-            " FROM heartbeat WHERE name = ANY(CAST(:names AS text[]))",
-            names=list(EVERY_FEW_MINUTES),
+        late = tx.value(
+            float,
+            "SELECT max(extract(epoch FROM now() - at) - 60 * minutes)::float8"
+            " FROM unnest(CAST(:names AS text[]), CAST(:minutes AS integer[])) AS s (name, minutes)"
+            " JOIN heartbeat USING (name)",
+            names=list(expected),
+            minutes=list(expected.values()),
         )
-    return float(str(row["age"])) if row else 0.0
+    return max(0.0, late or 0.0)
 
 
 def beat(name: str) -> None:
