@@ -9,12 +9,14 @@ import pytest
 import yaml
 
 from kyora import aws, config, jwks
+from kyora.assets.confirm import IN_REQUEST
 from kyora.billing import stripe_client
 from kyora.deadline import within
 from kyora.email import resend
 from kyora.errors import Unavailable
 from kyora.observability import correlation_id
 from kyora.storage import s3
+from kyora.storage.types import Part
 from tests.scripted import dripping
 from tests.unit.functions import ROOT
 
@@ -49,11 +51,27 @@ def stat(_: str) -> None:
 
 
 def copy(_: str) -> None:
-    store().copy("incoming/ws/a", "assets/ws/a", '"e"', "image/png")
+    store().copy("incoming/ws/a", "assets/ws/a", '"e"', "image/png", seconds=0.5)
 
 
 def read(_: str) -> None:
-    list(store().read("assets/ws/a"))
+    list(store().read("assets/ws/a", seconds=0.5))
+
+
+def begin_parts(_: str) -> None:
+    store().begin_parts("incoming/ws/a", "video/mp4", checked=True)
+
+
+def list_parts(_: str) -> None:
+    store().list_parts("incoming/ws/a", "upload")
+
+
+def join_parts(_: str) -> None:
+    store().join_parts("incoming/ws/a", "upload", [Part(1, 5, '"e"')])
+
+
+def drop_parts(_: str) -> None:
+    store().drop_parts("incoming/ws/a", "upload")
 
 
 def delete(_: str) -> None:
@@ -72,6 +90,10 @@ CALLS: dict[str, Callable[[str], None]] = {
     "S3 copy": copy,
     "S3 read": read,
     "S3 delete": delete,
+    "S3 parts begun": begin_parts,
+    "S3 parts listed": list_parts,
+    "S3 parts joined": join_parts,
+    "S3 parts dropped": drop_parts,
     "Stripe": ask_stripe,
 }
 
@@ -82,7 +104,7 @@ def short(environment: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         (aws, "_DEADLINE"),
         (aws, "_ATTEMPT"),
         (s3, "_CALL"),
-        (s3, "_READ"),
+        (s3, "_JOIN"),
         (stripe_client, "_DEADLINE"),
     ):
         environment.setattr(module, name, 0.5)
@@ -117,7 +139,7 @@ def test_an_answer_that_drips_is_given_up_when_the_time_is_over(
             short.setenv(variable, value)
         config.forget()
         config.require(config.storage, config.billing)
-        store()._client()
+        store()._client(patient=False)
         stripe_client._client()
         started = time.monotonic()
         with pytest.raises(Unavailable):
@@ -142,8 +164,8 @@ def test_every_deadline_is_shorter_than_the_function_that_waits() -> None:
     waits: dict[str, tuple[float, ...]] = {
         "AuthorizeRequest": (jwks.DEADLINE, aws._DEADLINE),
         "SendEmail": (resend.DEADLINE, aws._DEADLINE),
-        "ConfirmUpload": (s3._CALL, s3._READ),
-        "VerifyUpload": (s3._CALL, s3._READ),
+        "ConfirmUpload": (s3._CALL, *IN_REQUEST[-2:]),
+        "VerifyUpload": (s3._CALL, *IN_REQUEST[-2:]),
         "SweepUploads": (s3._CALL,),
         "ManageBilling": (stripe_client._DEADLINE,),
         "StripeWebhook": (stripe_client._DEADLINE,),

@@ -28,15 +28,27 @@ from kyora.ids import new_id
 from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
 from kyora.storage.provider import provider
-from kyora.storage.types import Changed, Storage
+from kyora.storage.types import MAX_COPY, Changed, Storage
 
 if TYPE_CHECKING:
     from kyora.assets.content.source import Facts
 
-LEASE_SECONDS = 60
 MAX_ATTEMPTS = 20  # copies started of one upload
 MAX_CLAIMS = 60  # claims of one upload, and one more for each second since it was requested
 _IN_MEMORY = 16 << 20  # bytes; a larger file is read through a temporary file
+
+
+class Budget(NamedTuple):
+    """How large a file may be verified in one go, and how long that may take, in seconds."""
+
+    most_bytes: int
+    lease_seconds: int
+    copy_seconds: float
+    read_seconds: float
+
+
+# confirm_upload has 29 s, the most an HTTP API waits.
+IN_REQUEST = Budget(MAX_COPY, 60, 20, 25)
 
 
 class _Facts(NamedTuple):
@@ -74,7 +86,7 @@ def confirm(workspace_id: str, asset_id: str) -> Asset:
             id=asset_id,
             workspace_id=workspace_id,
             token=new_id("try"),
-            lease=LEASE_SECONDS,
+            lease=IN_REQUEST.lease_seconds,
             attempts=MAX_ATTEMPTS,
             claims=MAX_CLAIMS,
         )
@@ -124,7 +136,13 @@ def _verify(row: Mapping[str, Any]) -> Asset:
         if not _note_attempt(row):  # another worker has taken over the lease
             with transaction() as tx:
                 return _current(tx, row["workspace_id"], row["id"])
-        store.copy(asset_row.incoming_key(row), target, found.etag, row["content_type"])
+        store.copy(
+            asset_row.incoming_key(row),
+            target,
+            found.etag,
+            row["content_type"],
+            seconds=IN_REQUEST.copy_seconds,
+        )
         facts = _inspect(store, target, row)
     except _Rejected as rejection:
         return _end(row, rejection)
@@ -162,7 +180,7 @@ def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
 
     digest, count = hashlib.sha256(), 0
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
-        for chunk in store.read(key):
+        for chunk in store.read(key, seconds=IN_REQUEST.read_seconds):
             count += len(chunk)
             if count > row["size"]:
                 break

@@ -12,6 +12,11 @@ def put_headers(content_type: str, sha256: str | None) -> dict[str, str]:
     return headers
 
 
+def part_headers(sha256: str | None) -> dict[str, str]:
+    """Return the headers of a part's PUT. S3 has no If-None-Match for parts."""
+    return {"x-amz-checksum-sha256": sha256} if sha256 else {}
+
+
 def attachment(filename: str) -> str:
     """Return a Content-Disposition for a name in any script (RFC 6266, RFC 8187).
 

@@ -9,8 +9,10 @@ import hashlib
 import hmac
 import os
 import re
+import secrets
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -18,13 +20,15 @@ from urllib.parse import quote, urlencode
 
 from kyora import clock, config
 from kyora.errors import Forbidden, Invalid, KyoraError, NotFound, Unavailable
-from kyora.storage.headers import attachment, put_headers
-from kyora.storage.types import Changed, Stat, Upload
+from kyora.storage.headers import attachment, part_headers, put_headers
+from kyora.storage.types import Changed, Part, Stat, Upload
 
 PREFIX = "/_local/storage/"
 _CHUNK = 1 << 20
 # Keys consist of ids that we generate. No other key reaches the file system.
 _KEY = re.compile(r"(incoming|assets)(/[a-z0-9_-]{1,64}){2,3}")
+_UPLOAD = re.compile(r"[0-9a-f]{32}")
+_PART = re.compile(r"([0-9]{5})-([0-9a-f]{64})(-checked)?")
 
 
 class PreconditionFailed(KyoraError):
@@ -34,7 +38,7 @@ class PreconditionFailed(KyoraError):
 
 
 class Local:
-    """A folder with the layout of the bucket."""
+    """A folder with the layout of the bucket. Parts lie beside it, as `parts/…/<upload>/<part>`."""
 
     def __init__(self, settings: config.Storage) -> None:
         self._settings = settings
@@ -67,7 +71,15 @@ class Local:
             raise _unavailable() from error
         return Stat(found.st_size, f"{found.st_ino}-{found.st_mtime_ns}")
 
-    def copy(self, source: str, target: str, etag: str, content_type: str) -> None:  # noqa: ARG002
+    def copy(
+        self,
+        source: str,
+        target: str,
+        etag: str,
+        content_type: str,  # noqa: ARG002
+        *,
+        seconds: float,  # noqa: ARG002
+    ) -> None:
         """Copy through a temporary file, so that the target is complete or absent."""
         try:
             with _open(_path(self._settings, source)) as f:
@@ -81,7 +93,7 @@ class Local:
         except OSError as error:
             raise _unavailable() from error
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, *, seconds: float) -> Iterator[bytes]:  # noqa: ARG002
         """Stream the file in chunks of 1 MiB."""
         return _read(_path(self._settings, key))
 
@@ -92,6 +104,61 @@ class Local:
                 _path(self._settings, key).unlink(missing_ok=True)
             except OSError as error:
                 raise _unavailable() from error
+
+    def begin_parts(self, key: str, content_type: str, *, checked: bool) -> str:  # noqa: ARG002
+        """Make the folder of the parts."""
+        upload = secrets.token_hex(16)
+        try:
+            _parts(self._settings, key, upload).mkdir(parents=True)
+        except OSError as error:
+            raise _unavailable() from error
+        return upload
+
+    def presign_part(
+        self, key: str, upload: str, number: int, size: int, sha256: str | None, expires: int
+    ) -> Upload:
+        """Sign the same as S3."""
+        until = int(clock.timestamp()) + expires
+        bound = (upload, str(number), str(size), sha256 or "")
+        query = {
+            "partNumber": str(number),
+            "uploadId": upload,
+            "expires": str(until),
+            "signature": _sign(self._settings, "PART", key, until, *bound),
+        }
+        return Upload(self._url(key, query), part_headers(sha256))
+
+    def list_parts(self, key: str, upload: str) -> list[Part]:
+        """Read the part's number and digest from its file's name."""
+        try:
+            return sorted(_listed(_parts(self._settings, key, upload)))
+        except FileNotFoundError as error:
+            raise Changed(key) from error
+        except OSError as error:
+            raise _unavailable() from error
+
+    def join_parts(self, key: str, upload: str, parts: Sequence[Part]) -> None:
+        """Write the parts one after the other, then delete them."""
+        if [part for part in self.list_parts(key, upload) if part in parts] != list(parts):
+            raise Changed(key)
+        folder = _parts(self._settings, key, upload)
+
+        def chunks() -> Iterator[bytes]:
+            for part in parts:
+                with _open(folder / _name(part.number, part.etag, checked=bool(part.sha256))) as f:
+                    yield from iter(lambda: f.read(_CHUNK), b"")
+
+        try:
+            _write(_path(self._settings, key), chunks(), replace=False)
+        except (FileNotFoundError, PreconditionFailed) as error:
+            raise Changed(key) from error
+        except OSError as error:
+            raise _unavailable() from error
+        self.drop_parts(key, upload)
+
+    def drop_parts(self, key: str, upload: str) -> None:
+        """Delete the folder of the parts."""
+        shutil.rmtree(_parts(self._settings, key, upload), ignore_errors=True)
 
     def _url(self, key: str, query: Mapping[str, str]) -> str:
         return f"{self._settings.app_base_url}{PREFIX}{quote(key)}?{urlencode(query)}"
@@ -104,33 +171,87 @@ def receive(
     headers: Mapping[str, str],
     read: Callable[[int], bytes],
 ) -> str:
-    """Handle a PUT to a URL of `Local.presign_put`; return the ETag.
+    """Handle a PUT to a URL of `Local.presign_put` or `presign_part`; return the ETag.
 
     `read(n)` returns up to n bytes of the body, b"" at its end; `headers` has lower-case names.
     Raises Forbidden if anything does not match the signature, PreconditionFailed for a second PUT,
     Invalid for bytes that do not match length or checksum.
     """
     length, checksum = headers.get("content-length", ""), headers.get("x-amz-checksum-sha256", "")
-    _verify(settings, "PUT", key, query, headers.get("content-type", ""), length, checksum)
-    if headers.get("if-none-match") != "*" or "transfer-encoding" in headers:
+    upload, number = query.get("uploadId", ""), query.get("partNumber", "")
+    if upload:
+        _verify(settings, "PART", key, query, upload, number, length, checksum)
+    else:
+        _verify(settings, "PUT", key, query, headers.get("content-type", ""), length, checksum)
+    unconditional = not upload and headers.get("if-none-match") != "*"
+    if unconditional or "transfer-encoding" in headers:
         raise Forbidden("A signed header is missing.", code="storage.signature_invalid")
-    expected = int(length)
-
     digest = hashlib.sha256()
-
-    def chunks() -> Iterator[bytes]:
-        left = expected
-        while left and (chunk := read(min(left, _CHUNK))):
-            digest.update(chunk)
-            left -= len(chunk)
-            yield chunk
-        if left or read(1):
-            raise Invalid("The body is not as long as signed.", code="storage.length_mismatch")
-        if checksum and base64.b64encode(digest.digest()).decode() != checksum:
-            raise Invalid("The bytes do not match the checksum.", code="storage.bad_digest")
-
-    _write(_path(settings, key), chunks(), replace=False)
+    chunks = _body(int(length), checksum, read, digest)
+    if not upload:
+        _write(_path(settings, key), chunks, replace=False)
+        return f'"{digest.hexdigest()}"'
+    folder = _parts(settings, key, upload)
+    if not folder.is_dir():
+        raise NotFound("There is no such upload.", code="storage.no_upload")
+    _write_part(folder, int(number), chunks, digest, checked=bool(checksum))
     return f'"{digest.hexdigest()}"'
+
+
+def _body(
+    expected: int, checksum: str, read: Callable[[int], bytes], digest: "hashlib._Hash"
+) -> Iterator[bytes]:
+    """Yield a body that must have this length and checksum; its bytes go to `digest` as well."""
+    left = expected
+    while left and (chunk := read(min(left, _CHUNK))):
+        digest.update(chunk)
+        left -= len(chunk)
+        yield chunk
+    if left or read(1):
+        raise Invalid("The body is not as long as signed.", code="storage.length_mismatch")
+    if checksum and base64.b64encode(digest.digest()).decode() != checksum:
+        raise Invalid("The bytes do not match the checksum.", code="storage.bad_digest")
+
+
+def _write_part(
+    folder: Path, number: int, chunks: Iterator[bytes], digest: "hashlib._Hash", *, checked: bool
+) -> None:
+    """Write a part and replace an earlier one of its number. Raises NotFound after an abort."""
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(chunks)
+        target = folder / _name(number, f'"{digest.hexdigest()}"', checked=checked)
+        temporary.replace(target)
+        for old in folder.glob(f"{number:05}-*"):
+            if old != target:
+                old.unlink(missing_ok=True)
+    except FileNotFoundError as error:
+        raise NotFound("There is no such upload.", code="storage.no_upload") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _listed(folder: Path) -> Iterator[Part]:
+    for path in folder.iterdir():
+        if found := _PART.fullmatch(path.name):
+            digest = found[2]
+            sha256 = base64.b64encode(bytes.fromhex(digest)).decode() if found[3] else ""
+            yield Part(int(found[1]), path.stat().st_size, f'"{digest}"', sha256)
+
+
+def _name(number: int, etag: str, *, checked: bool) -> str:
+    return f"{number:05}-{etag.strip('"')}{'-checked' if checked else ''}"
+
+
+def _parts(settings: config.Storage, key: str, upload: str) -> Path:
+    """Return the folder of an upload's parts. Raises NotFound for one outside our own."""
+    if not _UPLOAD.fullmatch(upload):
+        raise NotFound("There is no such upload.", code="storage.no_upload")
+    path = _path(settings, key)
+    root = Path(settings.local_path).resolve()
+    return root / "parts" / path.relative_to(root / "incoming") / upload
 
 
 def serve(

@@ -6,7 +6,7 @@ through boto3, imported at its first use.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,23 @@ from kyora import aws, config
 from kyora.deadline import within
 from kyora.errors import Unavailable
 from kyora.observability import logger
-from kyora.storage.headers import attachment, put_headers
-from kyora.storage.types import Changed, Stat, Upload
+from kyora.storage.headers import attachment, part_headers, put_headers
+from kyora.storage.types import Changed, Part, Stat, Upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CHUNK = 1 << 20
-# Seconds for one call with its attempts, and for reading a whole object: confirm_upload has 29.
-_CALL, _READ = 20.0, 25.0
+# Seconds for one call with its attempts, and for one that S3 may take its time with: joining many
+# parts. Like the copy of a large object it is made once, without a shorter limit on its silence.
+_CALL, _JOIN = 20.0, 25.0
 # 403 is never a missing key for us: S3 answers 403 for one only to callers without ListBucket, and
 # our functions have it. 409 is S3's answer while two writes race.
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _REFUSED = ("403", "Forbidden", "AccessDenied")
 _CHANGED = (*_MISSING, "412", "409", "PreconditionFailed", "ConditionalRequestConflict")
+_NO_UPLOAD = (*_MISSING, "NoSuchUpload")
+_NOT_JOINED = (*_CHANGED, "NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall")
 
 _clients: dict[tuple[str, ...], "S3Client"] = {}
 
@@ -75,7 +78,9 @@ class S3:
             raise _unavailable()  # an incomplete answer, or one from a proxy
         return Stat(found["ContentLength"], found["ETag"])
 
-    def copy(self, source: str, target: str, etag: str, content_type: str) -> None:
+    def copy(
+        self, source: str, target: str, etag: str, content_type: str, *, seconds: float
+    ) -> None:
         """Copy with new metadata, so that none of the client's is kept."""
         bucket = self._settings.s3_bucket
         with _answering(source, _CHANGED):
@@ -89,13 +94,15 @@ class S3:
                     ContentType=content_type,
                     ContentDisposition="attachment",
                     CacheControl="private, max-age=31536000, immutable",
-                )
+                ),
+                seconds,
+                patient=seconds > _CALL,
             )
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, *, seconds: float) -> Iterator[bytes]:
         """Stream the object in chunks of 1 MiB."""
         with _answering(key, _MISSING):
-            ends = time.monotonic() + _READ
+            ends = time.monotonic() + seconds
             found = self._within(lambda s3: s3.get_object(Bucket=self._settings.s3_bucket, Key=key))
             chunks = found["Body"].iter_chunks(_CHUNK)
             while chunk := self._within(lambda _: next(chunks, b""), ends - time.monotonic()):
@@ -110,6 +117,82 @@ class S3:
                         Bucket=self._settings.s3_bucket, Key=key
                     )
                 )
+
+    def begin_parts(self, key: str, content_type: str, *, checked: bool) -> str:
+        """Create the multipart upload. S3 refuses a part's checksum of a kind not named here."""
+        kind: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if checked else {}
+        with _answering(key, ()):
+            found = self._within(
+                lambda s3: s3.create_multipart_upload(
+                    Bucket=self._settings.s3_bucket, Key=key, ContentType=content_type, **kind
+                )
+            )
+        return found["UploadId"]
+
+    def presign_part(
+        self, key: str, upload: str, number: int, size: int, sha256: str | None, expires: int
+    ) -> Upload:
+        """Sign upload id, number, length and checksum: no other PUT is accepted."""
+        headers = part_headers(sha256)
+        url = self._presign(
+            "PUT",
+            key,
+            expires,
+            headers=headers | {"Content-Length": str(size)},
+            query={"partNumber": str(number), "uploadId": upload},
+        )
+        return Upload(url, headers)
+
+    def list_parts(self, key: str, upload: str) -> list[Part]:
+        """Read every page: S3 lists up to a thousand parts in one.
+
+        Some stores list a part twice that was sent twice.
+        """
+        parts: dict[int, tuple[datetime, Part]] = {}
+        more: dict[str, Any] = {}
+        with _answering(key, _NO_UPLOAD):
+            while True:
+                found = self._within(
+                    lambda s3, more=more: s3.list_parts(  # type: ignore[misc]  # bound, not late
+                        Bucket=self._settings.s3_bucket, Key=key, UploadId=upload, **more
+                    )
+                )
+                for p in found.get("Parts", ()):
+                    part = Part(p["PartNumber"], p["Size"], p["ETag"], p.get("ChecksumSHA256", ""))
+                    written = (p["LastModified"], part)
+                    parts[part.number] = max(parts.get(part.number, written), written)
+                if not found.get("IsTruncated"):
+                    return [part for _, (_, part) in sorted(parts.items())]
+                more = {"PartNumberMarker": found["NextPartNumberMarker"]}
+
+    def join_parts(self, key: str, upload: str, parts: Sequence[Part]) -> None:
+        """Complete the upload. If-None-Match: the bucket's policy demands it as for a PUT."""
+        named: list[Any] = [
+            {"PartNumber": part.number, "ETag": part.etag}
+            | ({"ChecksumSHA256": part.sha256} if part.sha256 else {})
+            for part in parts
+        ]
+        with _answering(key, _NOT_JOINED):
+            self._within(
+                lambda s3: s3.complete_multipart_upload(
+                    Bucket=self._settings.s3_bucket,
+                    Key=key,
+                    UploadId=upload,
+                    MultipartUpload={"Parts": named},
+                    IfNoneMatch="*",
+                ),
+                _JOIN,
+                patient=True,
+            )
+
+    def drop_parts(self, key: str, upload: str) -> None:
+        """Abort the upload. The bucket's rule deletes a part that is being written meanwhile."""
+        with suppress(Changed), _answering(key, _NO_UPLOAD):
+            self._within(
+                lambda s3: s3.abort_multipart_upload(
+                    Bucket=self._settings.s3_bucket, Key=key, UploadId=upload
+                )
+            )
 
     def _presign(
         self,
@@ -138,16 +221,22 @@ class S3:
             now=now,
         )
 
-    def _within[T](self, call: Callable[["S3Client"], T], seconds: float | None = None) -> T:
+    def _within[T](
+        self,
+        call: Callable[["S3Client"], T],
+        seconds: float | None = None,
+        *,
+        patient: bool = False,
+    ) -> T:
         """Make a call within one deadline. Raises TimeoutError."""
-        client = self._client()
+        client = self._client(patient=patient)
         try:
             return within(_CALL if seconds is None else seconds, lambda: call(client))
         except TimeoutError:
             _clients.clear()  # one of its connections is still waiting
             raise
 
-    def _client(self) -> "S3Client":
+    def _client(self, *, patient: bool) -> "S3Client":
         found = self._settings
         name = (
             found.s3_endpoint,
@@ -155,9 +244,10 @@ class S3:
             found.s3_addressing_style,
             found.s3_access_key_id,
             found.s3_secret_access_key,
+            "patient" if patient else "",
         )
         if name not in _clients:
-            _clients[name] = connect(found)
+            _clients[name] = connect(found, patient=patient)
         return _clients[name]
 
 
@@ -172,8 +262,11 @@ def _base(settings: config.Storage) -> str:
     return f"https://{settings.s3_bucket}.{host}"
 
 
-def connect(settings: config.Storage) -> "S3Client":
-    """Return a client of the configured store, with time limits."""
+def connect(settings: config.Storage, *, patient: bool = False) -> "S3Client":
+    """Return a client of the configured store, with time limits.
+
+    A `patient` one waits for as long as its caller does, and never sends a request twice.
+    """
     import boto3
     from botocore.config import Config
 
@@ -189,8 +282,8 @@ def connect(settings: config.Storage) -> "S3Client":
         config=Config(
             signature_version="s3v4",
             connect_timeout=2,
-            read_timeout=10,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            read_timeout=900 if patient else 10,
+            retries={"mode": "standard", "total_max_attempts": 1 if patient else 3},
             s3={
                 "addressing_style": "path" if settings.s3_addressing_style == "path" else "virtual"
             },
