@@ -127,7 +127,7 @@ def _round(
 
 
 def _statements(stripe: Stripe) -> dict[str, int]:
-    """Count the statements of one delivery of each kind; a statement with values is three trips."""
+    """Count the statements of one delivery of each kind: round trips, with a COMMIT or two."""
     found: dict[str, int] = {}
     real = Transaction._execute  # noqa: SLF001
     counted = 0

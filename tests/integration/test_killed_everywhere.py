@@ -16,10 +16,12 @@ from typing import Any
 
 import psutil
 import pytest
+from pg8000.exceptions import DatabaseError
 
 from kyora import config, postgres
 from kyora.bus.names import DOMAINS
 from kyora.email.mails.catalogue import MAIL_OF
+from kyora.postgres.connection import _LOST as LOST
 from kyora.postgres.connection import connect
 from local.commands import bus
 from tests.conftest import FUNCTIONS, OWNER
@@ -162,7 +164,7 @@ def kill(
         cluster.start()
     elif pid := busy_backend(cluster):
         if victim == "backend":
-            with closing(connect(cluster.url(), development=True)) as connection:
+            with closing(dial(cluster)) as connection:
                 connection.run("SELECT pg_terminate_backend(:pid)", pid=pid)
         else:  # one that is killed takes all the others along
             with suppress(psutil.NoSuchProcess):
@@ -170,9 +172,20 @@ def kill(
             cluster.wait()
 
 
+def dial(cluster: Cluster) -> Any:
+    """Connect once the server takes connections: it notices a killed backend a moment later."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return connect(cluster.url(), development=True)
+        except (*LOST, DatabaseError):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 def busy_backend(cluster: Cluster) -> int | None:
     """The process of a connection that a function uses, one in the middle of something first."""
-    with closing(connect(cluster.url(), development=True)) as connection:
+    with closing(dial(cluster)) as connection:
         rows = connection.run(
             f"SELECT pid FROM pg_stat_activity WHERE usename = '{FUNCTIONS}'"
             " ORDER BY state = 'idle', random() LIMIT 1"

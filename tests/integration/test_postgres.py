@@ -235,6 +235,12 @@ def test_a_connection_killed_between_transactions_is_replaced_unnoticed(database
     assert backend() != before
 
 
+def test_a_write_on_a_connection_that_was_killed_is_done_once(database: str) -> None:
+    kill(database, backend())
+    add("ws_new")
+    assert count() == 3
+
+
 def test_a_connection_closed_without_a_word_is_replaced_unnoticed(database: str) -> None:
     before = backend()
     module._kept[0]._usock.shutdown(socket.SHUT_RDWR)
@@ -286,20 +292,67 @@ def test_a_transaction_may_be_given_more_time_and_the_next_has_the_usual_again(
         tx.row("SELECT pg_sleep(0.4)")
 
 
-def test_a_statement_with_values_is_one_trip_to_the_server(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trips = []
+@pytest.fixture
+def trips(database: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements whose answer was waited for, on a connection that is there already."""
+    count()
+    found: list[str] = []
     real = module._OneTrip.handle_messages
 
     def counting(self: Any, context: Any) -> None:
-        trips.append(context)
+        found.append(context.statement)
         real(self, context)
 
+    monkeypatch.setattr(module._OneTrip, "handle_messages", counting)
+    return found
+
+
+def test_a_statement_with_values_is_one_trip_to_the_server(trips: list[str]) -> None:
     with postgres.transaction() as tx:
-        monkeypatch.setattr(module._OneTrip, "handle_messages", counting)
+        tx.row("SELECT 1 AS one")
+        trips.clear()
         assert tx.rows("SELECT CAST(:a AS integer) + :b AS sum", a=1, b=2) == [{"sum": 3}]
         assert len(trips) == 1
+
+
+@pytest.mark.parametrize("values", [{}, {"id": "ws_demo"}])
+def test_begin_is_no_trip_of_its_own(trips: list[str], values: dict[str, object]) -> None:
+    with postgres.transaction() as tx:
+        tx.row("SELECT 1 AS one" + " WHERE :id = 'ws_demo'" * bool(values), **values)
+    assert [sql.split()[0] for sql in trips] == ["SELECT", "COMMIT"]
+
+
+def test_a_transaction_without_a_statement_asks_nothing(trips: list[str]) -> None:
+    with postgres.transaction():
+        pass
+    with pytest.raises(ZeroDivisionError), postgres.transaction():
+        raise ZeroDivisionError
+    assert trips == []
+
+
+def test_a_begin_that_fails_leaves_its_statement_undone(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Executed alone it would commit at once, without the rest of its transaction."""
+    monkeypatch.setattr(module, "_BEGIN", "BEGIN AND FAIL")
+    with pytest.raises(StatementFailed, match="42601"):
+        add("ws_new")
+    monkeypatch.undo()
+    assert count() == 2
+
+
+def test_a_slow_first_statement_is_not_tried_again(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that answered BEGIN is alive: the statement may still be running."""
+    monkeypatch.setattr(module, "_TIMEOUT", 0.3)
+    postgres.close()
+    count()
+    connects = []
+    monkeypatch.setattr(module, "connect", lambda *_, **__: connects.append(1))
+    with pytest.raises(Unavailable), postgres.transaction() as tx:
+        tx.row("SELECT pg_sleep(5)")
+    assert connects == []
 
 
 @pytest.mark.parametrize("value", ["\ud800", "\0"])

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 # takes two of these; API Gateway gives its authorizer ten.
 _TIMEOUT = 4.0
 _LOST = (InterfaceError, OSError, struct.error)  # what pg8000 raises on a dead connection
+_BEGIN = "BEGIN"
 _AUTH_FAILED = ("28P01", "28000")
 # An invalid character; \u0000 in JSON; a time outside the range of timestamptz.
 _UNSTORABLE = ("22021", "22P05", "22008")
@@ -61,23 +62,24 @@ _parsed = lru_cache(maxsize=1024)(to_statement)
 
 
 class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
-    """A connection whose statements with values take one round trip to the server.
+    """A connection whose statements with values take one round trip to the server, BEGIN none.
 
     pg8000 waits after Parse, after Describe and after Execute; the protocol needs only one Sync
     (https://www.postgresql.org/docs/current/protocol-flow.html, "Pipelining"). Measured: half the
-    time of a statement on a Unix socket, one trip instead of three over a network. The version of
-    the driver is locked, and tests/integration/test_postgres.py covers all of this.
+    time of a statement on a Unix socket, one trip instead of three over a network. BEGIN travels
+    with the first statement of its transaction, before the same Sync: if it fails, the server
+    skips the statement as well. The version of the driver is locked, and
+    tests/integration/test_postgres.py covers all of this.
     """
 
     patience = _TIMEOUT  # seconds for one whole answer
+    begins = False  # whether BEGIN goes with the next statement
     _sock: Any
     _usock: Any
 
     def run(self, sql: str, **params: object) -> list[list[object]] | None:
         """Run a statement; a value is bound, never written into it."""
-        if not params:
-            self._context = self.execute_simple(sql)
-        else:
+        if params:
             statement, values = _parsed(sql)
             # Before anything is sent: a value that cannot be sent must not leave half a message.
             try:
@@ -87,11 +89,19 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
             if not all(value is None or storable(value) for value in bound):
                 raise Unstorable("a text that Postgres cannot store")
             self._context = self._execute(statement, bound)
+        elif self.begins:
+            self._context = self._execute(sql, ())
+        else:
+            self._context = self.execute_simple(sql)
         rows: list[list[object]] | None = self._context.rows
         return rows
 
     def _execute(self, statement: str, bound: Sequence[str | None]) -> Context:
         context = Context(statement)
+        if self.begins:
+            self.send_PARSE(NULL_BYTE, _BEGIN)
+            self.send_BIND(NULL_BYTE, ())
+            self.send_EXECUTE()
         self.send_PARSE(NULL_BYTE, statement)
         self.send_DESCRIBE_STATEMENT(NULL_BYTE)
         self.send_BIND(NULL_BYTE, bound)
@@ -110,6 +120,13 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
             self.message_types[code](_read(self._sock, length - 4), context)
         if context.error is not None:
             raise context.error
+
+    def handle_COMMAND_COMPLETE(self, data: bytes, context: Context) -> None:  # noqa: N802  # theirs
+        """Note that BEGIN was executed: from here on a lost connection is a lost transaction."""
+        if data == b"BEGIN\0":
+            self.begins = False
+        else:
+            super().handle_COMMAND_COMPLETE(data, context)
 
     def abandon(self) -> None:
         """Close without a Terminate message, which would also flush what is still buffered."""
@@ -142,8 +159,8 @@ class Transaction:
     value that Postgres cannot store, and StatementFailed when the server refuses.
     """
 
-    def __init__(self, connection: _OneTrip) -> None:
-        self._connection = connection
+    def __init__(self, connection: _OneTrip, timeout: float, *, owner: bool) -> None:
+        self._connection, self._timeout, self._owner = connection, timeout, owner
         self.committed: dict[Callable[[list[str]], None], list[str]] = {}
 
     def rows(self, sql: str, **params: object) -> list[dict[str, object]]:
@@ -177,11 +194,34 @@ class Transaction:
         """Call `callback` once, after the commit, with all items given for it."""
         self.committed.setdefault(callback, []).append(item)
 
+    def commit(self) -> None:
+        """End the transaction; without a statement none has begun."""
+        if not self._connection.begins:
+            self.run("COMMIT")
+
+    def abort(self) -> None:
+        """Roll back, or close the connection when that is not possible."""
+        try:
+            if not self._connection.begins:
+                _ask(self._connection, "ROLLBACK")
+        except Exception:
+            _drop(self._connection)
+
     def _execute(self, sql: str, params: Mapping[str, object]) -> list[list[object]]:
         try:
-            return _ask(self._connection, sql, params)
+            return self._ask(sql, params)
         except (*_LOST, DatabaseError) as error:
             raise _translate(error) from None
+
+    def _ask(self, sql: str, params: Mapping[str, object]) -> list[list[object]]:
+        try:
+            return _ask(self._connection, sql, params)
+        except (*_LOST, DatabaseError):
+            if not self._connection.begins:
+                raise
+        # The kept connection was gone, or ended by an administrator, and nothing was executed.
+        self._connection = _new(self._timeout, owner=self._owner)
+        return _ask(self._connection, sql, params)
 
 
 _running: list[Transaction] = []
@@ -192,26 +232,24 @@ def transaction(*, timeout: float | None = None, owner: bool = False) -> Iterato
     """Open a transaction that commits at the end of the block and rolls back on an exception.
 
     Each statement may take four seconds, or `timeout` seconds on a connection of its own. As
-    `owner` it may change the schema, also on a connection of its own. A connection that is dead at
-    BEGIN is replaced once. Raises Unavailable when the database cannot be reached, or is lost
-    during the block: then nothing was committed, unless the answer to COMMIT itself was lost.
+    `owner` it may change the schema, also on a connection of its own. A connection that is dead
+    before anything has begun is replaced once. Raises Unavailable when the database cannot be
+    reached, or is lost during the block: then nothing was committed, unless the answer to COMMIT
+    itself was lost.
     """
     if _running:  # the inner COMMIT would commit half of the outer transaction
         raise RuntimeError("a transaction is running already")
     alone = owner or timeout is not None
     if alone:
         close()
-    connection = _begin(timeout or _TIMEOUT, owner=owner)
-    tx = Transaction(connection)
+    limit = timeout or _TIMEOUT
+    tx = Transaction(_begin(limit, owner=owner), limit, owner=owner)
     _running.append(tx)
     try:
         yield tx
-        tx.run("COMMIT")
+        tx.commit()
     except BaseException:
-        try:
-            _ask(connection, "ROLLBACK")
-        except Exception:
-            _drop(connection)
+        tx.abort()
         raise
     finally:
         _running.clear()
@@ -375,17 +413,23 @@ def _drop(connection: _OneTrip) -> None:
 
 
 def _begin(timeout: float, *, owner: bool) -> _OneTrip:
-    """Start a transaction on the kept connection, or on a new one when the kept one is dead."""
-    if _kept:
-        try:
-            _ask(_kept[0], "BEGIN")
-            return _kept[0]
-        except (*_LOST, DatabaseError):  # gone, or ended by an administrator
-            close()
+    """Return the kept connection, or a new one, whose next statement is in a transaction."""
+    if not _kept:
+        return _new(timeout, owner=owner)
+    _kept[0].begins = True
+    return _kept[0]
+
+
+def _new(timeout: float, *, owner: bool) -> _OneTrip:
+    """Replace the kept connection. Raises Unavailable."""
+    close()
     try:
         connection = _open(timeout, owner=owner)
         _kept.append(connection)
-        _ask(connection, "BEGIN")
+        if owner:  # a migration is many statements in one, which cannot share a BEGIN's Sync
+            _ask(connection, _BEGIN)
+        else:
+            connection.begins = True
     except (*_LOST, DatabaseError) as error:
         close()
         raise _unavailable(error) from error
