@@ -23,11 +23,14 @@ _KEPT = "state.before"  # beside `state`
 _SAVE_SECONDS = 10.0
 
 # MiniStack saves its state only when it is stopped with a signal. This saves it on SIGUSR1 as well,
-# so that a deployed stack survives a power cut. Its reset needs no signature, so any web page could
-# send one: it is refused. The version is pinned in pyproject.toml.
+# so that a deployed stack survives a power cut. Its reset needs no signature: it is refused.
+# in_emulator.py records invocations. The version is pinned in pyproject.toml.
 _LAUNCH = """
-import os, pathlib, signal
+import os, pathlib, runpy, signal, sys
 from ministack import app
+
+here, record = pathlib.Path(sys.argv.pop(1)), pathlib.Path(sys.argv.pop(1))
+runpy.run_path(str(here))["install"](record)
 
 async def refuse_reset(path, method, query_params):
     if path == "/_ministack/reset":
@@ -80,13 +83,18 @@ async def run(python: Path, home: Path, port: int, log: Path) -> Child:
     }
     child = await start(
         NAME,
-        [python, "-c", _LAUNCH],
+        [python, "-c", _LAUNCH, Path(__file__).with_name("in_emulator.py"), invocations(home)],
         env=env,
         log=log,
         stop_signal=signal.SIGINT,
     )
     await until(lambda: healthy(port), child, 60)
     return child
+
+
+def invocations(home: Path) -> Path:
+    """Return the file that records invocations: a JSON object a line, see in_emulator.py."""
+    return home / "invocations.jsonl"
 
 
 def _put_aside(home: Path, scratch: Path) -> list[str]:
@@ -169,13 +177,20 @@ def credentials(port: int) -> dict[str, str]:
     }
 
 
-def client(service: Any, port: int) -> Any:
-    """Return a boto3 client for the emulator, whatever profile the shell has."""
+def client(service: Any, port: int, *, patience: float | None = None) -> Any:
+    """Return a boto3 client for the emulator, whatever profile the shell has.
+
+    With `patience`, a call is tried once and given up after that many seconds.
+    """
     import boto3  # a quarter of a second: not for commands that never call AWS
+    from botocore.config import Config
 
     session = boto3.Session(
         aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
         region_name=REGION,
     )
-    return session.client(service, endpoint_url=endpoint(port))
+    hasty = Config(
+        connect_timeout=2, read_timeout=patience or 60, retries={"total_max_attempts": 1}
+    )
+    return session.client(service, endpoint_url=endpoint(port), config=hasty if patience else None)

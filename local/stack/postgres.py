@@ -34,8 +34,11 @@ def _programs() -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
 
 
-def connect(address: str) -> pg8000.native.Connection:
-    """Connect to an address as the functions read it, with TLS unless it is on this machine."""
+def connect(address: str, *, patience: float = 10) -> pg8000.native.Connection:
+    """Connect to an address as the functions read it, with TLS unless it is on this machine.
+
+    An answer that takes longer than `patience` seconds raises OSError or pg8000's InterfaceError.
+    """
     try:
         found = database_url.parse(address)
     except database_url.BadUrl as fault:
@@ -50,13 +53,13 @@ def connect(address: str) -> pg8000.native.Connection:
         password=found.password,
         # A server elsewhere is reached over TLS; the one on this machine has none.
         ssl_context=None if folder or found.host in _LOOPBACK else True,
-        timeout=10,
+        timeout=patience,
     )
 
 
-def query(address: str, sql: str, **values: Any) -> list[list[Any]]:
-    """Run one statement and return its rows."""
-    connection = connect(address)
+def query(address: str, sql: str, *, patience: float = 10, **values: Any) -> list[list[Any]]:
+    """Run one statement and return its rows; `patience` is that of `connect`."""
+    connection = connect(address, patience=patience)
     try:
         return [list(row) for row in connection.run(sql, **values) or []]
     finally:

@@ -1,0 +1,128 @@
+"""Runs inside the AWS emulator's process: records invocations, and refuses web pages.
+
+Standard library only: the emulator has an environment of its own. It changes MiniStack by its
+names, which `pyproject.toml` pins; `install` fails when one of them is gone.
+"""
+
+import importlib
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+# A record is for a person to read: what is longer is cut.
+_VALUE_LIMIT, _LOG_LIMIT = 256 * 1024, 64 * 1024  # characters
+_FILE_LIMIT = (
+    16 * 1024 * 1024
+)  # bytes; then the file is begun again, and the old one kept beside it
+
+# MiniStack's names: what runs an invocation, and what starts a worker for it.
+_DISPATCH, _SPAWN = "_execute_function_dispatch", "_spawn"
+
+type Scope = MutableMapping[str, Any]
+type Application = Callable[[Scope, Any, Any], Awaitable[None]]
+
+_environment = threading.local()  # what the invocation of this thread learnt about its worker
+_writing = threading.Lock()
+
+
+def install(record: Path) -> None:
+    """Write every invocation to `record`: a JSON object when it begins, and one at its end.
+
+    The two have the same `id`; what the first said, the second does not repeat.
+    """
+    server: Any = importlib.import_module("ministack.app")
+    server.app = guarded(server.app)
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    worker = importlib.import_module("ministack.core.lambda_runtime").Worker
+    dispatch, spawn, invoke = getattr(functions, _DISPATCH), getattr(worker, _SPAWN), worker.invoke
+
+    def recorded(func: Any, config: Any, event: Any, request_id: str, started: float) -> Any:
+        _environment.__dict__.clear()
+        line = {"id": request_id, "function": config.get("FunctionName"), "at": started}
+        _write(record, {**line, "running": True, "event": _cut(event)})
+        result = dispatch(func, config, event, request_id, started)
+        found = result if isinstance(result, dict) else {}
+        line |= {
+            "ms": round((time.time() - started) * 1000, 1),
+            "error": bool(found.get("error")),
+            "result": _cut(found.get("body")),
+            "log": str(found.get("log") or "")[:_LOG_LIMIT],
+            **_environment.__dict__,
+        }
+        _write(record, line)
+        return result
+
+    def spawned(self: Any) -> None:
+        began = time.monotonic()
+        spawn(self)
+        _environment.initMs = round((time.monotonic() - began) * 1000, 1)
+
+    def invoked(self: Any, *values: Any, **named: Any) -> Any:
+        answer = invoke(self, *values, **named)
+        _environment.cold = bool(answer.get("cold_start"))
+        if (process := vars(self).get("_proc")) is not None:
+            _environment.memoryMb = _peak(process.pid)
+        return answer
+
+    setattr(functions, _DISPATCH, recorded)
+    setattr(worker, _SPAWN, spawned)
+    worker.invoke = invoked
+    _write(record, {"started": time.time()})
+
+
+def _cut(value: Any) -> Any:
+    """Return a value as it is, or the beginning of its JSON when it is very long."""
+    text = json.dumps(value, default=str)
+    return value if len(text) <= _VALUE_LIMIT else {"cut": text[:_VALUE_LIMIT]}
+
+
+def _peak(process: int) -> int | None:
+    """Return the most memory that a process has had, in MiB; None where /proc does not say."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(sizes[0]) // 1024 if sizes else None
+
+
+def _write(record: Path, line: dict[str, Any]) -> None:
+    data = json.dumps(line, default=str) + "\n"
+    with _writing:
+        if record.exists() and record.stat().st_size > _FILE_LIMIT:
+            record.replace(record.with_suffix(".old"))
+        # Its events hold tokens.
+        record.touch(mode=0o600)
+        with record.open("a") as file:
+            file.write(data)
+
+
+def guarded(application: Application) -> Application:
+    """Refuse a browser's requests to MiniStack's own addresses, which need no signature.
+
+    They list what is in the queues, reset the state and change the configuration. AWS's own
+    operations are signed.
+    """
+
+    async def ask(scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/_ministack/") and _is_page(scope):
+            start = {"type": "http.response.start", "status": 403, "headers": []}
+            await send(start)
+            await send({"type": "http.response.body", "body": b"for programs on this machine only"})
+            return
+        await application(scope, receive, send)
+
+    return ask
+
+
+def _is_page(scope: Scope) -> bool:
+    """Return whether a page sent this, or a name of another site led here (DNS rebinding)."""
+    headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    host = headers.get(b"host", "").rpartition(":")[0] or headers.get(b"host", "")
+    if host not in {"127.0.0.1", "localhost", "[::1]"}:
+        return True
+    fetched = headers.get(b"sec-fetch-site", "none")
+    return b"origin" in headers or fetched not in {"none", "same-origin"}

@@ -1,0 +1,53 @@
+"""What runs inside the emulator: pages are refused at addresses that need no signature."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from local.stack.in_emulator import guarded
+
+
+def status(path: str, **headers: str) -> int:
+    """Return what is answered; 200 stands for the emulator's own answer."""
+    found = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    async def send(message: Any) -> None:
+        found.append(message.get("status"))
+
+    given = {"host": "127.0.0.1:4566"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    scope = {
+        "type": "http",
+        "path": path,
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+    }
+    asyncio.run(guarded(application)(scope, None, send))
+    return int(found[0])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"host": "evil.example:4566"},
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/_ministack/reset", "/_ministack/config", "/_ministack/sqs/messages"]
+)
+def test_a_page_cannot_reach_the_emulator_s_own_addresses(
+    path: str, headers: dict[str, str]
+) -> None:
+    assert status(path, **headers) == 403
+
+
+def test_a_program_can_and_aws_s_operations_are_left_to_their_signature() -> None:
+    assert status("/_ministack/health") == 200
+    assert status("/_ministack/health", host="localhost:4566") == 200
+    assert status("/bucket/key", origin="http://localhost:3000", host="evil.example") == 200
