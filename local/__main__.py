@@ -189,7 +189,7 @@ def _migrate(env: str | None) -> None:
 
 
 def _logs(chosen: argparse.Namespace) -> None:
-    from local.web import console
+    from local.web import logs
 
     running, functions = _running()
     if chosen.function and chosen.function not in functions:
@@ -199,13 +199,13 @@ def _logs(chosen: argparse.Namespace) -> None:
     while True:
         lines: list[dict[str, object]] = []
         for folder, name in asked.items():
-            found = console.log_lines(running, {folder: name}, since[folder])
+            found = logs.log_lines(running, {folder: name}, since[folder])
             lines += [line for line in found if line["id"] not in seen]
             # The same second is asked for again: its lines may not all have been there.
             since[folder] = max([since[folder], *(float(str(line["at"])) - 1 for line in found)])
         for line in sorted(lines, key=lambda line: float(str(line["at"]))):
             seen.add(str(line["id"]))
-            if console.is_wanted(line, chosen.id, chosen.level):
+            if logs.is_wanted(line, chosen.id, chosen.level):
                 at = time.strftime("%H:%M:%S", time.localtime(float(str(line["at"]))))
                 say(f"{at}  {line['function']:<18} {line['level']:<7} {line['text']}")
         if chosen.once:

@@ -1,6 +1,6 @@
 """Install what the project needs, from nothing but python3 and pip. Standard library only.
 
-`bootstrap.py tests` adds what only tests need, if apt and npm work: Chromium, Memcached, Uppy.
+`bootstrap.py tests` adds what only tests need, if apt and npm work: Chromium, Uppy and more.
 `bootstrap.py check` adds checkov, in an environment of its own: it pins a hundred packages.
 
 uv (from PATH, or from the package registry into .local/uv) makes two environments from uv.lock:
@@ -22,11 +22,28 @@ OURS = Path(".venv")
 EMULATOR = Path(".local/ministack")
 CHECKOV = Path(".local/checkov")
 _STAMP = ".installed"
-UPPY = Path(".local/uppy/uppy.min.mjs")
-UPPY_VERSION = "5.2.4"
-UPPY_SHA512 = (
-    "d5bb6000651bed3bbb1b29a9980f5793219c5c148cf77775140dfa27aa58e25a"
-    "fa6b48cc5dfbc5520eba0db9e6fd76aaeac16f9bc2b048f245e3a77c360d04f1"
+# What tests take from npm: package, version, the archive's digest, its file, and where it goes.
+NPM = (
+    (
+        "uppy",
+        "5.2.4",  # an uploader that front ends use
+        (
+            "d5bb6000651bed3bbb1b29a9980f5793219c5c148cf77775140dfa27aa58e25a"
+            "fa6b48cc5dfbc5520eba0db9e6fd76aaeac16f9bc2b048f245e3a77c360d04f1"
+        ),
+        "package/dist/uppy.min.mjs",
+        Path(".local/uppy/uppy.min.mjs"),
+    ),
+    (
+        "axe-core",
+        "4.14.1",  # faults that people meet who do not see a page, or use no mouse
+        (
+            "1477dafa598d8d065f273d6af302aa203c02e83131707b7fa648cd41bd3d6b73"
+            "4f8c22a0dab86ee6a6f64b8afbe804b214d36db85a2826965edfb3a0b9d546b5"
+        ),
+        "package/axe.min.js",
+        Path(".local/axe/axe.min.js"),
+    ),
 )
 
 
@@ -95,7 +112,8 @@ def install_for_tests() -> None:
     """Install Debian's programs; without root or apt, tests that need them skip and say why."""
     if not any(map(shutil.which, ("chromium", "chromium-browser"))):
         install_package("chromium", "Chromium for the browser tests")
-    install_uppy()
+    for wanted_file in NPM:
+        install_from_npm(*wanted_file)
     if not shutil.which("faketime"):
         install_package("faketime", "faketime for make test-later")
     if not shutil.which("ffprobe"):
@@ -114,25 +132,25 @@ def install_for_tests() -> None:
             subprocess.run(stop, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def install_uppy() -> None:
-    """Download Uppy, an uploader that front ends use, by version and digest; needs npm."""
+def install_from_npm(package: str, version: str, sha512: str, member: str, file: Path) -> None:
+    """Download one file of a package by version and digest; without npm do nothing."""
     npm = shutil.which("npm")
-    if not npm or (ROOT / UPPY).exists():
+    if not npm or (ROOT / file).exists():
         return
-    print("  · installing Uppy for the tests of uploads from a page", flush=True)
+    print(f"  · installing {package} for the tests in a browser", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        pack = [npm, "pack", "--silent", "--pack-destination", folder, f"uppy@{UPPY_VERSION}"]
+        pack = [npm, "pack", "--silent", "--pack-destination", folder, f"{package}@{version}"]
         subprocess.run(pack, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        archive = Path(folder) / f"uppy-{UPPY_VERSION}.tgz"
+        archive = Path(folder) / f"{package}-{version}.tgz"
         if not archive.exists():
             return
-        if hashlib.sha512(archive.read_bytes()).hexdigest() != UPPY_SHA512:
-            print(f"  ✗ Uppy {UPPY_VERSION} has another digest; it is not used", flush=True)
+        if hashlib.sha512(archive.read_bytes()).hexdigest() != sha512:
+            print(f"  ✗ {package} {version} has another digest; it is not used", flush=True)
             return
-        (ROOT / UPPY).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / file).parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as opened:
-            if member := opened.extractfile(f"package/dist/{UPPY.name}"):
-                (ROOT / UPPY).write_bytes(member.read())
+            if found := opened.extractfile(member):
+                (ROOT / file).write_bytes(found.read())
 
 
 def install_package(package: str, what: str) -> None:

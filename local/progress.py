@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 
@@ -42,14 +43,32 @@ def mask(value: Any) -> Any:
     return value
 
 
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
 def say(text: str = "") -> None:
     """Print lines and flush; a closed terminal is not an error.
 
     Control characters are escaped, except for line ends: text that others wrote goes through
     `shown` first.
     """
+    lines = [shown(line) for line in text.split("\n")]
+    if (kept := _heard.get()) is not None:
+        kept += lines
+        return
     with suppress(OSError):
-        print("\n".join(map(shown, text.split("\n"))), flush=True)
+        print("\n".join(lines), flush=True)
+
+
+@contextmanager
+def hearing() -> Iterator[list[str]]:
+    """Collect what this context says instead of printing it."""
+    lines: list[str] = []
+    before = _heard.set(lines)
+    try:
+        yield lines
+    finally:
+        _heard.reset(before)
 
 
 @contextmanager

@@ -4,25 +4,25 @@ Each works on the running local stack, or on a deployed one with the AWS credent
 """
 
 import json
-import os
-import re
 import secrets
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import pg8000.exceptions
 
 from local import settings
 from local.commands import remote
 from local.progress import Trouble, mask, say, shown
-from local.settings import ROOT
 from local.stack import emulator, postgres
+from local.tools import event_samples
 
-SAMPLES = ROOT / "events" / "samples"
+sample = event_samples.sample
 _WAITING = """
 select id, detail_type, attempts, coalesce(last_error, '') from outbox
 where published_at is null and created_at < now() - interval '2 seconds'
@@ -30,12 +30,23 @@ order by created_at limit 50
 """
 
 
+_ADD = """
+insert into outbox (id, source, detail_type, detail)
+values (:id, :source, :name, cast(:detail as jsonb))
+"""
+_PUBLISHED = "select published_at, last_error from outbox where id = :id"
+
+
 @dataclass(frozen=True)
 class Place:
-    """The stack that a command is for; `environ` is that of the local one, else empty."""
+    """The stack that a command is for; `environ` is that of the local one, else empty.
+
+    `patience` is that of `emulator.client`.
+    """
 
     stage: str
     environ: Mapping[str, str]
+    patience: float | None = None
 
     @property
     def bus(self) -> str:
@@ -50,9 +61,8 @@ class Place:
     def client(self, service: Any) -> Any:
         """Return a boto3 client."""
         if self.local:
-            return emulator.client(
-                service, int(self.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])
-            )
+            port = int(self.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])
+            return emulator.client(service, port, patience=self.patience)
         import boto3  # a quarter of a second
 
         named = remote.samconfig(self.stage)
@@ -106,54 +116,24 @@ def put(where: Place, name: str, data: dict[str, Any], workspace: str | None) ->
     return event(where, EVENTS[name].source, name, data, workspace)
 
 
-def sample(name: str, file: Path | None = None) -> tuple[dict[str, Any], str | None]:
-    """Return an event's data and its workspace; ids and dates in it are new each time."""
-    data = _fill(_read(SAMPLES / f"{name}.json"), secrets.token_hex(8))
-    given = _read(file) if file else {}
-    workspace = given.get("workspaceId", settings.WORKSPACE)
-    if isinstance(given.get("data"), dict):
-        given = given["data"]
-    return {**data, **{k: v for k, v in given.items() if k != "workspaceId"}}, workspace
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise Trouble(f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise Trouble(f"{file} must hold a JSON object")
-    return found
-
-
-def _fill(value: Any, unique: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _fill(item, unique) for key, item in value.items()}
-    if not isinstance(value, str):
-        return value
-    if days := re.fullmatch(r"\{in_days:(\d+)\}", value):
-        return (datetime.now(UTC) + timedelta(int(days[1]))).isoformat(timespec="seconds")
-    return value.replace("{id}", unique)
-
-
 def _through_outbox(
     where: Place, source: str, name: str, data: dict[str, Any], workspace: str | None
 ) -> str:
-    names = ("DATABASE_URL", "AWS_ENDPOINT_URL", "AWS_REGION", *emulator.KEYS)
-    os.environ |= {key: where.environ[key] for key in names}
-    os.environ |= {"STAGE": "local", "BUS_NAME": where.bus}
-    from kyora import postgres as database
+    """Add a row to the outbox, and have relay_outbox publish it."""
     from kyora.bus import outbox
+    from kyora.ids import new_id
 
+    event_id, address = new_id("evt"), where.environ["DATABASE_URL"]
+    detail = json.dumps(outbox.envelope(event_id, data, workspace), ensure_ascii=False)
+    values: dict[str, Any] = {"id": event_id, "source": source, "name": name, "detail": detail}
     try:
-        with database.transaction() as tx:
-            event_id = outbox.add(tx, source.removeprefix("kyora."), name, data, workspace)
-    except database.Unstorable:
+        postgres.query(address, _ADD, **values)
+    except (pg8000.exceptions.DatabaseError, UnicodeEncodeError):
         raise Trouble("Postgres cannot store a text of the event, such as one with NUL") from None
-    with database.transaction() as tx:
-        row = tx.row("SELECT published_at, last_error FROM outbox WHERE id = :id", id=event_id)
-    if row is None or row["published_at"] is None:
-        raise Trouble(f"{event_id} waits in the outbox: {row and row['last_error']}")
+    where.client("lambda").invoke(FunctionName=f"{where.bus}-relay-outbox", Payload=b"{}")
+    [(published, error)] = postgres.query(address, _PUBLISHED, id=event_id)
+    if published is None:
+        raise Trouble(f"{event_id} waits in the outbox: {error}")
     return event_id
 
 
@@ -179,15 +159,18 @@ def _straight(
 # ---- redrive
 
 
-def redrive(where: Place, queue: str) -> int:
-    """Move the messages of a dead-letter queue back to the queue they came from."""
+def redrive(where: Place, queue: str, *, only: str = "") -> int:
+    """Move the messages of a dead-letter queue back to the queue they came from.
+
+    On the local stack `only` is the id of the one message to move.
+    """
     client = where.client("sqs")
     base = queue_name(where, queue)
     dead, live = queue_pair(client, where, base)
     waiting = int(dead["ApproximateNumberOfMessages"])
     moved = waiting
     if where.local:  # MiniStack has no message move tasks
-        moved = _carry(client, dead, live, waiting)
+        moved = _carry(client, dead, live, waiting, only)
     elif waiting:
         moved = _move(client, dead, live)
     say(f"{moved} of {waiting} messages are back in kyora-{where.stage}-{base}")
@@ -235,19 +218,31 @@ def _move(client: Any, dead: dict[str, str], live: dict[str, str]) -> int:
         time.sleep(1)
 
 
-def _carry(client: Any, dead: dict[str, str], live: dict[str, str], most: int) -> int:
-    moved = 0
-    while moved < most:
+def _carry(client: Any, dead: dict[str, str], live: dict[str, str], most: int, only: str) -> int:
+    moved, passed = 0, list[str]()
+    while moved + len(passed) < most:
         found = client.receive_message(
             QueueUrl=dead["url"], MaxNumberOfMessages=min(10, most - moved), VisibilityTimeout=30
         ).get("Messages", [])
         if not found:
             break
         for message in found:
+            if only and message["MessageId"] != only:
+                passed.append(message["ReceiptHandle"])
+                continue
             client.send_message(QueueUrl=live["url"], MessageBody=message["Body"])
             client.delete_message(QueueUrl=dead["url"], ReceiptHandle=message["ReceiptHandle"])
             moved += 1
+    release(client, dead, passed)
     return moved
+
+
+def release(client: Any, queue: Mapping[str, str], handles: Iterable[str]) -> None:
+    """Make messages visible again that were received and are left where they are."""
+    for handle in handles:
+        client.change_message_visibility(
+            QueueUrl=queue["url"], ReceiptHandle=handle, VisibilityTimeout=0
+        )
 
 
 # ---- tail

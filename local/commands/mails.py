@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from local.commands.bus import Place, queue_pair
+from local.commands.bus import Place, queue_pair, release
 from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
 
@@ -67,8 +67,11 @@ def resend(ask: Ask, message_id: str) -> None:
     say(f"{message_id} is sent.")
 
 
-def redrive(where: Place, ask: Ask) -> None:
-    """Send the dead letters that were certainly not accepted; report each of the others."""
+def redrive(where: Place, ask: Ask, *, only: str = "") -> int:
+    """Send the dead letters that were certainly not accepted; report each of the others.
+
+    `only` is the id of the one message to look at. Returns how many were sent.
+    """
     client = where.client("sqs")
     dead, live = queue_pair(client, where, "emails")
     moved = kept = 0
@@ -76,7 +79,11 @@ def redrive(where: Place, ask: Ask) -> None:
     looked = set[str]()
     # No more than there were: a message that dies again at once would come back.
     waiting = int(dead["ApproximateNumberOfMessages"])
+    passed = list[str]()
     while len(looked) < waiting and (letters := _letters(client, dead, looked)):
+        if only:
+            passed += [one["ReceiptHandle"] for one in letters if one["MessageId"] != only]
+            letters = [one for one in letters if one["MessageId"] == only]
         events = [event for letter in letters if (event := _event(letter))]
         answers = ask({"mails": {"redrive": events}})["events"] if events else []
         by_event = {answer["event"]: answer for answer in answers}
@@ -91,15 +98,18 @@ def redrive(where: Place, ask: Ask) -> None:
             kept += answer["move"] == "stay"
             if answer["why"]:
                 reasons.append(f"  {answer['mail']} to {answer['to']}: {answer['why']}")
+    release(client, dead, passed)
     for line in reasons:
         say(line)
-    rest = max(waiting, len(looked)) - moved
+    count = max(waiting, len(looked)) - len(passed)
+    rest = count - moved
     say(
-        f"{moved} of {max(waiting, len(looked))} messages are back in {where.bus}-emails"
+        f"{moved} of {count} messages are back in {where.bus}-emails"
         + (f"; of {rest} the lines above say why not" if rest else "")
     )
     if kept:
         say(f"{kept} stay in the dead-letter queue: their content is stored nowhere else.")
+    return moved
 
 
 def _letters(client: Any, dead: Mapping[str, str], looked: set[str]) -> Sequence[Mapping[str, Any]]:

@@ -15,14 +15,16 @@ _LONGEST = 910  # seconds: a little more than Lambda's limit
 type Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def local(stack: Settings, functions: dict[str, str], folder: str) -> Ask:
+def local(
+    stack: Settings, functions: dict[str, str], folder: str, *, patience: float | None = None
+) -> Ask:
     """Return a caller of a local function; `folder` is its name under functions/.
 
-    The caller raises Trouble when the function fails.
+    The caller raises Trouble when the function fails; `patience` is that of `emulator.client`.
     """
 
     def ask(event: dict[str, Any]) -> dict[str, Any]:
-        client = emulator.client("lambda", stack.gateway_port)
+        client = emulator.client("lambda", stack.gateway_port, patience=patience)
         answer = client.invoke(FunctionName=functions[folder], Payload=json.dumps(event).encode())
         return _object(folder, answer["Payload"].read().decode())
 

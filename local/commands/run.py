@@ -16,6 +16,7 @@ from aiohttp import web
 
 from local import process, settings, template
 from local.commands import plans, remote
+from local.commands.acts import ACTS
 from local.process import Child
 from local.progress import Trouble, say, step
 from local.settings import HOST, ROOT, Settings
@@ -32,7 +33,8 @@ from local.stack import (
     watch,
 )
 from local.stripe import child as standin
-from local.web.front import Front, Runner, application
+from local.web.front import Runner, application
+from local.web.running import Front
 
 _EMULATOR_PYTHON = ROOT / ".local" / "ministack" / "bin" / "python"
 
@@ -47,7 +49,7 @@ async def run(port: int) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         children: list[Child] = []
-        front = Front(stack)
+        front = Front(stack, acts=ACTS)
         try:
             async with _serving(front):
                 functions = await _or_stopped(_start(stack, front, children), stopped, children)
@@ -56,7 +58,7 @@ async def run(port: int) -> None:
                 here = await asyncio.to_thread(_environments, stack)
                 name = await asyncio.to_thread(containers.address)
                 there = {f: containers.environment(stack, given, name) for f, given in here.items()}
-                values = await asyncio.to_thread(guide.write_files, stack, here, there)
+                values = await asyncio.to_thread(guide.write_files, stack, here, there, front.token)
                 async with containers.forwarding(name, there.values()):
                     guide.show(stack, values, time.monotonic() - began)
                     await _or_stopped(watch.watch(stack, functions), stopped, children)

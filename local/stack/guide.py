@@ -23,6 +23,7 @@ def write_files(
     stack: Settings,
     functions: dict[str, dict[str, str]],
     in_containers: dict[str, dict[str, str]],
+    console_token: str,
 ) -> dict[str, str]:
     """Write `.local/env` and what `make invoke` and `sam local` need; return what the first holds.
 
@@ -41,6 +42,7 @@ def write_files(
         "BILLING_STRIPE_API_KEY": stack.secrets["BILLING_STRIPE_API_KEY"],
         "BILLING_STRIPE_WEBHOOK_SECRET": stack.secrets["BILLING_STRIPE_WEBHOOK_SECRET"],
         "EMAIL_RESEND_WEBHOOK_SECRET": stack.secrets["EMAIL_RESEND_WEBHOOK_SECRET"],
+        "KYORA_CONSOLE_TOKEN": console_token,
         "PORT": str(stack.port),
     }
     lines = [f"{name}={_value(value)}\n" for name, value in values.items()]

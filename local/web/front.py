@@ -9,9 +9,9 @@ for these. Requests and their tokens are never logged.
 import asyncio
 import json
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,10 +20,13 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
-from local.settings import HOST, Settings
-from local.web import console, cors, mailbox, storage, visitors
+from local.settings import HOST
+from local.web import cors, guard, mailbox, state, storage, visitors
+from local.web.console import acts, page, stream, views
+from local.web.running import FRONT, Exchange, Front
 
 _GATEWAY_LIMIT = 10 * 1024 * 1024  # bytes; API Gateway answers 413 to more
+_KEPT_BYTES = 64 * 1024  # of each body, for the console
 _WEBHOOK_LIMIT = 6 * 1024 * 1024  # bytes; the limit of a function URL
 _STATIC = Path(__file__).parent / "static"
 # Hop-by-hop, or restated by the server that passes the answer on (RFC 9110 7.6.1).
@@ -35,7 +38,6 @@ _REQUEST_ID = "X-Request-Id"
 _log = logging.getLogger("kyora.front")
 
 _PAGES = {
-    "/": "console.html",
     "/mailbox": "mailbox.html",
     "/docs": "docs.html",
     "/openapi.json": "openapi.json",
@@ -55,17 +57,6 @@ _TITLES = {
 }
 
 
-@dataclass
-class Front:
-    """Where the front passes requests to; empty until the stack is up."""
-
-    stack: Settings
-    api: str = ""
-    webhooks: dict[str, str] = field(default_factory=dict)
-    functions: dict[str, str] = field(default_factory=dict)
-
-
-_FRONT = web.AppKey("front", Front)
 _SESSION = web.AppKey("session", ClientSession)
 
 
@@ -73,10 +64,12 @@ def application(front: Front) -> web.Application:
     """Build the server: one route per kind of address."""
     # Each route has its own limit: uploads to the local storage provider are streamed.
     app = web.Application(middlewares=[_identify, _ours_only], client_max_size=0)
-    app[_FRONT] = front
+    app[FRONT] = front
     app.cleanup_ctx.append(_client)
     for path, file in _PAGES.items():
         app.router.add_get(path, _page(_STATIC / file))
+    for part in (page, stream, acts, views):
+        part.mount(app)
     app.router.add_get("/_local/state", _state)
     mailbox.mount(app, front.stack)
     cors.mount(app, front.stack.cors_origins)
@@ -139,7 +132,7 @@ async def _client(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _api(request: web.Request) -> web.StreamResponse:
-    front = request.app[_FRONT]
+    front = request.app[FRONT]
     if not front.api:
         return problem(request, 503)
     host = f"{front.api}.execute-api.localhost:{front.stack.gateway_port}"
@@ -147,25 +140,25 @@ async def _api(request: web.Request) -> web.StreamResponse:
 
 
 async def _webhook(request: web.Request) -> web.StreamResponse:
-    address = request.app[_FRONT].webhooks.get(request.path.rstrip("/"))
+    address = request.app[FRONT].webhooks.get(request.path.rstrip("/"))
     if address is None:
         return not_found(request)
     return await _pass_on(request, urlsplit(address).netloc, _WEBHOOK_LIMIT)
 
 
 async def _state(request: web.Request) -> web.StreamResponse:
-    front = request.app[_FRONT]
-    found = await asyncio.to_thread(console.state, front.stack, front.functions, bool(front.api))
+    front = request.app[FRONT]
+    found = await asyncio.to_thread(state.state, front.stack, front.functions, bool(front.api))
     return web.json_response(found)
 
 
 def _page(path: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def page(request: web.Request) -> web.StreamResponse:
+    async def serve(request: web.Request) -> web.StreamResponse:
         # Checked at each request, so that a page that was just made is served.
         found = await asyncio.to_thread(path.is_file)
-        return web.FileResponse(path) if found else not_found(request)
+        return web.FileResponse(path, headers=guard.FRAMES) if found else not_found(request)
 
-    return page
+    return serve
 
 
 @web.middleware
@@ -205,7 +198,11 @@ async def _ours_only(
     The API, webhooks and stored files check tokens and signatures, and may be reached by another
     host name (a tunnel).
     """
-    ours = request.path in _PAGES or request.path.startswith("/_local/")
+    if request.path.startswith("/_console/"):
+        if refused := guard.refuse(request, request.app[FRONT].token):
+            return web.json_response({"error": refused[1]}, status=refused[0])
+        return await handler(request)
+    ours = request.path in {"/", *_PAGES} or request.path.startswith("/_local/")
     if ours and visitors.is_foreign(request):
         return web.Response(status=403, text="This address is for this machine only.")
     return await handler(request)
@@ -228,13 +225,34 @@ async def _pass_on(request: web.Request, host: str, limit: int) -> web.StreamRes
     headers |= {"Host": host, _REQUEST_ID: request[storage.REQUEST_ID], "X-Forwarded-Proto": "http"}
     if encoding := request.headers.get("Content-Encoding"):
         headers["Content-Encoding"] = encoding
-    target = f"http://{HOST}:{request.app[_FRONT].stack.gateway_port}{request.raw_path}"
+    target = f"http://{HOST}:{request.app[FRONT].stack.gateway_port}{request.raw_path}"
+    seen = Exchange(
+        id=request[storage.REQUEST_ID],
+        at=time.time(),
+        method=request.method,
+        path=request.raw_path,
+        request_headers=dict(request.headers),
+        request_body=bytes(body[:_KEPT_BYTES]),
+    )
+    request.app[FRONT].exchanges.append(seen)
+    response = await _ask(request, URL(target, encoded=True), headers, bytes(body))
+    seen.status, seen.milliseconds = response.status, (time.time() - seen.at) * 1000
+    seen.response_headers = dict(response.headers)
+    if isinstance(response.body, bytes):
+        seen.response_body = response.body[:_KEPT_BYTES]
+    return response
+
+
+async def _ask(
+    request: web.Request, target: URL, headers: dict[str, str], body: bytes
+) -> web.Response:
+    """Pass a request on and return the answer."""
     try:
         async with request.app[_SESSION].request(
             request.method,
-            URL(target, encoded=True),
+            target,
             headers=headers,
-            data=bytes(body) or None,
+            data=body or None,
             allow_redirects=False,
         ) as answer:
             content = await answer.read()

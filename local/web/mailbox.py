@@ -48,7 +48,7 @@ def forced(html: str, scheme: str) -> str:
 def mount(app: web.Application, stack: Settings) -> None:
     """Serve /_local/mails on this application."""
 
-    async def rows(sql: str, **values: str) -> list[list[Any]] | None:
+    async def rows(sql: str, **values: Any) -> list[list[Any]] | None:
         try:
             return await asyncio.to_thread(postgres.query, stack.database_url, sql, **values)
         except (OSError, pg8000.exceptions.Error):

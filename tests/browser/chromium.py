@@ -23,7 +23,7 @@ PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 # What `prefers-color-scheme` answers; --force-dark-mode inverts pages instead.
 _DARK = {True: ("--blink-settings=preferredColorScheme=0",), False: ()}
 
-_OPTIONS = (
+OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
     *("--no-first-run", "--disable-background-networking", "--disable-sync"),
     *("--disable-component-update", "--hide-scrollbars"),
@@ -59,25 +59,35 @@ def report(address: str, width: int = 1280, *, dark: bool = False) -> Any:
 @contextmanager
 def looking_at(address: str) -> Iterator[None]:
     """Keep a page open, in real time, for one that says itself when it is done."""
-    assert PROGRAM is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen(
-            [
-                PROGRAM,
-                *_OPTIONS,
-                f"--user-data-dir={profile}",
-                "--remote-debugging-port=0",
-                address,
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = start(address, profile)
         try:
             yield
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end(process)
+
+
+def start(address: str, profile: str) -> "subprocess.Popen[bytes]":
+    """Start Chromium in a session of its own, with DevTools on a port that it chooses."""
+    assert PROGRAM is not None
+    return subprocess.Popen(
+        [
+            PROGRAM,
+            *OPTIONS,
+            f"--user-data-dir={profile}",
+            "--remote-debugging-port=0",
+            address,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a Chromium that was started in a session of its own."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _run(address: str, *options: str) -> str:
@@ -86,7 +96,7 @@ def _run(address: str, *options: str) -> str:
         done = subprocess.run(
             [
                 PROGRAM,
-                *_OPTIONS,
+                *OPTIONS,
                 *(f"--user-data-dir={profile}", "--virtual-time-budget=6000"),
                 *options,
                 address,

@@ -2,15 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from local.settings import Settings
-from local.web.front import Front, application
+from local.web.front import application
+from local.web.running import Front
 
 
 @dataclass
@@ -18,6 +20,9 @@ class Served:
     """The front of a stack whose only running part is its database."""
 
     url: str = ""
+    front: Front | None = None
+    acts: list[str] = field(default_factory=list)  # what was done, by verb
+    streams: int = 0  # that are open
     lists: int = 0  # how often the list was asked for
 
 
@@ -29,17 +34,38 @@ def served(database: str, tmp_path: Path) -> Iterator[Served]:
         port=8000,  # what its addresses say; it is served elsewhere
         gateway_port=1,
         postgres_port=0,
-        stripe_port=0,
+        stripe_port=1,
         secrets={"AUTH_JWT_SECRET": "s" * 32},
         environ={"DATABASE_URL": database},
     )
-    app = application(Front(stack))
+
+    def noted(front: Front, name: str = "") -> dict[str, Any]:
+        """Note that something was done."""
+        found.acts.append(name)
+        return {}
+
+    found.front = Front(stack, api="api", acts={"noted": noted})
+    app = application(found.front)
+
+    @web.middleware
+    async def count_streams(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if request.path != "/_console/stream":
+            return await handler(request)
+        found.streams += 1
+        try:
+            return await handler(request)
+        finally:
+            found.streams -= 1
+
+    app.middlewares.append(count_streams)
 
     async def count(request: web.Request, _: web.StreamResponse) -> None:
         found.lists += request.path == "/_local/mails"
 
     app.on_response_prepare.append(count)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
 
     async def start() -> None:
         await runner.setup()

@@ -87,7 +87,7 @@ def test_an_unknown_mail_is_not_found(served: Served, path: str) -> None:
 
 
 def test_the_console_leads_to_the_mailbox(served: Served) -> None:
-    assert 'href="/mailbox"' in get(f"{served.url}/")[2]
+    assert '"/mailbox"' in get(f"{served.url}/_console/static/app.js")[2]
     assert get(f"{served.url}/mailbox")[0] == 200
 
 

@@ -14,7 +14,7 @@ from kyora.bus.events import EVENTS
 from local.commands import bus
 from local.progress import Trouble
 from local.settings import ROOT
-from local.tools import schemas
+from local.tools import event_samples, schemas
 from local.tools.schemas import FOLDER, RELEASED
 
 
@@ -114,11 +114,11 @@ def test_the_sample_is_valid_and_new_each_time(name: str) -> None:
 
 
 def test_every_event_has_a_sample_and_every_sample_an_event() -> None:
-    assert {path.stem for path in bus.SAMPLES.glob("*.json")} == set(EVENTS)
+    assert {path.stem for path in event_samples.SAMPLES.glob("*.json")} == set(EVENTS)
 
 
 def test_samples_name_no_real_person() -> None:
-    for path in bus.SAMPLES.glob("*.json"):
+    for path in event_samples.SAMPLES.glob("*.json"):
         for address in re.findall(r"[\w.+-]+@[\w.-]+", path.read_text()):
             assert address == "delivered@resend.dev"
 

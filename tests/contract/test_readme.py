@@ -10,9 +10,11 @@ from kyora.assets import rules
 from kyora.bus.events import EVENTS
 from kyora.errors import KyoraError
 from local import template
+from local.commands.acts import ACTS
 from local.settings import ROOT
 from local.tools.openapi import document as openapi
 from local.tools.openapi import problems
+from local.web.console.acts import describe
 from tests.integration.support.old_rows import PURGES
 
 DOCUMENTS = {
@@ -262,3 +264,10 @@ def test_every_document_is_named_in_the_one_to_begin_with() -> None:
         if document.count("/") < 2:
             assert f"]({document})" in DOCUMENTS["README.md"], document
     assert len(DOCUMENTS["README.md"].splitlines()) <= 160
+
+
+def test_the_console_s_verbs_are_documented_with_their_parameters() -> None:
+    text = (ROOT / "docs" / "console.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \|([^|]*)\| [^|]+ \|$", text, re.MULTILINE)
+    documented = {name: sorted(re.findall(r"`(\w+)\??`", given)) for name, given in rows}
+    assert documented == {name: sorted(describe(name, act)["takes"]) for name, act in ACTS.items()}

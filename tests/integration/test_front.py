@@ -1,18 +1,16 @@
 """The local address shows its pages and its mails to this machine only."""
 
-import asyncio
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from local.settings import Settings
-from local.web.front import Front, Runner, application
+from local.web.running import Front
+from tests.integration.support.fronts import serving
 
 
 @pytest.fixture(scope="module")
@@ -21,23 +19,8 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     home: Path = tmp_path_factory.mktemp("home")
     secrets = {"POSTGRES_PASSWORD": "x", "AUTH_JWT_SECRET": "y" * 64}
     stack = Settings(home, 8000, 1, 1, 1, secrets, {})
-    loop = asyncio.new_event_loop()
-    runner = Runner(application(Front(stack)), access_log=None)
-
-    async def begin() -> int:
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        return int(runner.addresses[0][1])
-
-    port = loop.run_until_complete(begin())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield port
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+    with serving(Front(stack)) as port:
+        yield port
 
 
 def status(port: int, path: str, *, method: str = "GET", **headers: str) -> int:

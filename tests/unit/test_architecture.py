@@ -643,10 +643,10 @@ def test_a_climbing_import_and_a_circle_are_seen() -> None:
 LOCAL_FOLDERS: dict[str, set[str]] = {
     "": set(),
     "stack": {""},
-    "web": {"", "stack"},
+    "web": {"", "stack", "tools"},
     "stripe": {"", "web"},
     "tools": {"", "stack"},
-    "commands": {"", "stack", "web", "stripe"},
+    "commands": {"", "stack", "web", "stripe", "tools"},
 }
 
 

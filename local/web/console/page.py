@@ -1,0 +1,38 @@
+"""The page at `/`, with the token of this start in it, and the files it loads."""
+
+import asyncio
+from html import escape
+from pathlib import Path
+
+from aiohttp import web
+
+from local.web import guard
+from local.web.running import FRONT
+
+_STATIC = Path(__file__).parent.parent / "static" / "console"
+_KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+def mount(app: web.Application) -> None:
+    """Serve the page and its files."""
+    app.router.add_get("/", _index)
+    app.router.add_get("/_console/static/{path:.+}", _file)
+
+
+async def _index(request: web.Request) -> web.StreamResponse:
+    text = await asyncio.to_thread((_STATIC / "index.html").read_text, encoding="utf-8")
+    text = text.replace("{{token}}", escape(request.app[FRONT].token))
+    return web.Response(text=text, content_type="text/html", headers=guard.PAGE_HEADERS)
+
+
+async def _file(request: web.Request) -> web.StreamResponse:
+    file = (_STATIC / request.match_info["path"]).resolve()
+    known = file.is_relative_to(_STATIC) and file.suffix in _KINDS
+    if not known or not await asyncio.to_thread(file.is_file):
+        return web.json_response({"error": "there is no such file"}, status=404)
+    body = await asyncio.to_thread(file.read_bytes)
+    # Revalidated at each load, so that a saved file is seen.
+    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    return web.Response(
+        body=body, content_type=_KINDS[file.suffix], charset="utf-8", headers=headers
+    )

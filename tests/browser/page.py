@@ -1,0 +1,147 @@
+"""A page in Chromium that is looked at, clicked and typed into, by the DevTools protocol.
+
+For pages that keep a connection open: `chromium.dom` waits until a page loads nothing more.
+"""
+
+import asyncio
+import base64
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.browser import chromium
+
+_PATIENCE = 30.0
+
+
+class Page:
+    """A tab."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket, self._numbers = socket, itertools.count(1)
+        self.console: list[str] = []  # errors that the page's console shows
+
+    async def call(self, method: str, **given: Any) -> Any:
+        """Send a command of the protocol and return its result."""
+        number = next(self._numbers)
+        await self._socket.send_json({"id": number, "method": method, "params": given})
+        while True:
+            found = await self._socket.receive_json(timeout=_PATIENCE)
+            if found.get("id") == number:
+                assert "error" not in found, found["error"]
+                return found["result"]
+            self._hear(found)
+
+    def _hear(self, found: dict[str, Any]) -> None:
+        given = found.get("params", {})
+        if found.get("method") == "Runtime.exceptionThrown":
+            self.console.append(str(given["exceptionDetails"].get("exception", given)))
+        if found.get("method") == "Log.entryAdded" and given["entry"]["level"] == "error":
+            self.console.append(f"{given['entry']['text']} {given['entry'].get('url', '')}")
+
+    async def go(self, address: str) -> None:
+        """Open an address."""
+        await self.call("Page.navigate", url=address)
+
+    async def ask(self, script: str) -> Any:
+        """Return what an expression of JavaScript is, once its promise is settled."""
+        found = await self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    async def until(self, script: str, seconds: float = _PATIENCE) -> Any:
+        """Wait until an expression is true; fails with what the page says meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not (found := await self.ask(script)):
+            if time.monotonic() > deadline:
+                said = await self.ask("document.body.innerText")
+                raise AssertionError(f"not within {seconds} s: {script}\n{said[:2000]}")
+            await asyncio.sleep(0.05)
+        return found
+
+    async def says(self, text: str, seconds: float = _PATIENCE) -> None:
+        """Wait until the page shows a text."""
+        await self.until(f"document.body?.innerText.includes({json.dumps(text)})", seconds)
+
+    async def click(self, text: str, within: str = "body") -> None:
+        """Click the first button or link with this text, as a mouse does, once it is there."""
+        script = (
+            f"[...document.querySelectorAll({json.dumps(within + ' :is(button, a, summary)')})]"
+            f".find((one) => one.innerText.trim() === {json.dumps(text)})"
+        )
+        await self.until(f"Boolean({script})")
+        await self.ask(f"{script}.scrollIntoView({{ block: 'center' }})")
+        box = await self.ask(f"JSON.stringify({script}.getBoundingClientRect())")
+        edge = json.loads(box)
+        middle = {"x": edge["x"] + edge["width"] / 2, "y": edge["y"] + edge["height"] / 2}
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.call(
+                "Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **middle
+            )
+
+    async def look(self, width: int, height: int = 900, *, dark: bool = False) -> None:
+        """Set the window's size and the colour scheme."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    async def picture(self, name: str) -> Path:
+        """Take a picture and keep it for a person to look at."""
+        chromium.PICTURES.mkdir(parents=True, exist_ok=True)
+        found = await self.call("Page.captureScreenshot", format="png")
+        file = chromium.PICTURES / f"{name}.png"
+        file.write_bytes(base64.b64decode(found["data"]))
+        return file
+
+
+@asynccontextmanager
+async def tab() -> AsyncIterator[Page]:
+    """Open an empty page."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = chromium.start("about:blank", profile)
+        try:
+            port = await asyncio.to_thread(_port, Path(profile, "DevToolsActivePort"))
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                    [found] = [one for one in await answer.json() if one["type"] == "page"]
+                address = found["webSocketDebuggerUrl"]
+                async with session.ws_connect(address, max_msg_size=0) as socket:
+                    page = Page(socket)
+                    for domain in ("Page", "Runtime", "Log"):
+                        await page.call(f"{domain}.enable")
+                    yield page
+        finally:
+            chromium.end(process)
+
+
+def _port(file: Path) -> int:
+    deadline = time.monotonic() + _PATIENCE
+    while not file.exists() or not file.read_text():
+        assert time.monotonic() < deadline, "Chromium does not start"
+        time.sleep(0.05)
+    return int(file.read_text().splitlines()[0])
+
+
+def visit[T](work: Callable[[Page], Awaitable[T]]) -> T:
+    """Do something in a page of its own."""
+
+    async def run() -> T:
+        async with tab() as page:
+            return await work(page)
+
+    return asyncio.run(run())
