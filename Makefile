@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor run stop test test-later check fmt build deploy invoke debug event bench migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay why stripe-record upgrade-check status openapi clean
+.PHONY: help setup doctor run stop test test-later check fmt build deploy invoke debug event bench migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay why time stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
@@ -140,6 +140,20 @@ bind: setup ## link a Stripe customer to a workspace: CUSTOMER=cus_… (or sub_�
 why: setup ## say why a workspace has the access that it has: WORKSPACE=ws_… (ENV=…)
 	@$(PYTHON) -m local why $(or $(WORKSPACE),$(error which workspace? WORKSPACE=ws_…)) \
 		$(if $(ENV),--env $(ENV))
+
+# `make time +7d`: Make takes the second word for a target, so it becomes one that does nothing.
+ifeq ($(firstword $(MAKECMDGOALS)),time)
+MOVE := $(filter +% 2% renewal trial-end grace-end reset,$(wordlist 2,2,$(MAKECMDGOALS)))
+MOVE := $(if $(findstring :,$(MOVE)),,$(MOVE))
+TO := $(or $(MOVE),$(TO))
+ifneq ($(MOVE),)
+.PHONY: $(MOVE)
+$(MOVE): time ; @:
+endif
+endif
+
+time: setup ## show the local clock; +7d, renewal, trial-end, grace-end or 2027-01-31 moves it, reset puts it back [WORKSPACE=]
+	@$(PYTHON) -m local time $(TO) $(if $(WORKSPACE),--workspace $(WORKSPACE)) $(if $(ENV),--env $(ENV))
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.tools.openapi

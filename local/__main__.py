@@ -87,6 +87,10 @@ def main() -> int:
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     status = commands.add_parser("status", help="show whether everything works; exit code 1 if not")
     status.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    clock = commands.add_parser("time", help="show or move the local stack's clock")
+    clock.add_argument("to", nargs="?", help="+7d, a date, renewal, trial-end, grace-end or reset")
+    clock.add_argument("--workspace", default=settings.WORKSPACE, help="whose renewal; ws_demo")
+    clock.add_argument("--env", help="refused: only the local stack's clock can be moved")
     commands.add_parser("clean", help="delete the local data and every built file")
     chosen = parser.parse_args()
     for stream in (sys.stdout, sys.stderr):  # a terminal of another encoding shows \u2713 for ✓
@@ -95,6 +99,7 @@ def main() -> int:
     for name in ("NO_PROXY", "no_proxy"):  # what we call is on this machine
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
     try:
+        _follow_clock(chosen)
         _COMMANDS[chosen.command](chosen)
     except Trouble as trouble:
         complain(str(trouble))
@@ -334,6 +339,29 @@ def _plans(chosen: argparse.Namespace) -> None:
         sys.exit(code)
 
 
+def _time(chosen: argparse.Namespace) -> None:
+    from local.commands import clock
+
+    if chosen.env:
+        raise Trouble(f"only the local stack's clock can be moved, and {chosen.env} is no such")
+    env = settings.read_env()
+    if chosen.to is None:
+        clock.show(env, chosen.workspace)
+    elif not clock.move(env, chosen.to, chosen.workspace):
+        sys.exit(1)
+
+
+def _follow_clock(chosen: argparse.Namespace) -> None:
+    """Give a command the time of the local stack that it talks to; `run` follows it itself."""
+    if chosen.command == "run" or getattr(chosen, "env", None):
+        return
+    from local.shift import sitecustomize
+
+    file = settings.running_clock(os.environ)
+    if file is not None and sitecustomize.Shift(file).nanoseconds:
+        sitecustomize.install(file)
+
+
 def _clean() -> None:
     home = settings.ROOT / ".local"
     _, lock = settings.claim_home({"KYORA_LOCAL_DIR": str(home)}, 0)
@@ -351,6 +379,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": lambda _: _run(),
     "stop": lambda _: _stop(),
     "build": lambda _: asyncio.run(_build()),
+    "time": _time,
     "migrate": lambda chosen: _migrate(chosen.env),
     "logs": _logs,
     "emit": _bus,

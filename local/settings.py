@@ -238,6 +238,12 @@ def running(environ: Mapping[str, str]) -> int | None:
     return None
 
 
+def running_clock(environ: Mapping[str, str]) -> Path | None:
+    """Return the file with the clock of the stack that PORT or this checkout names, if any."""
+    file = _home(environ) / "clock"
+    return file if file.exists() else None
+
+
 def unavailable() -> Trouble:
     """Return the trouble of a command whose stack does not answer."""
     if running(os.environ) is None:

@@ -20,7 +20,9 @@ from local.commands.acts import ACTS
 from local.process import Child
 from local.progress import Trouble, say, step
 from local.settings import HOST, ROOT, Settings
+from local.shift import sitecustomize
 from local.stack import (
+    clock,
     containers,
     deploy,
     emulator,
@@ -49,7 +51,9 @@ async def run(port: int) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         children: list[Child] = []
-        front = Front(stack, acts=ACTS)
+        # Before anything here looks at the clock: this process signs, and checks signed URLs.
+        moved = clock.Clock(stack, sitecustomize.install(clock.file(home)))
+        front = Front(stack, moved, acts=ACTS)
         try:
             async with _serving(front):
                 functions = await _or_stopped(_start(stack, front, children), stopped, children)
@@ -155,22 +159,12 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
     """Start everything; return the functions' names in AWS by folder."""
     building = asyncio.ensure_future(_build(stack))
     try:
-        if stack.own_postgres:
-            with step("PostgreSQL 18") as line:
-                children.append(
-                    await postgres.run(
-                        stack.home / "postgres",
-                        stack.postgres_port,
-                        stack.secrets["POSTGRES_PASSWORD"],
-                        stack.logs / "postgres.log",
-                    )
-                )
-                line.append(f"on {HOST}:{stack.postgres_port}")
-        elif not await asyncio.to_thread(postgres.answers, stack.database_url):
-            raise Trouble("the database in DATABASE_URL does not answer")
+        await _database(stack, children)
+        if front.clock is not None:
+            await asyncio.to_thread(front.clock.follow)
         if stack.own_stripe:
             with step("Stripe stand-in") as line:
-                children.append(await standin.run(stack))
+                children.append(await standin.run(stack, clock.environment(stack.home)))
                 line.append(f"on {stack.stripe_url}")
         with step("AWS emulator") as line:
             child = await emulator.run(
@@ -178,6 +172,7 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
                 stack.home / "emulator",
                 stack.gateway_port,
                 stack.logs / "emulator.log",
+                clock.environment(stack.home),
             )
             children.append(child)
             line.append(f"on {emulator.endpoint(stack.gateway_port)}")
@@ -220,6 +215,22 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
     front.webhooks = await asyncio.to_thread(routes.webhooks, stack, functions)
     front.functions, front.api = functions, physical["HttpApi"]
     return functions
+
+
+async def _database(stack: Settings, children: list[Child]) -> None:
+    if stack.own_postgres:
+        with step("PostgreSQL 18") as line:
+            children.append(
+                await postgres.run(
+                    stack.home / "postgres",
+                    stack.postgres_port,
+                    stack.secrets["POSTGRES_PASSWORD"],
+                    stack.logs / "postgres.log",
+                )
+            )
+            line.append(f"on {HOST}:{stack.postgres_port}")
+    elif not await asyncio.to_thread(postgres.answers, stack.database_url):
+        raise Trouble("the database in DATABASE_URL does not answer")
 
 
 async def _build(stack: Settings) -> None:

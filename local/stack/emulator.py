@@ -8,6 +8,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ _SAVE_SECONDS = 10.0
 
 # MiniStack saves its state only when it is stopped with a signal. This saves it on SIGUSR1 as well,
 # so that a deployed stack survives a power cut. Its reset needs no signature: it is refused.
-# in_emulator.py records invocations. The version is pinned in pyproject.toml.
+# in_emulator.py records invocations and follows the
+# stack's clock. The version is pinned in pyproject.toml.
 _LAUNCH = """
 import os, pathlib, runpy, signal, sys
 from ministack import app
@@ -48,8 +50,11 @@ app.main()
 """
 
 
-async def run(python: Path, home: Path, port: int, log: Path) -> Child:
-    """Start MiniStack with its state under `home` and wait until it answers."""
+async def run(python: Path, home: Path, port: int, log: Path, clock: Mapping[str, str]) -> Child:
+    """Start MiniStack with its state under `home` and wait until it answers.
+
+    `clock` are the variables with which it and its functions follow the stack's clock.
+    """
     scratch = home / "tmp"  # unpacked functions; worthless after a stop
     if old := _put_aside(home, scratch):
         # Thousands of files, when it was killed: deleted in the background.
@@ -80,6 +85,7 @@ async def run(python: Path, home: Path, port: int, log: Path) -> Child:
         "SFTP_ENABLED": "0",
         "AWS_EC2_METADATA_DISABLED": "true",
         **shifted_clock(),
+        **clock,
     }
     child = await start(
         NAME,

@@ -6,9 +6,11 @@ names, which `pyproject.toml` pins; `install` fails when one of them is gone.
 
 import importlib
 import json
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ _FILE_LIMIT = (
 
 # MiniStack's names: what runs an invocation, and what starts a worker for it.
 _DISPATCH, _SPAWN = "_execute_function_dispatch", "_spawn"
+# What refuses a signature by its time; what starts the schedules that are due, and when each was.
+_SKEWED, _TICK, _FIRED = "request_time_failure", "_tick_schedules", "_schedule_last_fired"
 
 type Scope = MutableMapping[str, Any]
 type Application = Callable[[Scope, Any, Any], Awaitable[None]]
@@ -35,6 +39,7 @@ def install(record: Path) -> None:
     """
     server: Any = importlib.import_module("ministack.app")
     server.app = guarded(server.app)
+    _follow_clock()
     functions = importlib.import_module("ministack.services.lambda_svc")
     worker = importlib.import_module("ministack.core.lambda_runtime").Worker
     dispatch, spawn, invoke = getattr(functions, _DISPATCH), getattr(worker, _SPAWN), worker.invoke
@@ -98,6 +103,35 @@ def _write(record: Path, line: dict[str, Any]) -> None:
         record.touch(mode=0o600)
         with record.open("a") as file:
             file.write(data)
+
+
+def _follow_clock() -> None:
+    """Let `make time` move the emulator, whose Python follows the stack's clock already.
+
+    A tool that signs with the machine's clock is accepted as well. A schedule does not wait for a
+    time before which the clock was set back, and while the clock moves `make time` runs them.
+    """
+    clock = importlib.import_module("sitecustomize")
+    shift = clock.Shift(Path(os.environ[clock.VARIABLE]))
+    signatures = importlib.import_module("ministack.core.sigv4")
+    schedules = importlib.import_module("ministack.services.scheduler")
+    skewed, tick = getattr(signatures, _SKEWED), getattr(schedules, _TICK)
+
+    def skewed_on_both_clocks(signature: Any, *, now: datetime | None = None) -> Any:
+        now = now or datetime.now(UTC)
+        real = now - timedelta(seconds=shift.seconds)
+        return skewed(signature, now=now) and skewed(signature, now=real)
+
+    def tick_unless_moving() -> None:
+        now, fired = time.time(), getattr(schedules, _FIRED)
+        for key, at in list(fired.items()):
+            if shift.moving or at > now:
+                fired[key] = now
+        if not shift.moving:
+            tick()
+
+    setattr(signatures, _SKEWED, skewed_on_both_clocks)
+    setattr(schedules, _TICK, tick_unless_moving)
 
 
 def guarded(application: Application) -> Application:

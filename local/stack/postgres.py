@@ -22,6 +22,7 @@ import pg8000.native
 from kyora import database_url
 from local.process import Child, start, until
 from local.progress import Trouble, say
+from local.settings import HOST, Settings
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -178,3 +179,46 @@ def _ensure_database(port: int, password: str) -> None:
         query(admin, "create database kyora owner kyora_owner")
     # For a folder from before there were two roles.
     query(f"{server}/kyora", "reassign owned by kyora to kyora_owner")
+    connection = connect(f"{server}/kyora")
+    try:
+        for statement in _CLOCK:
+            connection.run(statement)
+    finally:
+        connection.close()
+
+
+# `now()` of the local database: PostgreSQL's own and the shift of `make time`, which is in the
+# function itself, so that no role needs a right on a table. Names are looked up in the order of the
+# search path, where pg_catalog would otherwise come first; `public` stays where tables are made.
+# Defaults that are older than this schema were bound to PostgreSQL's own now().
+_NOW = """
+create or replace function clock.now() returns timestamptz language sql stable parallel safe
+as 'select pg_catalog.now() + interval ''{seconds} seconds'''"""
+_CLOCK = (
+    "create schema if not exists clock",
+    "grant usage on schema clock to kyora, kyora_owner",
+    _NOW.format(seconds=0),
+    "alter database kyora set search_path = public, clock, pg_catalog",
+    "set search_path = public, clock, pg_catalog",
+    """
+do $$
+declare found record;
+begin
+    for found in
+        select cast(a.attrelid as regclass) as relation, a.attname as name,
+            pg_get_expr(d.adbin, d.adrelid) as expression
+        from pg_attrdef d join pg_attribute a on (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
+        where pg_get_expr(d.adbin, d.adrelid) like '%pg_catalog.now()%'
+    loop
+        execute format('alter table %s alter column %I set default %s', found.relation,
+            found.name, replace(found.expression, 'pg_catalog.now()', 'clock.now()'));
+    end loop;
+end $$""",
+)
+
+
+def set_clock(stack: Settings, seconds: int) -> None:
+    """Move the `now()` of the stack's own database this far ahead of the machine's clock."""
+    password = stack.secrets["POSTGRES_PASSWORD"]
+    server = f"postgresql://postgres:{password}@{HOST}:{stack.postgres_port}"
+    query(f"{server}/kyora", _NOW.format(seconds=seconds))

@@ -19,6 +19,7 @@ def _read() -> Options:
         "--webhook-secret", action="append", default=[], help="once per live secret"
     )
     parser.add_argument("--public-url", default="", help="where a browser finds the pages")
+    parser.add_argument("--shared-clock", action="store_true", help="the clock is moved elsewhere")
     parser.add_argument("--seed", type=int, help="decides the ids; random when not given")
     given = parser.parse_args()
     hooks = ((given.webhook_url, tuple(given.webhook_secret)),) if given.webhook_url else ()
@@ -29,6 +30,7 @@ def _read() -> Options:
         webhooks=hooks,
         seed=given.seed,
         url=given.public_url,
+        shared_clock=given.shared_clock,
     )
 
 

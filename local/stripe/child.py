@@ -4,6 +4,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 
 from local.process import Child, start, until
 from local.settings import ROOT, Settings
@@ -11,8 +12,11 @@ from local.settings import ROOT, Settings
 NAME = "the Stripe stand-in"
 
 
-async def run(stack: Settings) -> Child:
-    """Start it with the state of its last run and wait until it answers."""
+async def run(stack: Settings, clock: Mapping[str, str]) -> Child:
+    """Start it with the state of its last run and wait until it answers.
+
+    `clock` are the variables with which it follows the stack's clock.
+    """
     secret = stack.secrets["BILLING_STRIPE_WEBHOOK_SECRET"]
     child = await start(
         NAME,
@@ -20,9 +24,15 @@ async def run(stack: Settings) -> Child:
             *(sys.executable, "-m", "local.stripe", "--port", str(stack.stripe_port)),
             *("--state", str(stack.home / "stripe.json")),
             *("--key", stack.secrets["BILLING_STRIPE_API_KEY"]),
+            "--shared-clock",
             *("--webhook-url", f"{stack.url}/webhooks/stripe", "--webhook-secret", secret),
         ],
-        env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"},
+        env={
+            **clock,
+            "PATH": os.environ.get("PATH", ""),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), clock["PYTHONPATH"]]),
+            "LANG": "C.UTF-8",
+        },
         log=stack.logs / "stripe.log",
     )
     await until(lambda: healthy(stack), child, 30)

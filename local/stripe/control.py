@@ -69,11 +69,13 @@ def _state(found: StandIn, given: dict[str, Any]) -> Any:
     engine = found.engine
     return {
         "now": engine.now,
+        "next": engine.next_due(),
         "offset": found.offset,
         "api_version": "".join({event["api_version"] for event in engine.events[-1:]}),
         "objects": {kind: len(names) for kind, names in engine.kinds.items()},
         "events": len(engine.events),
         "waiting": len(found.pump.waiting()),
+        "due": found.pump.due(),
         "pump": asdict(found.pump.behaviour),
         "rules": asdict(engine.rules),
         "faults": [asdict(fault) for fault in found.troubles],

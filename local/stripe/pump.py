@@ -143,6 +143,13 @@ class Pump:
         self.open = [delivery for delivery in self.open if delivery.status == "waiting"]
         return self.open
 
+    def due(self) -> int:
+        """Return how many deliveries leave at once, or are on their way."""
+        if self.behaviour.hold:
+            return 0
+        now = time.time()
+        return sum(delivery.at <= now for delivery in self.waiting())
+
     # ---- running
 
     async def run(self, engine: Engine) -> None:

@@ -14,6 +14,8 @@ from local.stripe.core.views import Object
 from local.stripe.engine import Engine
 from local.stripe.pump import Pump
 
+_BACK = 5  # seconds that a machine's clock may be corrected by
+
 
 @dataclass(frozen=True)
 class Options:
@@ -25,6 +27,7 @@ class Options:
     webhooks: tuple[tuple[str, tuple[str, ...]], ...] = ()
     seed: int | None = None
     url: str = ""  # where a browser finds it, when that is not the port itself
+    shared_clock: bool = False  # `make time` moves this process's clock, so the dashboard does not
 
 
 @dataclass
@@ -38,6 +41,7 @@ class StandIn:
     url: str = ""
     troubles: list[faults.Fault] = field(default_factory=list)
     running: set[str] = field(default_factory=set)  # idempotency keys of requests under way
+    seen: int = 0  # the clock's time at the last tick
 
     def now(self) -> int:
         """Return the stand-in's time."""
@@ -45,8 +49,24 @@ class StandIn:
 
     def tick(self) -> None:
         """Bring the engine's clock up to date and hand new events to the pump."""
+        real = int(time.time())
+        if real < self.seen - _BACK:
+            self._went_back()
+        self.seen = real
         self.engine.advance_to(self.now())
         self.pump.take(self.engine)
+
+    def _went_back(self) -> None:
+        """Follow a clock that was set back, as far as no event has happened yet.
+
+        An event that came before an earlier one would be taken for old news: from there on this
+        clock stays ahead.
+        """
+        newest = max((event["created"] for event in self.engine.events), default=0)
+        self.engine.now = max(int(time.time()) + self.offset, newest)
+        self.offset = self.engine.now - int(time.time())
+        for delivery in self.pump.waiting():
+            delivery.at = min(delivery.at, time.time())
 
     def forget(self) -> None:
         """Start over at the real time, with the endpoints given at the start."""

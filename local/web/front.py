@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from local.settings import HOST
-from local.web import cors, guard, mailbox, state, storage, visitors
+from local.web import clock, cors, guard, mailbox, state, storage, visitors
 from local.web.console import acts, page, stream, views
 from local.web.running import FRONT, Exchange, Front
 
@@ -71,6 +71,8 @@ def application(front: Front) -> web.Application:
     for part in (page, stream, acts, views):
         part.mount(app)
     app.router.add_get("/_local/state", _state)
+    if front.clock is not None:
+        clock.mount(app, front.clock)
     mailbox.mount(app, front.stack)
     cors.mount(app, front.stack.cors_origins)
     storage.mount(app, front.stack)
@@ -198,7 +200,7 @@ async def _ours_only(
     The API, webhooks and stored files check tokens and signatures, and may be reached by another
     host name (a tunnel).
     """
-    if request.path.startswith("/_console/"):
+    if request.path.startswith("/_console/") or request.path == clock.PATH:
         if refused := guard.refuse(request, request.app[FRONT].token):
             return web.json_response({"error": refused[1]}, status=refused[0])
         return await handler(request)

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from local.settings import Settings
+from local.stack.clock import Clock
 
 _KEPT = 300  # requests that are kept for the console
 
@@ -34,6 +35,7 @@ class Front:
     """Where the front passes requests to; empty until the stack is up."""
 
     stack: Settings
+    clock: Clock | None = None
     api: str = ""
     webhooks: dict[str, str] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from local.settings import Settings
+from local.shift import sitecustomize
+from local.stack.clock import Clock
 from local.web.running import Front
 from tests.integration.support.fronts import serving
 
@@ -19,7 +21,8 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     home: Path = tmp_path_factory.mktemp("home")
     secrets = {"POSTGRES_PASSWORD": "x", "AUTH_JWT_SECRET": "y" * 64}
     stack = Settings(home, 8000, 1, 1, 1, secrets, {})
-    with serving(Front(stack)) as port:
+    moved = Clock(stack, sitecustomize.Shift(home / "clock"))
+    with serving(Front(stack, moved, token="the token")) as port:
         yield port
 
 
@@ -58,6 +61,74 @@ def test_another_site_cannot_act_on_local_pages(
     front: int, headers: dict[str, str], answer: int
 ) -> None:
     assert status(front, "/_local/state", method="POST", **headers) == answer
+
+
+# ---- the clock
+
+ACT = {"Content-Type": "application/json", "X-Kyora-Token": "the token"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "answer"),
+    [
+        ({"X-Kyora-Token": "another"} | {"Content-Type": "application/json"}, 401),
+        ({"Content-Type": "application/json"}, 401),
+        ({"Content-Type": "text/plain", "X-Kyora-Token": "the token"}, 415),
+        (ACT, 422),
+    ],
+)
+def test_the_clock_moves_only_for_who_has_the_token(
+    front: int, headers: dict[str, str], answer: int
+) -> None:
+    assert status(front, "/_local/time", method="POST", **headers) == answer
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example:8000"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_another_site_neither_sees_nor_moves_the_clock(front: int, headers: dict[str, str]) -> None:
+    assert status(front, "/_local/time", method="POST", **headers) == 403
+    if "Host" in headers:
+        assert status(front, "/_local/time", **headers) == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ('{"to": "never"}', "is no time"),
+        ('{"to": "+1d", "stepDays": 8}', "stepDays is a number from 1 to 7"),
+        ('{"to": "+1d", "stepDays": "1"}', "stepDays is a number from 1 to 7"),
+        ("{}", "is no time"),
+        ("+7d", "the body is a JSON object"),
+        ("[]", "the body is a JSON object"),
+    ],
+)
+def test_a_move_that_makes_no_sense_says_why(front: int, body: str, why: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", front, timeout=10)
+    connection.request("POST", "/_local/time", body, ACT)
+    answer = connection.getresponse()
+    assert answer.status == 422
+    assert why in json.loads(answer.read())["error"]
+    connection.close()
+
+
+def test_the_clock_says_what_time_it_is(front: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", front, timeout=10)
+    connection.request("GET", "/_local/time")
+    found = json.loads(connection.getresponse().read())
+    connection.close()
+    assert {name: found[name] for name in ("aheadSeconds", "movingTo", "fixed", "faults")} == {
+        "aheadSeconds": 0,
+        "movingTo": None,
+        "fixed": "",
+        "faults": [],
+    }
 
 
 # ---- what is no request of ours

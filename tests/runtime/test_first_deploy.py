@@ -11,7 +11,7 @@ from local import process, settings
 from local.process import Child
 from local.progress import Trouble
 from local.settings import ROOT, Settings
-from local.stack import deploy, emulator, postgres
+from local.stack import clock, deploy, emulator, postgres
 
 _SECONDS = 400  # for a build, two deploys and a rollback on a busy machine
 
@@ -38,6 +38,7 @@ async def _fails_then_works(stack: Settings, children: list[Child]) -> None:
             stack.home / "emulator",
             stack.gateway_port,
             logs / "emulator.log",
+            clock.environment(stack.home),
         )
     )
     wrong = dataclasses.replace(stack, postgres_port=_free_port())

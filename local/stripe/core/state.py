@@ -97,6 +97,13 @@ class State:
             self.wake_up(found)
         self.now = max(self.now, moment)
 
+    def next_due(self) -> int | None:
+        """Return when the next automatic action is due, without those on a test clock."""
+        return min(
+            (when for when, name in self.agenda if self.objects[name].get("_due") == when),
+            default=None,
+        )
+
     def wake_up(self, found: Object) -> None:
         """Run an object's due action; the engine knows what that is."""
         raise NotImplementedError
