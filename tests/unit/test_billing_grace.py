@@ -5,6 +5,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -171,3 +172,127 @@ def test_the_plan_is_the_same_wherever_its_item_stands(
     if paid:
         assert orders[0].plan_id == f"plan_{max(paid)}"
         assert orders[0].found.price == f"price_{max(paid)}"
+
+
+# ---- one event, one read
+
+DAY = 86_400
+AT = moment(START)
+
+
+def event(status: str, before: str | None = None, created: int = START) -> Event:
+    previous = shown(before) if before else {}
+    return Event(
+        "evt_1",
+        "customer.subscription.updated",
+        created,
+        API_VERSION,
+        False,  # a tuple's member
+        subscription("active") | shown(status),
+        previous,
+    )
+
+
+def learnt(kept: Grace, status: str, before: str | None = None, created: int = START) -> Grace:
+    found = event(status, before, created)
+    return grace.learn(kept, found, stripe_objects.subscription(found.object))
+
+
+EARLIER, LATER = moment(START - DAY), moment(START + DAY)
+# What is known, the event's status and the one before; what is known then.
+LESSONS: list[tuple[str, Grace, str, str | None, Grace]] = [
+    ("paid", Grace(), "active", None, Grace(paid_at=AT)),
+    ("on trial", Grace(), "trialing", None, Grace(paid_at=AT)),
+    ("paused on request", Grace(), "paused", None, Grace(paid_at=AT)),
+    ("paid, and later as well", Grace(paid_at=LATER), "active", None, Grace(paid_at=LATER)),
+    ("paid, later than known", Grace(paid_at=EARLIER), "active", None, Grace(paid_at=AT)),
+    ("from paid to due", Grace(), "past_due", "active", Grace(AT, True)),
+    ("from trial to due", Grace(), "past_due", "trialing", Grace(AT, True)),
+    ("from paid to failed", Grace(), "failed", "active", Grace(AT, True)),
+    ("from paused to due", Grace(), "past_due", "paused", Grace(AT, True)),
+    ("due, and was", Grace(), "past_due", "failed", Grace()),
+    ("due, without a word of before", Grace(), "past_due", None, Grace()),
+    ("from paid to unpaid", Grace(), "unpaid", "active", Grace()),
+    (
+        "due in the second in which it was paid",
+        Grace(paid_at=AT),
+        "past_due",
+        "active",
+        Grace(AT, True, AT),
+    ),
+    ("due before it was paid", Grace(paid_at=LATER), "past_due", "active", Grace(paid_at=LATER)),
+    ("a guess becomes exact", Grace(LATER), "past_due", "active", Grace(AT, True)),
+    (
+        "an exact date only moves later",
+        Grace(LATER, True),
+        "past_due",
+        "active",
+        Grace(LATER, True),
+    ),
+    ("an exact date moves later", Grace(EARLIER, True), "past_due", "active", Grace(AT, True)),
+    ("paid since it was due", Grace(EARLIER, True), "active", None, Grace(AT, False, AT)),
+    ("paid in the second in which it is due", Grace(AT, True), "active", None, Grace(AT, True, AT)),
+    ("paid before it was due", Grace(LATER, True), "active", None, Grace(LATER, True, AT)),
+]
+
+
+@pytest.mark.parametrize(
+    ("kept", "status", "before", "known"),
+    [row[1:] for row in LESSONS],
+    ids=[row[0] for row in LESSONS],
+)
+def test_an_event_teaches(kept: Grace, status: str, before: str | None, known: Grace) -> None:
+    assert learnt(kept, status, before) == known
+
+
+def test_a_trial_that_ended_without_a_card_owes_nothing() -> None:
+    def details(word: str) -> dict[str, Any]:
+        paused = {"type": "subscription", "subscription": {"type": word}}
+        return subscription("paused", status_details={"paused": paused})
+
+    ended, other = details("trial_end_without_payment_method"), details("something_new")
+    [found, unknown] = [stripe_objects.subscription(one) for one in (ended, other)]
+    assert grace.judge(Grace(EARLIER, True), found, AT) == Grace(paid_at=AT)
+    assert grace.judge(Grace(EARLIER, True), unknown, AT) == Grace(EARLIER, True)
+    # The word means something only while it is paused.
+    due = stripe_objects.subscription(ended | {"status": "past_due"})
+    assert grace.judge(Grace(EARLIER, True), due, AT) == Grace(EARLIER, True)
+
+
+INVOICE = {"id": "in_1", "status": "open", "due_date": START - 9}
+# What is known and what is read; what applies.
+READS: list[tuple[str, Grace, dict[str, Any], Grace]] = [
+    ("paid", Grace(EARLIER, True, EARLIER), shown("active"), Grace(paid_at=AT)),
+    ("paid, and later as well", Grace(EARLIER, True, LATER), shown("active"), Grace(paid_at=LATER)),
+    ("over", Grace(EARLIER, True, EARLIER), shown("canceled"), Grace(paid_at=EARLIER)),
+    ("expired", Grace(EARLIER, True), shown("incomplete_expired"), Grace()),
+    ("due, as known", Grace(EARLIER, True), shown("past_due"), Grace(EARLIER, True)),
+    ("unpaid keeps the date", Grace(EARLIER, True), shown("unpaid"), Grace(EARLIER, True)),
+    ("unpaid begins nothing", Grace(paid_at=EARLIER), shown("unpaid"), Grace(paid_at=EARLIER)),
+    ("due, first seen now", Grace(), shown("past_due"), Grace(AT)),
+    ("failed, first seen now", Grace(exact=True), shown("failed"), Grace(AT)),
+    (
+        "due since its invoice is",
+        Grace(),
+        shown("past_due") | {"latest_invoice": INVOICE},
+        Grace(moment(START - 9)),
+    ),
+    (
+        "due since it was paid last",
+        Grace(paid_at=moment(START - 5)),
+        shown("past_due") | {"latest_invoice": INVOICE},
+        Grace(moment(START - 5), False, moment(START - 5)),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("kept", "status", "known"), [row[1:] for row in READS], ids=[row[0] for row in READS]
+)
+def test_a_read_shows(kept: Grace, status: dict[str, Any], known: Grace) -> None:
+    found = stripe_objects.subscription(subscription("active") | status)
+    assert grace.judge(kept, found, AT) == known
+
+
+def test_nothing_is_known_at_first() -> None:
+    assert Grace() == (None, False, None)

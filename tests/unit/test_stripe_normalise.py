@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyora.billing import ordering, stripe_objects
+from kyora.billing import stripe_objects
 from kyora.billing.stripe_objects import Unreadable
 from tests.unit.stripe_shapes import JSON, KEYS
 
@@ -127,48 +127,6 @@ def test_of_a_card_no_more_than_its_end_is_read() -> None:
     card = {"brand": "visa", "last4": "4242424242424242", "exp_month": 4, "exp_year": 2034}
     found = stripe_objects.payment_method({"id": "pm_1", "type": "card", "card": card}, "cus_1")
     assert found.last4 == "4242"
-
-
-# ---- whether a payload can be believed
-
-
-def event(created: int, version: str = stripe_objects.API_VERSION) -> stripe_objects.Event:
-    return stripe_objects.Event(
-        "evt_1", "customer.subscription.updated", created, version, False, {}, {}
-    )
-
-
-NOW = 1_790_000_000
-DECISIONS: list[tuple[str, int | None, dict[str, Any], stripe_objects.Event, str]] = [
-    ("nothing is known", None, {}, event(NOW), "apply"),
-    ("three seconds newer", NOW - 3, {}, event(NOW), "apply"),
-    ("two seconds newer", NOW - 2, {}, event(NOW), "ask"),
-    ("the same second", NOW, {}, event(NOW), "ask"),
-    ("two seconds older", NOW + 2, {}, event(NOW), "ask"),
-    ("three seconds older", NOW + 3, {}, event(NOW), "skip"),
-    ("ours is over", NOW - 99, {"over": True}, event(NOW), "skip"),
-    ("ours is over, and so is this", NOW, {"over": True, "ends": True}, event(NOW), "skip"),
-    ("it ends, in the same second", NOW, {"ends": True}, event(NOW), "apply"),
-    ("it ends, and is older", NOW + 99, {"ends": True}, event(NOW), "apply"),
-    ("it is cut off", NOW - 99, {"whole": False}, event(NOW), "ask"),
-    ("it is cut off and old news", NOW + 99, {"whole": False}, event(NOW), "skip"),
-    ("another version", NOW - 99, {}, event(NOW, "2026-08-26.dahlia"), "ask"),
-    ("an early version", None, {}, event(NOW, "2020-08-27"), "ask"),
-    ("no version", None, {}, event(NOW, ""), "ask"),
-    ("another date of our train", NOW - 99, {}, event(NOW, "2026-09-30.endive"), "apply"),
-]
-
-
-@pytest.mark.parametrize(
-    ("as_of", "more", "told", "verdict"),
-    [row[1:] for row in DECISIONS],
-    ids=[r[0] for r in DECISIONS],
-)
-def test_a_payload_is_worth(
-    as_of: int | None, more: dict[str, Any], told: stripe_objects.Event, verdict: str
-) -> None:
-    given = {"over": False, "ends": False, "whole": True} | more
-    assert ordering.decide(as_of, event=told, **given) == verdict
 
 
 # ---- payloads that nobody here invented

@@ -28,7 +28,6 @@ from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 
 _RANKS = {"active": 3, "trialing": 3, "past_due": 2, "unpaid": 1, "paused": 1}
-_ACCESS = {"free": 0, "grace": 1, "full": 2}
 _FULL = ("active", "trialing")
 
 type Row = Mapping[str, Any]
@@ -91,9 +90,8 @@ def _judge(row: Row, now: datetime, grace_days: int) -> Decision:
 def _weight(decision: Decision, row: Row) -> tuple[Any, ...]:
     """Order decisions; of subscriptions that give nothing, the one nearest to access is shown."""
     return (
-        decision.access != "free",
         plan_order.worth(row) if decision.limits else (),
-        _ACCESS[decision.access],
+        decision.access == "full",
         _RANKS.get(decision.status, 0),
         plan_order.worth(row) if row["limits"] else (),
         row["began_at"],

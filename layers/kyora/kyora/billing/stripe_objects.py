@@ -287,7 +287,7 @@ def invoice(found: Json) -> StripeInvoice:
 def payment_method(found: Json, customer: str) -> StripePaymentMethod:
     """Read a payment method of `customer`. Raises Unreadable."""
     kind = _text(found, "payment_method", "type")
-    card = _object(found.get("card")) or _object(found.get(kind))
+    card = _object(found.get(kind))
     last4 = _str(card.get("last4"))
     return StripePaymentMethod(
         id=_text(found, "payment_method", "id"),
