@@ -148,6 +148,8 @@ async def _build() -> None:
         return
     with step("sam build", starting="sam build, about half a minute the first time"):
         await deploy.build(log)
+    for name, (unpacked, zipped) in deploy.layer_sizes().items():
+        say(f"    {name:<14} {unpacked:5.1f} MB, zipped {zipped:4.1f} MB")
 
 
 def _running() -> tuple[settings.Settings, dict[str, str]]:

@@ -7,6 +7,7 @@ runs here is what runs on AWS.
 import asyncio
 import fcntl
 import hashlib
+import io
 import itertools
 import json
 import logging
@@ -15,6 +16,7 @@ import re
 import shutil
 import signal
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,6 +79,20 @@ async def build(log: Path) -> bool:
         )
         (BUILD / ".fingerprint").write_text(wanted)
         return True
+
+
+def layer_sizes() -> dict[str, tuple[float, float]]:
+    """Return megabytes unpacked and zipped of each built layer, by its name."""
+    found = {}
+    for layer in sorted(BUILD.glob("*Layer")):
+        files = [path for path in layer.rglob("*") if path.is_file()]
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                archive.write(file, file.relative_to(layer))
+        unpacked = sum(file.stat().st_size for file in files)
+        found[layer.name] = (unpacked / 1e6, len(packed.getvalue()) / 1e6)
+    return found
 
 
 async def deploy(settings: Settings, parameters: Mapping[str, str], log: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from local import settings, template
+from local.stack import deploy
 
 _ELF_MACHINE = {"x86_64": 62, "arm64": 183}
 # pyc: magic, flags, then a hash or a time. Bit 0: by hash. Bit 1: checked against the source.
@@ -26,10 +27,6 @@ def uv() -> str:
     found = shutil.which("uv") or str(template.ROOT / ".local" / "uv" / "bin" / "uv")
     assert os.access(found, os.X_OK), "uv is needed: pip install uv"
     return found
-
-
-def megabytes(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
 
 
 def test_every_module_has_bytecode_that_stays_valid_in_lambda(built: Path) -> None:
@@ -89,12 +86,12 @@ def test_nothing_is_shipped_that_the_runtime_has_or_nobody_runs(built: Path) -> 
 
 
 def test_what_a_function_loads_is_small(built: Path, source: dict[str, Any]) -> None:
-    """Each function has the layers it needs: what it unpacks at a cold start is theirs together."""
-    sizes = {layer.name: megabytes(layer) for layer in built.glob("*Layer")}
+    """What it downloads and unpacks at a cold start is all of its layers together."""
+    sizes = deploy.layer_sizes()
     for name, described in template.functions(source).items():
-        layers = [layer["Ref"] for layer in described["Layers"]]
-        assert sum(sizes[layer] for layer in layers) <= 60, name
-    assert sizes["KyoraLayer"] <= 4
+        layers = [sizes[layer["Ref"]] for layer in described["Layers"]]
+        unpacked, zipped = map(sum, zip(*layers, strict=True))
+        assert (unpacked <= 45, zipped <= 15) == (True, True), (name, unpacked, zipped)
 
 
 def test_our_package_is_whole(built: Path) -> None:

@@ -56,6 +56,29 @@ def test_importing_the_handler_stays_within_its_budget(
     assert len(loaded(built, function)) <= most
 
 
+_VERIFY = """
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+for algorithm, key in {
+    "RS256": rsa.generate_private_key(65537, 2048), "ES256": ec.generate_private_key(ec.SECP256R1())
+}.items():
+    token = jwt.encode({"userId": algorithm}, key, algorithm=algorithm)
+    print(jwt.decode(token, key.public_key(), algorithms=[algorithm])["userId"])
+"""
+
+
+def test_what_the_layer_leaves_out_is_not_needed_to_verify_a_token(built: Path) -> None:
+    """Cryptography comes without cffi's Python half, which only builds things."""
+    done = subprocess.run(
+        [runtime.interpreter(), "-s", "-c", _VERIFY],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(built / "VendorLayer" / "python")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["RS256", "ES256"], done.stderr
+
+
 def test_everything_comes_from_the_build(built: Path) -> None:
     """The virtual environment of the tests is not seen, so a layer that lacks a package fails."""
     done = subprocess.run(
