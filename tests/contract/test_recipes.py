@@ -28,23 +28,32 @@ APPLIED: dict[str, list[str]] = {
     "storage-provider": [],
     "asset-field": [],
     "image-size": [],
+    "stripe-event": [],
 }
 PYTHON = ".venv/bin/python"
-# What looks at the code and the template without running either.
+# Tests that a change of a recipe's kind can break: what a recipe forgets is red here.
 CHECKS = [
     "tests/unit/test_architecture.py",
     "tests/unit/test_mails.py",
+    "tests/unit/test_email_render.py",
     "tests/unit/test_events.py",
+    "tests/unit/test_rules.py",
+    "tests/unit/test_config.py",
     "tests/contract/test_readme.py",
     "tests/contract/test_event_schemas.py",
-    "tests/unit/test_config.py",
+    "tests/contract/test_stripe_events.py",
     "tests/infra/test_rules.py",
     "tests/infra/test_least_privilege.py",
     "tests/infra/test_configuration.py",
     "tests/infra/test_operations.py",
     "tests/infra/test_samples.py",
+    "tests/infra/test_sections.py",
     "tests/infra/test_bus.py",
     "tests/infra/test_schedules.py",
+    "tests/integration/test_upload_path.py::test_every_type_of_file_is_uploaded_verified_downloaded_and_deleted[local]",
+    "tests/integration/test_businesses.py",
+    "tests/integration/test_email_delivery.py::test_each_event_has_its_mail",
+    "tests/integration/test_stripe_crashes.py::test_each_kind_that_is_handled_is_crashed_in",
 ]
 
 

@@ -11,8 +11,8 @@ SUBSCRIBED = sorted({*types.HANDLERS, *types.CATALOGUE})
 
 
 def test_reconcile_lists_by_no_more_types_than_stripe_takes() -> None:
-    assert sorted(types.HANDLERS) == reconcile.TYPES
-    assert len(reconcile.TYPES) <= types.LISTED_AT_MOST
+    assert sorted(types.HANDLERS) == [kind for batch in reconcile.BATCHES for kind in batch]
+    assert all(0 < len(batch) <= types.LISTED_AT_MOST for batch in reconcile.BATCHES)
 
 
 def test_every_type_is_one_of_stripes_and_the_catalogue_has_all_of_its_own() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from kyora.billing import stripe_objects
 from kyora.billing.api import sessions
-from kyora.billing.jobs import reconcile
+from kyora.billing.events import types as registry
 from kyora.billing.plans import derive, push
 from local.settings import ROOT
 from local.stripe.core.state import API_VERSION
@@ -163,7 +163,7 @@ def test_every_status_and_event_that_we_name_is_a_word_of_stripes() -> None:
     assert set(stripe_objects.STATUSES) == statuses.words
     types = read_shape("event", "type")
     assert types is not None
-    assert set(reconcile.TYPES) <= types.words
+    assert {*registry.HANDLERS, *registry.CATALOGUE} <= types.words
 
 
 def test_the_version_we_ask_for_is_the_one_whose_types_these_are() -> None:

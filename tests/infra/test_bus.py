@@ -17,22 +17,7 @@ from tests.infra.rules import function_of, functions, mentions, named, of, state
 
 # Each consumer with the events that it takes.
 CONSUMERS = {
-    "send_email": {
-        "EmailVerificationRequested",
-        "PasswordResetRequested",
-        "UserWelcomed",
-        "WorkspaceInvitationCreated",
-        "SubscriptionActivated",
-        "SubscriptionCancelled",
-        "PaymentFailed",
-        "TrialEnding",
-        "PaymentRecovered",
-        "GraceEnding",
-        "PaymentMethodExpiring",
-        "RenewalUpcoming",
-        "SubscriptionPaused",
-        "SubscriptionResumed",
-    },
+    "send_email": {mail.event.__name__ for mail in MAILS.values()},
     "record_transaction_fee": {"OrderPaymentSucceeded"},
     "update_analytics": {"OrderCreated", "CustomerCreated"},
 }

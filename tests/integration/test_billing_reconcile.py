@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kyora.billing.events import types
 from kyora.billing.jobs import reconcile, sweep
 from local.stripe.standin import StandIn
 from tests.integration.support import billing
@@ -104,6 +105,21 @@ def test_an_event_that_never_arrived_happens_as_if_it_came_late(
     rows = query("SELECT DISTINCT source, status FROM stripe_event")
     assert rows == [{"source": "reconcile", "status": "processed"}]
     assert report["repaired"]["events"] == len(billing.handled(account))
+
+
+def test_more_types_than_one_request_takes_are_listed_one_batch_after_another(
+    account: Account, stripe: Books, environment: pytest.MonkeyPatch
+) -> None:
+    kinds = sorted(types.HANDLERS)
+    environment.setattr(reconcile, "BATCHES", [kinds[:7], kinds[7:12], kinds[12:]])
+    environment.setattr(reconcile, "_PAGE", 2)
+    account.switch(account.subscribe()["id"], account.pro)
+    account.use("pm_card_mastercard")
+    events = billing.handled(account)
+    report = reconciled()
+    assert report["repaired"]["events"] == report["listed"]["events"] == len(events) > 6
+    assert billing.ours() == billing.of_stripe(account)
+    assert reconciled()["differences"] == 0
 
 
 def _trial(account: Account) -> dict[str, Any]:

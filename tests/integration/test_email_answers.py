@@ -9,6 +9,7 @@ import pytest
 
 from kyora import config
 from kyora.email import resend as sender
+from kyora.email.retry import LONGEST_BACKOFF, MAX_ATTEMPTS
 from tests.fake_resend import FakeResend, Fault
 from tests.integration.support import invariants, mail_queue
 
@@ -138,7 +139,7 @@ def check_consequence(case: Case, resend: FakeResend, post_queue: mail_queue.Que
     if case.waits is not None:
         wait = (row["next_attempt_at"] - datetime.now(UTC)).total_seconds()
         assert case.waits[0] - 1 <= wait <= case.waits[1] + 0.5
-        assert told[0][0] <= min(case.waits[1], 900) + 1
+        assert told[0][0] <= min(case.waits[1], LONGEST_BACKOFF) + 1
     state = invariants.rows("SELECT * FROM email_provider_state")
     assert bool(state) is bool(case.breaker)
     if case.breaker:
@@ -220,17 +221,17 @@ def test_what_a_breaker_holds_too_long_is_not_sent(
     assert resend.deliveries == []
 
 
-def test_eight_attempts_and_no_more(
+def test_a_mail_is_tried_so_often_and_no_more(
     resend: FakeResend, post_queue: mail_queue.Queue, mail_logs: object
 ) -> None:
     resend.faults = lambda key, nth: Fault(503, "service_unavailable")
     event = mail_queue.verification()
-    for attempt in range(1, 12):
+    for attempt in range(1, MAX_ATTEMPTS + 4):
         mail_queue.deliver(mail_queue.record(*event))
         mail_queue.pass_time()
-        assert resend.asked[mail_queue.message(event[1]["id"])["id"]] == min(attempt, 8)
+        assert resend.asked[mail_queue.message(event[1]["id"])["id"]] == min(attempt, MAX_ATTEMPTS)
     row = mail_queue.message(event[1]["id"])
-    assert (row["status"], row["reason"], row["attempts"]) == ("dead", "exhausted", 8)
+    assert (row["status"], row["reason"], row["attempts"]) == ("dead", "exhausted", MAX_ATTEMPTS)
     assert [reason for reason, _ in post_queue.dead] == ["email.exhausted"]
 
 
@@ -252,9 +253,9 @@ def test_redriving_what_was_exhausted_tries_again_under_the_same_key(
 
 def exhausted(resend: FakeResend, post_queue: mail_queue.Queue) -> str:
     """Return the dead letter of a message whose last attempt was taken after all."""
-    resend.faults = lambda key, nth: Fault(503, taken=nth == 7)
+    resend.faults = lambda key, nth: Fault(503, taken=nth == MAX_ATTEMPTS - 1)
     event = mail_queue.verification()
-    for _ in range(8):
+    for _ in range(MAX_ATTEMPTS):
         mail_queue.deliver(mail_queue.record(*event))
         mail_queue.pass_time()
     ((_, body),) = post_queue.dead
@@ -286,7 +287,7 @@ def test_backoff_grows_and_is_spread(resend: FakeResend, post_queue: mail_queue.
         mail_queue.deliver(mail_queue.record(*event))
         row = mail_queue.message(event[1]["id"])
         wait = (row["next_attempt_at"] - datetime.now(UTC)).total_seconds()
-        assert wait <= min(900, 2**attempt)
+        assert wait <= min(LONGEST_BACKOFF, 2**attempt)
         longest = max(longest, wait)
         mail_queue.pass_time()
     assert row["status"] == "queued", "no answer is no reason to give up"

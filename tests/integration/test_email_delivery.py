@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kyora import config
+from kyora.email.mails.catalogue import MAILS
+from local.commands import bus
 from tests.fake_resend import FakeResend, Fault
 from tests.integration.support import invariants, mail_queue
 from tests.unit.functions import function
@@ -55,6 +57,12 @@ EVENTS |= {
     ),
     "SubscriptionPaused": (PLANNED, "subscription_paused", "Pro"),
     "SubscriptionResumed": (PLANNED, "subscription_resumed", "Pro"),
+}
+# A mail that the table does not have is filled from its event's sample.
+EVENTS |= {
+    mail.event.__name__: (bus.sample(mail.event.__name__)[0], mail.id, "Kyora")
+    for mail in MAILS.values()
+    if mail.event.__name__ not in EVENTS
 }
 BILLING = [name for name, (data, _, _) in EVENTS.items() if "email" not in data]
 

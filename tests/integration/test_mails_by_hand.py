@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kyora.email import render, retention
+from kyora.email.retry import MAX_ATTEMPTS
 from tests.fake_resend import FakeResend, Fault
 from tests.integration.support import invariants, mail_queue
 from tests.unit.functions import CONTEXT, function
@@ -121,9 +122,9 @@ def test_a_worker_that_dies_in_the_second_beginning_keeps_its_key(
 def test_what_was_exhausted_is_redriven_at_once_and_under_its_key(
     resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
-    resend.faults = lambda key, nth: Fault(503, taken=nth == 7)
+    resend.faults = lambda key, nth: Fault(503, taken=nth == MAX_ATTEMPTS - 1)
     [event] = welcomed()
-    for _ in range(8):
+    for _ in range(MAX_ATTEMPTS):
         mail_queue.deliver(mail_queue.record(*event))
         mail_queue.pass_time()
     resend.faults = lambda key, nth: None

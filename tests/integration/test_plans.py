@@ -30,12 +30,9 @@ from tests.integration.support.workers import Crew
 from tests.scripted import Answer, Request, scripted
 from tests.unit.functions import CONTEXT, function
 
-LIMITS = {
-    "limit_maxBusinesses": "3",
-    "limit_maxTeamMembers": "5",
-    "limit_maxOrdersPerMonth": "500",
-    "limit_maxStorageBytes": "-1",
-}
+ALLOWED = dict.fromkeys(limits.NAMES, -1)
+ALLOWED |= {"maxBusinesses": 3, "maxTeamMembers": 5, "maxOrdersPerMonth": 500}
+LIMITS = {f"limit_{name}": str(allowed) for name, allowed in ALLOWED.items()}
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +131,7 @@ def test_a_product_is_a_plan_for_each_interval_and_currency(stripe: StripeServer
         "interval": "month",
         "intervalCount": 1,
         "features": {"dataImport": True, "ai": False},
-        "limits": {
-            "maxBusinesses": 3,
-            "maxTeamMembers": 5,
-            "maxOrdersPerMonth": 500,
-            "maxStorageBytes": -1,
-        },
+        "limits": ALLOWED,
         "active": True,
     }
 

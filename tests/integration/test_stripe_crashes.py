@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from kyora import config, postgres
+from kyora import config, limits, postgres
 from kyora.billing.events import types
-from kyora.billing.jobs import reconcile, sweep
+from kyora.billing.jobs import sweep
 from local.stripe.objects import checkout
 from tests.conftest import FUNCTIONS
 from tests.integration.support import billing
@@ -116,10 +116,7 @@ def test_what_a_crash_left_behind_is_done_by_one_more_delivery_or_by_the_sweep(
 
 # ---- each kind of event by itself
 
-GOLD = {"kyora_plan": "gold"} | {
-    f"limit_{name}": "7"
-    for name in ("maxBusinesses", "maxTeamMembers", "maxOrdersPerMonth", "maxStorageBytes")
-}
+GOLD = {"kyora_plan": "gold"} | {f"limit_{name}": "7" for name in limits.NAMES}
 
 
 def _unpaid(account: Account) -> str:
@@ -220,7 +217,7 @@ KINDS: dict[str, Callable[[Account], object]] = {
 
 
 def test_each_kind_that_is_handled_is_crashed_in() -> None:
-    assert set(reconcile.TYPES) <= set(KINDS)
+    assert set(types.HANDLERS) <= set(KINDS)
     assert all(types.handled(kind) for kind in KINDS)
 
 

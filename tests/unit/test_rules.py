@@ -12,35 +12,20 @@ from kyora.errors import Invalid, KyoraError, TooLarge, UnsupportedType
 
 MIB = 1 << 20
 OFFICE = "application/vnd.openxmlformats-officedocument"
-# The contract, "File rules".
-CONTRACT = {
-    "image": ("jpg jpeg jfif png webp gif heic heif avif", 20),
-    "video": ("mp4 m4v mov webm", 100),
-    "audio": ("mp3 wav ogg oga opus m4a aac webm", 20),
-    "document": ("pdf doc docx xls xlsx pptx csv txt", 10),
-    "archive": ("zip", 50),
-}
 TYPE = {last: types[0] for last, types in rules.TYPES.items()}
 
 
-def test_the_table_is_the_contracts() -> None:
-    table = {
-        category: (" ".join(extensions), rules.MAX_BYTES[category] // MIB)
-        for category, extensions in rules.ALLOWED.items()
-    }
-    assert table == CONTRACT
-    assert all(size % MIB == 0 for size in rules.MAX_BYTES.values())
-
-
 def test_every_extension_has_a_type_and_every_type_a_look_at_its_bytes() -> None:
-    assert {last for names, _ in CONTRACT.values() for last in names.split()} == set(rules.TYPES)
+    assert {last for names in rules.ALLOWED.values() for last in names} == set(rules.TYPES)
     assert {name for types in rules.TYPES.values() for name in types} == set(verify._CHECKS)
 
 
+# docs/uploads.md has the defaults as a table, which tests/contract/test_readme.py compares.
 CASES = [
-    (last, "audio/webm" if (category, last) == ("audio", "webm") else TYPE[last], megabytes * MIB)
-    for category, (names, megabytes) in CONTRACT.items()
-    for last in names.split()
+    (last, "audio/webm" if (category, last) == ("audio", "webm") else TYPE[last], size)
+    for category, names in rules.ALLOWED.items()
+    for last in names
+    for size in [rules.MAX_BYTES[category]]
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from kyora import postgres
 from kyora.billing import stripe_objects
-from kyora.billing.events import ingest
+from kyora.billing.events import ingest, types
 from kyora.billing.jobs import reconcile
 from tests.stripe_account import Account
 
@@ -110,7 +110,7 @@ def deliver(events: Iterable[Mapping[str, Any]]) -> None:
 
 def handled(found: Account) -> list[Row]:
     """The events of an account that are for us, without the catalogue's."""
-    return [event for event in found.engine.events if event["type"] in reconcile.TYPES]
+    return [event for event in found.engine.events if event["type"] in types.HANDLERS]
 
 
 def reconciled(*, start: bool = True) -> Row:

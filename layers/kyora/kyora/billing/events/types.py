@@ -11,8 +11,7 @@ from kyora.billing.mirror import customers, invoices, subscriptions
 from kyora.billing.ordering import Attempt
 from kyora.postgres import Transaction
 
-# Events of the objects that we mirror. Stripe lists events by at most 20 types in one request
-# (https://docs.stripe.com/api/events/list#list_events-types), and reconcile lists by these.
+# Events of the objects that we mirror; reconcile lists Stripe's events by these.
 HANDLERS: Mapping[str, Callable[[Transaction, Attempt], None]] = {
     "checkout.session.completed": customers.on_checkout,
     "customer.deleted": customers.on_customer,
@@ -36,6 +35,7 @@ HANDLERS: Mapping[str, Callable[[Transaction, Attempt], None]] = {
     # Whatever else happens to a schedule shows in its subscription's own events as well.
     "subscription_schedule.updated": subscriptions.on_schedule,
 }
+# In one request (https://docs.stripe.com/api/events/list#list_events-types).
 LISTED_AT_MOST = 20
 
 # Events of the catalogue, all handled by `plans.sync.apply`: one read of Stripe's products and

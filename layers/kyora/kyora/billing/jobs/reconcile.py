@@ -28,7 +28,12 @@ from kyora.errors import ConfigError, Unavailable
 from kyora.observability import count, fault, logger
 from kyora.postgres import Transaction, transaction
 
-TYPES = sorted(types.HANDLERS)  # the catalogue has a full sync of its own, every hour
+# The types that one request lists events by. The catalogue has a full sync of its own, every hour.
+_TYPES = sorted(types.HANDLERS)
+BATCHES = [
+    _TYPES[first : first + types.LISTED_AT_MOST]
+    for first in range(0, len(_TYPES), types.LISTED_AT_MOST)
+]
 MARGIN = 25.0  # seconds: three attempts at Stripe, of eight each
 _LEASE = 60.0  # seconds; an invocation takes at most 55
 _DAY = 86_400.0
@@ -184,9 +189,11 @@ def _next(state: Json, phase: str) -> None:
 
 
 def _events(work: Work) -> None:
-    """Process the events of a page that we do not have, oldest first."""
+    """Process the events of a page that we do not have, oldest first; one batch after another."""
     state = work.state
-    found, more = _list(work, "events", types=TYPES, created={"gte": int(state["since"])})
+    batch = state.get("batch", 0)
+    since = {"gte": int(state["since"])}
+    found, more = _list(work, "events", types=BATCHES[batch], created=since)
     with transaction() as tx:
         rows = tx.rows(
             "SELECT id FROM stripe_event WHERE id = ANY(CAST(:ids AS text[]))", ids=_ids(found)
@@ -214,7 +221,10 @@ def _events(work: Work) -> None:
             state["missed"] += 1
         _differs(state, event.id, {"event": (None, event.type)})
     state["listed"]["events"] += len(found)
-    _turn_page(state, found, more, "subscriptions")
+    last = batch + 1 >= len(BATCHES)
+    _turn_page(state, found, more, "subscriptions" if last else "events")
+    if not more:
+        state["batch"] = 0 if last else batch + 1
 
 
 def _subscriptions(work: Work) -> None:
