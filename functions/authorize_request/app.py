@@ -7,11 +7,12 @@ function behind the route answers 401 with a code. Emits nothing.
 from typing import Any
 
 from kyora import auth, config, http
-from kyora.observability import begin
+from kyora.observability import begin, invoked
 
 
+@invoked
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    begin(event["requestContext"]["requestId"])
+    begin(http.request_id(event), parent=http.header(event, "traceparent"))
     config.require(config.auth, config.database_url)
     scheme, _, token = http.header(event, "authorization").partition(" ")
     token = token.strip() if scheme.lower() == "bearer" else ""

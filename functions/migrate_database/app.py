@@ -7,7 +7,7 @@ deploy. `make smoke` asks it for a workspace to try things in. Emits nothing.
 from typing import Any
 
 from kyora import cloudformation, config, postgres, smoke, status
-from kyora.observability import begin
+from kyora.observability import invoked
 from kyora.storage import bucket
 
 
@@ -38,8 +38,8 @@ def migrate() -> dict[str, Any]:
     return {"applied": applied}
 
 
+@invoked
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    begin(context.aws_request_id)
     if "smoke" in event:
         return smoke.answer(event["smoke"])
     return cloudformation.resource(event, migrate)

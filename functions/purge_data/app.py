@@ -9,7 +9,7 @@ from typing import Any
 from kyora import cache, config, idempotency, status
 from kyora.bus import retention as events
 from kyora.email import retention as mail
-from kyora.observability import begin, logger
+from kyora.observability import invoked, logger
 from kyora.purge import purge
 
 _FORGETS = (
@@ -21,8 +21,8 @@ _FORGETS = (
 )
 
 
+@invoked
 def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
-    begin(context.aws_request_id)
     config.require(config.database_url)
     purged = purge(_FORGETS, lambda: context.get_remaining_time_in_millis() / 1000)
     status.beat("purge_data")

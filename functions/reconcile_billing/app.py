@@ -8,11 +8,11 @@ from typing import Any
 
 from kyora import config
 from kyora.billing.jobs import reconcile
-from kyora.observability import begin
+from kyora.observability import invoked
 
 
+@invoked
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    begin(context.aws_request_id)
     config.require(config.database_url, config.bus_name, config.billing, config.cache)
     return reconcile.run(
         lambda: context.get_remaining_time_in_millis() / 1000, start=event.get("start") is True

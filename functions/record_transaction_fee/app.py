@@ -8,8 +8,10 @@ from typing import Any
 from kyora import config
 from kyora.accounting.record import record
 from kyora.bus.consume import consume
+from kyora.observability import invoked
 
 
+@invoked
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     config.require(config.database_url)
     return consume(event, record)

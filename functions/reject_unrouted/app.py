@@ -6,9 +6,10 @@ Emits nothing.
 from typing import Any
 
 from kyora import http
-from kyora.observability import begin
+from kyora.observability import begin, invoked
 
 
+@invoked
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    begin(event["requestContext"]["requestId"])
+    begin(http.request_id(event), parent=http.header(event, "traceparent"))
     return http.unrouted(event)

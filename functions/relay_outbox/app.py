@@ -9,11 +9,11 @@ from typing import Any
 
 from kyora import config, status
 from kyora.bus import outbox
-from kyora.observability import begin, gauge, logger
+from kyora.observability import gauge, invoked, logger
 
 
+@invoked
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    begin(context.aws_request_id)
     config.require(config.database_url, config.bus_name)
     if "drop" in event:
         return {"dropped": outbox.drop(str(event["drop"]))}

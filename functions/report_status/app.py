@@ -8,11 +8,11 @@ from typing import Any
 
 from kyora import config, status
 from kyora.email import reputation
-from kyora.observability import begin, gauge, logger
+from kyora.observability import gauge, invoked, logger
 
 
+@invoked
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    begin(context.aws_request_id)
     config.require(config.database_url, config.schedule_minutes)
     if "status" in event:
         return status.read()

@@ -11,8 +11,10 @@ from typing import Any
 from kyora import config
 from kyora.bus.consume import consume
 from kyora.email import by_hand, delivery, suppressions
+from kyora.observability import invoked
 
 
+@invoked
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     config.require(config.database_url, config.email)
 

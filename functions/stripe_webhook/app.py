@@ -11,11 +11,13 @@ from typing import Any
 from kyora import config, http
 from kyora.billing.events import ingest, webhook
 from kyora.bus.consume import consume_aws
+from kyora.observability import invoked
 
 NEEDS = (config.database_url, config.bus_name, config.billing, config.cache)
 receive = http.webhook(webhook.receive, *NEEDS, config.stripe_webhook_secrets)
 
 
+@invoked
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     # An event of the URL has AWS's own members only: a sender cannot add `Records`.
     if "Records" in event:

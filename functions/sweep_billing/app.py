@@ -12,11 +12,11 @@ from kyora import config, status
 from kyora.billing import access
 from kyora.billing.events import gone
 from kyora.billing.jobs import sweep
-from kyora.observability import begin, count, gauge, logger
+from kyora.observability import count, gauge, invoked, logger
 
 
+@invoked
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    begin(context.aws_request_id)
     config.require(config.database_url, config.bus_name, config.billing, config.cache)
 
     def remaining() -> float:

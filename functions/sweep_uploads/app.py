@@ -8,17 +8,17 @@ from typing import Any
 from kyora import config, status
 from kyora.assets import retention
 from kyora.assets.sweep import sweep
-from kyora.observability import begin, logger
+from kyora.observability import invoked, logger
 from kyora.purge import purge
 
 _FORGETS = (retention.forget,)
 
 
+@invoked
 def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
     def remaining() -> float:
         return float(context.get_remaining_time_in_millis()) / 1000
 
-    begin(context.aws_request_id)
     config.require(config.database_url, config.storage)
     total = {"expired": 0, "cleaned": 0}
     while remaining() > 10:

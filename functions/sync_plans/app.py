@@ -10,13 +10,13 @@ from typing import Any
 from kyora import cloudformation, config, status
 from kyora.billing.plans import sync
 from kyora.errors import Conflict, Invalid, KyoraError
-from kyora.observability import begin, logger
+from kyora.observability import invoked, logger
 
 NEEDS = (config.database_url, config.bus_name, config.billing, config.cache)
 
 
+@invoked
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    begin(context.aws_request_id)
     if "check" in event or "sync" in event:
         config.require(*NEEDS)
         return sync.sync(check=event.get("check") is True)._asdict()

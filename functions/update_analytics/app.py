@@ -8,12 +8,12 @@ from typing import Any
 from kyora import config
 from kyora.analytics import count, rebuild
 from kyora.bus.consume import consume
-from kyora.observability import begin
+from kyora.observability import invoked
 
 
+@invoked
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     config.require(config.database_url)
     if "rebuild" in event:
-        begin(context.aws_request_id)
         return rebuild.by_hand(event["rebuild"], context.get_remaining_time_in_millis)
     return consume(event, count.update)

@@ -169,6 +169,7 @@ def parameters(settings: Settings) -> dict[str, str]:
         "BillingStripeBaseUrl": settings.stripe_url if settings.own_stripe else "",
         "EventArchiveDays": "0",  # see gaps.py
         "CorsOrigins": ",".join(settings.cors_origins),
+        "TraceOtlpEndpoint": f"{settings.url}/_local/otlp",
     }
     names = template.read()["Parameters"]
     chosen = {name: str(known.get("Default", "")) for name, known in names.items()}

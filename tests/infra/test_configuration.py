@@ -154,9 +154,9 @@ def test_a_function_has_the_configuration_it_asks_for_and_may_read_just_its_secr
     assert asked == set(_readable(properties, given))
 
 
-# Read wherever: `require` always reads the stage, and the schema's owner is one of two connections
-# of kyora.postgres, which only migrate_database asks for.
-_EVERYWHERE = {"stage", "database_owner_url"}
+# Read wherever: `require` always reads the stage and where spans go, and the schema's owner is one
+# of two connections of kyora.postgres, which only migrate_database asks for.
+_EVERYWHERE = {"stage", "trace", "database_owner_url"}
 
 
 @pytest.mark.parametrize("folder", FUNCTIONS)

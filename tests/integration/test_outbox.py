@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
-from kyora import aws, config, postgres, status
+from kyora import aws, config, postgres, status, trace
 from kyora.bus import outbox, seen
 from kyora.observability import begin
 from local.commands import outbox as commands
@@ -126,6 +126,7 @@ def test_an_event_is_published_right_after_its_commit(bus: Bus) -> None:
     assert entry["DetailType"] == "AssetDeleted"
     detail = json.loads(entry["Detail"])
     assert detail.pop("occurredAt")
+    assert detail.pop("traceparent") == trace.current()
     assert detail == {
         "id": event_id,
         "version": 1,

@@ -33,6 +33,7 @@ CLIENTS = {
     "kyora.storage.s3": {"boto3", "botocore"},
     "kyora.storage.bucket": {"botocore"},  # the errors of the client that it is given
     "kyora.aws": {"botocore"},
+    "kyora.otlp": {"http.client"},  # the type of the connection that it keeps
     "kyora.timed_http": {"http.client", "socket"},  # the one HTTP client, and its clock
     "kyora.cloudformation": {"urllib.request"},  # its answer to the stack
     "kyora.email.resend_http": {"resend", "http.client"},  # the one module that speaks to Resend
@@ -46,6 +47,9 @@ STATE = {
     ("kyora.jwks", "_sets"): "the issuer's keys, at most an hour old",
     ("kyora.postgres.connection", "_kept"): "the one connection",
     ("kyora.postgres.connection", "_running"): "the transaction on it, to refuse a second",
+    ("kyora.trace", "_pending"): "spans that this invocation has not sent yet",
+    ("kyora.otlp", "_connections"): "one connection to the collector",
+    ("kyora.otlp", "_paused_until"): "a collector that failed, to be left alone",
     ("kyora.storage.s3", "_clients"): "one client per store",
     ("kyora.billing.stripe_client", "_clients"): "one client, for the key in force",
     ("kyora.email.resend_http", "_connections"): "one connection to Resend",

@@ -10,6 +10,7 @@ import hmac
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -66,6 +67,13 @@ def credentials(environ: Mapping[str, str] = os.environ) -> Credentials:
         )
     frozen = _refreshing().get_frozen_credentials()
     return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
+
+
+def xray_trace_id(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the id of this invocation's X-Ray trace as W3C writes it, or ""."""
+    root = environ.get("_X_AMZN_TRACE_ID", "").partition("Root=1-")[2][:33].split(";")[0]
+    found = root.replace("-", "")
+    return found if re.fullmatch("[0-9a-f]{32}", found) and int(found, 16) else ""
 
 
 @lru_cache(maxsize=1)

@@ -98,6 +98,13 @@ class Cache(NamedTuple):
     memcached_tls: bool
 
 
+class Trace(NamedTuple):
+    """Where spans are sent, and whose they are; an empty endpoint: nowhere."""
+
+    otlp_endpoint: str
+    function_name: str
+
+
 class _Reader:
     """Reads variables; collects every fault instead of stopping at the first."""
 
@@ -152,10 +159,13 @@ class _Reader:
             self.faults.append(f"{name} (or {name}_ARN) is not set")
         return value
 
-    def url(self, name: str, *, required: bool = False, query: bool = False) -> str:
-        """Return an address without a slash at its end; in development it may be http."""
+    def url(
+        self, name: str, *, required: bool = False, query: bool = False, plain: bool = False
+    ) -> str:
+        """Return an address without a slash at its end; http if `plain`, or in development."""
         value = self.text(name, required=required).rstrip("/")
-        if value and (fault := _url_fault(value, plain=self.development, query=query)):
+        plain = plain or self.development
+        if value and (fault := _url_fault(value, plain=plain, query=query)):
             self.faults.append(f"{name} {fault}")
         return value
 
@@ -237,8 +247,9 @@ def load[T](section: Section[T], environ: Mapping[str, str], secret: Callable[[s
 
 def require(*sections: Section[Any]) -> None:
     """Read the sections that a function uses. Raises one ConfigError with the faults of all."""
+    needed: tuple[Section[Any], ...] = (stage, trace, *sections)
     faults = set()
-    for section in (stage, *sections):
+    for section in needed:
         try:
             section()
         except ConfigError as error:
@@ -389,6 +400,17 @@ def schedule_minutes(read: _Reader) -> int:
     """Return the fewest minutes between two runs of a scheduled function."""
     minutes = read.choice("SCHEDULE_MINUTES", "1", SCHEDULE_MINUTES)
     return int(minutes) if minutes in SCHEDULE_MINUTES else 1
+
+
+@Section
+def trace(read: _Reader) -> Trace:
+    """Return where spans are sent: the address of an OTLP collector, to which /v1/traces is added.
+
+    Plain HTTP is for one on the same machine, such as a Lambda extension.
+    """
+    own = re.match(r"http://(localhost|127\.0\.0\.1)[:/]", read.text("TRACE_OTLP_ENDPOINT") + "/")
+    found = read.url("TRACE_OTLP_ENDPOINT", plain=bool(own))
+    return Trace(found, read.text("AWS_LAMBDA_FUNCTION_NAME"))
 
 
 @Section

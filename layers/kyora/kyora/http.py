@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kyora import auth, aws, config
+from kyora import auth, aws, config, trace
 from kyora.auth import Principal
 from kyora.errors import (
     ConfigError,
@@ -26,7 +26,7 @@ from kyora.errors import (
     Unavailable,
     field_errors,
 )
-from kyora.observability import begin, count, fault, logger
+from kyora.observability import begin, count, fault, finish, logger
 from kyora.postgres import Unstorable
 
 if TYPE_CHECKING:
@@ -173,8 +173,9 @@ def _answering(
     aws.warm()
 
     def handler(event: Event, context: object) -> dict[str, Any]:
-        started, request_id, code = time.perf_counter(), _request_id(event), ""
-        begin(request_id)
+        started, correlation, code = time.perf_counter(), request_id(event), ""
+        trace.invocation(str(getattr(context, "aws_request_id", "")))
+        begin(correlation, parent=header(event, "traceparent"))
         try:
             config.require(*sections)
             response = respond(event)
@@ -193,7 +194,7 @@ def _answering(
             logger().error("unexpected error", **fault(error))
             _count_unexpected()
             response = problem(KyoraError(), event)
-        response["headers"]["X-Request-Id"] = request_id
+        response["headers"]["X-Request-Id"] = correlation
         logger().info(
             "request",
             route=event.get("routeKey", ""),
@@ -201,9 +202,20 @@ def _answering(
             code=code,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
         )
+        _end_trace(event, response["statusCode"], code)
         return response
 
     return handler
+
+
+def _end_trace(event: Event, status: int, code: str) -> None:
+    """End the request's span; a function URL has one path, its vendor's."""
+    request = (event.get("requestContext") or {}).get("http") or {}
+    name = str(event.get("routeKey", "$default"))
+    if name == "$default":
+        name = f"{request.get('method', '')} {event.get('rawPath', '')}"
+    trace.describe(name, trace.SERVER, http__response__status_code=status)
+    finish(code if status >= 500 else "")
 
 
 def _count_unexpected() -> None:
@@ -224,7 +236,7 @@ def unrouted(event: Event) -> dict[str, Any]:
             f"{method} is not allowed here.", headers={"Allow": ", ".join(allowed)}
         )
     response = problem(refusal, event | {"routeKey": ""})
-    response["headers"]["X-Request-Id"] = _request_id(event)
+    response["headers"]["X-Request-Id"] = request_id(event)
     return response
 
 
@@ -319,7 +331,8 @@ def _instance(event: Mapping[str, Any]) -> str:
     return re.sub(r"\{(\w+)\}", r":\1", route) or str(event.get("rawPath", ""))
 
 
-def _request_id(event: Mapping[str, Any]) -> str:
+def request_id(event: Mapping[str, Any]) -> str:
+    """Return the id of a request: the client's X-Request-Id if it is usable, else the gateway's."""
     given = header(event, "x-request-id")
     if _REQUEST_ID.fullmatch(given):
         return given

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from kyora import cache, idempotency, postgres
 from kyora.assets import retention as uploads
+from kyora.billing import calls
 from kyora.billing.jobs import sweep
 from kyora.bus import retention as bus
 from kyora.email import retention as mail
@@ -54,6 +55,11 @@ PURGES: dict[str, tuple[Callable[[], int], str, str]] = {
         sweep.forget_bodies,
         "(id, type, created, source, body, status, received_at)",
         f"'evt_b' || n, 't', 1, 'webhook', '{{}}', 'processed', {_AGE}",
+    ),
+    "stripe_call": (
+        calls.forget,
+        "(request_id, method, path, correlation_id, called_at)",
+        f"'req_' || n, 'post', 'customers', 'c', {_AGE}",
     ),
     "billing_fact": (sweep.forget_facts, "(key, created_at)", f"'dunning:' || n, {_AGE}"),
 }

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kyora import clock, config
+from kyora import clock, config, trace
 from kyora.assets import asset_row, ledger, sweep
 from kyora.assets.models import Asset
 from kyora.bus import outbox
@@ -25,7 +25,7 @@ from kyora.errors import (
     Unavailable,
 )
 from kyora.ids import new_id
-from kyora.observability import count, logger
+from kyora.observability import count, follow, logger
 from kyora.postgres import Transaction, transaction
 from kyora.storage.provider import provider
 from kyora.storage.types import MAX_COPY, Changed, Storage
@@ -66,8 +66,10 @@ class _Rejected(Exception):
         self.reason, self.detected = reason, detected
 
 
-def confirm(workspace_id: str, asset_id: str) -> Asset:
+def confirm(workspace_id: str, asset_id: str, *, alone: bool = False) -> Asset:
     """Verify the uploaded bytes; return the asset, `verifying` if another worker has it.
+
+    `alone`: no client asks; the work continues the request for the upload URL.
 
     Raises NotFound, Conflict `asset.not_uploaded`, Gone `asset.expired`, Invalid `asset.rejected`,
     TooMany `asset.too_many_attempts`, Unavailable, and Forbidden `billing.limit_reached` if the
@@ -95,7 +97,10 @@ def confirm(workspace_id: str, asset_id: str) -> Asset:
         if not claimed["reserved"]:
             ledger.take_again(tx, claimed)
             claimed["reserved"] = True
-    return _verify(claimed)
+    trace.link(str(claimed["traceparent"]))
+    # A client's request has a correlation id of its own, the store's event only its message's.
+    with follow(str(claimed["correlation_id"] or "") if alone else ""):
+        return _verify(claimed)
 
 
 def confirm_from_event(key: str) -> bool:
@@ -109,7 +114,7 @@ def confirm_from_event(key: str) -> bool:
     if prefix != "incoming" or not workspace_id or not asset_row.ID.fullmatch(asset_id):
         return True
     try:
-        if confirm(workspace_id, asset_id).status != "ready":
+        if confirm(workspace_id, asset_id, alone=True).status != "ready":
             return False
     # Conflict: another worker has just released its claim.
     except (Unavailable, Conflict, TooMany):

@@ -8,13 +8,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kyora import config, idempotency
+from kyora import config, idempotency, trace
 from kyora.assets import ledger, renewals, rules
 from kyora.assets.models import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
 from kyora.assets.renewals import CONFIRM_SECONDS, URL_SECONDS
 from kyora.auth import Principal
 from kyora.errors import Invalid, KyoraError, field_errors
 from kyora.ids import new_id
+from kyora.observability import correlation_id
 from kyora.postgres import Transaction, transaction
 
 
@@ -134,9 +135,10 @@ def _insert(
     ids = [new_id("ast") for _ in files]
     rows = tx.rows(
         "INSERT INTO asset (id, workspace_id, created_by, purpose, filename, content_type, size,"
-        "   declared_sha256, url_expires_at, confirm_deadline)"
+        "   declared_sha256, url_expires_at, confirm_deadline, correlation_id, traceparent)"
         " SELECT f.id, :workspace_id, :user_id, f.purpose, f.filename, f.content_type, f.size,"
-        "   f.sha256, now() + :url * interval '1 second', now() + :confirm * interval '1 second'"
+        "   f.sha256, now() + :url * interval '1 second', now() + :confirm * interval '1 second',"
+        "   :correlation, :traceparent"
         " FROM unnest(CAST(:ids AS text[]), CAST(:purposes AS text[]), CAST(:names AS text[]),"
         "   CAST(:media AS text[]), CAST(:sizes AS bigint[]), CAST(:digests AS text[]))"
         "   AS f (id, purpose, filename, content_type, size, sha256)"
@@ -145,6 +147,8 @@ def _insert(
         user_id=who.user_id,
         url=URL_SECONDS,
         confirm=CONFIRM_SECONDS,
+        correlation=correlation_id.get() or None,
+        traceparent=trace.current() or None,
         ids=ids,
         purposes=[file.purpose for file, _ in files],
         names=[accepted.filename for _, accepted in files],

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from kyora.billing import stripe_objects
 from kyora.billing.stripe_objects import Event
+from kyora.observability import correlation_id
 from kyora.postgres import Transaction, transaction
 
 MAX_ATTEMPTS = 5  # before an event counts as failed
@@ -27,6 +28,7 @@ Source = Literal["webhook", "eventbridge", "reconcile"]
 type Row = dict[str, Any]
 
 
+_CAUSE = "status, correlation_id, traceparent"
 # A worker lives for 55 seconds at most: an older attempt without an outcome was killed.
 _BEGUN = f"""
 attempts = attempts + 1, tried_at = now(),
@@ -37,22 +39,30 @@ attempts = attempts + 1, tried_at = now(),
 """
 
 
-def keep(event: Event, body: str, source: Source, *, wanted: bool, begin: bool = False) -> str:
-    """Keep an event and return what is to be done: its status, `received` for a new one.
+def keep(
+    event: Event, body: str, source: Source, *, wanted: bool, begin: bool = False
+) -> tuple[Event, str]:
+    """Keep an event; return it with what caused it, and its status, `received` for a new one.
 
     This is T1: once it returns, the event cannot be lost. With `begin` an attempt begins as well.
     """
     with transaction() as tx:
         row = tx.row(
-            "WITH fresh AS (INSERT INTO stripe_event (id, type, api_version, created, object_id,"
-            "   customer_id, source, body, status, attempts, tried_at)"
-            "  VALUES (:id, :type, :version, :created, :object, :customer, :source, :body, :status,"
-            "   :begun, CASE WHEN :begun = 1 THEN now() END)"
-            "  ON CONFLICT DO NOTHING RETURNING status),"
+            "WITH call AS (SELECT correlation_id, traceparent FROM stripe_call"
+            "  WHERE request_id = :request),"
+            " fresh AS (INSERT INTO stripe_event (id, type, api_version, created, object_id,"
+            "   customer_id, source, body, status, attempts, tried_at, request_id,"
+            "   correlation_id, traceparent)"
+            "  SELECT :id, :type, :version, :created, :object, :customer, :source, :body, :status,"
+            "   :begun, CASE WHEN :begun = 1 THEN now() END, :request,"
+            "   coalesce(call.correlation_id, :origin, :own),"
+            "   CASE WHEN call.correlation_id IS NULL THEN :traceparent ELSE call.traceparent END"
+            "  FROM (VALUES (1)) AS one LEFT JOIN call ON true"
+            f"  ON CONFLICT DO NOTHING RETURNING {_CAUSE}),"
             f" again AS (UPDATE stripe_event SET {_BEGUN}"
-            "  WHERE id = :id AND status = 'received' AND :begun = 1 RETURNING status)"
-            " SELECT status FROM fresh UNION ALL SELECT status FROM again"
-            " UNION ALL SELECT status FROM stripe_event WHERE id = :id",
+            f"  WHERE id = :id AND status = 'received' AND :begun = 1 RETURNING {_CAUSE})"
+            f" SELECT {_CAUSE} FROM fresh UNION ALL SELECT {_CAUSE} FROM again"
+            f" UNION ALL SELECT {_CAUSE} FROM stripe_event WHERE id = :id",
             id=event.id,
             type=event.type,
             version=event.api_version or None,
@@ -63,9 +73,13 @@ def keep(event: Event, body: str, source: Source, *, wanted: bool, begin: bool =
             body=body if wanted else None,
             status="received" if wanted else "ignored",
             begun=int(wanted and begin),
+            request=event.request_id or None,
+            origin=event.correlation_id or None,
+            traceparent=event.traceparent or None,
+            own=correlation_id.get() or None,
         )
     # None of the three sees a row that another delivery writes at the same moment.
-    return str(row["status"]) if row else "received"
+    return (_caused(event, row), str(row["status"])) if row else (event, "received")
 
 
 def begin(event_id: str) -> tuple[Event, str] | None:
@@ -73,9 +87,9 @@ def begin(event_id: str) -> tuple[Event, str] | None:
     with transaction() as tx:
         row = tx.row(
             f"WITH begun AS (UPDATE stripe_event SET {_BEGUN}"
-            "  WHERE id = :id AND status = 'received' RETURNING body, status)"
-            " SELECT body, status FROM begun"
-            " UNION ALL SELECT body, status FROM stripe_event WHERE id = :id",
+            f"  WHERE id = :id AND status = 'received' RETURNING body, {_CAUSE})"
+            f" SELECT body, {_CAUSE} FROM begun"
+            f" UNION ALL SELECT body, {_CAUSE} FROM stripe_event WHERE id = :id",
             id=event_id,
         )
     return _kept(row)
@@ -84,14 +98,14 @@ def begin(event_id: str) -> tuple[Event, str] | None:
 def load(event_id: str) -> tuple[Event, str] | None:
     """Return a kept event and its status, or None when it or its body is gone."""
     with transaction() as tx:
-        row = tx.row("SELECT body, status FROM stripe_event WHERE id = :id", id=event_id)
+        row = tx.row(f"SELECT body, {_CAUSE} FROM stripe_event WHERE id = :id", id=event_id)
     return _kept(row)
 
 
 def kept_of(tx: Transaction, object_id: str, kind: str) -> list[Event]:
     """Return the events of one type about an object whose bodies are still kept."""
     rows = tx.rows(
-        "SELECT body, status FROM stripe_event WHERE object_id = :object AND type = :kind"
+        f"SELECT body, {_CAUSE} FROM stripe_event WHERE object_id = :object AND type = :kind"
         " AND body IS NOT NULL ORDER BY created, id",
         object=object_id,
         kind=kind,
@@ -103,7 +117,13 @@ def _kept(row: Row | None) -> tuple[Event, str] | None:
     if row is None or row["body"] is None:
         return None
     found = stripe_objects.event(json.loads(str(row["body"])))
-    return (found, str(row["status"])) if found else None
+    return (_caused(found, row), str(row["status"])) if found else None
+
+
+def _caused(event: Event, row: Row) -> Event:
+    """Return the event with what caused it, as far as its row knows."""
+    correlation, caused_by = str(row["correlation_id"] or ""), str(row["traceparent"] or "")
+    return event._replace(correlation_id=correlation, traceparent=caused_by)
 
 
 def done(tx: Transaction, event_id: str, status: Literal["processed", "orphan"]) -> None:

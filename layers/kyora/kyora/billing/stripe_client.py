@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import requests
 import stripe
 
-from kyora import clock, config
-from kyora.billing import rate_limit
+from kyora import clock, config, trace
+from kyora.billing import calls, rate_limit
 from kyora.billing.stripe_objects import API_VERSION
 from kyora.deadline import within
 from kyora.errors import (
@@ -72,10 +72,13 @@ def call(method: str, path: str, *, idempotency_key: str | None = None, **params
     options = {"idempotency_key": idempotency_key} if idempotency_key else {}
     rate_limit.wait()
     began = time.monotonic()
-    try:
-        found = _ask(method, f"/v1/{path}", params | options)
-    except stripe.StripeError as error:
-        raise _translate(error, path) from None
+    with trace.span(f"Stripe {method.upper()} {path.partition('/')[0]}", url__path=f"/v1/{path}"):
+        try:
+            found = _ask(method, f"/v1/{path}", params | options)
+        except stripe.StripeError as error:
+            raise _translate(error, path) from None
+    if method != "get":
+        calls.note(str(found.headers.get("Request-Id", "")), method, path, found.data.get("id"))
     taken = math.ceil(time.monotonic() - began)
     try:
         answered = int(parsedate_to_datetime(found.headers["Date"]).timestamp())

@@ -16,6 +16,7 @@ from kyora.billing.stripe_terms import Terms
 # The version of the SDK in layers/stripe. Payloads of another release train may lack something, so
 # the object is read from Stripe instead.
 API_VERSION = "2026-10-28.endive"
+_DAY = 86_400  # seconds
 
 TERMINAL = ("canceled", "incomplete_expired")
 # Statuses that imply that a subscription has given access.
@@ -42,6 +43,9 @@ class Event(NamedTuple):
     kind: str = ""  # the object's, such as `subscription`
     object_id: str | None = None  # None of an upcoming invoice
     customer_id: str | None = None
+    request_id: str = ""  # of the API request that caused it, also by a page of Stripe's; or ""
+    correlation_id: str = ""  # of our request that caused it, where that is known
+    traceparent: str = ""  # of the same
 
     @property
     def pinned(self) -> bool:
@@ -183,7 +187,34 @@ def event(payload: object) -> Event | None:
         str(found.get("object")),
         _id(found),
         _customer_of(found, previous),
+        _sane(_object(payload.get("request")).get("id")),
+        *_origin(found, created),
     )
+
+
+def origin(correlation: str, traceparent: str) -> dict[str, str]:
+    """Return the metadata by which what a page of Stripe's makes names our request."""
+    found = {"correlationId": correlation, "traceparent": traceparent}
+    return {name: value for name, value in found.items() if value}
+
+
+def _origin(found: Json, created: int) -> tuple[str, str]:
+    """Return the correlation id and `traceparent` of the request that an object was made for.
+
+    A page is open for a day at most. Later events of the subscription, such as a renewal, keep the
+    metadata but have other causes.
+    """
+    metadata, begun = found.get("metadata"), found.get("created")
+    if found.get("object") == "invoice":
+        if found.get("billing_reason") != "subscription_create":
+            return "", ""
+        details = _object(_object(found.get("parent")).get("subscription_details"))
+        metadata = details.get("metadata")
+    if type(begun) is not int or created - begun > _DAY:
+        return "", ""
+    named = _object(metadata)
+    correlation = _sane(named.get("correlationId"))
+    return (correlation, _sane(named.get("traceparent"))) if correlation else ("", "")
 
 
 def subscription(found: Json) -> StripeSubscription:

@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kyora import aws
+from kyora import aws, trace
 from kyora.aws import AwsError
 from kyora.bus.outcomes import Again, Permanent
 from kyora.errors import Unavailable
@@ -43,8 +43,9 @@ def consume(event: dict[str, Any], handle: "Callable[[Event[Any]], None]") -> di
     def read(message: dict[str, Any]) -> None:
         detail = message.get("detail")
         if isinstance(detail, dict) and isinstance(known := detail.get("correlationId"), str):
-            begin(known[:255])
+            begin(known[:255], caused_by=str(detail.get("traceparent")))
         parsed = parse(str(message.get("detail-type", "")), detail)
+        trace.describe(f"process {parsed.name}", trace.CONSUMER, kyora__event_id=parsed.id)
         with logger().append_context_keys(event_id=parsed.id, event=parsed.name):
             handle(parsed)
 
@@ -76,6 +77,7 @@ def _each(event: dict[str, Any], read: Callable[[dict[str, Any]], None]) -> dict
         begin(record["messageId"])
         if not _done(record, read):
             failed.append({"itemIdentifier": record["messageId"]})
+        trace.end()
     return {"batchItemFailures": failed}
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -22,6 +23,7 @@ from pydantic.alias_generators import to_camel
 from kyora.bus.names import DOMAINS, SENSITIVE
 from kyora.bus.outcomes import Permanent
 from kyora.postgres import storable
+from kyora.trace import well_formed
 
 VERSION = 1
 
@@ -281,6 +283,11 @@ class Envelope(Data):
     version: Literal[1]
     workspace_id: Id | None = None
     correlation_id: Id = Field(description="Of the request that caused it.")
+    traceparent: Annotated[str | None, BeforeValidator(well_formed)] = Field(
+        default=None,
+        description="Of what caused it (W3C Trace Context); a malformed one is ignored.",
+        examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+    )
     data: dict[str, Any] = Field(repr=False)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from kyora import aws, clock, config
+from kyora import aws, clock, config, trace
 from kyora.aws import AwsError
 from kyora.bus.names import DOMAINS
 from kyora.errors import KyoraError
@@ -66,7 +66,11 @@ def envelope(
     workspace_id: str | None,
     occurred_at: datetime | None = None,
 ) -> dict[str, object]:
-    """Return the `detail` of an event; `occurred_at` is now unless given."""
+    """Return the `detail` of an event; `occurred_at` is now unless given.
+
+    It carries the correlation id and the `traceparent` of what causes it: SQS's and EventBridge's
+    own trace headers would be lost with a redrive, a copy of the message or the archive.
+    """
     moment = occurred_at or clock.now()
     found = {
         "id": event_id,
@@ -75,6 +79,8 @@ def envelope(
         "correlationId": correlation_id.get() or event_id,
         "data": data,
     }
+    if caused_by := trace.current():
+        found["traceparent"] = caused_by
     return found if workspace_id is None else found | {"workspaceId": workspace_id}
 
 
@@ -188,7 +194,8 @@ def _put(rows: Sequence[Mapping[str, Any]]) -> list[_Failure | None]:
     ]
     try:
         # One attempt: what fails is retried by the outbox itself.
-        answer = aws.call("events", "PutEvents", {"Entries": entries}, attempts=1)
+        with trace.span("EventBridge PutEvents", trace.PRODUCER, messaging__batch=len(entries)):
+            answer = aws.call("events", "PutEvents", {"Entries": entries}, attempts=1)
     except AwsError as error:
         # The whole call is refused, which one entry can cause: find it, and publish the others.
         if len(rows) > 1:

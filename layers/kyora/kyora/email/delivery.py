@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from kyora import config
+from kyora import config, trace
 from kyora.bus.events import Event
 from kyora.bus.outcomes import Again, Permanent
 from kyora.config import Email
@@ -186,6 +186,7 @@ _WRITE = f"""
         data = CAST(:data AS json), begun = :begun, seen_at = NULL,
         payload_sha256 = coalesce(:digest, payload_sha256),
         provider_id = coalesce(:provider_id, provider_id),
+        traceparent = :traceparent,
         sent_at = CASE WHEN :status = 'sent' THEN now() ELSE sent_at END,
         ended_at = CASE WHEN :status NOT IN ('queued', 'sending') THEN now() END
     WHERE id = :id AND (CAST(:held AS text) IS NULL OR lease_token = :held)
@@ -295,6 +296,7 @@ def write(
             begun=row["begun"],
             digest=digest,
             provider_id=provider_id,
+            traceparent=trace.current() or None,
         )
     )
 
@@ -313,7 +315,8 @@ def attempt(provider: Provider, row: Row, lease: str, settings: Email) -> Verdic
         return verdict if kept else _LOST
     digest = hashlib.sha256(payload(message)).hexdigest()
     try:
-        sent = provider.send(message, key(row))
+        with trace.span(f"{provider.name} send", kyora__message_id=row["id"]):
+            sent = provider.send(message, key(row))
     except Refusal as refusal:
         # A redriven message counts from one again, but an earlier attempt may have been accepted.
         action = retry.action(refusal, max(number, 2) if row["first_attempt_at"] else number)

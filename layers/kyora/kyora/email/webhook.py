@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kyora import clock, config
+from kyora import clock, config, trace
 from kyora.email import suppressions
 from kyora.email.address import key
 from kyora.errors import BadPayload, BadSignature, NotFound
@@ -134,20 +134,24 @@ def _move(
 
     That also ends its lease and its retries: a message that Resend reports on was accepted.
     """
-    tx.run(
+    moved = tx.row(
         "UPDATE email_message SET status = :status, reason = :reason,"
         " provider_id = coalesce(provider_id, :provider), sent_at = coalesce(sent_at, now()),"
         " ended_at = coalesce(ended_at, now()), data = NULL, lease_token = NULL,"
         " lease_until = NULL"
         " WHERE (id = :tagged OR provider_id = :provider)"
         " AND coalesce(array_position(CAST(:order AS text[]), status), 0)"
-        "   < array_position(CAST(:order AS text[]), :status)",
+        "   < array_position(CAST(:order AS text[]), :status)"
+        " RETURNING correlation_id, traceparent",
         status=_STATUS[kind],
         reason=reason,
         provider=provider_id,
         tagged=tagged,
         order=_ORDER,
     )
+    if moved:
+        trace.link(str(moved["traceparent"]))
+        trace.belongs_to(str(moved["correlation_id"]))
 
 
 def _mirror(tx: Transaction, event: Mapping[str, Any], svix_id: str) -> None:

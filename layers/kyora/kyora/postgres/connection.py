@@ -10,6 +10,7 @@ One function, `_ask`, decides whether the connection is kept after an exception.
 module that knows the driver.
 """
 
+import re
 import socket
 import struct
 import time
@@ -32,7 +33,7 @@ from pg8000.core import (
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection, to_statement
 
-from kyora import config, database_url, tls
+from kyora import config, database_url, tls, trace
 from kyora.database_url import Address
 from kyora.errors import ConfigError, Unavailable
 from kyora.observability import count, logger
@@ -53,6 +54,8 @@ _UNSTORABLE = ("22021", "22P05", "22008")
 _STARTUP = {"client_encoding": "UTF8", "datestyle": "ISO", "timezone": "UTC"}
 # As the server reports them, with the start of the only value that our parsing understands.
 _REPORTED = {"client_encoding": "UTF8", "DateStyle": "ISO", "standard_conforming_strings": "on"}
+
+_TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+([a-z_]+)")  # the first that a statement names
 
 _kept: list["_OneTrip"] = []
 
@@ -393,6 +396,8 @@ def _ask(
     answer may still arrive, and the next statement would read it: the connection is closed.
     """
     try:
+        if trace.is_recording():
+            return _traced(connection, sql, params or {})
         return connection.run(sql, **(params or {})) or []
     except DatabaseError as error:
         if judge(_state(error)).drop:
@@ -403,6 +408,15 @@ def _ask(
     except BaseException:
         _drop(connection)
         raise
+
+
+def _traced(connection: _OneTrip, sql: str, params: Mapping[str, object]) -> list[list[object]]:
+    """Run a statement in a span with its text, which holds no values."""
+    text = " ".join(sql.split())
+    table = _TABLE.search(text)
+    name = " ".join((text.partition(" ")[0], *((table[1],) if table else ())))
+    with trace.span(name, db__system__name="postgresql", db__query__text=text[:2000]):
+        return connection.run(sql, **params) or []
 
 
 def _drop(connection: _OneTrip) -> None:

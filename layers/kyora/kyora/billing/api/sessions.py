@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from kyora import idempotency
+from kyora import idempotency, trace
 from kyora.auth import Principal
-from kyora.billing import usage
+from kyora.billing import stripe_objects, usage
 from kyora.billing.api import customers, owed, return_urls, subscriptions
 from kyora.billing.api.lease import Lease, perform
 from kyora.billing.models import CheckoutRequest, PortalRequest, Session
 from kyora.billing.plans import offers
 from kyora.errors import Conflict, Invalid
+from kyora.observability import correlation_id
 from kyora.postgres import transaction
 
 
@@ -47,6 +48,9 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
             usage.require_fit(tx, lease.workspace_id, plan.limits)
         for one in live:  # never paid, or of price 0: it would remain beside the new one
             subscriptions.end(one)
+        # Its events come without our request's id.
+        whose = {"workspaceId": lease.workspace_id}
+        whose |= stripe_objects.origin(correlation_id.get(), trace.current())
         made = stripe_client.call(
             "post",
             "checkout/sessions",
@@ -57,8 +61,8 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
             line_items=[{"price": plan.stripe_price_id, "quantity": 1}],
             success_url=wanted.success_url,
             cancel_url=wanted.cancel_url,
-            metadata={"workspaceId": lease.workspace_id},
-            subscription_data={"metadata": {"workspaceId": lease.workspace_id}},
+            metadata=whose,
+            subscription_data={"metadata": whose},
         ).object
         return {"url": made["url"]}
 

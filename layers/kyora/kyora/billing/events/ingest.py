@@ -45,7 +45,7 @@ def take(event: Event, text: str, source: event_store.Source) -> None:
     if event.account:
         count("StripeForeignEvents")
     wanted = types.handled(event.type) and not event.account
-    status = event_store.keep(event, text, source, wanted=wanted, begin=True)
+    event, status = event_store.keep(event, text, source, wanted=wanted, begin=True)
     logger().info("Stripe event", event_id=event.id, type=event.type[:60], status=status)
     done = process.attempt(event) if status == "received" else status != "failed"
     if done:  # a failed one is looked up each time: it may have been replayed

@@ -16,7 +16,7 @@ from kyora.billing.mirror.subscriptions import OURS
 from kyora.billing.ordering import Ask, Attempt, Read
 from kyora.billing.stripe_objects import Event
 from kyora.errors import ConfigError, Unavailable
-from kyora.observability import count, fault, gauge, logger
+from kyora.observability import count, fault, follow, gauge, logger
 from kyora.postgres import Transaction, transaction
 
 _TRIES = 5  # times that another worker may write while Stripe is asked
@@ -39,8 +39,13 @@ class UnknownObject(Exception):
 def attempt(event: Event) -> bool:
     """Process a kept event; False when it was marked failed, or left to another worker.
 
-    Raises as `ingest.take` does.
+    What it causes continues the request of ours that caused the event. Raises as `ingest.take`.
     """
+    with follow(event.correlation_id, event.traceparent):
+        return _attempt(event)
+
+
+def _attempt(event: Event) -> bool:
     try:
         if not apply(event):
             return False

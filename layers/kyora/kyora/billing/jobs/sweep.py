@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from kyora import config, purge
-from kyora.billing import access, event_store
+from kyora.billing import access, calls, event_store
 from kyora.billing.events import process, resync
 from kyora.billing.jobs import reminders
 from kyora.errors import ConfigError, Invalid, Unavailable
@@ -255,7 +255,7 @@ def forget_facts() -> int:
         return tx.run(_FORGET_FACTS, limit=_MANY)
 
 
-FORGETS = (forget_bodies, forget_events, forget_facts)
+FORGETS = (forget_bodies, forget_events, forget_facts, calls.forget)
 
 
 def backlog() -> Backlog:
