@@ -1,4 +1,4 @@
-"""Every minute: report how much mail comes back, and whether the other schedules still run.
+"""Every minute: report mail that comes back, late schedules, lost events and wrong ledgers.
 
 By hand, for `make status`: `{"status": true}` returns what waits anywhere, what failed, and when
 each scheduled function last ran. Emits nothing.
@@ -6,9 +6,9 @@ each scheduled function last ran. Emits nothing.
 
 from typing import Any
 
-from kyora import config, status
+from kyora import config, invariants, status
 from kyora.email import reputation
-from kyora.observability import gauge, invoked, logger
+from kyora.observability import count, gauge, invoked, logger
 
 
 @invoked
@@ -19,6 +19,12 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     reputation.measure()
     late = status.overdue()
     gauge("ScheduleOverdueSeconds", late)  # SchedulesAlarm in template.yaml
+    differing = invariants.check()
+    for name, number in differing.items():
+        if name == invariants.STORAGE:
+            count("StorageLedgersWrong", number)  # StorageLedgerAlarm
+        else:
+            count("EventsUnhandled", number, Consumer=name)  # EmailEventsLostAlarm and the others
     status.beat("report_status")
-    logger().info("status reported", overdue_seconds=round(late, 1))
-    return {"overdueSeconds": late}
+    logger().info("status reported", overdue_seconds=round(late, 1), differing=differing)
+    return {"overdueSeconds": late, "differing": differing}

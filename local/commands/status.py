@@ -14,6 +14,12 @@ from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
 
 _MINUTE, _HOUR = 60, 3600
+# Consumer of events → its queue.
+_CONSUMERS = {
+    "send_email": "emails",
+    "record_transaction_fee": "fees",
+    "update_analytics": "analytics",
+}
 _APART = 2.0  # seconds between two looks at the queues: what both see is waiting
 
 type Json = Mapping[str, Any]
@@ -39,7 +45,10 @@ class Queue(NamedTuple):
 
 def show(where: Place, report: Ask, plans: Ask) -> bool:
     """Print the screen; return whether everything works."""
-    lines = [*_figures(where, report), *_stripe(plans), *judge_queues(read_queues(where))]
+    found, lines = _figures(where, report)
+    queues = read_queues(where)
+    lines += [*_stripe(plans), *judge_queues(queues)]
+    lines += judge_deliveries(found["differences"], queues) if found else []
     say(f"{where.bus}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     for line in lines:
         say(f"  {'✓' if line.good else '✗'} {line.title:<15} {shown(line.text)}")
@@ -50,13 +59,13 @@ def show(where: Place, report: Ask, plans: Ask) -> bool:
     return not bad
 
 
-def _figures(where: Place, report: Ask) -> Iterable[Line]:
+def _figures(where: Place, report: Ask) -> tuple[Json | None, list[Line]]:
     try:
         found = report({"status": True})
     except Trouble as trouble:
-        return [Line(False, "database", str(trouble), "read the log of report_status")]
+        return None, [Line(False, "database", str(trouble), "read the log of report_status")]
     # A schedule of AWS is as exact as a minute; the local one is exact.
-    return judge(found, patience=75 if where.local else 150)
+    return found, list(judge(found, patience=75 if where.local else 150))
 
 
 def judge(found: Json, *, patience: float) -> Iterable[Line]:
@@ -117,6 +126,15 @@ def judge(found: Json, *, patience: float) -> Iterable[Line]:
         "uploads",
         _some(late, "were not given up in time") or "none is stuck",
         "see whether the store answers; verify_upload's log says",
+    )
+    wrong = found["differences"].get("storage")
+    yield Line(
+        not wrong,
+        "storage ledger",
+        f"{wrong['count']} not the sum of its files: {wrong['example']}"
+        if wrong
+        else "each is the sum of its files, as far as checked",
+        "docs/operate.md, StorageLedgerAlarm: uploads are refused too early, or too late",
     )
     yield from _runs(found["runs"], found["beats"])
 
@@ -256,6 +274,19 @@ def judge_queues(queues: Iterable[Queue]) -> Iterable[Line]:
         if queue.dead and queue.name != "jobs":
             todo += f"; fix it, then `make redrive QUEUE={queue.name}`"
         yield Line(not queue.dead and not slow, f"queue {queue.name}", text, todo)
+
+
+def judge_deliveries(differences: Json, queues: Iterable[Queue]) -> list[Line]:
+    """Say which events are neither handled nor in a queue: published ten minutes ago or earlier."""
+    kept = {queue.name: queue.waiting + queue.dead for queue in queues}
+    lost = []
+    for consumer, name in _CONSUMERS.items():
+        found = differences.get(consumer, {"count": 0, "example": ""})
+        if (count := found["count"] - kept.get(name, 0)) > 0:
+            text = f"{count} events of {consumer}, such as {found['example']}"
+            todo = "is its rule on the bus enabled? docs/operate.md says how to send them again"
+            lost.append(Line(False, f"lost {name}", text, todo))
+    return lost or [Line(True, "deliveries", "every event is handled, waits or was given up")]
 
 
 def _joined(*parts: str) -> str:

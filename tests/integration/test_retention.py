@@ -34,6 +34,8 @@ KEPT = {
     "analytics_event": "what a rebuild counts from",
     "analytics_count": "what is counted",
     "heartbeat": "a row a scheduled function",
+    "check_position": "two rows",
+    "difference": "rows for what differs; report_status deletes them after 18 days",
     "email_domain": "a row a domain",
     "email_check": "a row",
     "schema_migration": "a row a migration",

@@ -298,10 +298,15 @@ def test_purge_data(start: Start, database: str) -> None:
 
 def test_report_status_reports_what_its_alarms_read(start: Start, database: str) -> None:
     running = start("report_status")
-    assert running.invoke(sample("report_status")) == {"overdueSeconds": 0}
+    answer = running.invoke(sample("report_status"))
+    assert answer["overdueSeconds"] == 0
+    assert not any(answer["differing"].values())
     resources = template.read()["Resources"]
-    names = ("SchedulesAlarm", "EmailBounceRateAlarm", "EmailComplaintRateAlarm")
-    watched = {resources[name]["Properties"]["MetricName"] for name in (*names, "EmailDomainAlarm")}
+    names = (
+        *("SchedulesAlarm", "EmailBounceRateAlarm", "EmailComplaintRateAlarm"),
+        *("EmailDomainAlarm", "StorageLedgerAlarm"),
+    )
+    watched = {resources[name]["Properties"]["MetricName"] for name in names} | {"EventsUnhandled"}
     lines = [json.loads(line) for line in running.log() if line.startswith("{")]
     assert watched <= {name for line in lines if "_aws" in line for name in line}
 

@@ -25,6 +25,7 @@ WELL: dict[str, Any] = {
     "suppressions": None,
     "domains": [],
     "uploads": {"late": 0},
+    "differences": {},
     "runs": {
         "plans": {"age": 60.0, "begun": 61.0, "result": {"faults": [], "drift": ["a", "b"]}},
         "reconcile": {"age": None, "begun": None, "result": {}},
@@ -96,6 +97,7 @@ def test_a_stack_that_works_needs_nobody() -> None:
         ("stripe.parked", 1, "Stripe's events"),
         ("stripe.doubtful", 1, "Stripe's events"),
         ("uploads.late", 1, "uploads"),
+        ("differences", {"storage": {"count": 1, "example": "ws_1"}}, "storage ledger"),
         ("beats.sync_plans", 7300.0, "plan sync"),
         ("runs.plans.result", {"faults": ["prod_1: …"]}, "plan sync"),
         ("runs.reconcile", {"age": 27 * 3600.0, "begun": 0.0, "result": {}}, "reconcile"),
@@ -200,3 +202,28 @@ def test_what_somebody_else_wrote_is_shown_without_its_control_characters(
     out = capsys.readouterr().out
     assert "a\\x9b2Jb\\nc" in out
     assert "\x9b" not in out
+
+
+@pytest.mark.parametrize(
+    ("unhandled", "waiting", "dead", "lost"),
+    [
+        (0, 0, 0, 0),
+        (3, 3, 0, 0),
+        (3, 0, 3, 0),
+        (3, 1, 2, 0),
+        (3, 9, 0, 0),
+        (3, 1, 1, 1),
+        (3, 0, 0, 3),
+    ],
+)
+def test_an_event_is_lost_when_it_is_not_handled_and_in_no_queue(
+    unhandled: int, waiting: int, dead: int, lost: int
+) -> None:
+    found = (
+        {"record_transaction_fee": {"count": unhandled, "example": "evt_1"}} if unhandled else {}
+    )
+    queues = [Queue("fees", waiting, None, dead), Queue("emails", 9, None, 9)]
+    [line] = status.judge_deliveries(found, queues)
+    assert line.good is not bool(lost)
+    assert line.title == ("lost fees" if lost else "deliveries")
+    assert not lost or f"{lost} events of record_transaction_fee, such as evt_1" in line.text

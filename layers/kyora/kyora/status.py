@@ -6,7 +6,7 @@ says what each means.
 
 from typing import Any
 
-from kyora import config
+from kyora import config, invariants
 from kyora.postgres import transaction
 
 # Scheduled functions and the minutes between two runs, which `schedule.minutes` may lengthen.
@@ -91,6 +91,7 @@ def read() -> dict[str, Any]:
             "runs": {row["name"]: row for row in tx.rows(_RUNS)},
             "beats": {row["name"]: row["age"] for row in tx.rows(_BEATS)},
             "schedules": minutes(),
+            "differences": invariants.read(tx),
         }
 
 
