@@ -21,7 +21,7 @@ from tests.cloud import DEAD, Cloud, batch, cloud
 from tests.integration.support import ledger
 from tests.integration.support.ledger import NOON, anew, counts, customer, order
 from tests.integration.support.workers import Crew
-from tests.unit.functions import CONTEXT, call, event, function
+from tests.unit.functions import CONTEXT, call, captured_log, event, function
 
 pytestmark = pytest.mark.usefixtures("ledger_database")
 DAY = "2026-11-23"
@@ -56,6 +56,21 @@ def test_an_order_counts_with_its_revenue_and_a_customer_with_its_source() -> No
         ("biz_demo", DAY, "customer", "instagram"): (1, 0),
         ("biz_demo", DAY, "customer", "unknown"): (1, 0),
     }
+
+
+def test_the_log_says_what_was_counted_and_what_was_nothing_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = captured_log(monkeypatch)
+    count.update(order("ord_1", "54.99"))
+    count.update(order("ord_1", "54.99"))
+    count.update(customer("cus_1"))
+    said = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(line["message"], line["subject_id"]) for line in said] == [
+        ("order counted", "ord_1"),
+        ("nothing new", "ord_1"),
+        ("customer counted", "cus_1"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from kyora.analytics.models import OTHER
 from kyora.bus import seen
 from kyora.bus.events import Event
 from kyora.bus.outcomes import Permanent
+from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 from kyora.tenants import owns_business
 
@@ -61,8 +62,10 @@ def update(event: Event[Any]) -> None:
         )
         if fact.kind == "customer" and not _has_room(tx, fact):
             fact = replace(fact, label=OTHER)
-        if changes := _store(tx, fact):
+        changes = _store(tx, fact)
+        if changes:
             _count(tx, fact, changes)
+    logger().info(f"{fact.kind} counted" if changes else "nothing new", subject_id=fact.subject_id)
 
 
 def read(event: Event[Any]) -> Fact:
