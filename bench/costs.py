@@ -25,6 +25,7 @@ WAITS = {
     "request_upload": 5,
     "confirm_upload": 120,
     "manage_asset": 5,
+    "manage_multipart": 60,
     "verify_upload": 10,
     "create_business": 10,
     "summarise_analytics": 5,
@@ -56,6 +57,9 @@ class Operation(NamedTuple):
 OPERATIONS = {
     "upload a file (ask, PUT, confirm, the bucket's event)": Operation(
         ("request_upload", "confirm_upload", "verify_upload"), 2, 1, 2, puts=2, gets=2
+    ),
+    "upload a film of 100 MiB in 13 parts": Operation(
+        ("manage_multipart",) * 3 + ("confirm_upload", "verify_upload"), 4, 1, 2, puts=16, gets=3
     ),
     "download a file": Operation(("manage_asset",), 1, gets=1),
     "open a business": Operation(("create_business",), 1),

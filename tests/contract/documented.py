@@ -29,7 +29,13 @@ HOME = "http://127.0.0.1:8000/billing"
 FILE = {"filename": "a.txt", "contentType": "text/plain", "size": 5}
 
 
+FILM = {"filename": "film.mp4", "contentType": "video/mp4", "size": 9 << 20}
+
+
 BODIES: dict[str, Any] = {
+    "startMultipart": FILM,
+    "signParts": {"parts": [{"number": 1, "size": 2}]},
+    "completeMultipart": {"parts": [{"number": n, "etag": "e"} for n in (1, 2, 3)]},
     "requestUpload": FILE,
     "requestUploads": {"files": [FILE]},
     "createBusiness": {"name": "Corner shop", "currency": "AED"},

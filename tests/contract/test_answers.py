@@ -1,8 +1,9 @@
 """Every answer that the document promises can be had, and is what the document says of it."""
 
+import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from kyora.errors import PaymentRequired
 from kyora.http import MAX_BODY
 from kyora.postgres import connection
 from tests.conftest import SECRET
-from tests.contract.documented import BODIES, DOCUMENT, FILE, HOME, OPERATIONS, resolve
+from tests.contract.documented import BODIES, DOCUMENT, FILE, FILM, HOME, OPERATIONS, resolve
 from tests.integration.support import shops
 from tests.integration.support.shops import Shop
 from tests.unit.functions import ADMIN, call, captured_log, event
@@ -25,6 +26,7 @@ from tests.unit.functions import ADMIN, call, captured_log, event
 OTHERS: dict[str, Any] = {  # good ones as well
     "requestUpload": FILE | {"size": 6},
     "requestUploads": {"files": [FILE, FILE]},
+    "startMultipart": FILM | {"size": 10 << 20},
     "createBusiness": BODIES["createBusiness"] | {"name": "Other"},
     "changeSubscription": {"planId": "enterprise"},
     "createCheckoutSession": BODIES["createCheckoutSession"] | {"planId": "enterprise"},
@@ -154,6 +156,46 @@ def room_given_away(r: Request) -> None:
     """The reservation of the asset has lapsed, and something else was uploaded since."""
     r.asset("reserved = false")
     allowed("maxStorageBytes", 9)(r)  # five are reserved, for nothing that is there
+
+
+UPLOAD = "a" * 32
+_PIECES = {1: b"he", 2: b"ll", 3: b"o"}
+
+
+def in_parts(changes: str = "status = 'pending'", arrived: Sequence[int] = ()) -> Case:
+    """Insert the asset as a file of three parts, some of which have arrived."""
+
+    def make(r: Request) -> None:
+        r.asset(f"part_size = 2, store_upload = '{UPLOAD}', {changes}")
+        folder = r.store / "parts" / "ws_demo" / ASSET / UPLOAD
+        folder.mkdir(parents=True)
+        named = []
+        for number in arrived:
+            digest = hashlib.sha256(_PIECES[number]).hexdigest()
+            (folder / f"{number:05}-{digest}").write_bytes(_PIECES[number])
+            named.append({"number": number, "etag": digest})
+        if r.operation == "completeMultipart" and named:
+            r.body = {"parts": named}
+
+    return make
+
+
+def parts_room_given_away(r: Request) -> None:
+    in_parts("reserved = false")(r)
+    allowed("maxStorageBytes", 9)(r)
+
+
+def another_part(r: Request) -> None:
+    in_parts(arrived=(1, 2, 3))(r)
+    r.body["parts"][1]["etag"] = "another"
+
+
+def parts_are_no_folder(r: Request) -> None:
+    r.asset(f"part_size = 2, store_upload = '{UPLOAD}'")
+    if r.operation == "signParts":
+        run("UPDATE asset SET store_upload = NULL")
+    r.store.mkdir(parents=True)
+    (r.store / "parts").write_text("")
 
 
 def store_is_no_folder(r: Request) -> None:
@@ -294,7 +336,62 @@ CREATES: dict[str, Case] = {
     "idempotency.key_reused": key_reused,
 }
 OF_AN_ASSET: dict[str, Case] = {"asset.not_found": lambda r: None}
+_READS: dict[str, Case] = {
+    "request.invalid_json": body("{"),
+    "request.validation_failed": body({"surprise": 1}),
+}
+OF_PARTS: dict[str, Case] = {
+    **OF_AN_ASSET,
+    "asset.not_multipart": lambda r: r.asset(),
+    "asset.not_pending": in_parts("status = 'rejected', reject_reason = 'infected'"),
+}
+EXPIRED: dict[str, Case] = {
+    "asset.expired": in_parts("confirm_deadline = now() - interval '1 second'"),
+    "storage.unavailable": parts_are_no_folder,
+}
 CASES: dict[str, dict[str, Case]] = {
+    "startMultipart": {
+        **ANYWHERE,
+        **SECURED,
+        **CREATES,
+        "200": lambda r: None,
+        "asset.too_large": body(FILM | {"size": 101 << 20}),
+        "asset.type_not_allowed": body(FILM | {"filename": "a.svg"}),
+        "asset.too_many_pending": many_waiting,
+        "asset.daily_limit_reached": after(
+            all_asked_for_today, lambda r: run("UPDATE workspace_billing SET limits = '{}'")
+        ),
+        "billing.limit_reached": allowed("maxStorageBytes", 4),
+    },
+    "signParts": {
+        **ANYWHERE,
+        **SECURED,
+        **_READS,
+        **OF_PARTS,
+        **EXPIRED,
+        "200": in_parts(),
+        "asset.upload_completed": in_parts("joined_at = now()"),
+        "billing.limit_reached": parts_room_given_away,
+    },
+    "listParts": {
+        **ANYWHERE,
+        **SECURED,
+        **OF_PARTS,
+        **EXPIRED,
+        "200": in_parts(arrived=(1, 3)),
+        "asset.upload_completed": in_parts("joined_at = now()"),
+    },
+    "completeMultipart": {
+        **ANYWHERE,
+        **SECURED,
+        **_READS,
+        **OF_PARTS,
+        **EXPIRED,
+        "200": in_parts(arrived=(1, 2, 3)),
+        "asset.parts_missing": in_parts(arrived=(1,)),
+        "asset.part_changed": another_part,
+    },
+    "abortMultipart": {**ANYWHERE, **SECURED, **OF_PARTS, "204": in_parts()},
     "requestUpload": {
         **ANYWHERE,
         **SECURED,
@@ -321,6 +418,7 @@ CASES: dict[str, dict[str, Case]] = {
         **OF_AN_ASSET,
         "200": lambda r: r.asset(),
         "asset.not_pending": lambda r: r.asset("status = 'rejected', reject_reason = 'infected'"),
+        "asset.is_multipart": in_parts(),
         "asset.expired": lambda r: r.asset("confirm_deadline = now() - interval '1 second'"),
         "billing.limit_reached": room_given_away,
     },

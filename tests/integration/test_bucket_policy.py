@@ -45,7 +45,7 @@ def context(request: Request, *, tls: bool = True, now: float | None = None) -> 
     Source: Amazon S3 User Guide, "Bucket policy examples using condition keys", and "Amazon S3
     Signature Version 4 authentication specific policy keys".
     """
-    query = parse_qs(urlsplit(request.path).query)
+    query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
     found = {"aws:SecureTransport": str(tls).lower()}
     if "X-Amz-Algorithm" in query:
         signed = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -58,7 +58,8 @@ def context(request: Request, *, tls: bool = True, now: float | None = None) -> 
         found |= {"s3:authType": "REST-HEADER"}
         found["s3:signatureversion"] = request.headers["authorization"].partition(" ")[0]
     if request.method in ("PUT", "POST"):
-        found["s3:ObjectCreationOperation"] = str("partNumber" not in query).lower()
+        creates = not {"partNumber", "uploads"} & set(query)
+        found["s3:ObjectCreationOperation"] = str(creates).lower()
         if "if-none-match" in request.headers:
             found["s3:if-none-match"] = request.headers["if-none-match"]
     return found
@@ -68,8 +69,10 @@ def actions(request: Request) -> list[tuple[str, str]]:
     """What a request asks for, and of which resource."""
     key = unquote(urlsplit(request.path).path).removeprefix(f"/{BUCKET}/")
     source = unquote(request.headers.get("x-amz-copy-source", "")).removeprefix(f"{BUCKET}/")
+    query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
     return [
-        (action, f"{ARN}/{name}") for action, name in files.actions_of(request.method, key, source)
+        (action, f"{ARN}/{name}")
+        for action, name in files.actions_of(request.method, key, source, query)
     ]
 
 
@@ -101,7 +104,13 @@ def recorded(cloud: Cloud) -> list[Request]:
 
 def test_no_statement_refuses_what_our_code_does(recorded: list[Request]) -> None:
     kinds = {action for request in recorded for action, _ in actions(request)}
-    assert kinds == {"s3:PutObject", "s3:GetObject", "s3:DeleteObject"}
+    assert kinds == {
+        "s3:PutObject",
+        "s3:GetObject",
+        "s3:DeleteObject",
+        "s3:ListMultipartUploadParts",
+        "s3:AbortMultipartUpload",
+    }
     assert [(r.method, r.path[:60], sid) for r in recorded for sid in refused(r)] == []
 
 
@@ -121,7 +130,8 @@ def test_an_upload_address_is_refused_when_it_is_old(recorded: list[Request]) ->
 
 def test_an_upload_that_could_overwrite_is_refused(recorded: list[Request]) -> None:
     for request in recorded:
-        if request.method == "PUT" and "/incoming/" in request.path:
+        begins = "partNumber=" in request.path or "?uploads" in request.path
+        if request.method in ("PUT", "POST") and "/incoming/" in request.path and not begins:
             bare = {k: v for k, v in request.headers.items() if k != "if-none-match"}
             changed = Request(request.method, request.path, bare, request.body)
             assert refused(changed) == ["NoOverwrite"]

@@ -12,6 +12,10 @@ from tests.integration.support.stores import Store, every_store, method
 from tests.integration.support.workers import Crew
 
 BY_ID = [route for route in api.ROUTES if "{assetId}" in route]
+BODIES = {
+    "POST /v1/assets/{assetId}/multipart/parts": {"parts": [{"number": 1, "size": 5}]},
+    "POST /v1/assets/{assetId}/multipart/complete": {"parts": [{"number": 1, "etag": "e"}]},
+}
 
 # Strings that are not ids. The gateway decodes a path parameter once before the function sees it.
 NO_IDS = [
@@ -43,7 +47,8 @@ def test_an_asset_of_another_workspace_does_not_exist_in_any_state(
 ) -> None:
     """Body and headers, for each route and each state."""
     unknown: dict[str, Answer] = {
-        route: api.call(route, asset_id=api.UNKNOWN, who=api.STRANGER) for route in BY_ID
+        route: api.call(route, body=BODIES.get(route), asset_id=api.UNKNOWN, who=api.STRANGER)
+        for route in BY_ID
     }
     assert {answer.status for answer in unknown.values()} == {404}
     assert {answer.code for answer in unknown.values()} == {"asset.not_found"}
@@ -72,7 +77,13 @@ def test_an_asset_of_another_workspace_does_not_exist_in_any_state(
             assert invariants.status(target) == state
             for route in BY_ID:
                 headers = {"x-workspace-id": "ws_demo", "x-request-id": "request-1"}
-                answer = api.call(route, asset_id=target, who=api.STRANGER, headers=headers)
+                answer = api.call(
+                    route,
+                    body=BODIES.get(route),
+                    asset_id=target,
+                    who=api.STRANGER,
+                    headers=headers,
+                )
                 assert answer.same_as(unknown[route]), (state, route)
                 assert answer.headers["X-Request-Id"] == "request-1"
             # The event path: a key of the stranger's workspace with somebody else's id.
@@ -101,7 +112,10 @@ def test_an_asset_of_another_workspace_costs_what_an_unknown_one_costs(
         seen = []
         for target in (api.UNKNOWN, asset_id):
             statements.clear()
-            assert api.call(route, asset_id=target, who=api.STRANGER).status == 404
+            assert (
+                api.call(route, body=BODIES.get(route), asset_id=target, who=api.STRANGER).status
+                == 404
+            )
             seen.append(list(statements))
         assert seen[0] == seen[1] != [], route
 
@@ -109,9 +123,9 @@ def test_an_asset_of_another_workspace_costs_what_an_unknown_one_costs(
 @pytest.mark.parametrize("route", BY_ID)
 def test_what_is_no_id_is_an_unknown_id(route: str, store: Store) -> None:
     """49."""
-    unknown = api.call(route, asset_id=api.UNKNOWN)
+    unknown = api.call(route, body=BODIES.get(route), asset_id=api.UNKNOWN)
     for asset_id in NO_IDS:
-        assert api.call(route, asset_id=asset_id).same_as(unknown), asset_id
+        assert api.call(route, body=BODIES.get(route), asset_id=asset_id).same_as(unknown), asset_id
         assert api.deliver(f"incoming/ws_demo/{asset_id}") == [], asset_id
     assert invariants.nothing_happened()
 

@@ -105,6 +105,58 @@ def test_request_upload_renew(start: Start, database: str) -> None:
     assert body(answer)["assetId"] == ASSET
 
 
+@pytest.fixture
+def film(database: str, tmp_path: Path) -> None:
+    """The samples' asset as a film of two parts that have just arrived."""
+    pieces = (bytes(8 << 20), bytes(1000))
+    add_asset(b"".join(pieces))
+    with postgres.transaction() as tx:
+        tx.run(
+            "UPDATE asset SET filename = 'opening.mp4', content_type = 'video/mp4',"
+            " part_size = :part_size, store_upload = :upload",
+            part_size=8 << 20,
+            upload="a" * 32,
+        )
+    folder = tmp_path / "store" / "parts" / "ws_demo" / ASSET / ("a" * 32)
+    folder.mkdir(parents=True)
+    for number, piece in enumerate(pieces, 1):
+        name = f"{number:05}-{hashlib.sha256(piece).hexdigest()}-checked"
+        (folder / name).write_bytes(piece)
+
+
+def test_manage_multipart(start: Start, database: str) -> None:
+    running = start("manage_multipart")
+    answer = running.invoke(sample("manage_multipart"))
+    assert answer["statusCode"] == 200
+    assert (body(answer)["partSize"], body(answer)["parts"]) == (8 << 20, 2)
+    again = running.invoke(sample("manage_multipart"))  # the same Idempotency-Key
+    assert body(again) == body(answer)
+
+
+def test_manage_multipart_sign(start: Start, film: None) -> None:
+    answer = start("manage_multipart").invoke(sample("manage_multipart.sign"))
+    assert answer["statusCode"] == 200
+    assert [part["number"] for part in body(answer)["parts"]] == [1, 2]
+
+
+def test_manage_multipart_list(start: Start, film: None) -> None:
+    answer = start("manage_multipart").invoke(sample("manage_multipart.list"))
+    assert [part["size"] for part in body(answer)["parts"]] == [8 << 20, 1000]
+
+
+def test_manage_multipart_complete(start: Start, film: None) -> None:
+    running = start("manage_multipart")
+    answers = [running.invoke(sample("manage_multipart.complete")) for _ in range(2)]
+    assert [answer["statusCode"] for answer in answers] == [200, 200]
+    assert body(answers[0]) == body(answers[1])
+
+
+def test_manage_multipart_abort(start: Start, film: None) -> None:
+    running = start("manage_multipart")
+    assert running.invoke(sample("manage_multipart.abort"))["statusCode"] == 204
+    assert running.invoke(sample("manage_multipart.list"))["statusCode"] == 404
+
+
 def test_request_upload_invalid(start: Start, database: str) -> None:
     answer = start("request_upload").invoke(sample("request_upload.invalid"))
     assert answer["statusCode"] == 422

@@ -39,6 +39,11 @@ _ID = r"/[^/]+"
 _ROUTES = (
     ("POST", "/v1/assets/upload"),
     ("POST", "/v1/assets/uploads"),
+    ("POST", "/v1/assets/multipart"),
+    ("POST", f"/v1/assets{_ID}/multipart/parts"),
+    ("GET", f"/v1/assets{_ID}/multipart/parts"),
+    ("POST", f"/v1/assets{_ID}/multipart/complete"),
+    ("DELETE", f"/v1/assets{_ID}/multipart"),
     ("POST", f"/v1/assets{_ID}/confirm"),
     ("POST", f"/v1/assets{_ID}/upload-url"),
     ("GET", f"/v1/assets{_ID}"),

@@ -54,6 +54,24 @@ _ASSET = {
 VERIFYING = {k: v for k, v in _ASSET.items() if k not in ("width", "height", "downloadUrl")}
 VERIFYING["status"] = "verifying"
 
+_MULTIPART = {
+    "assetId": ASSET_ID,
+    "uploadId": "upl_01ka2v7mzq3f8t5y0r9dxw6hcb",
+    "partSize": 8388608,
+    "parts": 3,
+}
+_PENDING = {
+    "assetId": ASSET_ID,
+    "status": "pending",
+    "filename": "opening.mp4",
+    "contentType": "video/mp4",
+    "size": 20000000,
+    "createdAt": "2026-11-23T10:00:00Z",
+}
+_PARTS = ("asset.not_found", "asset.not_multipart", "asset.not_pending", "asset.expired")
+_READS = ("request.invalid_json", "request.validation_failed")
+_ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
+
 _PLAN = {
     "id": "professional",
     "name": "Professional",
@@ -162,8 +180,101 @@ OPERATIONS: dict[str, Operation] = {
         "times begin again, up to a day after the upload was asked for. A PUT that answers 412 "
         "means that the bytes are there already: confirm.",
         {200: "Where to PUT the file, as at first."},
-        ("asset.not_found", "asset.not_pending", "asset.expired", "billing.limit_reached"),
+        (
+            "asset.not_found",
+            "asset.not_pending",
+            "asset.is_multipart",
+            "asset.expired",
+            "billing.limit_reached",
+        ),
         example=_TICKET,
+    ),
+    "start_multipart": Operation(
+        "Uploads",
+        "Begin an upload in parts",
+        "For files above 8 MiB: an interrupted upload goes on where it was, from another page as "
+        "well, for a day. Reserves storage for the whole file and answers with the plan: each part "
+        "has `partSize` bytes, the last what is left.\n\n"
+        "Then sign parts and PUT them, in any order and several at once; complete; confirm. The "
+        "reservation lapses fifteen minutes after parts were signed last, and the next signing "
+        "takes it again while there is room. A repeat with the same Idempotency-Key answers the "
+        "same, or with a new asset when the first was rejected, has expired or is deleted.",
+        {200: "The plan of the upload."},
+        (
+            *CREATES,
+            "billing.limit_reached",
+            "asset.too_large",
+            "asset.type_not_allowed",
+            "asset.too_many_pending",
+            "asset.daily_limit_reached",
+        ),
+        request={
+            "filename": "opening.mp4",
+            "contentType": "video/mp4",
+            "size": 20000000,
+            "purpose": "product_video",
+        },
+        example=_MULTIPART,
+        links=("sign_parts", "list_parts", "complete_multipart", "abort_multipart"),
+    ),
+    "sign_parts": Operation(
+        "Uploads",
+        "Sign parts",
+        "Answers where to PUT each of up to a hundred parts. A URL is valid for ten minutes and "
+        "takes exactly this part: its upload, number, length, and its checksum when `sha256` is "
+        "given. A part may be signed and sent again; the last PUT counts. PUT with every header of "
+        "`headers`, and keep the ETag of the answer.",
+        {200: "A URL for each part."},
+        (
+            *_PARTS,
+            *_READS,
+            "asset.upload_completed",
+            "billing.limit_reached",
+            "storage.unavailable",
+        ),
+        request={"parts": [{"number": 1, "size": 8388608, "sha256": SHA256}]},
+        example={
+            "parts": [
+                {
+                    "number": 1,
+                    "url": "https://example-bucket.s3.eu-west-1.amazonaws.com/incoming/ws_demo/"
+                    f"{ASSET_ID}?partNumber=1&uploadId=…&X-Amz-Signature=…",
+                    "headers": {"x-amz-checksum-sha256": SHA256},
+                    "expiresAt": "2026-11-23T10:10:00Z",
+                }
+            ]
+        },
+    ),
+    "list_parts": Operation(
+        "Uploads",
+        "List the parts that have arrived",
+        "What a page needs to go on after a reload: send the parts that are not here.",
+        {200: "The parts, by number."},
+        (*_PARTS, "asset.upload_completed", "storage.unavailable"),
+        example={
+            "assetId": ASSET_ID,
+            "uploadId": "upl_01ka2v7mzq3f8t5y0r9dxw6hcb",
+            "partSize": 8388608,
+            "parts": [{"number": 1, "size": 8388608, "etag": _ETAG}],
+        },
+    ),
+    "complete_multipart": Operation(
+        "Uploads",
+        "Join the parts",
+        "Makes one object of the parts; every part of the plan has to be named, with the ETag of "
+        "its PUT. Safe to repeat. Then confirm, as for every upload.",
+        {200: "The asset, which waits to be confirmed."},
+        (*_PARTS, *_READS, "asset.parts_missing", "asset.part_changed", "storage.unavailable"),
+        request={"parts": [{"number": 1, "etag": _ETAG}]},
+        example=_PENDING,
+        links=("confirm_upload",),
+    ),
+    "abort_multipart": Operation(
+        "Uploads",
+        "Give an upload in parts up",
+        "Deletes the asset and the parts that have arrived, and gives the storage back.",
+        {204: "Given up."},
+        ("asset.not_found", "asset.not_multipart", "asset.not_pending"),
     ),
     "confirm_upload": Operation(
         "Uploads",

@@ -120,6 +120,30 @@ PROBLEMS: dict[str, Problem] = {
         "one is.",
         {"assetStatus": "ready"},
     ),
+    "asset.is_multipart": Problem(
+        errors.Conflict,
+        "This asset is uploaded in parts: sign them at `…/multipart/parts`.",
+    ),
+    "asset.not_multipart": Problem(
+        errors.Conflict,
+        "This asset is uploaded by one PUT, not in parts.",
+    ),
+    "asset.upload_completed": Problem(
+        errors.Conflict,
+        "The parts are one object already. Confirm it.",
+    ),
+    "asset.parts_missing": Problem(
+        errors.Conflict,
+        "Parts of the plan have not arrived, or are not named; `missing` has the numbers of up to "
+        "a hundred.",
+        {"missing": [2, 3]},
+    ),
+    "asset.part_changed": Problem(
+        errors.Conflict,
+        "The ETags of `parts` are not those of what has arrived. List the parts, and send these "
+        "again.",
+        {"parts": [2]},
+    ),
     "asset.expired": Problem(
         errors.Gone,
         "The upload was not confirmed in time. Ask for a new one.",
@@ -218,6 +242,10 @@ STORE_PROBLEMS: dict[str, Problem] = {
     ),
     "storage.url_expired": Problem(errors.Forbidden, "The signed URL is too old."),
     "storage.not_found": Problem(errors.NotFound, "There is no such file."),
+    "storage.no_upload": Problem(
+        errors.NotFound,
+        "The upload of this part is completed or was given up.",
+    ),
     "storage.exists": Problem(
         PreconditionFailed,
         "There is a file already; a signed URL writes once.",

@@ -162,6 +162,7 @@ def inspect(store: Store, *, replayed: frozenset[str] = frozenset()) -> None:
     """
     keys = set(store.list())
     allowed: set[str] = set()
+    parts: set[str] = set()
     for row in rows("SELECT * FROM asset"):
         final = f"assets/{row['workspace_id']}/{row['id']}"
         incoming = f"incoming/{row['workspace_id']}/{row['id']}"
@@ -171,10 +172,14 @@ def inspect(store: Store, *, replayed: frozenset[str] = frozenset()) -> None:
             data = store.read(own)
             assert (len(data), api.digest(data)) == (row["size"], row["sha256"]), row["id"]
             allowed.add(own)
+        if row["store_upload"] and row["cleaned_at"] is None:
+            parts.add(incoming)
         if row["cleaned_at"] is None:
             allowed |= {incoming, *(f"{final}/{attempt}" for attempt in row["attempts"])}
     stray = keys - allowed - replayed
     assert not stray, f"objects nobody owns: {stray}"
+    left = set(store.uploads()) - parts
+    assert not left, f"parts nobody owns: {left}"
 
 
 def close_the_day(store: Store, *, replayed: frozenset[str] = frozenset()) -> None:

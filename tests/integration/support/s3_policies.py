@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -14,7 +14,7 @@ import pytest
 from kyora import aws, config
 from kyora.storage import s3
 from local import template
-from tests.integration.support import api, invariants
+from tests.integration.support import api, invariants, parts
 from tests.integration.support.samples import PNG, Sample
 from tests.scripted import Answer, Request, Server, scripted
 
@@ -24,7 +24,14 @@ BUCKET = "kyora-assets"
 WHO = re.compile(r"Credential=([a-z_]+)/")
 
 
-USERS = ("request_upload", "confirm_upload", "manage_asset", "verify_upload", "sweep_uploads")
+USERS = (
+    "request_upload",
+    "manage_multipart",
+    "confirm_upload",
+    "manage_asset",
+    "verify_upload",
+    "sweep_uploads",
+)
 
 
 type Permission = tuple[str, str]  # an action and the prefix of a key
@@ -53,6 +60,7 @@ class Cloud:
 
     policies: dict[str, set[Permission]]
     objects: dict[str, bytes] = field(default_factory=dict)
+    uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     used: dict[str, set[Permission]] = field(default_factory=dict)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
     server: Server | None = None
@@ -68,10 +76,13 @@ class Cloud:
         key = unquote(parts.path).removeprefix(f"/{BUCKET}/")
         source = unquote(request.headers.get("x-amz-copy-source", ""))
         source = source.removeprefix(f"{BUCKET}/")
-        for action, name in actions_of(request.method, key, source):
+        query = parse_qs(parts.query, keep_blank_values=True)
+        for action, name in actions_of(request.method, key, source, query):
             if not who or not self._may(who[1], action, name):
                 return Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
         missing = (source or key) not in self.objects
+        if upload := query.get("uploadId", query.get("uploads")):
+            return self._parts(request, key, upload[0], query.get("partNumber", [""])[0])
         reads = source or request.method in ("GET", "HEAD")
         # Whether a key exists is for those to know who may list.
         if reads and missing and who and not self._may(who[1], "s3:ListBucket", ""):
@@ -85,6 +96,35 @@ class Cloud:
             return False
         self.used.setdefault(who, set()).add(wanted)
         return True
+
+    def _parts(self, request: Request, key: str, upload: str, number: str) -> Answer:
+        """Do what belongs to a multipart upload; a part's ETag is its number."""
+        xml = {"Content-Type": "application/xml"}
+        if not upload:
+            upload = f"upload-{len(self.uploads)}"
+            self.uploads[upload] = {}
+            name = "InitiateMultipartUploadResult"
+            begun = f"<{name}><UploadId>{upload}</UploadId></{name}>"
+            return Answer(body=begun.encode(), headers=xml)
+        if upload not in self.uploads:
+            return Answer(404, b"<Error><Code>NoSuchUpload</Code></Error>")
+        found = self.uploads[upload]
+        if request.method == "PUT":
+            found[int(number)] = request.body
+            return Answer(body=b"", headers={"ETag": f'"{number}"'})
+        if request.method == "DELETE":
+            del self.uploads[upload]
+            return Answer(204, b"")
+        if request.method == "GET":
+            listed = "".join(
+                f"<Part><PartNumber>{n}</PartNumber><Size>{len(data)}</Size><ETag>&quot;{n}&quot;</ETag>"
+                "<LastModified>2026-11-27T00:00:00Z</LastModified></Part>"
+                for n, data in found.items()
+            )
+            return Answer(body=f"<ListPartsResult>{listed}</ListPartsResult>".encode(), headers=xml)
+        self.objects[key] = b"".join(data for _, data in sorted(self.uploads.pop(upload).items()))
+        done = b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
+        return Answer(body=done, headers=xml)
 
     def _do(self, request: Request, key: str, source: str) -> Answer:
         tag = {"ETag": '"a-version"', "Last-Modified": formatdate(0, usegmt=True)}
@@ -107,8 +147,11 @@ class Cloud:
         return Answer(body=found, headers=tag)
 
 
-def actions_of(method: str, key: str, source: str) -> list[Permission]:
-    """S3's operations as IAM names them."""
+def actions_of(method: str, key: str, source: str, query: Collection[str] = ()) -> list[Permission]:
+    """S3's operations as IAM names them; `query` has the names of the query's parameters."""
+    if {"uploadId", "uploads"} & set(query):
+        special = {"GET": "ListMultipartUploadParts", "DELETE": "AbortMultipartUpload"}
+        return [(f"s3:{special.get(method, 'PutObject')}", key)]
     if source:
         return [("s3:GetObject", source), ("s3:PutObject", key)]
     named = {"HEAD": "GetObject", "GET": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject"}
@@ -153,6 +196,30 @@ def running_as(function: str) -> Iterator[None]:
     _disconnect()
 
 
+def _in_parts() -> str:
+    """Take films in parts along every way; return one that is left unfinished."""
+    with running_as("manage_multipart"):
+        whole, dropped, deleted, abandoned, gone = (parts.start() for _ in range(5))
+        for asset_id in (dropped, deleted, abandoned, gone):
+            parts.send(asset_id, [1])
+        etags = parts.send(whole)
+        assert len(parts.arrived(whole).body["parts"]) == len(etags)
+        assert parts.complete(whole, etags).status == 200
+        invariants.run(
+            "UPDATE asset SET joined_at = NULL WHERE id = :id", id=whole
+        )  # not committed
+        assert parts.arrived(whole).code == "asset.upload_completed"
+        invariants.run("UPDATE asset SET store_upload = 'gone' WHERE id = :id", id=gone)
+        assert parts.arrived(gone).code == "asset.expired"
+        invariants.run("UPDATE asset SET attempts = '{try_x}' WHERE id = :id", id=dropped)
+        assert api.deleted(parts.abort(dropped))
+    with running_as("manage_asset"):
+        assert api.deleted(api.delete(deleted))
+        assert api.deleted(api.delete(gone))
+        assert api.deleted(api.delete(whole))
+    return abandoned
+
+
 def walk() -> None:
     """Take files along every way that they can go."""
 
@@ -193,6 +260,8 @@ def walk() -> None:
         " WHERE id = :id",
         id=unconfirmed,
     )
+    abandoned = _in_parts()
+    invariants.pass_deadline(abandoned)
     with running_as("sweep_uploads"):
         api.sweep()
         invariants.run("UPDATE asset SET ended_at = now() - interval '1 hour'")

@@ -49,6 +49,7 @@ class Store(Protocol):
     variables: Mapping[str, str]
 
     def list(self) -> Sequence[str]: ...
+    def uploads(self) -> Sequence[str]: ...
     def read(self, key: str) -> bytes: ...
     def write(self, key: str, data: bytes) -> None: ...
     def remove(self, key: str) -> None: ...
@@ -70,7 +71,13 @@ class Folder:
 
     def list(self) -> Sequence[str]:
         found = (path for path in self.root.rglob("*") if not path.is_dir())
-        return sorted(str(path.relative_to(self.root)) for path in found)
+        names = (str(path.relative_to(self.root)) for path in found)
+        return sorted(name for name in names if not name.startswith("parts/"))
+
+    def uploads(self) -> Sequence[str]:
+        """Return the keys that parts are kept for."""
+        found = self.root.glob("parts/*/*/*")
+        return [str("incoming" / path.relative_to(self.root / "parts").parent) for path in found]
 
     def read(self, key: str) -> bytes:
         return (self.root / key).read_bytes()
@@ -125,6 +132,11 @@ class Bucket:
         found = self._client.list_objects_v2(Bucket=BUCKET).get("Contents", ())
         return sorted(item["Key"] for item in found)
 
+    def uploads(self) -> Sequence[str]:
+        """Return the keys that parts are kept for."""
+        found = self._client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
+        return [item["Key"] for item in found]
+
     def read(self, key: str) -> bytes:
         found = self._client.get_object(Bucket=BUCKET, Key=key)["Body"]
         with found:
@@ -142,6 +154,11 @@ class Bucket:
     def empty(self) -> None:
         for key in self.list():
             self.remove(key)
+        found = self._client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
+        for item in found:
+            self._client.abort_multipart_upload(
+                Bucket=BUCKET, Key=item["Key"], UploadId=item["UploadId"]
+            )
 
 
 def method(store: Store, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kyora import clock
 from kyora.assets.models import Asset
-from kyora.errors import Gone, NotFound
+from kyora.errors import Conflict, Gone, NotFound
 from kyora.postgres import Transaction
 from kyora.storage.provider import provider
 
@@ -16,7 +16,7 @@ _DOWNLOAD_WINDOW = 600  # seconds in which every request gets the same download 
 ID = re.compile(r"ast_[0-9a-z]{26}")
 
 
-def find(tx: Transaction, workspace_id: str, asset_id: str) -> dict[str, object]:
+def find(tx: Transaction, workspace_id: str, asset_id: str) -> dict[str, Any]:
     """Return the row of an asset that is not deleted. Raises NotFound."""
     well_formed(asset_id)
     row = tx.row(
@@ -95,6 +95,13 @@ def well_formed(asset_id: str) -> None:
     """Raise NotFound for an id that we cannot have made."""
     if not ID.fullmatch(asset_id):
         raise not_found()
+
+
+def not_pending(row: Mapping[str, Any]) -> Conflict:
+    """Return the refusal of an upload that can no longer be changed."""
+    return Conflict(
+        "This asset is not pending.", code="asset.not_pending", assetStatus=row["status"]
+    )
 
 
 def not_found() -> NotFound:

@@ -218,6 +218,8 @@ def _end(row: Mapping[str, Any], verdict: _Facts | _Rejected) -> Asset:
             " detected_type = :detected, sha256 = :sha256, width = :width, height = :height,"
             " duration_ms = :duration, final_attempt = :final,"
             " ready_at = CASE WHEN :status = 'ready' THEN now() END, ended_at = now(),"
+            # Its object was found, even if the commit of `multipart.complete` was lost.
+            " joined_at = CASE WHEN part_size IS NOT NULL THEN coalesce(joined_at, now()) END,"
             " lease_token = NULL, lease_until = NULL"
             " WHERE id = :id AND workspace_id = :workspace_id AND lease_token = :token"
             " RETURNING *",

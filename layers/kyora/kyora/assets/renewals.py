@@ -27,12 +27,14 @@ _ENOUGH = timedelta(seconds=URL_SECONDS // 2)  # a URL that is repeated lives at
 def upload_url(who: Principal, asset_id: str) -> UploadTicket:
     """Return a fresh ticket for a pending asset.
 
-    Raises NotFound, Conflict `asset.not_pending`, Gone `asset.expired`, and Forbidden
-    `billing.limit_reached` if the reservation has lapsed and the space is gone.
+    Raises NotFound, Conflict `asset.not_pending` and `asset.is_multipart`, Gone `asset.expired`,
+    and Forbidden `billing.limit_reached` if the reservation has lapsed and the space is gone.
     """
     with transaction() as tx:
         row = asset_row.find(tx, who.workspace_id, asset_id)
         asset_row.raise_when_expired(row)
+        if row["part_size"]:
+            raise Conflict("This asset is uploaded in parts.", code="asset.is_multipart")
         pending = tx.row(
             "SELECT * FROM asset WHERE id = :id AND workspace_id = :workspace_id"
             " AND status = 'pending' AND confirm_deadline > now() FOR UPDATE",
@@ -40,11 +42,7 @@ def upload_url(who: Principal, asset_id: str) -> UploadTicket:
             workspace_id=who.workspace_id,
         )
         if pending is None:
-            raise Conflict(
-                "This asset is not pending.",
-                code="asset.not_pending",
-                assetStatus=row["status"],
-            )
+            raise asset_row.not_pending(row)
         renewed = _renew(tx, pending)
     return ticket(renewed)
 

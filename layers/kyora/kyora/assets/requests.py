@@ -18,6 +18,8 @@ from kyora.ids import new_id
 from kyora.observability import correlation_id
 from kyora.postgres import Transaction, transaction
 
+_PARTS_SECONDS = 86_400  # how long an upload in parts may take
+
 
 def request_one(who: Principal, file: UploadRequest, idempotency_key: str = "") -> UploadTicket:
     """Reserve storage for a file and return where to PUT it.
@@ -85,7 +87,10 @@ def _tickets(
     known = renewals.revive(tx, who.workspace_id, kept) if any(kept) else [None] * len(files)
     judged = [before or file for before, file in zip(known, files, strict=True)]
     wanted = [file for file in judged if isinstance(file, UploadRequest)]
-    granted = iter(_request(tx, who, wanted))
+    granted = (
+        row if isinstance(row, KyoraError) else renewals.ticket(row)
+        for row in reserve(tx, who, wanted)
+    )
     return [next(granted) if isinstance(found, UploadRequest) else found for found in judged]
 
 
@@ -96,12 +101,19 @@ def _parse(file: dict[str, object]) -> UploadRequest | KyoraError:
         return Invalid("Some fields are not valid.", errors=field_errors(error.errors()))
 
 
-def _request(
-    tx: Transaction, who: Principal, files: Sequence[UploadRequest]
-) -> list[UploadTicket | KyoraError]:
-    """Reserve storage for new files. Return a ticket or a refusal for each, in order."""
+def reserve(
+    tx: Transaction,
+    who: Principal,
+    files: Sequence[UploadRequest],
+    *,
+    part_size: int | None = None,
+) -> list[dict[str, Any] | KyoraError]:
+    """Reserve storage for new files. Return the new row or a refusal for each, in order.
+
+    With `part_size` a file is uploaded in parts of so many bytes, within a day.
+    """
     allowed, max_bytes = config.uploads().allowed, config.storage().max_bytes
-    results: list[UploadTicket | KyoraError | None] = [None] * len(files)
+    results: list[dict[str, Any] | KyoraError | None] = [None] * len(files)
     accepted: dict[int, rules.Accepted] = {}
     for index, file in enumerate(files):
         try:
@@ -122,23 +134,27 @@ def _request(
             granted.append(index)
     if granted:
         ledger.write(tx, who.workspace_id, usage)
-        rows = _insert(tx, who, [(files[i], accepted[i]) for i in granted])
+        rows = _insert(tx, who, [(files[i], accepted[i]) for i in granted], part_size)
         for index, row in zip(granted, rows, strict=True):
-            results[index] = renewals.ticket(row)
+            results[index] = row
     return [result for result in results if result is not None]
 
 
 def _insert(
-    tx: Transaction, who: Principal, files: Sequence[tuple[UploadRequest, rules.Accepted]]
-) -> list[dict[str, object]]:
+    tx: Transaction,
+    who: Principal,
+    files: Sequence[tuple[UploadRequest, rules.Accepted]],
+    part_size: int | None,
+) -> list[dict[str, Any]]:
     """Insert the assets of a reservation in one statement; return the rows in order."""
     ids = [new_id("ast") for _ in files]
     rows = tx.rows(
         "INSERT INTO asset (id, workspace_id, created_by, purpose, filename, content_type, size,"
-        "   declared_sha256, url_expires_at, confirm_deadline, correlation_id, traceparent)"
+        "   declared_sha256, part_size, url_expires_at, confirm_deadline, correlation_id,"
+        "   traceparent)"
         " SELECT f.id, :workspace_id, :user_id, f.purpose, f.filename, f.content_type, f.size,"
-        "   f.sha256, now() + :url * interval '1 second', now() + :confirm * interval '1 second',"
-        "   :correlation, :traceparent"
+        "   f.sha256, CAST(:part_size AS bigint), now() + :url * interval '1 second',"
+        "   now() + :confirm * interval '1 second', :correlation, :traceparent"
         " FROM unnest(CAST(:ids AS text[]), CAST(:purposes AS text[]), CAST(:names AS text[]),"
         "   CAST(:media AS text[]), CAST(:sizes AS bigint[]), CAST(:digests AS text[]))"
         "   AS f (id, purpose, filename, content_type, size, sha256)"
@@ -146,7 +162,8 @@ def _insert(
         workspace_id=who.workspace_id,
         user_id=who.user_id,
         url=URL_SECONDS,
-        confirm=CONFIRM_SECONDS,
+        part_size=part_size,
+        confirm=_PARTS_SECONDS if part_size else CONFIRM_SECONDS,
         correlation=correlation_id.get() or None,
         traceparent=trace.current() or None,
         ids=ids,

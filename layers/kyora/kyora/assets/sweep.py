@@ -41,7 +41,7 @@ def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
         )
         # The worker that ended the asset cleans up itself; the sweep waits a minute for it.
         left = tx.rows(
-            "SELECT id, workspace_id, status, final_attempt,"
+            "SELECT id, workspace_id, status, final_attempt, store_upload, joined_at,"
             " ARRAY(SELECT unnest(attempts) LIMIT :keys) AS attempts"
             " FROM asset WHERE cleaned_at IS NULL AND ended_at IS NOT NULL"
             " AND coalesce(clean_after, ended_at) < now()"
@@ -69,6 +69,8 @@ def clean(
         keep = row["final_attempt"] if row["status"] == "ready" else None
         tokens = [token for token in row["attempts"][:_KEYS] if token != keep]
         try:
+            if row["store_upload"] and not row["joined_at"]:
+                store.drop_parts(asset_row.incoming_key(row), row["store_upload"])
             copies = [asset_row.attempt_key(row, token) for token in tokens]
             store.delete([asset_row.incoming_key(row), *copies])
         except Exception as error:  # of any kind: the other assets must not wait for it
