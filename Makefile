@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor run stop test test-later check fmt mutants build deploy invoke debug event bench migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics sync-plans push-plans reconcile replay why time stripe-record upgrade-check status openapi clean
+.PHONY: help setup doctor run stop test test-later check fmt mutants build deploy invoke debug event bench migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics variants sync-plans push-plans reconcile replay why time stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
@@ -59,9 +59,9 @@ debug: setup ## run a function from its source under a debugger: F=confirm_uploa
 event: setup ## print a sample event with its token and signature: F=stripe_webhook [E=events/….json]
 	@$(PYTHON) -m local.tools.invoke --show $(or $(F),$(error which function? F=stripe_webhook)) $(E)
 
-bench: build ## times of every function, mail and webhooks at work (PEER=1: dj-stripe); PURGE=1 or LOAD=1 [SECONDS=60] alone
-ifneq ($(PURGE)$(LOAD),)
-	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.$(if $(LOAD),load $(if $(SECONDS),--seconds $(SECONDS)),purge)
+bench: build ## times of every function, mail and webhooks at work (PEER=1: dj-stripe); PURGE=1, PHOTOS=1 or LOAD=1 [SECONDS=60] alone
+ifneq ($(PURGE)$(PHOTOS)$(LOAD),)
+	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.$(if $(LOAD),load $(if $(SECONDS),--seconds $(SECONDS)),$(if $(PHOTOS),photos,purge))
 else
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.email
@@ -122,6 +122,10 @@ push-plans: setup ## write a catalogue to the Stripe account: FILE=plans.toml [E
 
 rebuild-analytics: setup ## recount analytics from the stored events [BUSINESS=biz_…] [ENV=]
 	@$(PYTHON) -m local rebuild-analytics $(if $(BUSINESS),--business $(BUSINESS)) $(if $(ENV),--env $(ENV))
+
+variants: setup ## make variants of images again: ASSET=ast_…, FAILED=1 or ALL=1 [ENV=]
+	@$(PYTHON) -m local variants $(if $(ASSET),--asset $(ASSET),$(if $(FAILED),--failed,$(if $(ALL),--all,\
+		$(error whose? ASSET=ast_…, FAILED=1 or ALL=1)))) $(if $(ENV),--env $(ENV))
 
 reconcile: setup ## compare our billing data with Stripe and repair it [ENV=]
 	@$(PYTHON) -m local reconcile $(if $(ENV),--env $(ENV))

@@ -27,6 +27,7 @@ WAITS = {
     "manage_asset": 5,
     "manage_multipart": 60,
     "verify_upload": 10,
+    "make_variants": 350,
     "create_business": 10,
     "summarise_analytics": 5,
     "manage_billing": 5,
@@ -61,6 +62,9 @@ OPERATIONS = {
     "upload a film of 100 MiB in 13 parts": Operation(
         ("manage_multipart",) * 3 + ("confirm_upload", "verify_upload"), 4, 1, 2, puts=16, gets=3
     ),
+    "six variants of a photograph": Operation(
+        ("make_variants",), queue=1, events=2, puts=6, gets=1
+    ),
     "download a file": Operation(("manage_asset",), 1, gets=1),
     "open a business": Operation(("create_business",), 1),
     "show a subscription": Operation(("manage_billing",), 1),
@@ -84,12 +88,19 @@ def seconds(function: str, measured: Mapping[str, float]) -> float:
     return float(round(own + WAITS.get(function, 0) + 0.5)) / 1000
 
 
+def memory(function: str) -> float:
+    """Return the memory of a function in GB: its own, or what the parameter says."""
+    source = template.read()
+    own = template.functions(source)[template.logical_id(function)].get("MemorySize")
+    default = source["Parameters"]["MemorySize"]["Default"]
+    return float(own if isinstance(own, int) else default) / 1024
+
+
 def invocation(function: str, found: Mapping[str, Any]) -> float:
     """Return what an invocation costs, its log included."""
     prices = found["prices"]
-    memory = float(template.read()["Parameters"]["MemorySize"]["Default"]) / 1024
     return float(
-        seconds(function, found["measured"]) * memory * prices["lambda_gb_second"]
+        seconds(function, found["measured"]) * memory(function) * prices["lambda_gb_second"]
         + prices["lambda_million_requests"] / 1e6
         + _LINE * prices["logs_gb"] / 1e9
     )

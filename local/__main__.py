@@ -61,6 +61,12 @@ def main() -> int:
     rebuild = commands.add_parser("rebuild-analytics", help="recount the stored events")
     rebuild.add_argument("--business", metavar="ID", help="only this one")
     rebuild.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
+    variants = commands.add_parser("variants", help="make variants of images again")
+    whose = variants.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--asset", metavar="AST", help="of this image")
+    whose.add_argument("--failed", action="store_true", help="of all that failed")
+    whose.add_argument("--all", action="store_true", help="of all that asked for them")
+    variants.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     reconcile = commands.add_parser("reconcile", help="compare our billing data with Stripe")
     replay = commands.add_parser("replay", help="process Stripe events again")
     which = replay.add_mutually_exclusive_group(required=True)
@@ -274,6 +280,12 @@ def _rebuild_analytics(chosen: argparse.Namespace) -> None:
     analytics.rebuild(_ask("update_analytics", chosen.env), chosen.business)
 
 
+def _variants(chosen: argparse.Namespace) -> None:
+    from local.commands import variants
+
+    variants.rebuild(_ask("make_variants", chosen.env), chosen.asset, failed=chosen.failed)
+
+
 def _reconcile(chosen: argparse.Namespace) -> None:
     from local.commands import billing
 
@@ -391,6 +403,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "mails": _mails,
     "suppressions": _suppressions,
     "rebuild-analytics": _rebuild_analytics,
+    "variants": _variants,
     "reconcile": _reconcile,
     "replay": _replay,
     "bind": _bind,

@@ -20,4 +20,6 @@ ROUTES: http.Routes = {
     "GET /v1/assets/{assetId}": get_asset,
     "DELETE /v1/assets/{assetId}": delete_asset,
 }
-handler = http.entrypoint(ROUTES, config.database_url, config.storage, config.bus_name)
+handler = http.entrypoint(
+    ROUTES, config.database_url, config.storage, config.public_base_url, config.bus_name
+)

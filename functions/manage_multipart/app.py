@@ -44,4 +44,6 @@ ROUTES: http.Routes = {
     "POST /v1/assets/{assetId}/multipart/complete": complete_multipart,
     "DELETE /v1/assets/{assetId}/multipart": abort_multipart,
 }
-handler = http.entrypoint(ROUTES, config.database_url, config.storage, config.uploads)
+handler = http.entrypoint(
+    ROUTES, config.database_url, config.storage, config.public_base_url, config.uploads
+)

@@ -20,6 +20,7 @@ def migrate() -> dict[str, Any]:
             config.auth,
             config.storage,
             config.uploads,
+            config.public_base_url,
             config.cors_origins,
             config.app_base_url,
             config.bus_name,

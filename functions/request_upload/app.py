@@ -26,4 +26,6 @@ ROUTES: http.Routes = {
     "POST /v1/assets/uploads": request_uploads,
     "POST /v1/assets/{assetId}/upload-url": renew_upload_url,
 }
-handler = http.entrypoint(ROUTES, config.database_url, config.storage, config.uploads)
+handler = http.entrypoint(
+    ROUTES, config.database_url, config.storage, config.public_base_url, config.uploads
+)

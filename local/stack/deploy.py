@@ -166,6 +166,8 @@ def parameters(settings: Settings) -> dict[str, str]:
         "StorageLocalPath": str(settings.assets),
         "StorageS3Endpoint": emulator.endpoint(settings.gateway_port),
         "StorageS3AddressingStyle": "path",
+        # The front serves public/ of its own store; another store has an address of its own.
+        "StoragePublicBaseUrl": "" if settings.environ.get("STORAGE_S3_ENDPOINT") else settings.url,
         "BillingStripeBaseUrl": settings.stripe_url if settings.own_stripe else "",
         "EventArchiveDays": "0",  # see gaps.py
         "CorsOrigins": ",".join(settings.cors_origins),

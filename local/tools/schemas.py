@@ -33,6 +33,8 @@ def _document(name: str) -> Schema:
     kind = EVENTS[name]
     envelope, data = Envelope.model_json_schema(), kind.model.model_json_schema()
     properties = {**envelope["properties"], "data": _plain(data)}
+    # A model inside the data: JSON Schema looks for it at the top.
+    models = {key: _plain(value) for key, value in data.get("$defs", {}).items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": name,
@@ -41,11 +43,12 @@ def _document(name: str) -> Schema:
         "type": "object",
         "properties": {key: _untitled(value) for key, value in properties.items()},
         "required": envelope["required"],
+        **({"$defs": models} if models else {}),
     }
 
 
 def _plain(schema: Schema) -> Schema:
-    found = {key: value for key, value in schema.items() if key not in {"title", "description"}}
+    found = {k: v for k, v in schema.items() if k not in {"title", "description", "$defs"}}
     found["properties"] = {k: _untitled(v) for k, v in schema["properties"].items()}
     return found
 
@@ -55,8 +58,13 @@ def _untitled(schema: Schema) -> Schema:
 
 
 def promises(schema: Schema) -> Promise:
-    """Return every field of an event: whether it is required, and what it must look like."""
-    return dict(_fields(schema, ""))
+    """Return every field of an event: whether it is required, and what it must look like.
+
+    A field of a model inside the data is listed under the model's name.
+    """
+    models = schema.get("$defs", {}).items()
+    inside = (field for name, model in models for field in _fields(model, f"{name}."))
+    return dict([*_fields(schema, ""), *inside])
 
 
 def _fields(schema: Schema, inside: str) -> Iterator[tuple[str, dict[str, Any]]]:

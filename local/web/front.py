@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from local.settings import HOST
-from local.web import clock, cors, guard, mailbox, state, storage, visitors
+from local.web import clock, cors, guard, mailbox, public, state, storage, visitors
 from local.web.console import acts, page, stream, views
 from local.web.running import FRONT, Exchange, Front
 
@@ -76,6 +76,7 @@ def application(front: Front) -> web.Application:
     mailbox.mount(app, front.stack)
     cors.mount(app, front.stack.cors_origins)
     storage.mount(app, front.stack)
+    public.mount(app, front.stack, storage.configured(front.stack))
     app.router.add_route("*", "/webhooks/{name:.*}", _webhook)
     # Everything else goes to the gateway, so that an unknown address answers as on AWS.
     app.router.add_route("*", r"/{path:[\s\S]*}", _api)

@@ -15,9 +15,9 @@ REQUEST_ID = web.RequestKey("id", str)  # set for every request by the front
 _READ_TIMEOUT = 30.0  # seconds a client may be silent in the middle of a body
 
 
-def mount(app: web.Application, stack: Settings) -> None:
-    """Serve /_local/storage/* on this application."""
-    settings = config.load(
+def configured(stack: Settings) -> config.Storage:
+    """Return the configuration of the `local` provider of this stack."""
+    return config.load(
         config.storage,
         {
             "STAGE": "local",
@@ -28,6 +28,11 @@ def mount(app: web.Application, stack: Settings) -> None:
         },
         lambda _: "",
     )
+
+
+def mount(app: web.Application, stack: Settings) -> None:
+    """Serve /_local/storage/* on this application."""
+    settings = configured(stack)
 
     async def put(request: web.Request) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
@@ -43,7 +48,7 @@ def mount(app: web.Application, stack: Settings) -> None:
                 provider.receive, settings, request.match_info["key"], request.query, headers, read
             )
         except KyoraError as error:
-            return _problem(request, error)
+            return problem(request, error)
         except (ConnectionError, TimeoutError, web.RequestPayloadError):
             return web.Response(status=400)  # the client went away in the middle of its body
         return web.Response(status=200, headers={"ETag": tag})
@@ -53,7 +58,7 @@ def mount(app: web.Application, stack: Settings) -> None:
         try:
             headers, chunks = await asyncio.to_thread(provider.serve, settings, key, request.query)
         except KyoraError as error:
-            return _problem(request, error)
+            return problem(request, error)
         response = web.StreamResponse(headers={**headers, "X-Request-Id": request[REQUEST_ID]})
         await response.prepare(request)
         if request.method != "HEAD":
@@ -69,7 +74,8 @@ def _next(chunks: Iterator[bytes]) -> bytes:
     return next(chunks, b"")
 
 
-def _problem(request: web.Request, error: KyoraError) -> web.Response:
+def problem(request: web.Request, error: KyoraError) -> web.Response:
+    """Return a refusal as problem+json, and close the connection."""
     body = {
         "type": "about:blank",
         "title": error.title,

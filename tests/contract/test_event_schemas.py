@@ -108,7 +108,7 @@ def test_the_sample_is_valid_and_new_each_time(name: str) -> None:
     Draft202012Validator(schema).validate(
         json.loads(json.dumps(outbox.envelope("evt_1", data, workspace)))
     )
-    assert not re.search(r"[{}]", json.dumps(list(data.values())).replace("[]", ""))
+    assert not re.search(r"\{\w+\}", json.dumps(data)), "a placeholder is left"
     if name not in {"UserWelcomed", "PlansSynced"}:
         assert bus.sample(name)[0] != data
 

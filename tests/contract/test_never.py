@@ -26,7 +26,7 @@ from tests import reach
 from tests.cloud import batch, cloud, deliver
 from tests.conftest import SECRET
 from tests.contract.documented import BODIES, DOCUMENT, OPERATIONS
-from tests.integration.support import api, mail_queue, shops
+from tests.integration.support import api, mail_queue, photos, shops
 from tests.integration.support import stripe_lives as lives
 from tests.integration.support.resend_webhook import request as resend_request
 from tests.integration.support.resend_webhook import told
@@ -279,6 +279,17 @@ def uploaded() -> dict[str, Any]:
     return {"Records": [api.record(f"incoming/ws_demo/{ticket['assetId']}")]}
 
 
+def photographed() -> dict[str, Any]:
+    """Take a photograph to the store, confirm it, and tell of it as its event does."""
+    sample = photos.small()
+    ticket = api.request(sample, variants=True)
+    path = Path(config.storage().local_path) / "incoming/ws_demo"
+    path.mkdir(parents=True, exist_ok=True)
+    (path / ticket["assetId"]).write_bytes(sample.data)
+    assert api.confirm(ticket["assetId"]).status == 200
+    return {"Records": [photos.record(ticket["assetId"])]}
+
+
 def over_stripes_bus() -> dict[str, Any]:
     body = json.dumps({"detail-type": "customer.created", "detail": STRIPE_EVENT})
     return batch(body)
@@ -310,6 +321,10 @@ DELIVERIES: dict[tuple[str, str], tuple[Callable[[], dict[str, Any]], str]] = {
     ("verify_upload", "Object Created"): (
         uploaded,
         "SELECT 1 FROM asset WHERE status = 'ready'",  # the row itself: an upload ends once
+    ),
+    ("make_variants", "AssetReady"): (
+        photographed,
+        "SELECT 1 FROM variant_set WHERE status = 'ready'",  # the row itself, and the inbox
     ),
     ("stripe_webhook", "the function URL"): (
         lambda: lives.request(json.dumps(STRIPE_EVENT)),

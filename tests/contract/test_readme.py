@@ -225,7 +225,7 @@ def test_every_event_names_its_consumers() -> None:
         queue = str(rule.get("Properties", {}).get("Targets"))
         wanted |= {name: queue for name in names if isinstance(name, str) and name in EVENTS}
     consumers = {"EmailQueue": "send_email", "FeeQueue": "record_transaction_fee"}
-    consumers |= {"AnalyticsQueue": "update_analytics"}
+    consumers |= {"AnalyticsQueue": "update_analytics", "VariantQueue": "make_variants"}
     named = {}
     for source, names, consumer in rows("docs/events.md", "Catalogue")[1:]:
         for name in names.split(" · "):

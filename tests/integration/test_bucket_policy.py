@@ -28,7 +28,8 @@ ARN = f"arn:aws:s3:::{BUCKET}"
 def statements() -> list[policy.Statement]:
     """The policy as it is on the bucket."""
     document = template.read()["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]
-    return [{**found, "Resource": _named(found["Resource"])} for found in document["Statement"]]
+    always = [found for found in document["Statement"] if "Fn::If" not in found]
+    return [{**found, "Resource": _named(found["Resource"])} for found in always]
 
 
 def _named(value: Any) -> Any:
@@ -98,7 +99,7 @@ def recorded(cloud: Cloud) -> list[Request]:
         return answer(request)
 
     cloud.server.answer = keep
-    files.walk()
+    files.walk(cloud)
     return found
 
 

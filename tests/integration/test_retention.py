@@ -12,6 +12,8 @@ KEPT = {
     "app_user": "accounts",
     "business": "the product's own data",
     "storage_usage": "a row a workspace",
+    "variant_set": "a row an image, with it",
+    "asset_variant": "six rows an image, with it",
     "email_suppression": "what keeps mail from people who do not want it",
     "email_provider_state": "a row a provider",
     "mock_mailbox": "development only; the newest are kept",

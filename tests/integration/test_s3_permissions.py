@@ -17,7 +17,7 @@ __all__ = ["cloud"]
 
 
 def test_every_permission_on_objects_is_enough_and_is_needed(cloud: Cloud) -> None:
-    walk()
+    walk(cloud)
     assert cloud.refused == []
     assert cloud.used == cloud.policies
     [kept] = invariants.rows("SELECT id FROM asset WHERE status = 'ready'")
@@ -29,7 +29,7 @@ def test_a_permission_that_is_missing_is_noticed(function: str, cloud: Cloud) ->
     permission = min(cloud.policies[function])
     cloud.policies[function].discard(permission)
     with suppress(AssertionError, KeyError):  # where it shows is another matter
-        walk()
+        walk(cloud)
     assert (function, *permission) in cloud.refused
 
 

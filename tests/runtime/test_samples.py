@@ -14,7 +14,7 @@ from local import process, template
 from local.stack import runtime
 from local.stripe.engine import Engine
 from local.tools import invoke
-from tests.integration.support import shops
+from tests.integration.support import photos, shops
 from tests.integration.support.samples import png
 from tests.integration.support.stripe_standin import KEY, books
 from tests.runtime.conftest import Start
@@ -280,6 +280,30 @@ def test_record_transaction_fee(start: Start, business: None) -> None:
     with postgres.transaction() as tx:
         rows = tx.rows("SELECT amount::int AS amount, currency FROM transaction_fee")
     assert rows == [{"amount": 189, "currency": "USD"}]
+
+
+def test_make_variants(start: Start, database: str, tmp_path: Path) -> None:
+    """In the built layers, where Pillow is without what nothing uses."""
+    file = tmp_path / "store" / "assets" / "ws_demo" / ASSET / "try_1"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(photos.small().data)
+    with postgres.transaction() as tx:
+        tx.run("INSERT INTO storage_usage (workspace_id, used_bytes) VALUES ('ws_demo', 0)")
+        tx.run(
+            "INSERT INTO asset (id, workspace_id, created_by, status, filename, content_type, size,"
+            " sha256, url_expires_at, confirm_deadline, final_attempt, ready_at, variants)"
+            " VALUES (:id, 'ws_demo', 'usr_demo_member', 'ready', 'mug.jpg', 'image/jpeg', 1, 'x',"
+            " now(), now(), 'try_1', now(), true)",
+            id=ASSET,
+        )
+    running = start("make_variants")
+    for _ in range(2):
+        assert running.invoke(sample("make_variants")) == {"batchItemFailures": []}
+    with postgres.transaction() as tx:
+        assert len(tx.rows("SELECT 1 FROM asset_variant")) == 4
+        assert len(tx.rows("SELECT 1 FROM inbox WHERE consumer = 'make_variants'")) == 1
+    answer = {"ready": 0, "failed": 0, "busy": 0, "next": None}
+    assert running.invoke(sample("make_variants.rebuild")) == answer
 
 
 def test_update_analytics(start: Start, business: None) -> None:

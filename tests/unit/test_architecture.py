@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers" / "kyora"
 DOMAINS = ("assets", "billing", "businesses", "email", "accounting", "analytics")
 TENANTS = ("asset", "storage_usage", "app_user", "business", "idempotency_key", "workspace_billing")
+TENANTS += ("variant_set", "asset_variant")
 TENANTS += ("payment_method_fee", "order_payment", "transaction_fee")
 TENANTS += ("analytics_event", "analytics_count", "analytics_day")
 
@@ -36,6 +37,7 @@ CLIENTS = {
     "kyora.otlp": {"http.client"},  # the type of the connection that it keeps
     "kyora.timed_http": {"http.client", "socket"},  # the one HTTP client, and its clock
     "kyora.cloudformation": {"urllib.request"},  # its answer to the stack
+    "kyora.assets.variants.child": {"subprocess"},  # decoders run in a process of their own
     "kyora.email.resend_http": {"resend", "http.client"},  # the one module that speaks to Resend
     "kyora.cache.memcached": {"pymemcache", "socket"},  # its protocol, and the clock on its socket
     # The one module that speaks to Stripe, and the session of the SDK's HTTP client.
@@ -72,6 +74,7 @@ CACHED = {
 EVERY_TENANT = {
     ("kyora.assets.sweep", "sweep"): "expires and cleans the uploads of all workspaces",
     ("kyora.assets.retention", "forget"): "what is past its time, of whoever",
+    ("kyora.assets.variants.rebuild", "_opt_in"): "a rebuild by hand names an asset alone",
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",
     ("kyora.idempotency", "forget"): "what is past its time, of whoever",
     ("kyora.status", "read"): "how many uploads are late, of whoever: only a number",

@@ -47,9 +47,9 @@ def test_an_operation_costs_more_than_its_parts_alone(name: str) -> None:
     whole = costs.million(operation, found)
     assert whole > sum(costs.invocation(f, found) for f in operation.functions) * 1e6
     dearer = {**found, "measured": {k: v + 100 for k, v in found["measured"].items()}}
-    per_function = 0.1 * 0.5 * found["prices"]["lambda_gb_second"] * 1e6
+    gigabytes = sum(costs.memory(function) for function in operation.functions)
     assert costs.million(operation, dearer) - whole == pytest.approx(
-        per_function * len(operation.functions), rel=0.05
+        0.1 * gigabytes * found["prices"]["lambda_gb_second"] * 1e6, rel=0.05
     )
 
 

@@ -364,6 +364,12 @@ def storage(read: _Reader) -> Storage:
 
 
 @Section
+def public_base_url(read: _Reader) -> str:
+    """Return the address below which public files are served; empty: nothing can be public."""
+    return read.url("STORAGE_PUBLIC_BASE_URL")
+
+
+@Section
 def uploads(read: _Reader) -> Uploads:
     """Return which files are accepted."""
     return Uploads(

@@ -1,7 +1,7 @@
 """What must hold at any time, checked a little every minute by report_status.
 
     events    published = handled + waiting + given up, for each consumer
-    storage   the ledger of a workspace = the sum of its files
+    storage   the ledger of a workspace = the sum of its files and their variants
 
 Postgres knows what was published and what was handled; what is neither is kept in `difference`. The
 queues know what waits and what was given up: alarms (template.yaml) and `make status` subtract
@@ -86,10 +86,14 @@ _LEDGERS = f"""
 WITH checked AS (
     SELECT workspace_id, (used_bytes, reserved_bytes) = (
         (SELECT coalesce(sum(size), 0) FROM asset a
-            WHERE a.workspace_id = u.workspace_id AND status = 'ready'),
+            WHERE a.workspace_id = u.workspace_id AND status = 'ready')
+        + (SELECT coalesce(sum(size), 0) FROM asset_variant v
+            WHERE v.workspace_id = u.workspace_id),
         (SELECT coalesce(sum(size), 0) FROM asset a
             WHERE a.workspace_id = u.workspace_id AND status IN ('pending', 'verifying')
-                AND reserved)) AS good
+                AND reserved)
+        + (SELECT coalesce(sum(reserved_bytes), 0) FROM variant_set s
+            WHERE s.workspace_id = u.workspace_id AND status = 'making')) AS good
     FROM storage_usage u
     WHERE workspace_id > coalesce((SELECT position FROM check_position WHERE name = 'storage'), '')
     ORDER BY workspace_id LIMIT {_WORKSPACES}),

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from kyora import postgres
+from kyora.assets.variants import variant_row
 from tests.integration.support import api
 from tests.integration.support.stores import Store
 
@@ -35,7 +36,10 @@ def begin() -> None:
     """Forget every upload of the test before."""
     with postgres.transaction(owner=True) as tx:
         tx.run("SET LOCAL lock_timeout = '10s'")  # a worker that was killed may still let go
-        tx.run("TRUNCATE asset, storage_usage, workspace_billing, idempotency_key, outbox, inbox")
+        tx.run(
+            "TRUNCATE asset, variant_set, asset_variant, storage_usage, workspace_billing,"
+            " idempotency_key, outbox, inbox"
+        )
         tx.run(
             "INSERT INTO workspace (id, name) VALUES ('ws_demo', 'Demo'), ('ws_other', 'Other')"
             " ON CONFLICT DO NOTHING"
@@ -120,13 +124,17 @@ def pass_grace() -> None:
 
 
 def recount() -> None:
-    """Assert that the ledger is what adding up the assets gives."""
+    """Assert that the ledger is what adding up the assets and their variants gives."""
     wrong = rows(
         "SELECT u.workspace_id, u.used_bytes, u.reserved_bytes, c.used, c.reserved"
         " FROM storage_usage u LEFT JOIN LATERAL ("
-        "   SELECT coalesce(sum(size) FILTER (WHERE status = 'ready'), 0) AS used,"
+        "   SELECT coalesce(sum(size) FILTER (WHERE status = 'ready'), 0) + (SELECT"
+        "       coalesce(sum(size), 0) FROM asset_variant v WHERE v.workspace_id = u.workspace_id)"
+        "       AS used,"
         "     coalesce(sum(size) FILTER ("
-        "       WHERE status IN ('pending', 'verifying') AND reserved), 0) AS reserved"
+        "       WHERE status IN ('pending', 'verifying') AND reserved), 0) + (SELECT"
+        "       coalesce(sum(reserved_bytes), 0) FROM variant_set s"
+        "       WHERE s.workspace_id = u.workspace_id) AS reserved"
         "   FROM asset WHERE asset.workspace_id = u.workspace_id) c ON true"
         " WHERE (u.used_bytes, u.reserved_bytes) IS DISTINCT FROM (c.used, c.reserved)"
     )
@@ -142,6 +150,7 @@ def balance() -> None:
     found = Counter(
         (row["asset"], row["detail_type"])
         for row in rows("SELECT detail->'data'->>'assetId' AS asset, detail_type FROM outbox")
+        if not row["detail_type"].startswith("AssetVariants")  # as often as they are made
     )
     expected: Counter[tuple[str, str]] = Counter()
     for row in rows("SELECT * FROM asset"):
@@ -176,10 +185,27 @@ def inspect(store: Store, *, replayed: frozenset[str] = frozenset()) -> None:
             parts.add(incoming)
         if row["cleaned_at"] is None:
             allowed |= {incoming, *(f"{final}/{attempt}" for attempt in row["attempts"])}
+    allowed |= _variants(store, keys)
     stray = keys - allowed - replayed
     assert not stray, f"objects nobody owns: {stray}"
     left = set(store.uploads()) - parts
     assert not left, f"parts nobody owns: {left}"
+
+
+def _variants(store: Store, keys: set[str]) -> set[str]:
+    """Assert that every published variant has its bytes; return the keys that sets may own."""
+    allowed = set()
+    for row in rows(
+        "SELECT a.id, a.workspace_id, a.public, s.stale, s.lease_token, s.final_attempt"
+        " FROM variant_set s JOIN asset a ON a.id = s.asset_id"
+    ):
+        tokens = [*row["stale"], *filter(None, (row["final_attempt"], row["lease_token"]))]
+        allowed |= set(variant_row.keys(row, tokens))
+        for item in rows("SELECT * FROM asset_variant WHERE asset_id = :id", id=row["id"]):
+            own = variant_row.key(row, row["final_attempt"], item["name"], item["format"])
+            assert own in keys, f"{own} is shown without bytes"
+            assert len(store.read(own)) == item["size"], own
+    return allowed
 
 
 def close_the_day(store: Store, *, replayed: frozenset[str] = frozenset()) -> None:
@@ -189,11 +215,15 @@ def close_the_day(store: Store, *, replayed: frozenset[str] = frozenset()) -> No
         " lease_until = CASE WHEN lease_until IS NULL THEN NULL"
         "   ELSE now() - interval '1 second' END"
     )
+    run("UPDATE variant_set SET lease_until = now() - interval '1 second' WHERE status = 'making'")
     api.sweep()
     pass_grace()
+    run("UPDATE variant_set SET clean_after = now() - interval '1 s' WHERE stale <> '{}'")
     api.sweep()
     left = rows("SELECT id, status, cleaned_at FROM asset WHERE cleaned_at IS NULL")
     assert not left, f"the sweep left {left}"
+    unclean = rows("SELECT * FROM variant_set WHERE clean_after IS NOT NULL OR status = 'making'")
+    assert not unclean, f"the sweep left variants: {unclean}"
     recount()
     balance()
     inspect(store, replayed=replayed)

@@ -14,7 +14,7 @@ import pytest
 from kyora import aws, config
 from kyora.storage import s3
 from local import template
-from tests.integration.support import api, invariants, parts
+from tests.integration.support import api, invariants, parts, photos
 from tests.integration.support.samples import PNG, Sample
 from tests.scripted import Answer, Request, Server, scripted
 
@@ -31,7 +31,9 @@ USERS = (
     "manage_asset",
     "verify_upload",
     "sweep_uploads",
+    "make_variants",
 )
+PREFIXES = "incoming|assets|variants|public"
 
 
 type Permission = tuple[str, str]  # an action and the prefix of a key
@@ -48,7 +50,7 @@ def policy(function: str) -> set[Permission]:
                 for one in resources if isinstance(resources, list) else [resources]:
                     if action.startswith("s3:"):
                         arn = template.resolve(one, given)
-                        prefix = re.fullmatch(r"arn:.*:s3:::Bucket(?:/(incoming|assets)/\*)?", arn)
+                        prefix = re.fullmatch(rf"arn:.*:s3:::Bucket(?:/({PREFIXES})/\*)?", arn)
                         assert prefix, arn
                         found.add((action, prefix[1] or ""))
     return found
@@ -136,10 +138,11 @@ class Cloud:
             return Answer(body=done, headers={"Content-Type": "application/xml"})
         if request.method == "PUT":
             self.objects[key] = request.body
-        elif request.method == "DELETE":
+            return Answer(body=b"", headers=tag)
+        if request.method == "DELETE":
             self.objects.pop(key, None)
             return Answer(204, b"")
-        elif key not in self.objects:
+        if key not in self.objects:
             return Answer(404, b"")
         found = self.objects[key]
         if request.method == "HEAD":
@@ -220,12 +223,12 @@ def _in_parts() -> str:
     return abandoned
 
 
-def walk() -> None:
+def walk(cloud: Cloud) -> None:
     """Take files along every way that they can go."""
 
-    def upload(sample: Sample) -> str:
+    def upload(sample: Sample, **asked: bool) -> str:
         with running_as("request_upload"):
-            ticket = api.request(sample)
+            ticket = api.request(sample, **asked)
         assert api.put(ticket, sample.data).status == 200
         return str(ticket["assetId"])
 
@@ -262,7 +265,28 @@ def walk() -> None:
     )
     abandoned = _in_parts()
     invariants.pass_deadline(abandoned)
+    private, public, gone = (upload(photos.small(), variants=True) for _ in range(3))
+    for asset_id in (private, public, gone):
+        assert confirm(asset_id).status == 200
+    # Without a public address GET signs for what is below public/.
+    invariants.run("UPDATE asset SET public = true WHERE id = :id", id=public)
+    for key in [key for key in cloud.objects if gone in key]:
+        del cloud.objects[key]
+    with running_as("make_variants"):
+        assert photos.deliver(private) == photos.deliver(public) == 0
+        assert photos.deliver(gone) == 1  # its original is not there
+        assert photos.rebuild(asset=private)["ready"] == 1
+        assert photos.rebuild(asset=public)["ready"] == 1
+    invariants.run(
+        "UPDATE variant_set SET clean_after = now() - interval '1 hour' WHERE stale <> '{}'"
+    )
+    with running_as("manage_asset"):
+        for asset_id in (private, public):
+            assert len(photos.images(asset_id)) == 4
     with running_as("sweep_uploads"):
         api.sweep()
         invariants.run("UPDATE asset SET ended_at = now() - interval '1 hour'")
         api.sweep()
+    with running_as("manage_asset"):
+        for asset_id in (private, public, gone):
+            assert api.deleted(api.delete(asset_id))

@@ -26,7 +26,7 @@ from aiohttp import web
 from botocore.config import Config
 
 from local.process import shifted_clock
-from local.web import cors
+from local.web import cors, public
 from local.web import storage as front
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,6 +67,7 @@ class Folder:
             "STORAGE_PROVIDER": "local",
             "STORAGE_LOCAL_PATH": str(root),
             "APP_BASE_URL": url,
+            "STORAGE_PUBLIC_BASE_URL": url,
         }
 
     def list(self) -> Sequence[str]:
@@ -174,10 +175,16 @@ def folder(secret: str) -> Iterator[Folder]:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         root = Path(name) / "files"  # its parent is private as well: tests put secrets there
         root.mkdir()
-        stack = SimpleNamespace(assets=root, url=url, secrets={"AUTH_JWT_SECRET": secret})
+        stack: Any = SimpleNamespace(
+            assets=root,
+            url=url,
+            secrets={"AUTH_JWT_SECRET": secret},
+            environ={"STORAGE_PROVIDER": "local"},
+        )
         app = web.Application(middlewares=[_numbered])
         cors.mount(app, [PAGE])
-        front.mount(app, stack)  # type: ignore[arg-type]
+        front.mount(app, stack)
+        public.mount(app, stack, front.configured(stack))
         with _in_thread(app, sock):
             yield Folder(root, url)
 

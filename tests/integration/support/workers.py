@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.integration.support import api
+from tests.integration.support import api, photos
 
 CRASHED = 70
 _forkserver = multiprocessing.get_context("forkserver")
@@ -168,6 +168,10 @@ def _any(route: str, options: dict[str, Any]) -> Any:
         return api.deliver(*options["keys"])
     if route == "relay":
         return api.function("relay_outbox")({}, api.Context())
+    if route == "variants":
+        return photos.deliver(options["asset_id"])
+    if route == "rebuild":
+        return photos.rebuild(asset=options["asset_id"])
     if route == "sweep":
         return api.sweep()
     return api.call(route, **options)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from kyora import clock
-from kyora.assets.models import Asset
+from kyora.assets.models import Asset, Variant
 from kyora.errors import Conflict, Gone, NotFound
 from kyora.postgres import Transaction
 from kyora.storage.provider import provider
@@ -30,7 +30,7 @@ def find(tx: Transaction, workspace_id: str, asset_id: str) -> dict[str, Any]:
     return row
 
 
-def view(row: Mapping[str, Any]) -> Asset:
+def view(row: Mapping[str, Any], variants: list[Variant] | None = None) -> Asset:
     """Return the asset as clients see it."""
     expired = is_free(row) and _past_deadline(row)
     return Asset(
@@ -45,23 +45,25 @@ def view(row: Mapping[str, Any]) -> Asset:
         duration_ms=row["duration_ms"],
         created_at=row["created_at"],
         download_url=_download_url(row) if row["status"] == "ready" else None,
+        variants=variants,
     )
 
 
 def _download_url(row: Mapping[str, Any]) -> str:
-    """Sign for the start of a time window, so that URLs repeat and caches can work.
+    key = attempt_key(row, row["final_attempt"])
+    return signed_url(row, key, row["filename"], row["content_type"])
 
-    Each execution environment has its own credentials, so two of them return two URLs.
+
+def signed_url(row: Mapping[str, Any], key: str, filename: str, content_type: str) -> str:
+    """Return a URL that downloads `key`, an object of this ready asset, under a name and type.
+
+    It is signed for the start of a time window, so that URLs repeat and caches can work. Each
+    execution environment has its own credentials, so two of them return two URLs.
     """
     age = (clock.now() - row["ready_at"]).total_seconds()
     start = math.floor(age / _DOWNLOAD_WINDOW) * _DOWNLOAD_WINDOW
-    return provider().presign_get(
-        attempt_key(row, row["final_attempt"]),
-        row["filename"],
-        row["content_type"],
-        row["ready_at"] + timedelta(seconds=start),
-        2 * _DOWNLOAD_WINDOW,
-    )
+    signed_at = row["ready_at"] + timedelta(seconds=start)
+    return provider().presign_get(key, filename, content_type, signed_at, 2 * _DOWNLOAD_WINDOW)
 
 
 def raise_when_expired(row: Mapping[str, Any]) -> None:

@@ -262,7 +262,9 @@ def _settle(tx: Transaction, row: Mapping[str, Any]) -> None:
             size=row["size"],
             workspace_id=row["workspace_id"],
         )
-        outbox.add(tx, "assets", "AssetReady", data, row["workspace_id"])
+        # The rule of make_variants looks for it.
+        wanted = {"variants": True} if row["variants"] else {}
+        outbox.add(tx, "assets", "AssetReady", data | wanted, row["workspace_id"])
     else:
         rejected = data | {"reason": row["reject_reason"]} | _detected(row)
         outbox.add(tx, "assets", "AssetRejected", rejected, row["workspace_id"])

@@ -9,7 +9,10 @@ eight days, and their rows are kept for the retention period. Each object needs 
 size, so the daily limit bounds all of them, and parallel requests cannot pass it. It allows filling
 the whole plan and replacing every file once on the same day.
 
-Locks are taken in one order: an asset, then the workspace's billing row, then its ledger.
+Variants of images count as well. Nobody requests them, so they count towards no day.
+
+Locks are taken in one order: an asset, its set of variants, then the workspace's billing row, then
+its ledger.
 """
 
 from collections.abc import Mapping
@@ -110,6 +113,29 @@ def take_again(tx: Transaction, row: Mapping[str, Any]) -> None:
         "UPDATE asset SET reserved = true WHERE id = :id AND workspace_id = :workspace_id",
         id=row["id"],
         workspace_id=row["workspace_id"],
+    )
+
+
+def reserve(tx: Transaction, workspace_id: str, size: int, *, freed: int) -> KyoraError | None:
+    """Reserve `size` bytes of what we make ourselves, or return the refusal.
+
+    `freed` bytes in use are about to go, so they do not count here.
+    """
+    usage = lock(tx, workspace_id)
+    if refusal := _room(usage, size - freed):
+        return refusal
+    move(tx, workspace_id, reserved=size)
+    return None
+
+
+def move(tx: Transaction, workspace_id: str, *, used: int = 0, reserved: int = 0) -> None:
+    """Add to what a workspace uses and has reserved; a negative number frees."""
+    tx.run(
+        "UPDATE storage_usage SET used_bytes = used_bytes + :used,"
+        " reserved_bytes = reserved_bytes + :reserved WHERE workspace_id = :workspace_id",
+        workspace_id=workspace_id,
+        used=used,
+        reserved=reserved,
     )
 
 

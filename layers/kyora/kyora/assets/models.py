@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     Field,
+    StrictBool,
     StrictInt,
     StringConstraints,
 )
@@ -50,6 +51,15 @@ class UploadRequest(RequestBody):
     )
     purpose: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")] | None = Field(
         default=None, description="What the file is for.", examples=["product_photo"]
+    )
+    variants: StrictBool = Field(
+        default=False,
+        description="Of an image: make smaller copies once it is ready. GET then shows them.",
+    )
+    public: StrictBool = Field(
+        default=False,
+        description="With `variants`: give each of them an address that anyone can read and that "
+        "never changes. The file itself stays private.",
     )
 
 
@@ -157,6 +167,17 @@ class UploadTickets(AnswerBody):
     uploads: list[UploadTicket | RefusedUpload]
 
 
+class Variant(AnswerBody):
+    """A smaller copy of an image, without its metadata; `url` is public or signed."""
+
+    name: Literal["small", "medium", "large"]
+    format: Literal["webp", "jpeg"]
+    width: int
+    height: int
+    size: int = Field(description="In bytes.")
+    url: str
+
+
 class Asset(AnswerBody):
     """A file of a workspace. It has a `downloadUrl` once it is `ready`."""
 
@@ -173,3 +194,6 @@ class Asset(AnswerBody):
     duration_ms: int | None = Field(default=None, description="Of a video or audio file.")
     created_at: datetime
     download_url: str | None = None
+    variants: list[Variant] | None = Field(
+        default=None, description="Those that were asked for, once they are made; smallest first."
+    )

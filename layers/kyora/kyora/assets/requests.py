@@ -68,7 +68,10 @@ def request_many(who: Principal, files: UploadsRequest, idempotency_key: str = "
 
 
 def _asked(who: Principal, wanted: UploadRequest | UploadsRequest) -> dict[str, Any]:
-    return idempotency.asked(who.user_id, wanted.model_dump(mode="json", by_alias=True))
+    body = wanted.model_dump(mode="json", by_alias=True)
+    # Left out when false: a key from before there were variants still fits its request.
+    body = {k: v for k, v in body.items() if v is not False or k not in ("variants", "public")}
+    return idempotency.asked(who.user_id, body)
 
 
 def _document(result: UploadTicket | KyoraError) -> dict[str, Any]:
@@ -124,7 +127,9 @@ def reserve(
                 allowed=allowed,
                 max_bytes=max_bytes,
             )
+            _check_variants(file, accepted[index].content_type)
         except KyoraError as refusal:
+            accepted.pop(index, None)
             results[index] = refusal
     granted = []
     usage = ledger.lock(tx, who.workspace_id) if accepted else {}
@@ -140,6 +145,22 @@ def reserve(
     return [result for result in results if result is not None]
 
 
+def _check_variants(file: UploadRequest, content_type: str) -> None:
+    """Raise Invalid for variants of what is no image, or addresses that there cannot be."""
+    if file.variants and not content_type.startswith("image/"):
+        raise _unfit("variants", "only images have variants")
+    if file.public and not file.variants:
+        raise _unfit("public", "only variants can be public: ask for `variants` as well")
+    if file.public and not config.public_base_url():
+        raise _unfit("public", "this service has no public address for files")
+
+
+def _unfit(field: str, message: str) -> Invalid:
+    return Invalid(
+        "The variants cannot be made as asked.", errors=[{"field": field, "message": message}]
+    )
+
+
 def _insert(
     tx: Transaction,
     who: Principal,
@@ -150,14 +171,16 @@ def _insert(
     ids = [new_id("ast") for _ in files]
     rows = tx.rows(
         "INSERT INTO asset (id, workspace_id, created_by, purpose, filename, content_type, size,"
-        "   declared_sha256, part_size, url_expires_at, confirm_deadline, correlation_id,"
-        "   traceparent)"
+        "   declared_sha256, variants, public, part_size, url_expires_at, confirm_deadline,"
+        "   correlation_id, traceparent)"
         " SELECT f.id, :workspace_id, :user_id, f.purpose, f.filename, f.content_type, f.size,"
-        "   f.sha256, CAST(:part_size AS bigint), now() + :url * interval '1 second',"
-        "   now() + :confirm * interval '1 second', :correlation, :traceparent"
+        "   f.sha256, f.variants, f.public, CAST(:part_size AS bigint),"
+        "   now() + :url * interval '1 second', now() + :confirm * interval '1 second',"
+        "   :correlation, :traceparent"
         " FROM unnest(CAST(:ids AS text[]), CAST(:purposes AS text[]), CAST(:names AS text[]),"
-        "   CAST(:media AS text[]), CAST(:sizes AS bigint[]), CAST(:digests AS text[]))"
-        "   AS f (id, purpose, filename, content_type, size, sha256)"
+        "   CAST(:media AS text[]), CAST(:sizes AS bigint[]), CAST(:digests AS text[]),"
+        "   CAST(:variants AS boolean[]), CAST(:public AS boolean[]))"
+        "   AS f (id, purpose, filename, content_type, size, sha256, variants, public)"
         " RETURNING *",
         workspace_id=who.workspace_id,
         user_id=who.user_id,
@@ -172,6 +195,8 @@ def _insert(
         media=[accepted.content_type for _, accepted in files],
         sizes=[file.size for file, _ in files],
         digests=[file.sha256 for file, _ in files],
+        variants=[file.variants for file, _ in files],
+        public=[file.public for file, _ in files],
     )
     by_id = {row["id"]: row for row in rows}
     return [by_id[asset_id] for asset_id in ids]

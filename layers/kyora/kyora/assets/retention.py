@@ -15,5 +15,8 @@ def forget() -> int:
         return tx.run(
             "DELETE FROM asset WHERE ctid = ANY(ARRAY(SELECT ctid FROM asset"
             " WHERE cleaned_at IS NOT NULL AND status IN ('rejected', 'expired', 'deleted')"
-            f" AND ended_at < now() - {AGE} ORDER BY ended_at LIMIT 1000 FOR UPDATE SKIP LOCKED))"
+            f" AND ended_at < now() - {AGE} AND NOT EXISTS (SELECT 1 FROM variant_set s"
+            "   WHERE s.asset_id = asset.id AND s.workspace_id = asset.workspace_id"
+            "   AND s.clean_after IS NOT NULL)"
+            " ORDER BY ended_at LIMIT 1000 FOR UPDATE SKIP LOCKED))"
         )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kyora.assets import asset_row, ledger
+from kyora.assets.variants import cleanup
 from kyora.observability import logger
 from kyora.postgres import transaction
 from kyora.storage.provider import provider
@@ -16,13 +17,14 @@ _RESERVE = 10.0  # seconds that must be left to start another step
 
 
 def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
-    """End late reservations and uploads, and delete objects that no asset needs.
+    """End late reservations, uploads and leases, and delete objects that no asset needs.
 
-    `remaining` returns the seconds left. Returns how many assets were `expired` and `cleaned`;
-    call again until both are 0.
+    `remaining` returns the seconds left. Returns how many assets were `expired`, and how many
+    assets and sets of variants were `cleaned`; call again until both are 0.
     """
-    while remaining() > _RESERVE and ledger.lapse(_BATCH) == _BATCH:
-        pass
+    for lapse in (ledger.lapse, cleanup.lapse):
+        while remaining() > _RESERVE and lapse(_BATCH) == _BATCH:
+            pass
     with transaction() as tx:
         expired = tx.value(
             int,
@@ -50,7 +52,8 @@ def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
             keys=_KEYS,
             batch=_BATCH,
         )
-    return {"expired": expired or 0, "cleaned": clean(left, remaining)}
+    cleaned = clean(left, remaining) + cleanup.sweep(remaining)
+    return {"expired": expired or 0, "cleaned": cleaned}
 
 
 def clean(

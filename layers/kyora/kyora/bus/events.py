@@ -217,6 +217,7 @@ class AssetReady(Data):
     content_type: Text | None = None
     size: int | None = Field(default=None, description="In bytes.")
     reason: Text | None = None
+    variants: bool | None = Field(default=None, description="Whether variants will be made.")
 
 
 class AssetRejected(Data):
@@ -236,6 +237,31 @@ class AssetDeleted(Data):
     content_type: Text | None = None
     size: int | None = Field(default=None, description="In bytes.")
     reason: Text | None = None
+
+
+class AssetVariant(Data):
+    """A smaller copy of an image."""
+
+    name: Id = Field(examples=["medium"])
+    format: Id = Field(examples=["webp"])
+    width: int
+    height: int
+    size: int = Field(description="In bytes.")
+    url: Text | None = Field(default=None, description="Of a public one; it never changes.")
+
+
+class AssetVariantsReady(Data):
+    """The variants of an image can be used, for the first time or made again."""
+
+    asset_id: Id
+    variants: list[AssetVariant] | None = None
+
+
+class AssetVariantsFailed(Data):
+    """An image has no variants, or keeps those before."""
+
+    asset_id: Id
+    reason: Text | None = Field(default=None, examples=["too_many_pixels"])
 
 
 # ---- orders and customers

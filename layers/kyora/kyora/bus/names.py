@@ -28,6 +28,8 @@ DOMAINS: Mapping[str, str] = {
     "AssetReady": "assets",
     "AssetRejected": "assets",
     "AssetDeleted": "assets",
+    "AssetVariantsReady": "assets",
+    "AssetVariantsFailed": "assets",
     "OrderPaymentSucceeded": "orders",
     "OrderCreated": "orders",
     "CustomerCreated": "customers",

@@ -4,6 +4,11 @@ import re
 from urllib.parse import quote
 
 
+def cache_control(*, public: bool) -> str:
+    """Return the Cache-Control of an object that is never overwritten."""
+    return f"{'public' if public else 'private'}, max-age=31536000, immutable"
+
+
 def put_headers(content_type: str, sha256: str | None) -> dict[str, str]:
     """Return the headers of a PUT: every store signs them, every client must send them."""
     headers = {"Content-Type": content_type, "If-None-Match": "*"}

@@ -20,13 +20,18 @@ from urllib.parse import quote, urlencode
 
 from kyora import clock, config
 from kyora.errors import Forbidden, Invalid, KyoraError, NotFound, Unavailable
-from kyora.storage.headers import attachment, part_headers, put_headers
+from kyora.storage.headers import attachment, cache_control, part_headers, put_headers
 from kyora.storage.types import Changed, Part, Stat, Upload
 
 PREFIX = "/_local/storage/"
 _CHUNK = 1 << 20
 # Keys consist of ids that we generate. No other key reaches the file system.
-_KEY = re.compile(r"(incoming|assets)(/[a-z0-9_-]{1,64}){2,3}")
+_KEY = re.compile(
+    r"(incoming|assets)(/[a-z0-9_-]{1,64}){2,3}"
+    r"|(variants|public)(/[a-z0-9_-]{1,64}){3}/[a-z]{1,16}\.(webp|jpg)"
+)
+_PUBLIC = "public/"
+_TYPES = {".webp": "image/webp", ".jpg": "image/jpeg"}
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
 _PART = re.compile(r"([0-9]{5})-([0-9a-f]{64})(-checked)?")
 
@@ -90,6 +95,13 @@ class Local:
                 _write(path, iter(lambda: f.read(_CHUNK), b""), replace=True)
         except FileNotFoundError as error:
             raise Changed(source) from error
+        except OSError as error:
+            raise _unavailable() from error
+
+    def put(self, key: str, data: bytes, content_type: str, *, public: bool) -> None:  # noqa: ARG002
+        """Write a file; its name says its type."""
+        try:
+            _write(_path(self._settings, key), iter([data]), replace=True)
         except OSError as error:
             raise _unavailable() from error
 
@@ -262,11 +274,27 @@ def serve(
     _verify(settings, "GET", key, query, content_type, name)
     path = _path(settings, key)
     if not path.is_file() or path.is_symlink():
-        raise NotFound("There is no such file.", code="storage.not_found")
+        raise missing()
     headers = {
         "Content-Type": content_type,
         "Content-Disposition": attachment(name),
         "Content-Length": str(path.stat().st_size),
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
+    return headers, _read(path)
+
+
+def serve_public(settings: config.Storage, key: str) -> tuple[dict[str, str], Iterator[bytes]]:
+    """Handle a GET of a public object: no signature, and a year in every cache."""
+    path = _path(settings, key)
+    if not key.startswith(_PUBLIC) or not path.is_file() or path.is_symlink():
+        raise missing()
+    headers = {
+        "Content-Type": _TYPES[path.suffix],
+        "Content-Disposition": "inline",
+        "Content-Length": str(path.stat().st_size),
+        "Cache-Control": cache_control(public=True),
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
@@ -298,11 +326,11 @@ def _sign(settings: config.Storage, method: str, key: str, until: int, *bound: s
 def _path(settings: config.Storage, key: str) -> Path:
     """Return the file of a key. Raises NotFound for one that would be outside the folder."""
     if not _KEY.fullmatch(key):
-        raise NotFound("There is no such file.", code="storage.not_found")
+        raise missing()
     root = Path(settings.local_path).resolve()
     path = root / key
     if not path.parent.resolve().is_relative_to(root):  # a symbolic link inside the folder
-        raise NotFound("There is no such file.", code="storage.not_found")
+        raise missing()
     return path
 
 
@@ -339,6 +367,11 @@ def _read(path: Path) -> Iterator[bytes]:
         raise Changed(path.name) from error
     except OSError as error:
         raise _unavailable() from error
+
+
+def missing() -> NotFound:
+    """Return the refusal of a key that has no file."""
+    return NotFound("There is no such file.", code="storage.not_found")
 
 
 def _unavailable() -> Unavailable:

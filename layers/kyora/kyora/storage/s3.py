@@ -16,7 +16,7 @@ from kyora import aws, config
 from kyora.deadline import within
 from kyora.errors import Unavailable
 from kyora.observability import logger
-from kyora.storage.headers import attachment, part_headers, put_headers
+from kyora.storage.headers import attachment, cache_control, part_headers, put_headers
 from kyora.storage.types import Changed, Part, Stat, Upload
 
 if TYPE_CHECKING:
@@ -93,10 +93,24 @@ class S3:
                     MetadataDirective="REPLACE",
                     ContentType=content_type,
                     ContentDisposition="attachment",
-                    CacheControl="private, max-age=31536000, immutable",
+                    CacheControl=cache_control(public=False),
                 ),
                 seconds,
                 patient=seconds > _CALL,
+            )
+
+    def put(self, key: str, data: bytes, content_type: str, *, public: bool) -> None:
+        """Write an object; what is public is shown by a browser, not downloaded."""
+        with _answering(key, ()):
+            self._within(
+                lambda s3: s3.put_object(
+                    Bucket=self._settings.s3_bucket,
+                    Key=key,
+                    Body=data,
+                    ContentType=content_type,
+                    ContentDisposition="inline" if public else "attachment",
+                    CacheControl=cache_control(public=public),
+                )
             )
 
     def read(self, key: str, *, seconds: float) -> Iterator[bytes]:

@@ -60,6 +60,9 @@ class Storage(Protocol):
         At most `MAX_COPY` bytes, within `seconds`.
         """
 
+    def put(self, key: str, data: bytes, content_type: str, *, public: bool) -> None:
+        """Write an object of our own making; it may be cached for a year, by anyone if `public`."""
+
     def read(self, key: str, *, seconds: float) -> Iterator[bytes]:
         """Yield the bytes of `key` within `seconds`. Raises Changed if there is no such object."""
 
