@@ -382,7 +382,7 @@ def _clean() -> None:
     with lock:
         for path in home.iterdir():
             # The installed tools stay; `rm -r .local .venv` removes them as well.
-            if path.name not in {"uv", "ministack", "checkov"}:
+            if path.name not in {"uv", "ministack", "checkov", "clients", "clients-npm"}:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in (".aws-sam", "tmp"):
             shutil.rmtree(settings.ROOT / name, ignore_errors=True)

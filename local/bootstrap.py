@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = Path(".venv")
 EMULATOR = Path(".local/ministack")
 CHECKOV = Path(".local/checkov")
+# What makes clients of openapi.json for tests: of Python, and of TypeScript.
+CLIENTS = Path(".local/clients")
+CLIENTS_NPM = Path(".local/clients-npm")
 _STAMP = ".installed"
 # What tests take from npm: package, version, the archive's digest, its file, and where it goes.
 NPM = (
@@ -114,6 +117,8 @@ def install_for_tests() -> None:
         install_package("chromium", "Chromium for the browser tests")
     for wanted_file in NPM:
         install_from_npm(*wanted_file)
+    install("openapi-python-client for tests", CLIENTS, "--only-group", "clients")
+    install_npm_project(ROOT / "tests/e2e/clients", ROOT / CLIENTS_NPM)
     if not shutil.which("faketime"):
         install_package("faketime", "faketime for make test-later")
     if not shutil.which("ffprobe"):
@@ -151,6 +156,26 @@ def install_from_npm(package: str, version: str, sha512: str, member: str, file:
         with tarfile.open(archive) as opened:
             if found := opened.extractfile(member):
                 (ROOT / file).write_bytes(found.read())
+
+
+def install_npm_project(source: Path, home: Path) -> None:
+    """Install what a package-lock.json names, by digest; without npm do nothing."""
+    npm, lock = shutil.which("npm"), source / "package-lock.json"
+    if not npm or not lock.exists():
+        return
+    stamp, digest = home / ".installed", hashlib.sha256(lock.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    print("  · installing generators of TypeScript clients for tests", flush=True)
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    for file in ("package.json", "package-lock.json"):
+        shutil.copy(source / file, home)
+    command = [npm, "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]
+    if subprocess.run(command, cwd=home, check=False, stdout=subprocess.DEVNULL).returncode:
+        print("  ✗ they could not be installed; the tests that need them skip", flush=True)
+        return
+    stamp.write_text(digest)
 
 
 def install_package(package: str, what: str) -> None:

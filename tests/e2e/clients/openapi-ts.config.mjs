@@ -1,0 +1,6 @@
+// hey-api's configuration: Node wants the extension in an import.
+export default {
+  input: "openapi.json",
+  output: { path: "hey", module: { extension: ".js" } },
+  plugins: ["@hey-api/client-fetch", "@hey-api/typescript", "@hey-api/sdk"],
+};
