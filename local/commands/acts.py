@@ -6,6 +6,7 @@ reading by a program. docs/console.md lists them.
 
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from base64 import b64decode
 from collections.abc import Callable, Mapping
@@ -94,6 +95,35 @@ def redrive(front: Front, queue: str, message: str = "") -> Json:
     return {"moved": moved}
 
 
+def call(
+    front: Front, method: str, path: str, body: Any = None, user: str = settings.ADMIN
+) -> Json:
+    """Send a request to the API as a user of the demo workspace; the token stays here."""
+    if not path.startswith("/v1/"):
+        raise Trouble("the path must begin with /v1/")
+    if user not in {settings.ADMIN, settings.MEMBER}:
+        raise Trouble(f"the users of the demo are {settings.ADMIN} and {settings.MEMBER}")
+    request = urllib.request.Request(
+        f"{front.stack.url}{urllib.parse.quote(path, safe='/?&=%,:+-._~')}",
+        None if body is None else json.dumps(body).encode(),
+        {"Authorization": f"Bearer {seed.token(front.stack, user)}"}
+        | ({} if body is None else {"Content-Type": "application/json"}),
+        method=method.upper(),
+    )
+    try:
+        answer = urllib.request.urlopen(request, timeout=_PATIENCE)
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        text, headers = answer.read().decode(errors="replace"), dict(answer.headers)
+    try:
+        found = json.loads(text) if text else None
+    except ValueError:
+        found = text
+    say(f"{answer.status} {method.upper()} {path}")
+    return {"status": answer.status, "headers": headers, "body": found}
+
+
 def confirm(front: Front, asset: str) -> Json:
     """Confirm an upload, as its client would: POST /v1/assets/{assetId}/confirm."""
     rows = postgres.query(
@@ -105,19 +135,10 @@ def confirm(front: Front, asset: str) -> Json:
         raise Trouble(f"there is no asset {asset}")
     if rows[0][1] != settings.WORKSPACE:
         raise Trouble(f"{asset} is {rows[0][1]}'s, not the demo workspace's")
-    request = urllib.request.Request(
-        f"{front.stack.url}/v1/assets/{asset}/confirm",
-        method="POST",
-        headers={"Authorization": f"Bearer {seed.token(front.stack, settings.ADMIN)}"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
-            status, body = answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            status, body = error.code, json.loads(error.read() or b"{}")
-    say(f"{status} {body.get('code') or body.get('status', '')}".strip())
-    return {"status": status, "answer": body}
+    found = call(front, "POST", f"/v1/assets/{asset}/confirm")
+    answer = found["body"] or {}
+    say(f"{found['status']} {answer.get('code') or answer.get('status', '')}".strip())
+    return found
 
 
 def sweep(front: Front) -> Json:
@@ -248,6 +269,7 @@ ACTS: Mapping[str, Callable[..., Json]] = {
     "replay": replay,
     "drop": drop,
     "redrive": redrive,
+    "call": call,
     "confirm": confirm,
     "sweep": sweep,
     "resend": resend,

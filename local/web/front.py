@@ -39,7 +39,6 @@ _log = logging.getLogger("kyora.front")
 
 _PAGES = {
     "/mailbox": "mailbox.html",
-    "/docs": "docs.html",
     "/openapi.json": "openapi.json",
 }
 _TITLES = {
@@ -205,7 +204,7 @@ async def _ours_only(
         if refused := guard.refuse(request, request.app[FRONT].token):
             return web.json_response({"error": refused[1]}, status=refused[0])
         return await handler(request)
-    ours = request.path in {"/", *_PAGES} or request.path.startswith("/_local/")
+    ours = request.path in {"/", "/docs", *_PAGES} or request.path.startswith("/_local/")
     if ours and visitors.is_foreign(request):
         return web.Response(status=403, text="This address is for this machine only.")
     return await handler(request)

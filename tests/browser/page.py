@@ -43,8 +43,9 @@ class Page:
         given = found.get("params", {})
         if found.get("method") == "Runtime.exceptionThrown":
             self.console.append(str(given["exceptionDetails"].get("exception", given)))
-        if found.get("method") == "Log.entryAdded" and given["entry"]["level"] == "error":
-            self.console.append(f"{given['entry']['text']} {given['entry'].get('url', '')}")
+        entry = given.get("entry", {})
+        if entry.get("level") == "error" and entry["source"] != "network":  # a refusal is no fault
+            self.console.append(f"{entry['text']} {entry.get('url', '')}")
 
     async def go(self, address: str) -> None:
         """Open an address."""
@@ -61,7 +62,9 @@ class Page:
     async def until(self, script: str, seconds: float = _PATIENCE) -> Any:
         """Wait until an expression is true; fails with what the page says meanwhile."""
         deadline = time.monotonic() + seconds
-        while not (found := await self.ask(script)):
+        # An element has no value that could be sent.
+        asked = f"((it) => it instanceof Node ? true : it)({script})"
+        while not (found := await self.ask(asked)):
             if time.monotonic() > deadline:
                 said = await self.ask("document.body.innerText")
                 raise AssertionError(f"not within {seconds} s: {script}\n{said[:2000]}")
@@ -79,7 +82,7 @@ class Page:
             f".find((one) => one.innerText.trim() === {json.dumps(text)})"
         )
         await self.until(f"Boolean({script})")
-        await self.ask(f"{script}.scrollIntoView({{ block: 'center' }})")
+        await self.ask(f"{script}.scrollIntoView({{ block: 'center', behavior: 'instant' }})")
         box = await self.ask(f"JSON.stringify({script}.getBoundingClientRect())")
         edge = json.loads(box)
         middle = {"x": edge["x"] + edge["width"] / 2, "y": edge["y"] + edge["height"] / 2}

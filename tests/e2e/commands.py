@@ -8,9 +8,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from local.stack import emulator, postgres
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import Stack, wait
 
 
 def run(stack: Stack, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -53,3 +54,21 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc"
     "000000114944415478da6390af8ac18a1886960400dfe13d4122f02d7c0000000049454e44ae426082"
 )
+
+
+def subscribe(stack: Stack, plan: str = "professional") -> None:
+    """Have the demo workspace pay for a plan on the stand-in's page, unless it does already."""
+    if stack.call("GET", "/v1/billing/subscription").json["status"] not in {"free", "canceled"}:
+        return
+    back = f"{stack.env['KYORA_URL']}/"
+    asked = {"planId": plan, "successUrl": back, "cancelUrl": back}
+    answer = stack.call("POST", "/v1/billing/checkout-session", asked)
+    assert answer.status == 200, answer
+    card = {"number": "4242424242424242", "expiry": "12/34", "cvc": "123"}
+    given = urlencode({"email": "admin@demo.example", "name": "Dana", **card}).encode()
+    urllib.request.urlopen(answer.json["url"], given, timeout=60).close()
+    wait(
+        lambda: stack.call("GET", "/v1/billing/subscription").json["status"] == "active",
+        120,
+        "the subscription is active",
+    )

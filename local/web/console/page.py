@@ -1,4 +1,4 @@
-"""The page at `/`, with the token of this start in it, and the files it loads."""
+"""The pages that act: `/` and `/docs`, with the token of this start in them, and their files."""
 
 import asyncio
 from html import escape
@@ -9,20 +9,31 @@ from aiohttp import web
 from local.web import guard
 from local.web.running import FRONT
 
-_STATIC = Path(__file__).parent.parent / "static" / "console"
+_DOCS = Path(__file__).parent.parent / "static" / "docs.html"
+_STATIC = _DOCS.parent / "console"
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 def mount(app: web.Application) -> None:
-    """Serve the page and its files."""
+    """Serve the pages and the console's files."""
     app.router.add_get("/", _index)
+    app.router.add_get("/docs", _docs)
     app.router.add_get("/_console/static/{path:.+}", _file)
 
 
 async def _index(request: web.Request) -> web.StreamResponse:
-    text = await asyncio.to_thread((_STATIC / "index.html").read_text, encoding="utf-8")
-    text = text.replace("{{token}}", escape(request.app[FRONT].token))
+    text = await _with_token(request, _STATIC / "index.html")
     return web.Response(text=text, content_type="text/html", headers=guard.PAGE_HEADERS)
+
+
+async def _docs(request: web.Request) -> web.StreamResponse:
+    text = await _with_token(request, _DOCS)
+    return web.Response(text=text, content_type="text/html", headers=guard.FRAMES)
+
+
+async def _with_token(request: web.Request, file: Path) -> str:
+    text = await asyncio.to_thread(file.read_text, encoding="utf-8")
+    return text.replace("{{token}}", escape(request.app[FRONT].token))
 
 
 async def _file(request: web.Request) -> web.StreamResponse:

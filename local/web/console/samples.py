@@ -7,8 +7,11 @@ import json
 from typing import Any
 
 from kyora.bus.names import DOMAINS
+from local.settings import ROOT
 from local.tools import event_samples, samples
 from local.web.console import consumers, invocations
+
+_SCHEMAS = ROOT / "events" / "schemas"
 
 
 def of_events() -> dict[str, Any]:
@@ -17,7 +20,17 @@ def of_events() -> dict[str, Any]:
     for name in sorted(DOMAINS):
         data, workspace = event_samples.sample(name)
         consumed = [reader.function for reader in consumers.by_event().get(name, [])]
-        found.append({"name": name, "data": data, "workspaceId": workspace, "consumers": consumed})
+        schema = json.loads((_SCHEMAS / f"{name}.json").read_text("utf-8"))
+        found.append(
+            {
+                "name": name,
+                "source": f"kyora.{DOMAINS[name]}",
+                "data": data,
+                "workspaceId": workspace,
+                "consumers": consumed,
+                "schema": schema,
+            }
+        )
     return {"events": found, "functions": invocations.names()}
 
 

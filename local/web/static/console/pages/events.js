@@ -55,7 +55,7 @@ function consumer(event, one, page) {
     ${tag(one.state, one.tone)}
     ${one.message ? button("Redrive it", "redrive", { queue: one.queue, message: one.message }) : nothing}
     ${event.published ? button("Replay", "replay", { event: event.id, consumer: one.function }) : nothing}
-    ${one.mails.map((mail) => html`<div class="own">${mail.template} ${tag(mail.reason ? `${mail.status}: ${mail.reason}` : mail.status)} ${button("Resend", "resend", { mail: mail.id })}</div>`)}
+    ${one.mails.map((mail) => html`<div class="own">${mail.template} ${tag(mail.reason ? `${mail.status}: ${mail.reason}` : mail.status)} ${["dead", "failed", "accepted_unknown"].includes(mail.status) ? button("Resend", "resend", { mail: mail.id }) : nothing}</div>`)}
     ${one.deliveries.length ? html`<div class="own soft">Deliveries: ${one.deliveries.map((run) => html`<a href=${page.address("invocations", run.id)}>${run.status} after ${duration(run.ms)}</a>, ${time(run.at)} `)}</div>` : nothing}
   </li>`;
 }
