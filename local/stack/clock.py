@@ -29,6 +29,8 @@ from local.stack import emulator, postgres
 
 STEP = timedelta(days=1)
 SHORTEST = timedelta(hours=1)
+# The first step: what a queue holds back for a minute comes before what expires in an hour.
+FIRST = timedelta(minutes=2)
 LONGEST = timedelta(days=3 * 366)
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -38,10 +40,9 @@ _AFTERWARDS = timedelta(minutes=1)
 # Stripe keeps the invoice of a renewal as a draft for an hour, and then charges it.
 _DRAFT = timedelta(hours=1)
 
-# What is on its way by itself; a mail that waits for its next attempt is not.
+# An event that failed waits for a sweep, and a mail for its next attempt: they need another step.
 _WAITING = """
-select (select count(*) from outbox where published_at is null and attempts < 3)
-    + (select count(*) from stripe_event where status = 'received' and attempts < 3)
+select count(*) from outbox where published_at is null and next_attempt_at <= now()
 """
 # When the last day of a grace period begins, and when the period ends: a mail for each.
 _DEADLINES = """
@@ -140,10 +141,12 @@ class Clock:
         try:
             self._settle()  # what is on its way now belongs before the move
             schedules = self._schedules()
+            stride = round(FIRST.total_seconds())
             while at < end:
-                at = min(at + self._stride(step), end)
+                at = min(at + stride, end)
                 self._set(at, moving=True)
                 self._live(schedules)
+                stride = self._stride(step)
         finally:
             self.heading = None
             self._set(at, moving=False)
@@ -215,29 +218,35 @@ class Clock:
         self._settle()
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(run, schedules))
-        self._settle()
+        self._settle(relayed=True)
 
-    def _settle(self) -> None:
-        """Wait until Stripe has delivered and nothing is in the outbox or in a queue."""
+    def _settle(self, *, relayed: bool = False) -> None:
+        """Wait until Stripe has delivered and no queue holds anything.
+
+        `relayed`: nor the outbox, which waits for its relay until the schedules have run.
+        """
         deadline = time.monotonic() + _QUIET_SECONDS
         client = self._clients["sqs"]
         urls = [u for u in client.list_queues().get("QueueUrls", []) if not u.endswith("-dead")]
         counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 
-        def waits() -> bool:
-            if self._stripe()["due"] or postgres.query(self.stack.database_url, _WAITING)[0][0]:
-                return True
-            asked = (
-                client.get_queue_attributes(QueueUrl=url, AttributeNames=counts) for url in urls
-            )
-            return any(int(n) for found in asked for n in found["Attributes"].values())
+        def waits() -> str:
+            if self._stripe()["due"]:
+                return "a delivery of Stripe's"
+            if relayed and postgres.query(self.stack.database_url, _WAITING)[0][0]:
+                return "the outbox"
+            for url in urls:
+                found = client.get_queue_attributes(QueueUrl=url, AttributeNames=counts)
+                if any(int(number) for number in found["Attributes"].values()):
+                    return f"the queue {url.rpartition('/')[2]}"
+            return ""
 
         # Twice in a row: between two places a message is in neither.
         calm = 0
         while calm < 2:
-            calm = 0 if waits() else calm + 1
+            calm = 0 if (what := waits()) else calm + 1
             if time.monotonic() > deadline:
-                self.faults.append(f"{_text(datetime.now(UTC))}: something still waits")
+                self.faults.append(f"{_text(datetime.now(UTC))}: {what} still waits")
                 return
             time.sleep(0.02)
 

@@ -247,3 +247,12 @@ def shared(checkout: Path) -> Iterator[Stack]:
     assert running.stop(signal.SIGTERM) == 0
     wait(lambda: not running.leftovers(), 5)
     assert not running.leftovers()
+
+
+@pytest.fixture(scope="session")
+def moved(checkout: Path) -> Iterator[Stack]:
+    """A stack whose clock tests move: what is written in the future stays there."""
+    running = Stack(checkout, checkout / ".moved", free_port())
+    running.start()
+    yield running
+    running.stop()

@@ -1,25 +1,13 @@
 """`make time` over the whole stack: everything that reads a clock moves, and in the right order."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import jwt
-import pytest
 
 from tests.e2e.commands import PNG, query, run
-from tests.e2e.conftest import Stack, free_port, request, wait
+from tests.e2e.conftest import Stack, request, wait
 from tests.e2e.payer import FAILS_LATER, GOOD, card, mails, page, portal, send, subscription
-
-
-@pytest.fixture(scope="module")
-def moved(checkout: Path) -> Iterator[Stack]:
-    """A stack of its own: what is written in the future stays there."""
-    running = Stack(checkout, checkout / ".moved", free_port())
-    running.start()
-    yield running
-    running.stop()
 
 
 def move(stack: Stack, words: str) -> None:
