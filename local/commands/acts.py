@@ -5,11 +5,13 @@ reading by a program. docs/console.md lists them.
 """
 
 import json
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from local import settings
@@ -246,6 +248,25 @@ def _filled(value: Any, known: Mapping[str, str]) -> Any:
     return value
 
 
+def move_clock(front: Front, to: str, workspace: str = settings.WORKSPACE) -> Json:
+    """Move the clock: +7d, a date, renewal, trial-end, grace-end or reset; it goes on meanwhile."""
+    clock = front.clock
+    if clock is None:
+        raise Trouble("this stack has no clock to move")
+    if to != "reset":
+        clock.aim(to, workspace)  # what makes no sense is refused at once
+
+    def go() -> None:
+        with suppress(Trouble):  # another move began at the same moment
+            clock.act(to, workspace)
+
+    if (why := clock.fixed()) or clock.heading is not None:
+        raise Trouble(f"the clock cannot be moved: {why or 'it is being moved'}")
+    threading.Thread(target=go, daemon=True).start()
+    say("The clock is back." if to == "reset" else f"The clock moves to {to}.")
+    return {}
+
+
 def _values(front: Front) -> dict[str, str]:
     return settings.read_env(front.stack.home)
 
@@ -279,4 +300,5 @@ ACTS: Mapping[str, Callable[..., Json]] = {
     "redeliver": redeliver,
     "why": why,
     "invoke": invoke,
+    "time": move_clock,
 }

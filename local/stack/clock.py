@@ -8,6 +8,7 @@ the latest; then Stripe delivers its webhooks, every schedule runs once, and the
 
 import json
 import re
+import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,10 @@ def file(home: Path) -> Path:
     return home / "clock"
 
 
+class Moving(Trouble):
+    """The clock is on its way already."""
+
+
 @dataclass
 class Clock:
     """The clock of one stack, and what its last move met."""
@@ -84,6 +89,7 @@ class Clock:
     shift: sitecustomize.Shift
     heading: datetime | None = None  # where a move that is under way ends
     faults: list[str] = field(default_factory=list)
+    _one: threading.Lock = field(default_factory=threading.Lock)
 
     def state(self, workspace: str = WORKSPACE) -> dict[str, Any]:
         """Return what the clock says and where it can be moved for a workspace."""
@@ -129,12 +135,23 @@ class Clock:
             raise Trouble(f"one move is {LONGEST.days} days at most")
         return aimed
 
-    def move(self, aimed: datetime, step: timedelta = STEP) -> None:
-        """Walk there in steps of `step` at most.
+    def act(self, to: str, workspace: str = WORKSPACE, step: timedelta = STEP) -> None:
+        """Move to where `aim` reads, or `reset`. Raises Moving, and Trouble for what cannot be."""
+        if why := self.fixed():
+            raise Trouble(f"the clock cannot be moved: {why}")
+        if not self._one.acquire(blocking=False):
+            raise Moving("the clock is being moved")
+        try:
+            self.faults.clear()
+            if to == "reset":
+                self._reset()
+            else:
+                self._move(self.aim(to, workspace), step)
+        finally:
+            self._one.release()
 
-        What a schedule failed with is noted, and stops nothing.
-        """
-        self.faults.clear()
+    def _move(self, aimed: datetime, step: timedelta) -> None:
+        """Walk there in steps; what a schedule failed with is noted, and stops nothing."""
         self.heading = aimed
         at = round(self.shift.seconds)
         end = at + max(round((aimed - datetime.now(UTC)).total_seconds()), 1)
@@ -160,9 +177,8 @@ class Clock:
         bounds = SHORTEST.total_seconds(), longest.total_seconds()
         return round(max(bounds[0], min(first, bounds[1])))
 
-    def reset(self) -> None:
+    def _reset(self) -> None:
         """Go back to the machine's time; what was written meanwhile keeps its dates."""
-        self.faults.clear()
         self._settle()
         self._set(0, moving=False)
         self._stripe()

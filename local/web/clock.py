@@ -16,28 +16,26 @@ from aiohttp import web
 
 from local.progress import Trouble
 from local.settings import WORKSPACE
-from local.stack.clock import Clock
+from local.stack.clock import Clock, Moving
 
 PATH = "/_local/time"
 
 
 def mount(app: web.Application, clock: Clock) -> None:
     """Serve the clock on this application."""
-    moving = asyncio.Lock()
 
     async def show(request: web.Request) -> web.StreamResponse:
         workspace = request.query.get("workspace", WORKSPACE)
         return web.json_response(await asyncio.to_thread(clock.state, workspace))
 
     async def move(request: web.Request) -> web.StreamResponse:
-        if moving.locked():
-            return _refused(409, "the clock is being moved")
-        async with moving:
-            try:
-                asked = await _asked(request)
-                await asyncio.to_thread(_do, clock, asked)
-            except Trouble as trouble:
-                return _refused(422, str(trouble))
+        try:
+            asked = await _asked(request)
+            await asyncio.to_thread(_do, clock, asked)
+        except Moving as moving:
+            return _refused(409, str(moving))
+        except Trouble as trouble:
+            return _refused(422, str(trouble))
         return web.json_response(await asyncio.to_thread(clock.state, _workspace(asked)))
 
     app.router.add_get(PATH, show)
@@ -45,15 +43,11 @@ def mount(app: web.Application, clock: Clock) -> None:
 
 
 def _do(clock: Clock, asked: dict[str, Any]) -> None:
-    if why := clock.fixed():
-        raise Trouble(f"the clock cannot be moved: {why}")
-    if asked.get("reset") is True:
-        clock.reset()
-    else:
-        days = asked.get("stepDays", 1)
-        if days not in range(1, 8):
-            raise Trouble("stepDays is a number from 1 to 7")
-        clock.move(clock.aim(str(asked.get("to", "")), _workspace(asked)), timedelta(days=days))
+    days = asked.get("stepDays", 1)
+    if days not in range(1, 8):
+        raise Trouble("stepDays is a number from 1 to 7")
+    to = "reset" if asked.get("reset") is True else str(asked.get("to", ""))
+    clock.act(to, _workspace(asked), timedelta(days=days))
 
 
 async def _asked(request: web.Request) -> dict[str, Any]:

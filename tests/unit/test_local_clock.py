@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import time_machine
 
+from local.commands.acts import move_clock
 from local.progress import Trouble
 from local.settings import ROOT, Settings
 from local.shift import sitecustomize
@@ -18,6 +19,7 @@ from local.stack import clock
 from local.stripe.engine import Engine
 from local.stripe.pump import Pump
 from local.stripe.standin import Options, StandIn
+from local.web.running import Front
 
 ABOUT = timedelta(minutes=2)
 WEEK = 7 * 86400
@@ -172,6 +174,29 @@ def test_nothing_that_is_deployed_knows_of_the_shift() -> None:
         rf"{sitecustomize.VARIABLE}|time.machine|sitecustomize|faketime", re.IGNORECASE
     )
     assert [str(path) for path in deployed if words.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("to", "environ", "why"),
+    [
+        ("never", {}, "is no time"),
+        ("+1d", {"DATABASE_URL": "postgresql://kyora@db.example/kyora"}, "DATABASE_URL"),
+    ],
+)
+def test_the_console_says_at_once_what_cannot_be(
+    tmp_path: Path, to: str, environ: dict[str, str], why: str
+) -> None:
+    found = Front(stack(tmp_path), a_clock(tmp_path, **environ))
+    with pytest.raises(Trouble, match=why):
+        move_clock(found, to)
+
+
+def test_a_second_move_waits_for_no_first_one(tmp_path: Path) -> None:
+    found = a_clock(tmp_path)
+    with found._one, pytest.raises(clock.Moving):
+        found.act("+1d")
+    with pytest.raises(Trouble, match="is no time"):
+        found.act("never")  # and the first one leaves the clock free
 
 
 # ---- Make

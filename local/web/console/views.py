@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from local.settings import Settings
+from local.settings import WORKSPACE, Settings
 from local.stack import emulator
 from local.web.console import (
     billing,
@@ -137,6 +137,10 @@ def _uploads(front: Front, record: Record, rest: list[str], asked: Mapping[str, 
     return None if rest else uploads.listed(front.stack, asked)
 
 
+def _clock(front: Front, record: Record, rest: list[str], asked: Mapping[str, str]) -> Any:
+    return front.clock.state(asked.get("workspace") or WORKSPACE) if front.clock else None
+
+
 def _tables(front: Front, record: Record, rest: list[str], asked: Mapping[str, str]) -> Any:
     return tables.rows(front.stack, rest[0], asked) if rest else tables.listed(front.stack)
 
@@ -163,6 +167,7 @@ _VIEWS: dict[str, View] = {
     "uploads": _uploads,
     "billing": _of(billing.read),
     "orders": _of(orders.read),
+    "clock": _clock,
     "configuration": _of(configuration.read),
     "tables": _tables,
     "samples": _samples,

@@ -3,6 +3,7 @@ import { render } from "./vendor/lit-html/lit-html.js";
 import { follow } from "./live.js";
 import { html, nothing } from "./ui.js";
 import * as billing from "./pages/billing.js";
+import * as clock from "./pages/clock.js";
 import * as configuration from "./pages/configuration.js";
 import * as events from "./pages/events.js";
 import * as invocations from "./pages/invocations.js";
@@ -15,11 +16,11 @@ import * as uploads from "./pages/uploads.js";
 
 // Each page: title, lead, list(asked) → the view it follows, draw(data, page) → what it shows; with
 // `one`, detail(data, page) shows the item that the address names.
-const PAGES = { overview, invocations, events, queues, uploads, stripe, billing, orders, tables, configuration };
+const PAGES = { overview, invocations, events, queues, uploads, stripe, billing, orders, clock, tables, configuration };
 const GROUPS = [
   ["What happens", ["overview", "invocations", "events", "queues"]],
   ["Domains", ["uploads", "stripe", "billing", "orders", ["/mailbox", "Mailbox"]]],
-  ["Reference", ["tables", "configuration", ["/docs", "API"]]],
+  ["Reference", ["clock", "tables", "configuration", ["/docs", "API"]]],
 ];
 
 // The address after `#` is page[/item][?filters].
