@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -63,7 +64,7 @@ class Year:
         outgoing = urllib.request.Request(
             address, body, headers | {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(outgoing, timeout=280) as answer:
+        with urllib.request.urlopen(outgoing, timeout=900) as answer:
             self.done += json.load(answer)["faults"]
 
     def read(self) -> None:
@@ -186,7 +187,10 @@ class Person:
         self.token = jwt.encode(claims, stack.env["AUTH_JWT_SECRET"], algorithm="HS256")
 
     def call(self, method: str, path: str, body: object = None) -> Answer:
-        found = self.year.stack.call(method, path, body, token=self.token)
+        try:
+            found = self.year.stack.call(method, path, body, token=self.token)
+        except TimeoutError:  # on a machine that has too much to do: as when an answer is lost
+            found = Answer(503, {}, b"{}")
         self.year.done.append(f"{self.id} {method} {path} {body or ''} → {found.status}")
         assert found.status in _ANSWERS, (found, self.year.done)
         return found
@@ -218,7 +222,8 @@ class Person:
         body = {"planId": plan, "successUrl": url, "cancelUrl": url}
         asked = self.call("POST", "/v1/billing/checkout-session", body)
         if asked.status == 200:
-            send(asked.json["url"], email="a@shop.example", name="Dana", **card(GOOD))
+            with suppress(TimeoutError):
+                send(asked.json["url"], email="a@shop.example", name="Dana", **card(GOOD))
         self.know()
 
     def trial(self) -> None:
@@ -239,7 +244,8 @@ class Person:
             {"returnUrl": self.year.stack.env["KYORA_URL"]},
         )
         if found.status == 200:
-            send(f"{found.json['url']}/card", **card(number))
+            with suppress(TimeoutError):
+                send(f"{found.json['url']}/card", **card(number))
 
     def card_good(self) -> None:
         self._card(GOOD)

@@ -23,7 +23,7 @@ export function draw(data, page) {
       ${busy ? html`<p class="soft" role="status">It is being moved.</p>` : html`
         <div class="bar">${STEPS.map(([to, text]) => button(text, "time", { to }))}</div>
         <form class="bar" @submit=${(event) => go(event)}><label>Or to a date, or by a time such as +36h
-          <input name="to" required placeholder="+36h" autocomplete="off"></label><button class="small">Move</button></form>`}
+          <input type="text" name="to" required placeholder="+36h" autocomplete="off"></label><button class="small">Move</button></form>`}
     </div>`)}
     ${card(`Of ${page.asked.workspace || "the demo workspace"}`, goals.length ? html`<div class="in"><ul class="times">${goals.map(([name, text]) => html`<li>
       <span class="grow">${text} <span class="soft">${time(data.goals[name])}</span></span>${busy || data.fixed ? nothing : button("Move there", "time", { to: name, ...given })}</li>`)}</ul></div>`
