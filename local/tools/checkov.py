@@ -34,9 +34,17 @@ ACCEPTED: Mapping[str, Accepted] = {
         r"AWS::SQS::Queue\.\w+",
         "Queues are encrypted with SQS's own key (SqsManagedSseEnabled); checkov knows KMS only.",
     ),
+    "CKV_AWS_68": Accepted(
+        r"AWS::CloudFront::Distribution\.Distribution",
+        "It serves files that never change to GET and HEAD, without query or cookie.",
+    ),
+    "CKV_AWS_86": Accepted(
+        r"AWS::CloudFront::Distribution\.Distribution",
+        "Who looked at a public picture is kept nowhere.",
+    ),
     "CKV_AWS_115": Accepted(
-        r"AWS::Lambda::Function\."
-        r"(VerifyUpload|SendEmail|RecordTransactionFee|UpdateAnalytics|MigrateDatabase)Function",
+        r"AWS::Lambda::Function\.(VerifyUpload|MakeVariants|SendEmail|RecordTransactionFee"
+        r"|UpdateAnalytics|MigrateDatabase)Function",
         "The queue's mapping limits its consumer (MaximumConcurrency); a migration runs by itself.",
     ),
     "CKV_AWS_116": Accepted(
@@ -51,6 +59,10 @@ ACCEPTED: Mapping[str, Accepted] = {
     "CKV_AWS_173": Accepted(
         r"AWS::Lambda::Function\.\w+",
         "Encrypted with Lambda's own key; the variables hold names of secrets, never a secret.",
+    ),
+    "CKV_AWS_174": Accepted(
+        r"AWS::CloudFront::Distribution\.Distribution",
+        "With CloudFront's own certificate AWS decides; a domain in front has its own policy.",
     ),
     "CKV_AWS_258": Accepted(
         r"AWS::Lambda::Url\.(Stripe|Resend)WebhookFunctionUrl",
