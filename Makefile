@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor run stop test test-later check fmt mutants build deploy invoke debug event bench migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics variants sync-plans push-plans reconcile replay why time stripe-record upgrade-check status openapi clean
+.PHONY: help setup doctor run stop test test-later check fmt mutants build deploy invoke debug event bench drill migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics variants sync-plans push-plans reconcile replay why time stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
@@ -67,6 +67,10 @@ else
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.email
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.stripe $(if $(PEER),--peer)
 endif
+
+drill: build ## break what the stack depends on, one at a time, and count what that costs [ONLY=Stripe,relay]
+	@$(if $(ENV),$(error make drill breaks a stack of its own on this machine, and never a deployed one))
+	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.drill $(if $(ONLY),--only "$(ONLY)")
 
 mutants: setup ## put small faults into what decides and run its tests [MODULE=limits.py] [PART=1/4]
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.mutants \

@@ -42,7 +42,7 @@ from tests.integration.support.samples import png
 UPLOADERS = 2
 _WARM, _ROUND = 300, 15  # seconds
 _DRAIN = 420  # seconds: an upload's message that was not dealt with is seen again after 360
-_BUSINESS = "biz_load"
+BUSINESS = "biz_load"
 _WAITING = """
 SELECT 'outbox' AS place, count(*) FROM outbox WHERE published_at IS NULL
 UNION ALL SELECT 'events of Stripe', count(*) FROM stripe_event WHERE status = 'received'
@@ -64,7 +64,7 @@ _LAGS = {
         SELECT extract(epoch FROM processed_at - received_at)::float8 FROM stripe_event
         WHERE received_at > :begin AND processed_at IS NOT NULL""",
 }
-_WORKSPACE = """
+WORKSPACE = """
 WITH w AS (INSERT INTO workspace (id, name, owner_id) VALUES (:workspace, 'Load', :owner))
 INSERT INTO app_user (id, workspace_id, email, role) VALUES (:owner, :workspace, :email, 'admin')
 """
@@ -108,7 +108,7 @@ def main() -> int:
 
 def measure(stack: Stack, seconds: float) -> int:
     """Load a running stack for so long and count; return how many counts differ, at most 1."""
-    _prepare(stack)
+    prepare(stack)
     told = Told()
     say("  · the same without counting, until no more functions have to start")
     _warm_up(stack, told)
@@ -120,7 +120,7 @@ def measure(stack: Stack, seconds: float) -> int:
     _work(stack, told, began + seconds)
     loaded = time.monotonic() - began
     say("  · waiting until nothing is on its way")
-    left = _drain(stack)
+    left = drain(stack)
     drained = time.monotonic() - began - loaded
     _report(stack, told, loaded)
     say(f"drained after {drained:.0f} s")
@@ -153,16 +153,17 @@ def _started(stack: Stack) -> int:
     return log.count("Lambda worker spawned")
 
 
-def _prepare(stack: Stack) -> None:
+def prepare(stack: Stack) -> None:
+    """Make a business whose card payments cost a fee, and let this process emit events."""
     query(
         stack,
         "WITH b AS (INSERT INTO business (id, workspace_id, name, currency)"
         " VALUES (:id, 'ws_demo', 'Load', 'USD') ON CONFLICT DO NOTHING)"
         " INSERT INTO payment_method_fee (workspace_id, business_id, method, percent, fixed)"
         " VALUES ('ws_demo', :id, 'credit_card', 0.029, 0.30) ON CONFLICT DO NOTHING",
-        id=_BUSINESS,
+        id=BUSINESS,
     )
-    _control(stack, "pump", duplicate=0.5, copies=2, shuffle=True, delay=1)
+    control(stack, "pump", duplicate=0.5, copies=2, shuffle=True, delay=1)
     # This process emits events as the application does: a row in its transaction.
     os.environ |= {name: stack.env[name] for name in ("DATABASE_URL", "AWS_ENDPOINT_URL")}
     os.environ |= emulator.KEYS
@@ -174,7 +175,7 @@ def _prepare(stack: Stack) -> None:
 def _work(stack: Stack, told: Told, until: float) -> None:
     run = f"{time.time_ns():x}"
     jobs: list[Callable[[str], None]] = [lambda name: _upload(stack, told, name)] * UPLOADERS
-    jobs += [lambda name: _life(stack, told, name), lambda name: _events(told, name)]
+    jobs += [lambda name: _life(stack, told, name), lambda name: emit(told, name)]
 
     def loop(job: Callable[[str], None], worker: int) -> None:
         for number in itertools.count():
@@ -215,10 +216,11 @@ def _upload(stack: Stack, told: Told, name: str) -> None:
     told.files[ticket["assetId"]] = digest
 
 
-def _events(told: Told, name: str) -> None:
-    order = {"orderId": f"ord_{name}", "businessId": _BUSINESS, "total": "54.99", "currency": "USD"}
+def emit(told: Told, name: str) -> None:
+    """Emit an order, its payment, a customer and a mail; note what was committed."""
+    order = {"orderId": f"ord_{name}", "businessId": BUSINESS, "total": "54.99", "currency": "USD"}
     paid = {"paymentMethod": "credit_card", "paidAt": datetime.now(UTC).isoformat()}
-    customer = {"customerId": f"cus_{name}", "businessId": _BUSINESS, "source": "instagram"}
+    customer = {"customerId": f"cus_{name}", "businessId": BUSINESS, "source": "instagram"}
     mail = {"email": f"mail-{name}@example.com", "name": "Dana", "token": "t", "locale": "en"}
     for domain, event, data, subject in (
         ("orders", "OrderCreated", order, order["orderId"]),
@@ -234,15 +236,15 @@ def _events(told: Told, name: str) -> None:
 def _life(stack: Stack, told: Told, name: str) -> None:
     """Sign up, pay, change the plan; every second one leaves again."""
     workspace, email = f"ws_{name}", f"owner-{name}@example.com"
-    query(stack, _WORKSPACE, workspace=workspace, owner=f"usr_{name}", email=email)
+    query(stack, WORKSPACE, workspace=workspace, owner=f"usr_{name}", email=email)
     prices = dict(query(stack, "SELECT id, price_id FROM plan WHERE active"))
     with told.timed("Stripe: a customer's life"):
-        customer = _stripe(stack, "customers", email=email, metadata={"workspaceId": workspace})
+        customer = stripe(stack, "customers", email=email, metadata={"workspaceId": workspace})
         owner = customer["id"]
-        card = _stripe(stack, "payment_methods/pm_card_visa/attach", customer=owner)
+        card = stripe(stack, "payment_methods/pm_card_visa/attach", customer=owner)
         default = {"default_payment_method": card["id"]}
-        _stripe(stack, f"customers/{owner}", invoice_settings=default)
-        sub = _stripe(
+        stripe(stack, f"customers/{owner}", invoice_settings=default)
+        sub = stripe(
             *(stack, "subscriptions"),
             customer=owner,
             items={"0": {"price": prices["professional"]}},
@@ -250,26 +252,26 @@ def _life(stack: Stack, told: Told, name: str) -> None:
         )
         item = {"id": sub["items"]["data"][0]["id"], "price": prices["enterprise"]}
         path = f"subscriptions/{sub['id']}"
-        _stripe(stack, path, items={"0": item}, proration_behavior="create_prorations")
+        stripe(stack, path, items={"0": item}, proration_behavior="create_prorations")
         leaves = int(name.rpartition("-")[2]) % 2 == 1
         if leaves:
-            _stripe(stack, path, method="DELETE")
+            stripe(stack, path, method="DELETE")
         told.lives[email] = leaves
     with told.timed("Stripe: until its webhooks are taken"):
-        while _control(stack, "state")["waiting"]:
+        while control(stack, "state")["waiting"]:
             time.sleep(0.1)
 
 
 # ---- the end
 
 
-def _drain(stack: Stack) -> dict[str, int]:
+def drain(stack: Stack) -> dict[str, int]:
     """Wait until nothing is on its way; return what still is after `_DRAIN`, by where."""
     deadline = time.monotonic() + _DRAIN
     quiet = 0
     while True:
-        places = dict(query(stack, _WAITING)) | _queues(stack, dead=False)
-        places["deliveries of Stripe"] = _control(stack, "state")["waiting"]
+        places = dict(query(stack, _WAITING)) | queues(stack, dead=False)
+        places["deliveries of Stripe"] = control(stack, "state")["waiting"]
         waiting = {place: int(count) for place, count in places.items() if count}
         # What leaves one place for the next may be seen in neither.
         quiet = quiet + 1 if not waiting else 0
@@ -278,7 +280,8 @@ def _drain(stack: Stack) -> dict[str, int]:
         time.sleep(1)
 
 
-def _queues(stack: Stack, *, dead: bool) -> dict[str, int]:
+def queues(stack: Stack, *, dead: bool) -> dict[str, int]:
+    """Return how many messages are in each queue, or in each dead-letter queue."""
     sqs = client(stack, "sqs")
     found = {}
     for queue, url in queue_urls(sqs, Place("local", stack.env)).items():
@@ -297,8 +300,8 @@ def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
     box = Counter(
         (r[0], r[1]) for r in query(stack, "SELECT recipient, template FROM mock_mailbox")
     )
-    theirs, ours = _at_stripe(stack), _mirrored(stack)
-    days = _summary(stack)
+    theirs, ours = at_stripe(stack), mirrored(stack)
+    days = summary(stack)
     fees = query(
         stack,
         "SELECT order_id, amount FROM transaction_fee WHERE order_id = ANY(:orders)",
@@ -307,7 +310,7 @@ def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
     left = [email for email, leaves in told.lives.items() if leaves]
     stayed = [email for email, leaves in told.lives.items() if not leaves]
     return {
-        "uploads confirmed · ready with their bytes": (len(told.files), _ready(stack, told)),
+        "uploads confirmed · ready with their bytes": (len(told.files), ready(stack, told)),
         "orders emitted · counted": (len(orders), sum(day["orders"] for day in days)),
         "their revenue in cents · counted": (
             5499 * len(orders),
@@ -342,13 +345,13 @@ def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
         "Stripe's events told · kept and done": _done(stack),
         "dead letters, parked events": (
             0,
-            sum(_queues(stack, dead=True).values())
+            sum(queues(stack, dead=True).values())
             + query(stack, "SELECT count(*) FROM stripe_event WHERE status = 'failed'")[0][0],
         ),
     }
 
 
-def _ready(stack: Stack, told: Told) -> int:
+def ready(stack: Stack, told: Told) -> int:
     """Count the confirmed files whose bytes are in the store as they were sent."""
     s3 = client(stack, "s3")
     [bucket] = [b["Name"] for b in s3.list_buckets()["Buckets"] if b["Name"].startswith("kyora-")]
@@ -367,12 +370,13 @@ def _ready(stack: Stack, told: Told) -> int:
     return right
 
 
-def _at_stripe(stack: Stack) -> dict[str, tuple[Any, ...]]:
+def at_stripe(stack: Stack) -> dict[str, tuple[Any, ...]]:
+    """Return Stripe's subscriptions: status, price and the end of their period."""
     found: dict[str, tuple[Any, ...]] = {}
     after: dict[str, str] = {}
     while True:
         query = urlencode({"status": "all", "limit": 100, **after})
-        page = _stripe(stack, f"subscriptions?{query}", method="GET")
+        page = stripe(stack, f"subscriptions?{query}", method="GET")
         for sub in page["data"]:
             item = sub["items"]["data"][0]
             found[sub["id"]] = (sub["status"], item["price"]["id"], item["current_period_end"])
@@ -381,7 +385,8 @@ def _at_stripe(stack: Stack) -> dict[str, tuple[Any, ...]]:
         after = {"starting_after": page["data"][-1]["id"]}
 
 
-def _mirrored(stack: Stack) -> dict[str, tuple[Any, ...]]:
+def mirrored(stack: Stack) -> dict[str, tuple[Any, ...]]:
+    """Return ours in the same form."""
     rows = query(
         stack,
         "SELECT id, status, price_id, extract(epoch FROM period_end)::bigint FROM subscription",
@@ -393,7 +398,7 @@ def _done(stack: Stack) -> tuple[int, int]:
     """Return how many events Stripe sent to us, and how many of these we have done."""
     sent = [
         event["id"]
-        for event in _control(stack, "events?limit=1000000")
+        for event in control(stack, "events?limit=1000000")
         if any(delivery["status"] == "sent" for delivery in event["deliveries"])
     ]
     done = "SELECT count(*) FROM stripe_event WHERE id = ANY(:ids)"
@@ -401,11 +406,11 @@ def _done(stack: Stack) -> tuple[int, int]:
     return len(sent), query(stack, done, ids=sent)[0][0]
 
 
-def _summary(stack: Stack) -> list[dict[str, Any]]:
+def summary(stack: Stack) -> list[dict[str, Any]]:
     """Return the days of the load, as the API tells them."""
     today = datetime.now(UTC).date()
     first = (today - timedelta(1)).isoformat()
-    path = f"/v1/analytics/summary?businessId={_BUSINESS}&from={first}&to={today.isoformat()}"
+    path = f"/v1/analytics/summary?businessId={BUSINESS}&from={first}&to={today.isoformat()}"
     days: list[dict[str, Any]] = stack.call("GET", path).json["days"]
     return days
 
@@ -427,7 +432,7 @@ def _report(stack: Stack, told: Told, seconds: float) -> None:
 # ---- who is asked
 
 
-def _control(stack: Stack, path: str, **given: Any) -> Any:
+def control(stack: Stack, path: str, **given: Any) -> Any:
     """Ask the stand-in what Stripe does not offer."""
     address = f"{stack.env['STRIPE_URL']}/_control/{path}"
     body = json.dumps(given).encode() if given else None
@@ -435,7 +440,7 @@ def _control(stack: Stack, path: str, **given: Any) -> Any:
         return json.load(answer)
 
 
-def _stripe(stack: Stack, path: str, method: str = "POST", **params: Any) -> dict[str, Any]:
+def stripe(stack: Stack, path: str, method: str = "POST", **params: Any) -> dict[str, Any]:
     """Call Stripe's API."""
     answer = request(
         method,

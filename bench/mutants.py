@@ -20,6 +20,7 @@ import importlib.util
 import io
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -187,13 +188,13 @@ def _filters(node: ast.comprehension) -> Iterator[Change]:
 
 
 def _constants(node: ast.Constant) -> Iterator[Change]:
-    """Yield what a constant is mistaken for; not SQL, not sentences."""
+    """Yield what a constant is mistaken for; not SQL, not sentences, not patterns."""
     value = node.value
     if isinstance(value, bool):
         yield _instead(ast.Constant(not value))
     elif isinstance(value, int | float):
         yield from (_instead(ast.Constant(value + step)) for step in (1, -1))
-    elif isinstance(value, str) and value and not any(letter.isspace() for letter in value):
+    elif isinstance(value, str) and re.fullmatch(r"[\w./:-]+", value):
         yield _instead(ast.Constant(f"{value}?"))
 
 

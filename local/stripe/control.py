@@ -134,8 +134,11 @@ def _rule(found: StandIn, given: dict[str, Any]) -> Any:
 
 
 def _fail(found: StandIn, given: dict[str, Any]) -> Any:
-    """Make the next requests fail: kind, times, status, path, method, seconds."""
+    """Make the next requests fail: kind, times, status, path, method, seconds; times 0 ends it."""
     _known(given, faults.Fault)
+    if given.get("times") == 0:
+        found.troubles.clear()
+        return []
     fault = faults.Fault(**{"kind": "status", **given})
     if fault.kind not in faults.KINDS:
         raise ValueError(f"kind must be one of {', '.join(faults.KINDS)}")

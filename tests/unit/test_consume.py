@@ -248,6 +248,7 @@ def test_the_correlation_id_is_the_events_while_it_is_handled(
     found = [
         (line["message"], line["correlation_id"], line.get("event_id")) for line in lines(logs)
     ]
+    assert [line.get("event") for line in lines(logs)[:2]] == ["UserWelcomed"] * 2
     assert found == [
         ("handled", "req-1", "evt_a"),
         ("handled", "req-2", "evt_b"),
@@ -268,3 +269,13 @@ def test_an_event_of_aws_is_handled_by_its_detail(aws: Cloud) -> None:
     event = batch(*bodies, "not json", '{"detail": 7}')
     assert failed(consume_aws(event, handle)) == ["m1", "m2"]
     assert [message["MessageBody"] for message in aws.sent(DEAD)] == ["not json", '{"detail": 7}']
+    reasons = [m["MessageAttributes"]["Reason"]["StringValue"] for m in aws.sent(DEAD)]
+    assert reasons == ["event.not_json", "event.invalid"]
+
+
+def test_of_a_correlation_id_that_is_too_long_a_log_has_the_beginning(
+    aws: Cloud, logs: io.StringIO
+) -> None:
+    assert failed(consume(batch(body(correlationId="c" * 300)), done)) == []
+    [line] = lines(logs)
+    assert (line["message"], line["correlation_id"]) == ("message dead-lettered", "c" * 255)

@@ -23,6 +23,7 @@ def fee(percent: str = "0", fixed: str = "0", *, enabled: bool = True) -> Fee:
         (fee("0.03", "100"), "5000", "KRW", 250),
         (fee("0.029", "0.30", enabled=False), "54.99", "USD", 0),
         (Fee(enabled=True), "54.99", "USD", 0),
+        (fee("0.000001", "99999999999"), "999999999999999.999999", "CLF", 1_009_999_999_990_000),
     ],
 )
 def test_a_fee_is_a_share_of_the_total_and_a_fixed_sum_rounded_once(

@@ -378,6 +378,64 @@ def test_a_suffix_that_two_products_come_to_is_the_firsts() -> None:
     }
 
 
+def test_of_two_products_that_come_to_one_suffix_the_first_has_it() -> None:
+    """The prices of `a` by two weeks, and those of `a-2week` in its second currency, and so on."""
+    products = [product(1, "a"), product(2, "a-year")]
+    prices = [price(1), price(3, 1, interval="year", currency="eur")]
+    prices += [price(2), price(4, 2, currency="eur")]
+    found = read(products, prices)
+    assert offers(found) == {"a": "price_1", "a-year-eur": "price_3", "a-year": "price_2"}
+    assert found.faults == ["price_4: prod_1 is a-year-eur already"]
+
+
+def test_a_suffix_that_is_known_and_no_longer_sold_stays_while_nobody_claims_it() -> None:
+    year = plan(id="pro-year", interval="year", price_id="price_3")
+    sold = [price(1), price(3, 1, interval="year", active=False)]
+    found = read([product(1)], sold, known(plan(), year))
+    assert found.plans["pro-year"] == year._replace(active=False)
+    # A product's own name stays its own, sold or not.
+    products = [product(1, active=False), product(2, "x")]
+    other = [price(1), price(2), price(3, 2, interval="year")]
+    found = read(products, other, known(plan()))
+    assert found.plans["pro"] == plan(active=False)
+    assert found.faults == []
+
+
+def test_another_products_former_plans_keep_their_terms() -> None:
+    former = plan(2, id="x-year", interval="year", name="X", limits={})
+    found = read([product(1)], [price(1)], known(former))
+    assert found.plans["x-year"] == former._replace(active=False)
+
+
+def test_a_new_product_that_cannot_be_read_hides_no_other() -> None:
+    bad = product(1, "a", metadata={"limit_maxTeamMembers": None})
+    nameless = product(3, metadata={"kyora_plan": None})
+    unnamed = product(4, "A!")
+    found = read([nameless, unnamed, bad, product(2, "b")], [price(1), price(2)])
+    assert offers(found) == {"b": "price_2"}
+
+
+def test_an_archived_price_stays_of_its_plan_though_another_is_sold() -> None:
+    mapped = {"price_2": Place("pro", offered=True)}
+    retired = price(2, 1, interval="year", active=False)
+    found = read([product(active=True)], [price(), retired], {}, mapped)
+    assert found.prices["price_2"] == Place("pro", offered=False)
+
+
+def test_of_alike_prices_only_those_on_sale_are_reported() -> None:
+    found = read([product()], [price(1), price(2, 1, active=False)])
+    assert found.faults == []
+
+
+def test_prices_that_are_alike_in_everything_are_offered_by_their_id() -> None:
+    same = price(2, 1, created=7), price(1, created=7)
+    assert offers(read([product(default_price="price_1")], [*same])) == {"pro": "price_1"}
+
+
+def test_a_price_of_no_product_is_nobodys() -> None:
+    assert read([product()], [price(product=None)]).prices == {}
+
+
 # ---- faults of products
 
 
@@ -389,6 +447,9 @@ def test_an_id_that_is_none_is_reported_and_the_plan_it_was_stays() -> None:
     found = read([bad], [price(), price(2, 1, interval="year")], known(year, plan()))
     assert offers(found) == {"pro": "price_1", "pro-year": "price_2"}
     assert found.faults == [fault]
+    # The shortest of them, whatever the alphabet says.
+    longer = [plan(id="a-year", interval="year", price_id="price_2"), plan(id="b")]
+    assert "b" in offers(read([bad], [price()], known(*longer)))
     # Not that of another product, and not one that is not offered.
     assert read([bad], [price()], known(plan(2))).faults == [fault]
     assert offers(read([bad], [price()], known(plan(2)))) == {}
@@ -490,6 +551,14 @@ def test_a_limit_is_a_whole_number_from_minus_one(text: str) -> None:
     assert found.plans["pro"].limits["maxTeamMembers"] == int(text)
 
 
+def test_a_limit_is_no_switch() -> None:
+    """`true` is a word that only a feature may say."""
+    bad = product(metadata={"limit_maxTeamMembers": "true"})
+    found = read([bad], [price()], known(plan()))
+    assert found.plans["pro"].features == {}
+    assert found.faults == ['prod_1: limit_maxTeamMembers is not a whole number from -1: "true"']
+
+
 def test_a_limit_and_a_switch_that_never_were_are_left_out() -> None:
     bad = product(metadata={"limit_maxTeamMembers": "five", "feature_ai": "yes"})
     found = read([bad], [price()], known(plan(limits={}, features={"other": True})))
@@ -584,6 +653,7 @@ def test_the_free_plan_is_the_only_one_of_amount_0() -> None:
     assert free(COSTLESS._replace(id="free-year"), COSTLESS) == ("free", [])
     assert free(COSTLESS._replace(id="frei"), COSTLESS) == ("free", [])
     assert free(COSTLESS, COSTLESS._replace(id="free-year")) == ("free", [])
+    assert free(COSTLESS._replace(id="a-year"), COSTLESS._replace(id="zero")) == ("zero", [])
 
 
 def test_two_free_plans_are_a_doubt() -> None:
@@ -604,7 +674,7 @@ def test_a_free_plan_that_is_named_has_to_be_free() -> None:
 
 def test_differences_name_each_field() -> None:
     wanted = Catalogue(
-        {"pro": plan(amount=1, features={"ä": True}), "new": plan(2, id="new")},
+        {"pro": plan(amount=1, features={"ä": True, "a": False}), "new": plan(2, id="new")},
         {
             "price_1": Place("pro", offered=True),
             "price_2": Place("new", offered=False),
@@ -618,9 +688,12 @@ def test_differences_name_each_field() -> None:
         "price_2: new, not offered ≠ pro, not offered",
         "price_3: new ≠ no plan",
         "pro.amount: 1 ≠ 5499",
-        'pro.features: {"ä": true} ≠ {}',
+        'pro.features: {"a": false, "ä": true} ≠ {}',
     ]
     assert derive.differences(wanted, wanted.plans, wanted.prices) == []
+    # A new plan hides no other.
+    first = Catalogue({"a": plan(id="a"), "pro": plan(amount=1)}, {}, [])
+    assert len(derive.differences(first, known(plan()), {})) == 2
 
 
 def test_a_long_difference_is_cut_off() -> None:

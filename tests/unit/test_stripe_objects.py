@@ -133,6 +133,53 @@ def test_a_payload_is_read_in_the_release_train_that_we_read(version: str, pinne
     assert found.pinned is pinned
 
 
+OURS = {"correlationId": "corr_1", "traceparent": "00-1-2-01"}
+CAUSED = ("corr_1", "00-1-2-01")
+FIRST = {"object": "invoice", "billing_reason": "subscription_create", "created": START}
+DETAILS = {"parent": {"subscription_details": {"metadata": OURS}}}
+# What an event is about; which request of ours has caused it.
+CAUSES: list[tuple[str, dict[str, Any], tuple[str, str]]] = [
+    ("what a page made", {"metadata": OURS, "created": START}, CAUSED),
+    ("within a day", {"metadata": OURS, "created": START - 86_400}, CAUSED),
+    ("later", {"metadata": OURS, "created": START - 86_401}, ("", "")),
+    ("nobody knows when", {"metadata": OURS}, ("", "")),
+    ("without metadata", {"created": START}, ("", "")),
+    ("without a trace", {"metadata": {"correlationId": "c"}, "created": START}, ("c", "")),
+    (
+        "with a trace alone",
+        {"metadata": {"traceparent": "00-1-2-01"}, "created": START},
+        ("", ""),
+    ),
+    ("of no name", {"metadata": {"correlationId": "c\n"}, "created": START}, ("", "")),
+    ("the first invoice", FIRST | DETAILS, CAUSED),
+    ("the first invoice's own", FIRST | {"metadata": OURS}, ("", "")),
+    ("a renewal", FIRST | DETAILS | {"billing_reason": "subscription_cycle"}, ("", "")),
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "caused"), [row[1:] for row in CAUSES], ids=[row[0] for row in CAUSES]
+)
+def test_an_event_was_caused_by_a_request_of_ours(
+    found: dict[str, Any], caused: tuple[str, str]
+) -> None:
+    event = about(found)
+    assert (event.correlation_id, event.traceparent) == caused
+
+
+def test_an_event_names_the_api_request_that_caused_it() -> None:
+    for said, read in (({"id": "req_1"}, "req_1"), ({"id": None}, ""), (None, "")):
+        event = stripe_objects.event(payload(request=said))
+        assert event is not None
+        assert event.request_id == read
+
+
+def test_what_a_page_makes_names_our_request() -> None:
+    assert stripe_objects.origin(*CAUSED) == OURS
+    assert stripe_objects.origin("corr_1", "") == {"correlationId": "corr_1"}
+    assert stripe_objects.origin("", "") == {}
+
+
 # ---- subscriptions
 
 
