@@ -76,6 +76,8 @@ def application(front: Front) -> web.Application:
     cors.mount(app, front.stack.cors_origins)
     storage.mount(app, front.stack)
     public.mount(app, front.stack, storage.configured(front.stack))
+    # Never a request to the API: it would invoke a function, whose spans go to such an address.
+    app.router.add_route("*", "/_local/{path:.*}", _nothing)
     app.router.add_route("*", "/webhooks/{name:.*}", _webhook)
     # Everything else goes to the gateway, so that an unknown address answers as on AWS.
     app.router.add_route("*", r"/{path:[\s\S]*}", _api)
@@ -146,6 +148,10 @@ async def _webhook(request: web.Request) -> web.StreamResponse:
     if address is None:
         return not_found(request)
     return await _pass_on(request, urlsplit(address).netloc, _WEBHOOK_LIMIT)
+
+
+async def _nothing(request: web.Request) -> web.StreamResponse:
+    return not_found(request)
 
 
 async def _state(request: web.Request) -> web.StreamResponse:

@@ -54,7 +54,7 @@ def test_the_api_may_be_reached_by_another_name_as_through_a_tunnel(front: int) 
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({}, 503),  # a program: passed on to the API, which does not run here
+        ({}, 404),  # a program: there is nothing to do there, and no function is asked
     ],
 )
 def test_another_site_cannot_act_on_local_pages(

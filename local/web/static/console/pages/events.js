@@ -31,7 +31,7 @@ export function draw(data, page) {
 }
 
 function standing(event) {
-  if (!event.consumers.length) return event.published ? html`<span class="soft">published; no function consumes it</span>` : tag(event.error ? `failing: ${event.error}` : "in the outbox", event.error ? "bad" : "warn");
+  if (!event.consumers.length) return event.published ? html`<span class="soft">no consumer</span>` : tag(event.error ? `failing: ${event.error}` : "in the outbox", event.error ? "bad" : "warn");
   return html`<span class="tags">${event.consumers.map((one) => tag(`${one.function}: ${one.state}`, one.tone))}</span>`;
 }
 
