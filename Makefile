@@ -1,6 +1,6 @@
 # What a person types. Each target says what it does in `make help`; the logic is Python under local/.
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor run stop test test-later check fmt mutants build deploy invoke debug event bench drill migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics variants sync-plans push-plans reconcile replay why time stripe-record upgrade-check status openapi clean
+.PHONY: help setup doctor run stop test test-later check fmt mutants build deploy invoke debug event bench drill migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics variants sync-plans push-plans reconcile replay why trace time stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
@@ -166,6 +166,9 @@ endif
 
 time: setup ## show the local clock; +7d, renewal, trial-end, grace-end or 2027-01-31 moves it, reset puts it back [WORKSPACE=]
 	@$(PYTHON) -m local time $(TO) $(if $(WORKSPACE),--workspace $(WORKSPACE)) $(if $(ENV),--env $(ENV))
+
+trace: setup ## say what became of it: ID=ast_…, evt_…, in_…, sub_…, eml_…, an order, a request, a trace [ENV=]
+	@$(PYTHON) -m local trace "$(or $(ID),$(error which id? ID=ast_…))" $(if $(ENV),--env $(ENV))
 
 openapi: setup ## write openapi.json from the code
 	@$(PYTHON) -m local.tools.openapi

@@ -78,7 +78,9 @@ def main() -> int:
     bind.add_argument("workspace", help="ws_…")
     why = commands.add_parser("why", help="say why a workspace has the access that it has")
     why.add_argument("workspace", help="ws_…")
-    for command in (reconcile, replay, bind, why):
+    traced = commands.add_parser("trace", help="say what became of an id")
+    traced.add_argument("id", help="of an asset, order, invoice, event, mail, request, trace, …")
+    for command in (reconcile, replay, bind, why, traced):
         command.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
     smoke = commands.add_parser("smoke", help="test every integration end to end")
     smoke.add_argument("--env", help="a deployed stack instead: dev, staging or prod")
@@ -311,6 +313,12 @@ def _why(chosen: argparse.Namespace) -> None:
     billing.why(_ask("sweep_billing", chosen.env), chosen.workspace)
 
 
+def _trace(chosen: argparse.Namespace) -> None:
+    from local.commands import trace
+
+    trace.show(_ask("report_status", chosen.env), chosen.id)
+
+
 def _ask(folder: str, env: str | None) -> "remote.Ask":
     """Return how to ask a function: of the deployed stack `env`, else of the local one."""
     from local.commands import remote
@@ -408,6 +416,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "replay": _replay,
     "bind": _bind,
     "why": _why,
+    "trace": _trace,
     "sync-plans": _plans,
     "push-plans": _plans,
     "smoke": _smoke,

@@ -392,6 +392,12 @@ def test_report_status_says_what_waits_when_asked(start: Start, database: str) -
     assert answer["outbox"]["waiting"] == 0
 
 
+def test_report_status_says_what_became_of_an_id(start: Start, database: str) -> None:
+    asked = sample("report_status.trace")
+    answer = start("report_status").invoke(asked)
+    assert answer == {"id": asked["trace"], "line": [], "waits": []}
+
+
 def test_sweep_billing_reports_what_its_alarms_read(start: Start, database: str) -> None:
     running = start("sweep_billing")
     answer = running.invoke(sample("sweep_billing"))

@@ -77,6 +77,7 @@ EVERY_TENANT = {
     ("kyora.assets.variants.rebuild", "_opt_in"): "a rebuild by hand names an asset alone",
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",
     ("kyora.idempotency", "forget"): "what is past its time, of whoever",
+    ("kyora.history", "_find"): "an id tells whose it is only once it is found; an operator asks",
     ("kyora.status", "read"): "how many uploads are late, of whoever: only a number",
     ("kyora.billing.plans.sync", "_spread"): "a plan's limits are those of every workspace on it",
 }
