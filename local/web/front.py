@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from local.settings import HOST
-from local.web import clock, cors, guard, mailbox, public, state, storage, visitors
+from local.web import clock, cors, guard, mailbox, public, state, storage, traces, visitors
 from local.web.console import acts, page, stream, views
 from local.web.running import FRONT, Exchange, Front
 
@@ -72,6 +72,7 @@ def application(front: Front) -> web.Application:
     app.router.add_get("/_local/state", _state)
     if front.clock is not None:
         clock.mount(app, front.clock)
+    traces.mount(app)
     mailbox.mount(app, front.stack)
     cors.mount(app, front.stack.cors_origins)
     storage.mount(app, front.stack)
@@ -210,7 +211,8 @@ async def _ours_only(
         if refused := guard.refuse(request, request.app[FRONT].token):
             return web.json_response({"error": refused[1]}, status=refused[0])
         return await handler(request)
-    ours = request.path in {"/", "/docs", *_PAGES} or request.path.startswith("/_local/")
+    ours = request.path in {"/", "/docs", *_PAGES}
+    ours = ours or request.path.startswith(("/_local/", "/trace/"))
     if ours and visitors.is_foreign(request):
         return web.Response(status=403, text="This address is for this machine only.")
     return await handler(request)

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kyora import aws, clock, config
@@ -43,30 +42,39 @@ class Context(NamedTuple):
         return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
 
 
-@dataclass(slots=True)
 class Span:
     """A piece of work; times are in nanoseconds since 1970, `error` is a code or a class."""
 
-    name: str
-    context: Context
-    parent_id: str = ""
-    kind: int = INTERNAL
-    began: int = 0
-    ended: int = 0
-    attributes: dict[str, object] = field(default_factory=dict)
-    links: list[Context] = field(default_factory=list)
-    error: str = ""
+    # Not a dataclass: making one costs every cold start a millisecond.
+    __slots__ = (
+        *("name", "context", "parent_id", "kind", "began", "ended"),
+        *("attributes", "links", "error"),
+    )
+
+    def __init__(
+        self,
+        name: str,
+        context: Context,
+        parent_id: str = "",
+        kind: int = INTERNAL,
+        began: int = 0,
+        ended: int = 0,
+        attributes: dict[str, object] | None = None,
+    ) -> None:
+        self.name, self.context, self.parent_id, self.kind = name, context, parent_id, kind
+        self.began, self.ended, self.error = began, ended, ""
+        self.attributes: dict[str, object] = attributes or {}
+        self.links: list[Context] = []
 
 
-@dataclass(slots=True)
 class _Unit:
     """The unit of work that runs: its own span, the open ones, and those that have ended."""
 
-    span: Span
-    recorded: bool
-    started: int = field(default_factory=time.perf_counter_ns)
-    open: list[Span] = field(default_factory=list)
-    ended: list[Span] = field(default_factory=list)
+    __slots__ = ("ended", "open", "recorded", "span", "started")
+
+    def __init__(self, span: Span, *, recorded: bool) -> None:
+        self.span, self.recorded, self.started = span, recorded, time.perf_counter_ns()
+        self.open, self.ended = [span], list[Span]()
 
 
 _unit: ContextVar[_Unit | None] = ContextVar("unit", default=None)
@@ -109,8 +117,7 @@ def begin(*, parent: str = "", caused_by: str = "") -> None:
     trace_id = caller.trace_id if caller else aws.xray_trace_id() or secrets.token_hex(16)
     context = Context(trace_id, secrets.token_hex(8), caller.flags if caller else _SAMPLED)
     span = Span("", context, caller.span_id if caller else "", began=_now())
-    unit = _Unit(span, bool(context.flags and _endpoint()))
-    unit.open.append(span)
+    unit = _Unit(span, recorded=bool(context.flags and _endpoint()))
     _unit.set(unit)
     link(caused_by)
     if invoked := _invocation.get():
@@ -184,12 +191,22 @@ def span(name: str, kind: int = CLIENT, **attributes: object) -> Iterator[None]:
         unit.ended.append(made)
 
 
-def past(name: str, kind: int, began: int, ended: int, **attributes: object) -> None:
-    """Record a span that is over, such as the wait in a queue; times as in Span."""
+def waited(name: str, since: int) -> None:
+    """Record a wait that the running unit's begin ended; `since` as the times of a Span."""
     if (unit := _unit.get()) and unit.recorded:
-        above = unit.span.context
-        made = Context(above.trace_id, secrets.token_hex(8))
-        unit.ended.append(Span(name, made, above.span_id, kind, began, ended, _dotted(attributes)))
+        context = Context(unit.span.context.trace_id, secrets.token_hex(8))
+        began = unit.span.began
+        unit.ended.append(
+            Span(
+                name,
+                context,
+                unit.span.context.span_id,
+                INTERNAL,
+                min(since, began),
+                began,
+                {"kyora.wait": True},
+            )
+        )
 
 
 def end(error: str = "") -> None:

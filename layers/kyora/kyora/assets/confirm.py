@@ -133,7 +133,8 @@ def _verify(row: Mapping[str, Any]) -> Asset:
     store = provider()
     target = asset_row.attempt_key(row, row["lease_token"])
     try:
-        found = store.stat(asset_row.incoming_key(row))
+        with trace.span("store stat"):
+            found = store.stat(asset_row.incoming_key(row))
         if found is None:
             raise Changed(asset_row.incoming_key(row))
         if found.size != row["size"]:
@@ -141,14 +142,16 @@ def _verify(row: Mapping[str, Any]) -> Asset:
         if not _note_attempt(row):  # another worker has taken over the lease
             with transaction() as tx:
                 return _current(tx, row["workspace_id"], row["id"])
-        store.copy(
-            asset_row.incoming_key(row),
-            target,
-            found.etag,
-            row["content_type"],
-            seconds=IN_REQUEST.copy_seconds,
-        )
-        facts = _inspect(store, target, row)
+        with trace.span("store copy"):
+            store.copy(
+                asset_row.incoming_key(row),
+                target,
+                found.etag,
+                row["content_type"],
+                seconds=IN_REQUEST.copy_seconds,
+            )
+        with trace.span("verify the bytes", trace.INTERNAL):
+            facts = _inspect(store, target, row)
     except _Rejected as rejection:
         return _end(row, rejection)
     except Changed:

@@ -77,8 +77,16 @@ def _each(event: dict[str, Any], read: Callable[[dict[str, Any]], None]) -> dict
         begin(record["messageId"])
         if not _done(record, read):
             failed.append({"itemIdentifier": record["messageId"]})
+        _note_wait(record)
         trace.end()
     return {"batchItemFailures": failed}
+
+
+def _note_wait(record: Record) -> None:
+    """Record how long a message was in its queue: a span before those of its handling."""
+    sent = str((record.get("attributes") or {}).get("SentTimestamp", ""))
+    if trace.is_recording() and sent.isdigit():
+        trace.waited("wait in the queue", int(sent) * 1_000_000)
 
 
 def _done(record: Record, read: Callable[[dict[str, Any]], None]) -> bool:
