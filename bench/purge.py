@@ -1,8 +1,7 @@
 """Purging a million old rows while requests go on: what it does to their times.
 
 `make bench PURGE=1`. Two workers ask for uploads under an Idempotency-Key and delete them, in a
-closed loop: first alone, then beside the purges of relay_outbox and sweep_billing. The aim: a p99
-below twice the usual.
+closed loop: first alone, then beside what purge_data does. The aim: a p99 below twice the usual.
 """
 
 import json
@@ -66,7 +65,6 @@ def _measure() -> dict[str, Any]:
         alone = measured()
         took: list[float] = []
         began = time.perf_counter()
-        # The purges of both functions in one row, as if both had the whole minute.
         deleted = purge([_timed(forget, took) for forget in _forgets()], lambda: 60.0)
         seconds = time.perf_counter() - began
         beside = measured()

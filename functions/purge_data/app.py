@@ -1,12 +1,15 @@
 """Every five minutes: delete rows that are past their retention, in small batches.
 
-Published events, records of handled ones, mail, cache entries and idempotency keys. What uploads
-and Stripe's events leave behind is deleted by sweep_uploads and sweep_billing. Emits nothing.
+Published events, records of handled ones, mail, ended uploads, Stripe's events, cache entries and
+idempotency keys. Emits nothing.
 """
 
 from typing import Any
 
 from kyora import cache, config, idempotency, status
+from kyora.assets import retention as uploads
+from kyora.billing import calls
+from kyora.billing import retention as stripe
 from kyora.bus import retention as events
 from kyora.email import retention as mail
 from kyora.observability import invoked, logger
@@ -16,6 +19,11 @@ _FORGETS = (
     events.forget_published,
     events.forget_seen,
     mail.forget,
+    uploads.forget,
+    stripe.forget_bodies,
+    stripe.forget_events,
+    stripe.forget_facts,
+    calls.forget,
     cache.forget,
     idempotency.forget,
 )

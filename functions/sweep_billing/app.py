@@ -1,4 +1,4 @@
-"""Every minute: process waiting Stripe events, end grace periods, remind, purge.
+"""Every minute: process waiting Stripe events, end grace periods, remind.
 
 By hand: `make replay` processes events again, `make bind` links a customer to a workspace,
 `make why` explains a workspace's access. Emits what the events emit, SubscriptionChanged when a
@@ -10,8 +10,7 @@ from typing import Any
 
 from kyora import config, status
 from kyora.billing import access
-from kyora.billing.events import gone
-from kyora.billing.jobs import sweep
+from kyora.billing.jobs import bind, replay, sweep
 from kyora.observability import count, gauge, invoked, logger
 
 
@@ -23,9 +22,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return float(context.get_remaining_time_in_millis()) / 1000
 
     if "replay" in event:
-        return sweep.replay(event["replay"], remaining)
+        return replay.replay(event["replay"], remaining)
     if "bind" in event:
-        return gone.bind(event["bind"])
+        return bind.bind(event["bind"])
     if "why" in event:
         return access.explain(str(event["why"]))
     swept = sweep.sweep(remaining)

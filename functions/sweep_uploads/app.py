@@ -1,17 +1,13 @@
 """Every five minutes: expire unconfirmed uploads, delete objects that no asset needs.
 
-Also deletes rows past their retention. Emits nothing.
+Emits nothing.
 """
 
 from typing import Any
 
 from kyora import config, status
-from kyora.assets import retention
 from kyora.assets.sweep import sweep
 from kyora.observability import invoked, logger
-from kyora.purge import purge
-
-_FORGETS = (retention.forget,)
 
 
 @invoked
@@ -26,7 +22,6 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
         total = {name: total[name] + count for name, count in swept.items()}
         if not any(swept.values()):
             break
-    purged = purge(_FORGETS, remaining)
     status.beat("sweep_uploads")
-    logger().info("uploads swept", extra=total | {"purged": purged})
+    logger().info("uploads swept", extra=total)
     return total

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from kyora.billing.events import gone
-from kyora.billing.jobs import sweep
+from kyora.billing.jobs import bind, sweep
 from kyora.errors import Invalid
 from local.commands import status as screen
 from tests.integration.support import api, billing
@@ -197,7 +196,7 @@ def test_what_is_paid_for_nobody_is_counted_and_red_until_it_is_bound(
 
 def test_a_subscriptions_id_stands_for_its_customer(account: Account, stripe: Books) -> None:
     other, sub = second_customer(account)
-    assert gone.bind({"customer": sub, "workspace": "ws_demo"})["customer"] == other
+    assert bind.bind({"customer": sub, "workspace": "ws_demo"})["customer"] == other
     assert billing.standing()["subscription_id"] == sub
 
 
@@ -208,7 +207,7 @@ def test_of_what_two_customers_pay_for_the_better_plan_counts(
     account.subscribe(account.basic)
     billing.deliver(billing.handled(account))
     other, sub = second_customer(account)
-    gone.bind({"customer": other, "workspace": "ws_demo"})
+    bind.bind({"customer": other, "workspace": "ws_demo"})
     assert billing.standing()["subscription_id"] == sub
     account.call("DELETE", f"/v1/subscriptions/{sub}")
     billing.deliver(billing.handled(account))
@@ -234,7 +233,7 @@ def test_what_cannot_be_bound_is_refused_and_changes_nothing(
     given = asked | {"customer": names.get(asked.get("customer", ""), asked.get("customer", ""))}
     before = query("SELECT id, workspace_id FROM billing_customer ORDER BY id")
     with pytest.raises(Invalid):
-        gone.bind(given)
+        bind.bind(given)
     assert query("SELECT id, workspace_id FROM billing_customer ORDER BY id") == before
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from kyora import limits as limits_
 from kyora import purge
-from kyora.billing import access, event_store, stripe_objects
+from kyora.billing import access, event_store, retention, stripe_objects
 from kyora.billing.events import ingest, process
-from kyora.billing.jobs import sweep
+from kyora.billing.jobs import replay, sweep
 from kyora.errors import Invalid
 from tests.integration.support import billing
 from tests.integration.support.billing import query, run
@@ -197,7 +197,7 @@ def test_a_killed_attempt_counts_and_the_fifth_is_the_last(account: Account, str
     assert query("SELECT status, last_error FROM stripe_event") == [
         {"status": "failed", "last_error": "killed"}
     ]
-    assert sweep.replay({"failed": True}, enough)["done"] == [event_id]
+    assert replay.replay({"failed": True}, enough)["done"] == [event_id]
 
 
 def test_one_that_was_killed_is_not_the_first_of_the_next_sweep(
@@ -470,6 +470,11 @@ AGES = [
 ]
 
 
+def forget() -> None:
+    forgets = (retention.forget_bodies, retention.forget_events, retention.forget_facts)
+    purge.purge(forgets, lambda: 60.0)
+
+
 @pytest.mark.parametrize(("status", "days", "kept"), AGES)
 def test_a_body_is_kept_for_35_days_and_an_event_for_400(
     status: str, days: int, kept: str, database: str
@@ -482,8 +487,8 @@ def test_a_body_is_kept_for_35_days_and_an_event_for_400(
         status=status,
         days=days,
     )
-    purge.purge(sweep.FORGETS, lambda: 60.0)
-    purge.purge(sweep.FORGETS, lambda: 60.0)
+    forget()
+    forget()
     rows = query("SELECT status, body FROM stripe_event")
     found = [f"{row['status']}{' with body' if row['body'] else ''}" for row in rows]
     assert (found or ["gone"]) == [kept]
@@ -502,7 +507,7 @@ def test_a_fact_that_can_be_learned_again_is_never_forgotten(database: str) -> N
     for key in FACTS:
         run("INSERT INTO billing_fact VALUES (:key, now() - interval '401 days')", key=key)
         run("INSERT INTO billing_fact VALUES (:key, now() - interval '399 days')", key=f"{key}:new")
-    purge.purge(sweep.FORGETS, lambda: 60.0)
+    forget()
     left = {row["key"] for row in query("SELECT key FROM billing_fact")}
     assert left == {f"{key}:new" for key in FACTS} | {key for key, kept in FACTS.items() if kept}
 
@@ -516,7 +521,7 @@ def test_an_old_subscription_is_not_announced_again_after_years(
     run("UPDATE billing_fact SET created_at = now() - interval '5 years'")
     run("UPDATE stripe_event SET received_at = now() - interval '5 years'")
     for _ in range(3):
-        purge.purge(sweep.FORGETS, lambda: 60.0)
+        forget()
     run("UPDATE subscription SET doubtful = true")
     sweep.sweep(enough)
     billing.reconciled()
@@ -536,14 +541,14 @@ def test_a_row_that_somebody_holds_is_left(database: str) -> None:
     other = connection.connect(config.database_url(), development=True)
     other.run("BEGIN")
     other.run("SELECT 1 FROM stripe_event WHERE id = 'evt_1' FOR UPDATE")
-    assert sweep.forget_bodies() == 1
+    assert retention.forget_bodies() == 1
     other.close()
 
 
 INDEXED: dict[str, tuple[str, Callable[[], str]]] = {
-    "bodies": ("stripe_event_received", lambda: sweep._FORGET_BODIES),
-    "events": ("stripe_event_bare", lambda: sweep._FORGET_EVENTS),
-    "facts": ("billing_fact_passing", lambda: sweep._FORGET_FACTS),
+    "bodies": ("stripe_event_received", lambda: retention._FORGET_BODIES),
+    "events": ("stripe_event_bare", lambda: retention._FORGET_EVENTS),
+    "facts": ("billing_fact_passing", lambda: retention._FORGET_FACTS),
 }
 
 
@@ -579,7 +584,7 @@ def test_a_parked_event_is_done_when_what_parked_it_is_mended(
             sweep.sweep(enough)
     assert "failed" in statuses().values()
     parked = {event_id for event_id, status in statuses().items() if status == "failed"}
-    answer = sweep.replay({"failed": True}, enough)
+    answer = replay.replay({"failed": True}, enough)
     assert set(answer["done"]) == parked
     assert (answer["failed"], answer["left"], answer["gone"]) == ([], 0, 0)
     assert statuses() == dict.fromkeys(ids, "processed")
@@ -607,10 +612,10 @@ def test_what_an_event_did_before_it_does_not_do_again(
     ids = set(statuses())
     done = []
     if asked == "since":
-        done = sweep.replay({"since": "2020-01-01"}, enough)["done"]
+        done = replay.replay({"since": "2020-01-01"}, enough)["done"]
     else:
         for event_id in ids:
-            done += sweep.replay({"event": event_id}, enough)["done"]
+            done += replay.replay({"event": event_id}, enough)["done"]
     assert set(done) == ids
     assert (billing.ours(), query("SELECT id, detail FROM outbox ORDER BY id")) == before
 
@@ -620,7 +625,7 @@ def test_what_there_is_no_time_for_is_left_to_the_sweep(account: Account, stripe
     billing.deliver(billing.handled(account))
     count = len(statuses())
     left = iter([60.0, *itertools.repeat(sweep.MARGIN - 1, 100)])
-    answer = sweep.replay({"since": "2020-01-01T00:00:00+02:00"}, lambda: next(left))
+    answer = replay.replay({"since": "2020-01-01T00:00:00+02:00"}, lambda: next(left))
     assert (len(answer["done"]), answer["left"]) == (1, count - 1)
     assert sweep.sweep(enough)["events"] == count - 1  # at once: nothing waits for two minutes
     assert set(statuses().values()) == {"processed"}
@@ -628,7 +633,7 @@ def test_what_there_is_no_time_for_is_left_to_the_sweep(account: Account, stripe
 
 def test_an_event_that_fails_again_is_named(account: Account, stripe: Books) -> None:
     event_id = keep(poison())
-    answer = sweep.replay({"event": event_id}, enough)
+    answer = replay.replay({"event": event_id}, enough)
     assert (answer["done"], answer["failed"]) == ([], [event_id])
 
 
@@ -639,16 +644,16 @@ def test_an_event_whose_body_is_forgotten_is_counted_as_gone(
     billing.deliver(billing.handled(account)[:1])
     [event_id] = statuses()
     run("UPDATE stripe_event SET body = NULL")
-    answer = sweep.replay({"event": event_id}, enough)
+    answer = replay.replay({"event": event_id}, enough)
     assert answer == {"done": [], "failed": [], "left": 0, "gone": 1}
-    assert sweep.replay({"event": "evt_unknown"}, enough)["gone"] == 0
+    assert replay.replay({"event": "evt_unknown"}, enough)["gone"] == 0
 
 
 def test_an_ignored_event_stays_ignored(account: Account, stripe: Books) -> None:
     event = stripe_objects.event(poison(type="charge.succeeded"))
     assert event is not None
     ingest.take(event, "{}", "webhook")
-    answer = sweep.replay({"since": "2020-01-01"}, enough)
+    answer = replay.replay({"since": "2020-01-01"}, enough)
     assert answer == {"done": [], "failed": [], "left": 0, "gone": 0}
 
 
@@ -662,16 +667,16 @@ WRONG: list[object] = [
 @pytest.mark.parametrize("asked", WRONG, ids=str)
 def test_what_is_not_one_clear_choice_is_refused(asked: object, database: str) -> None:
     with pytest.raises(Invalid):
-        sweep.replay(asked, enough)
+        replay.replay(asked, enough)
 
 
 def test_more_than_a_thousand_are_marked(
     account: Account, stripe: Books, environment: pytest.MonkeyPatch
 ) -> None:
-    environment.setattr(sweep, "_MANY", 2)
+    environment.setattr(replay, "_MANY", 2)
     account.subscribe()
     billing.deliver(billing.handled(account))
-    answer = sweep.replay({"since": "2020-01-01"}, enough)
+    answer = replay.replay({"since": "2020-01-01"}, enough)
     assert set(answer["done"]) == set(statuses())
 
 

@@ -3,7 +3,6 @@
 import pytest
 
 from kyora import postgres
-from kyora.billing.jobs import sweep
 from tests.integration.support.old_rows import PURGES, fill
 from tests.unit.functions import function
 
@@ -51,13 +50,8 @@ def test_every_table_is_purged_or_has_a_reason_to_stay(database: str) -> None:
     assert {str(row["tablename"]) for row in rows} == purged | set(KEPT)
 
 
-def test_every_purge_is_somebodys_work() -> None:
-    done = {
-        *function("purge_data")._FORGETS,
-        *function("sweep_uploads")._FORGETS,
-        *sweep.FORGETS,
-    }
-    assert {forget for forget, *_ in PURGES.values()} == done
+def test_every_purge_is_work_of_purge_data() -> None:
+    assert {forget for forget, *_ in PURGES.values()} == {*function("purge_data")._FORGETS}
 
 
 @pytest.mark.parametrize("name", PURGES)

@@ -121,7 +121,7 @@ def test_a_stage_that_runs_its_schedules_seldom_waits_for_them_longer(
     assert overdue(capsys) == 0
     run("UPDATE heartbeat SET at = now() - interval '75 minutes' WHERE name = 'relay_outbox'")
     assert overdue(capsys) == pytest.approx(900, abs=30)
-    assert set(status.read()["schedules"].values()) == {60}
+    assert min(status.read()["schedules"].values()) == 60
 
 
 def test_what_runs_once_an_hour_or_a_deploy_is_no_schedule_that_stopped(

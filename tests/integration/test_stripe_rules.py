@@ -14,7 +14,7 @@ from kyora import cache, config, limits
 from kyora.billing import event_store, stripe_objects
 from kyora.billing.api import overview
 from kyora.billing.events import process, resync
-from kyora.billing.jobs import sweep
+from kyora.billing.jobs import replay, sweep
 from kyora.billing.models import Subscription
 from kyora.billing.plans import offers, sync
 from kyora.cache import memory
@@ -235,7 +235,7 @@ def test_a_parked_event_is_done_by_a_replay_once_it_can_be(
         lives.deliver(body)
     real = stripe_objects.invoice
     monkeypatch.setattr(stripe_objects, "invoice", lambda it: real(it | {"total": 1}))
-    report = sweep.replay({"failed": True}, lambda: 60.0)
+    report = replay.replay({"failed": True}, lambda: 60.0)
     assert len(report["done"]) == 1
     assert statuses() == {"processed"}
 

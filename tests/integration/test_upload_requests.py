@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kyora.assets import ledger
+from kyora.assets import ledger, rules
 from tests.integration.support import api, invariants, samples
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Store
@@ -138,7 +138,7 @@ FIELDS: dict[str, tuple[str, Any, int]] = {
     "size 2^63": ("size", 2**63, 422),
     "size of 400 digits": ("size", 10**400, 422),
     "size null": ("size", None, 422),
-    "one byte more than an image may have": ("size", (20 << 20) + 1, 413),
+    "one byte more than an image may have": ("size", rules.MAX_BYTES["image"] + 1, 413),
     "checksum in hexadecimal": ("sha256", "ab" * 32, 422),
     "checksum too short": ("sha256", base64.b64encode(b"a" * 31).decode(), 422),
     "checksum too long": ("sha256", base64.b64encode(b"a" * 33).decode(), 422),

@@ -305,7 +305,10 @@ def _written(expression: ast.expr, module: Module) -> str:
     if isinstance(expression, ast.BinOp):
         return _written(expression.left, module) + _written(expression.right, module)
     if isinstance(expression, ast.Name) and expression.id in module.constants:
-        return _written(module.constants[expression.id], module)
+        value = module.constants[expression.id]
+        # One that a table is turned into, at import, is as constant as that table.
+        if not any(isinstance(node, ast.comprehension) for node in ast.walk(value)):
+            return _written(value, module)
     return f"{{{ast.unparse(expression)}}}"
 
 

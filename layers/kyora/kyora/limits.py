@@ -88,16 +88,23 @@ def exceeds(allowed: int, wanted: int) -> bool:
     return allowed != UNLIMITED and wanted > allowed
 
 
+def used(tx: Transaction, workspace_id: str) -> dict[str, int]:
+    """Return how much is used, by the name of each limit that is counted here."""
+    row = tx.row(USED, workspace_id=workspace_id)
+    return {name: int(str(amount)) for name, amount in (row or {}).items()}
+
+
 def enforce_plan_limit[**P, T](
-    limit: str, *, count: Count
+    limit: str, *, count: Count | None = None
 ) -> Callable[
     [Callable[Concatenate[Transaction, str, P], T]], Callable[Concatenate[Transaction, str, P], T]
 ]:
     """Let a function add one thing only while the plan of its workspace allows one more.
 
     It is for functions of a transaction and a workspace's id, and runs them in that transaction,
-    with the billing row locked to its end. `count` says how many there are. The function raises
-    Forbidden `billing.limit_reached` with `limit`, `allowed` and `used`.
+    with the billing row locked to its end. What is used is counted by the limit's row, or by
+    `count`. The function raises Forbidden `billing.limit_reached` with `limit`, `allowed` and
+    `used`.
     """
 
     def decorate(
@@ -106,9 +113,9 @@ def enforce_plan_limit[**P, T](
         @wraps(function)
         def limited(tx: Transaction, workspace_id: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
             allowed = lock(tx, workspace_id)[limit]
-            used = count(tx, workspace_id)
-            if exceeds(allowed, used + 1):
-                raise refusal(limit, allowed, used)
+            there = count(tx, workspace_id) if count else used(tx, workspace_id)[limit]
+            if exceeds(allowed, there + 1):
+                raise refusal(limit, allowed, there)
             return function(tx, workspace_id, *args, **kwargs)
 
         return limited

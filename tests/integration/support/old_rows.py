@@ -5,7 +5,7 @@ from collections.abc import Callable
 from kyora import cache, idempotency, postgres
 from kyora.assets import retention as uploads
 from kyora.billing import calls
-from kyora.billing.jobs import sweep
+from kyora.billing import retention as stripe
 from kyora.bus import retention as bus
 from kyora.email import retention as mail
 
@@ -47,12 +47,12 @@ PURGES: dict[str, tuple[Callable[[], int], str, str]] = {
         f"decode(lpad(to_hex(n), 8, '0'), 'hex'), ''::bytea, {_AGE} + interval '250 days'",
     ),
     "stripe_event": (
-        sweep.forget_events,
+        stripe.forget_events,
         "(id, type, created, source, status, received_at)",
         f"'evt_' || n, 't', 1, 'webhook', 'processed', {_AGE}",
     ),
     "stripe_event with its body": (
-        sweep.forget_bodies,
+        stripe.forget_bodies,
         "(id, type, created, source, body, status, received_at)",
         f"'evt_b' || n, 't', 1, 'webhook', '{{}}', 'processed', {_AGE}",
     ),
@@ -61,7 +61,11 @@ PURGES: dict[str, tuple[Callable[[], int], str, str]] = {
         "(request_id, method, path, correlation_id, called_at)",
         f"'req_' || n, 'post', 'customers', 'c', {_AGE}",
     ),
-    "billing_fact": (sweep.forget_facts, "(key, created_at)", f"'dunning:' || n, {_AGE}"),
+    "billing_fact": (
+        stripe.forget_facts,
+        "(key, created_at)",
+        f"'dunning:' || n, {_AGE}",
+    ),
 }
 
 

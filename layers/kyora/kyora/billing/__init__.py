@@ -8,7 +8,7 @@
 
 A room imports from the rooms below it, never upwards and never in a circle:
 
-    api/     what a person asks for               jobs/   what time brings, and commands by hand
+    api/     what a person asks for               jobs/   time-driven work, commands by hand
     events/  how a change comes in: webhook, the registry of types, an object that was read
     mirror/  Stripe's objects as our rows         plans/  what can be subscribed to
     access, event_store, ordering, announce, usage, plan_order, models

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from kyora import clock, config, limits
 from kyora.billing import announce, plan_order, stripe_objects
-from kyora.billing.stripe_objects import STATUSES, TERMINAL
+from kyora.billing.stripe_objects import STATUSES, TERMINAL, TERMINAL_SQL
 from kyora.errors import Invalid
 from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
@@ -99,12 +99,12 @@ def _weight(decision: Decision, row: Row) -> tuple[Any, ...]:
     )
 
 
-_SUBSCRIPTIONS = """
+_SUBSCRIPTIONS = f"""
 SELECT s.id, s.status, s.payment_failed, s.quantity, s.began_at, s.cancel_at, s.grace_since,
     s.unplanned_since, s.plan_id, p.limits, p.amount, p.interval, p.interval_count
 FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
 LEFT JOIN plan p ON p.id = s.plan_id
-WHERE c.workspace_id = :workspace_id AND s.status NOT IN ('canceled', 'incomplete_expired')
+WHERE c.workspace_id = :workspace_id AND s.status NOT IN {TERMINAL_SQL}
 """
 
 _LOCKED = """
@@ -178,12 +178,12 @@ _RECORDED = """
 SELECT w.name, b.access, b.plan_id, b.access_until, b.status, b.subscription_id, b.updated_at
 FROM workspace w LEFT JOIN workspace_billing b ON b.workspace_id = w.id WHERE w.id = :workspace_id
 """
-_EVERY = """
+_EVERY = f"""
 SELECT s.*, p.limits, p.amount, p.interval, p.interval_count
 FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
 LEFT JOIN plan p ON p.id = s.plan_id
 WHERE c.workspace_id = :workspace_id
-ORDER BY s.status IN ('canceled', 'incomplete_expired'), s.began_at DESC, s.id LIMIT 20
+ORDER BY s.status IN {TERMINAL_SQL}, s.began_at DESC, s.id LIMIT 20
 """
 # An invoice's page is as good as a password: its address is left out.
 _UNPAID = """

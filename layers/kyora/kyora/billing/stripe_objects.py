@@ -18,6 +18,7 @@ API_VERSION = "2026-10-28.endive"
 _DAY = 86_400  # seconds
 
 TERMINAL = ("canceled", "incomplete_expired")
+TERMINAL_SQL = str(TERMINAL)  # as a statement's list
 # Statuses that imply that a subscription has given access.
 ENTITLED = ("trialing", "active", "past_due", "unpaid")
 STATUSES = (*ENTITLED, "paused", "incomplete", *TERMINAL)

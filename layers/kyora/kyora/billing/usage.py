@@ -7,14 +7,7 @@ from collections.abc import Mapping
 
 from kyora import limits
 from kyora.errors import Conflict
-from kyora.limits import USED
 from kyora.postgres import Transaction
-
-
-def count(tx: Transaction, workspace_id: str) -> dict[str, int]:
-    """Return how much is used, by the name of the limit."""
-    row = tx.row(USED, workspace_id=workspace_id)
-    return {name: int(str(used)) for name, used in (row or {}).items()}
 
 
 def over(used: Mapping[str, int], allowed: Mapping[str, int]) -> list[dict[str, object]]:
@@ -29,7 +22,7 @@ def over(used: Mapping[str, int], allowed: Mapping[str, int]) -> list[dict[str, 
 
 def require_fit(tx: Transaction, workspace_id: str, allowed: Mapping[str, int]) -> None:
     """Raise Conflict `billing.downgrade_blocked` unless the usage fits a plan's limits."""
-    if too_much := over(count(tx, workspace_id), allowed):
+    if too_much := over(limits.used(tx, workspace_id), allowed):
         raise Conflict(
             "The workspace has more than this plan allows.",
             code="billing.downgrade_blocked",

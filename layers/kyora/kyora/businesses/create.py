@@ -30,17 +30,7 @@ def create(who: Principal, wanted: NewBusiness, idempotency_key: str = "") -> Bu
     return Business.model_validate(answer)
 
 
-def count(tx: Transaction, workspace_id: str) -> int:
-    """Return how many businesses a workspace has."""
-    found = tx.value(
-        int,
-        "SELECT count(*) FROM business WHERE workspace_id = :workspace_id",
-        workspace_id=workspace_id,
-    )
-    return found or 0
-
-
-@enforce_plan_limit("maxBusinesses", count=count)
+@enforce_plan_limit("maxBusinesses")
 def _insert(tx: Transaction, workspace_id: str, wanted: NewBusiness) -> dict[str, object]:
     row = tx.row(
         "INSERT INTO business (id, workspace_id, name, currency)"

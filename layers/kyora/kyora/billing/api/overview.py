@@ -8,9 +8,10 @@ from kyora.auth import Principal
 from kyora.billing import usage
 from kyora.billing.models import Charge, PaymentMethod, PendingChange, Plan, Price, Subscription
 from kyora.billing.plans import offers
+from kyora.billing.stripe_objects import TERMINAL_SQL
 from kyora.postgres import Transaction, transaction
 
-_READ = """
+_READ = f"""
 SELECT coalesce(b.plan_id, f.id) AS plan_id, coalesce(b.access, 'free') AS access, b.access_until,
     coalesce(b.status, 'free') AS status, coalesce(b.limits, f.limits) AS limits, f.id AS free_id,
     s.id AS subscription_id, s.item_id, s.quantity, s.period_end, s.cancel_at, s.collection_paused,
@@ -21,7 +22,7 @@ SELECT coalesce(b.plan_id, f.id) AS plan_id, coalesce(b.access, 'free') AS acces
 FROM free_plan f
 LEFT JOIN workspace_billing b ON b.workspace_id = :workspace_id
 LEFT JOIN subscription s ON s.id = b.subscription_id
-    AND s.status NOT IN ('canceled', 'incomplete_expired')
+    AND s.status NOT IN {TERMINAL_SQL}
 LEFT JOIN subscription_terms t ON t.subscription_id = s.id
 LEFT JOIN LATERAL (SELECT i.hosted_url, i.amount_due, i.currency, i.next_attempt_at FROM invoice i
     WHERE i.subscription_id = s.id AND i.status = 'open' AND i.amount_due > 0
@@ -55,7 +56,7 @@ def read(workspace_id: str) -> Subscription:
     """Return a workspace's subscription; writes nothing, even for one that never paid."""
     with transaction() as tx:
         row: Row = tx.row(_READ, workspace_id=workspace_id) or {}
-        used = usage.count(tx, workspace_id)
+        used = limits.used(tx, workspace_id)
         coming = _coming(tx, row)
     plan = offers.applying(row["plan_id"])
     return Subscription(

@@ -23,6 +23,7 @@ from kyora.billing.events import resync
 from kyora.billing.mirror import plan_items
 from kyora.billing.models import PauseRequest, Plan, PlanChoice, Subscription
 from kyora.billing.plans import offers
+from kyora.billing.stripe_objects import TERMINAL_SQL
 from kyora.errors import Conflict, Invalid
 from kyora.postgres import transaction
 
@@ -37,12 +38,12 @@ _ASKS = (
 )
 
 # A paid subscription comes first, even while it gives no access: nothing is sold beside it.
-_LIVE = """
+_LIVE = f"""
 SELECT s.id, s.customer_id, s.status, s.plan_id, s.cancel_at, s.period_end, p.amount
 FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
 LEFT JOIN workspace_billing b ON b.workspace_id = c.workspace_id
 LEFT JOIN plan p ON p.id = s.plan_id
-WHERE c.workspace_id = :workspace_id AND s.status NOT IN ('canceled', 'incomplete_expired')
+WHERE c.workspace_id = :workspace_id AND s.status NOT IN {TERMINAL_SQL}
 ORDER BY s.status = 'incomplete', p.amount IS NOT DISTINCT FROM 0,
     s.id IS NOT DISTINCT FROM b.subscription_id DESC, s.began_at DESC, s.id
 """

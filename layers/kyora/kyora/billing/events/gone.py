@@ -1,29 +1,25 @@
-"""Repair what no event reports: objects that are gone at Stripe, customers without a workspace.
+"""End here what is gone at Stripe, when no event reported it.
 
-    during a request        a customer or subscription that Stripe does not know, or that has ended
-                            there, is ended here, and the request continues without it
-    by reconcile            the same for a customer that Stripe has deleted
-    by hand (`make bind`)   a customer that others created is linked to a workspace
+    during a request   a customer or subscription that Stripe does not know, or that has ended
+                       there, is ended here, and the request continues without it
+    by reconcile       the same for a customer that Stripe has deleted
 
 With the key of another account Stripe would know nothing of ours. So nothing is ended unless
 Stripe knows one of our prices.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from kyora.billing import stripe_objects
 from kyora.billing.events import resync
-from kyora.errors import Conflict, Invalid, NotFound
+from kyora.billing.stripe_objects import TERMINAL_SQL
+from kyora.errors import Conflict, NotFound
 from kyora.observability import logger
 from kyora.postgres import transaction
 
-type Json = dict[str, Any]
-
-_LIVE = """
+_LIVE = f"""
 SELECT id FROM subscription WHERE customer_id = :customer
-AND status NOT IN ('canceled', 'incomplete_expired') ORDER BY id
+AND status NOT IN {TERMINAL_SQL} ORDER BY id
 """
 
 
@@ -107,37 +103,3 @@ def _ours() -> bool:
         logger().error("Stripe does not know our prices: is the key of another account?")
         return False
     return True
-
-
-def bind(asked: object) -> Json:
-    """Link a customer to a workspace: `{"customer": "cus_…", "workspace": "ws_…"}`.
-
-    A subscription's id stands for its customer. If the workspace has a customer already, the
-    subscriptions of both count. Returns the `customer` and the workspace's access. Raises
-    Invalid, and as `stripe_client.call` does.
-    """
-    from kyora.billing import stripe_client
-
-    given = asked if isinstance(asked, Mapping) else {}
-    name, whose = str(given.get("customer", "")), str(given.get("workspace", ""))
-    if not re.fullmatch(r"(cus|sub)_[A-Za-z0-9_]{1,250}", name):
-        raise Invalid("`customer` is an id of Stripe's: cus_…, or sub_… for its customer")
-    try:
-        if name.startswith("sub_"):
-            sub = stripe_client.call("get", f"subscriptions/{name}").object
-            name = stripe_objects.subscription(sub).customer
-        found = stripe_objects.customer(stripe_client.call("get", f"customers/{name}").object)
-    except stripe_client.Missing:
-        raise Invalid(f"Stripe does not know {name}.") from None
-    if found.deleted:
-        raise Invalid(f"{name} is deleted at Stripe.")
-    resync.bind(name, whose)
-    # So that a mirror that is rebuilt from Stripe links it again.
-    stripe_client.call("post", f"customers/{name}", metadata={"workspaceId": whose})
-    for one in stripe_client.pages("subscriptions", customer=name, status="all"):
-        resync.subscription(name, str(one["id"]))
-    with transaction() as tx:
-        row = tx.row(
-            "SELECT access, plan_id FROM workspace_billing WHERE workspace_id = :id", id=whose
-        )
-    return {"customer": name, "workspace": whose, **(row or {"access": "free", "plan_id": None})}

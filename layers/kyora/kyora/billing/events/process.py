@@ -63,6 +63,24 @@ def _attempt(event: Event) -> bool:
     return True
 
 
+def resume(event_id: str) -> bool:
+    """Process a kept event; return whether it is done. Raises Unavailable without a database."""
+    kept = event_store.begin(event_id)
+    if kept is None:
+        return False
+    event, status = kept
+    if status != "received":
+        return status != "failed"  # another worker was first
+    try:
+        return attempt(event)
+    except Unavailable as error:
+        if error.code.startswith("database"):
+            raise
+        return False
+    except Exception:  # logged and counted where it happened
+        return False
+
+
 def apply(event: Event) -> bool:
     """Do what an event asks for; an event that is done already changes nothing.
 

@@ -10,7 +10,7 @@ from kyora.billing.events import process
 from kyora.billing.mirror import customers, invoices, lifecycle, plan_items, subscriptions
 from kyora.billing.mirror.subscriptions import Seen
 from kyora.billing.ordering import Ask, moment
-from kyora.billing.stripe_objects import StripeInvoice
+from kyora.billing.stripe_objects import TERMINAL_SQL, StripeInvoice
 from kyora.errors import Invalid, Unavailable
 from kyora.postgres import transaction
 
@@ -107,7 +107,7 @@ def end_subscription(customer_id: str, subscription_id: str) -> None:
         tx.run(
             "UPDATE subscription SET status = 'canceled', ended_at = now(), cancel_at = NULL,"
             " grace_since = NULL, doubtful = false WHERE id = :id"
-            " AND status NOT IN ('canceled', 'incomplete_expired')",
+            f" AND status NOT IN {TERMINAL_SQL}",
             id=subscription_id,
         )
         lifecycle.conclude(tx, customer, subscription_id, clock.now())

@@ -23,7 +23,7 @@ from kyora.billing import access, rate_limit, stripe_objects
 from kyora.billing.events import gone, ingest, resync, types
 from kyora.billing.mirror import invoices, plan_items, subscriptions, terms
 from kyora.billing.mirror.plan_items import Placed
-from kyora.billing.stripe_objects import TERMINAL, StripeInvoice, Unreadable
+from kyora.billing.stripe_objects import TERMINAL, TERMINAL_SQL, StripeInvoice, Unreadable
 from kyora.errors import ConfigError, Unavailable
 from kyora.observability import count, fault, logger
 from kyora.postgres import Transaction, transaction
@@ -239,7 +239,7 @@ def _subscriptions(work: Work) -> None:
         lowest = listed[-1]["created"] if more else 0
         unlisted = tx.rows(
             "SELECT id, customer_id FROM subscription"
-            " WHERE status NOT IN ('canceled', 'incomplete_expired')"
+            f" WHERE status NOT IN {TERMINAL_SQL}"
             " AND began_at > to_timestamp(:lowest)"
             " AND (CAST(:above AS float8) IS NULL OR began_at <= to_timestamp(:above))"
             " AND NOT id = ANY(CAST(:seen AS text[])) AND id > :asked ORDER BY id",
@@ -310,7 +310,7 @@ def _customers(work: Work) -> None:
             "SELECT id FROM billing_customer c WHERE deleted_at IS NULL"
             " AND workspace_id IS NOT NULL AND id > :after AND NOT EXISTS (SELECT 1"
             "   FROM subscription WHERE customer_id = c.id"
-            "   AND status NOT IN ('canceled', 'incomplete_expired'))"
+            f"   AND status NOT IN {TERMINAL_SQL})"
             " ORDER BY id LIMIT 20",
             after=state.get("customers_after") or "",
         )

@@ -24,7 +24,7 @@ from kyora.billing import announce, event_store, stripe_objects
 from kyora.billing.ordering import NEAR
 from kyora.billing.plans import derive
 from kyora.billing.plans.derive import Place, PlanRow
-from kyora.billing.stripe_objects import Event
+from kyora.billing.stripe_objects import TERMINAL_SQL, Event
 from kyora.errors import Unavailable
 from kyora.observability import count, logger
 from kyora.postgres import Transaction, transaction
@@ -363,12 +363,12 @@ def _spread(tx: Transaction, prices: list[str]) -> None:
     tx.run(
         "UPDATE subscription s SET plan_id = p.plan_id, doubtful = true FROM plan_price p"
         " WHERE p.price_id = s.price_id AND s.plan_id IS DISTINCT FROM p.plan_id"
-        " AND (s.plan_id IS NULL OR s.status NOT IN ('canceled', 'incomplete_expired'))"
+        f" AND (s.plan_id IS NULL OR s.status NOT IN {TERMINAL_SQL})"
     )
     # The same for its other items, and for a price whose product has become a plan's.
     tx.run(
         "UPDATE subscription s SET doubtful = true WHERE NOT doubtful"
-        " AND s.status NOT IN ('canceled', 'incomplete_expired')"
+        f" AND s.status NOT IN {TERMINAL_SQL}"
         " AND (s.prices && CAST(:prices AS text[]) AND cardinality(s.prices) > 1"
         "   OR s.unplanned_since IS NOT NULL AND (s.prices && CAST(:prices AS text[])"
         "     OR s.products && ARRAY(SELECT product_id FROM plan)))",
