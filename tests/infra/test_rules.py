@@ -31,7 +31,7 @@ def operation(stack: Stack, wanted: str) -> dict[str, Any]:
 
 def bucket_policy(stack: Stack, sid: str) -> dict[str, Any]:
     found = of_one(stack, "AWS::S3::BucketPolicy")["PolicyDocument"]["Statement"]
-    return next(s for s in found if s["Sid"] == sid)
+    return next(s for s in found if s.get("Sid") == sid)
 
 
 # One line each: what somebody could do to the template, and the rule that has to object.
