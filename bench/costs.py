@@ -124,7 +124,12 @@ def idle(found: Mapping[str, Any], stack: dict[str, Any], minutes: str) -> dict[
     """Return what a translated stack costs in a month without a user, by its ScheduleMinutes."""
     prices = found["prices"]
     stack["Parameters"]["ScheduleMinutes"]["Default"] = minutes
-    kinds = [resource["Type"] for resource in stack["Resources"].values()]
+    alarms = [
+        resource["Properties"]
+        for resource in stack["Resources"].values()
+        # One with a condition belongs to an option that is off.
+        if resource["Type"] == "AWS::CloudWatch::Alarm" and "Condition" not in resource
+    ]
     runs = dict(_runs(stack))
     polled = sum(
         resource["Type"] == "AWS::Lambda::EventSourceMapping" and "Condition" not in resource
@@ -133,13 +138,11 @@ def idle(found: Mapping[str, Any], stack: dict[str, Any], minutes: str) -> dict[
     secrets = sum(name.endswith("Arn") for name in stack["Parameters"]) - 3
     watched = sum(
         # Billed by what it watches: an alarm on an expression by each metric in it.
-        sum("MetricStat" in metric for metric in resource["Properties"].get("Metrics", [])) or 1
-        for resource in stack["Resources"].values()
-        if resource["Type"] == "AWS::CloudWatch::Alarm"
+        sum("MetricStat" in metric for metric in alarm.get("Metrics", [])) or 1
+        for alarm in alarms
     )
     return {
-        f"{kinds.count('AWS::CloudWatch::Alarm')} alarms on {watched} metrics": watched
-        * prices["alarm_month"],
+        f"{len(alarms)} alarms on {watched} metrics": watched * prices["alarm_month"],
         "the dashboard": prices["dashboard_month"],
         f"{secrets} secrets": secrets * prices["secret_month"],
         "scheduled runs": sum(

@@ -1,6 +1,7 @@
 """POST /v1/assets/{assetId}/confirm: verify the uploaded bytes and make the asset ready.
 
-202 while another worker verifies them. Emits AssetReady or AssetRejected.
+202 while another worker verifies them, or a scanner reads them. Emits AssetReady, AssetRejected
+or AssetQuarantined.
 """
 
 from kyora import config, http
@@ -12,7 +13,8 @@ def confirm_upload(call: http.Call) -> http.Answer[Asset]:
     asset = confirm(call.principal.workspace_id, call.path["assetId"])
     if asset.status == "ready":
         return http.Answer(asset)
-    return http.Answer(asset, status=202, headers={"Retry-After": "1"})
+    seconds = "1" if asset.status == "verifying" else "2"
+    return http.Answer(asset, status=202, headers={"Retry-After": seconds})
 
 
 ROUTES: http.Routes = {"POST /v1/assets/{assetId}/confirm": confirm_upload}

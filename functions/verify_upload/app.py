@@ -1,7 +1,7 @@
 """S3 "Object Created" on incoming/, through EventBridge and SQS: confirm if the client does not.
 
-A message is done once its asset is ready or rejected, and is retried while another worker holds
-the asset or a dependency is down. Emits AssetReady or AssetRejected.
+A message is done once its asset is verified or rejected, and is retried while another worker
+holds the asset or a dependency is down. Emits AssetReady, AssetRejected or AssetQuarantined.
 """
 
 from typing import Any

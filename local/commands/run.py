@@ -30,6 +30,7 @@ from local.stack import (
     guide,
     postgres,
     routes,
+    scanner,
     seed,
     starting,
     watch,
@@ -63,7 +64,8 @@ async def run(port: int) -> None:
                 name = await asyncio.to_thread(containers.address)
                 there = {f: containers.environment(stack, given, name) for f, given in here.items()}
                 values = await asyncio.to_thread(guide.write_files, stack, here, there, front.token)
-                async with containers.forwarding(name, there.values()):
+                forwarding = containers.forwarding(name, there.values())
+                async with forwarding, scanner.scanning(stack):
                     guide.show(stack, values, time.monotonic() - began)
                     await _or_stopped(watch.watch(stack, functions), stopped, children)
         finally:

@@ -173,11 +173,13 @@ def _put(run: Run) -> str:
 
 def _upload(run: Run) -> str:
     asset = _put(run)
-    confirmed = run.call("POST", f"/v1/assets/{asset}/confirm")
-    while confirmed.status == 202:
-        time.sleep(1)
-        confirmed = run.call("POST", f"/v1/assets/{asset}/confirm")
-    shown = confirmed.wanted("confirm_upload", 200)
+
+    def confirmed() -> Answer | None:
+        found = run.call("POST", f"/v1/assets/{asset}/confirm")
+        return None if found.status == 202 else found  # another request or a scanner has it
+
+    waits = "the upload was still being verified or scanned"
+    shown = run.until(confirmed, lambda: waits).wanted("confirm_upload", 200)
     got = request("GET", shown["downloadUrl"], None, {})
     got.wanted("the bucket, to a GET of the signed address,", 200)
     if got.body != SAMPLE:

@@ -73,6 +73,7 @@ def sample(template_id: str, locale: str, kind: str) -> dict[str, Any]:
         "accessUntil": "2026-11-24T07:36:00Z",
         "chargeAt": "2026-12-23T10:00:00Z",
         "renewsAt": "2026-11-30T10:00:00Z",
+        "filename": "" if kind == "minimal" else f"{workspace}.zip",
         "expiry": "11/2026",
     }
     if kind != "minimal":
@@ -83,6 +84,7 @@ def sample(template_id: str, locale: str, kind: str) -> dict[str, Any]:
             "nextChargeAt": "2026-12-23T10:00:00Z",
             "resumeAt": "2027-02-01T00:00:00Z",
             "last4": "4242",
+            "wasReady": True,
         }
     if template_id == "renewal_upcoming":
         values = {"amount": 99_000, "currency": "AED"} | values

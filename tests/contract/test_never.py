@@ -290,6 +290,18 @@ def photographed() -> dict[str, Any]:
     return {"Records": [photos.record(ticket["assetId"])]}
 
 
+def scanned() -> dict[str, Any]:
+    """Let an upload wait for its verdict, and bring the verdict as GuardDuty would."""
+    record = uploaded()
+    config.os.environ["UPLOADS_SCANNING"] = "guardduty"
+    config.forget()
+    api.function("verify_upload")(record, CONTEXT)
+    with postgres.transaction() as tx:
+        (row,) = tx.rows("SELECT id, final_attempt FROM asset WHERE status = 'scanning'")
+    key = f"assets/ws_demo/{row['id']}/{row['final_attempt']}"
+    return {"Records": [api.scan_result(key, "NO_THREATS_FOUND")]}
+
+
 def over_stripes_bus() -> dict[str, Any]:
     body = json.dumps({"detail-type": "customer.created", "detail": STRIPE_EVENT})
     return batch(body)
@@ -326,6 +338,10 @@ DELIVERIES: dict[tuple[str, str], tuple[Callable[[], dict[str, Any]], str]] = {
         photographed,
         "SELECT 1 FROM variant_set WHERE status = 'ready'",  # the row itself, and the inbox
     ),
+    ("record_scan", "a scan result"): (
+        scanned,
+        "SELECT 1 FROM asset WHERE status = 'ready'",  # the same
+    ),
     ("stripe_webhook", "the function URL"): (
         lambda: lives.request(json.dumps(STRIPE_EVENT)),
         "SELECT 1 FROM stripe_event WHERE id = 'evt_1' AND status <> 'received'",
@@ -349,6 +365,7 @@ def test_what_was_handled_is_on_record_and_is_not_handled_again(
     for variable, value in (mail_queue.ENVIRONMENT | lives.ENVIRONMENT).items():
         environment.setenv(variable, value)
     environment.setenv("EMAIL_PROVIDER", "mock")
+    environment.setenv("UPLOADS_SCANNING", "off")
     with postgres.transaction() as tx:
         tx.run(
             "INSERT INTO business (id, workspace_id, name, currency)"

@@ -213,7 +213,8 @@ def no_function_may_make_a_log_group(stack: Stack) -> list[str]:
 
 def every_role_that_reads_a_secret_may_use_the_secrets_key(stack: Stack) -> list[str]:
     [policy] = of(stack, "AWS::IAM::Policy").values()
-    allowed = {named(role) for role in policy["Roles"]}
+    roles = [role.get("Fn::If", [None, role])[1] for role in policy["Roles"]]
+    allowed = {named(role) for role in roles}
     reads = {r for r, s in statements(stack) if "secretsmanager:GetSecretValue" in s["Action"]}
     waits = mentions(stack["Resources"]["DatabaseMigration"], "SecretsKeyPolicy")
     return sorted(allowed ^ reads) + ([] if waits else ["DatabaseMigration"])
@@ -228,6 +229,13 @@ def every_publisher_is_held_to_its_sources(stack: Stack) -> list[str]:
     ]
 
 
+# Objects below a prefix of ours are as exact as S3 can be. GuardDuty names its rule itself.
+_WIDEST = re.compile(
+    r"(/(incoming|assets|variants|public)/\*"
+    r"|:rule/DO-NOT-DELETE-AmazonGuardDutyMalwareProtectionS3\*)$"
+)
+
+
 def no_policy_has_a_wildcard(stack: Stack) -> list[str]:
     found = []
     for role, statement in statements(stack):
@@ -237,13 +245,16 @@ def no_policy_has_a_wildcard(stack: Stack) -> list[str]:
         actions = [actions] if isinstance(actions, str) else actions
         resources = resources if isinstance(resources, list) else [resources]
         texts = [
-            r["Fn::Sub"][0] if "Fn::Sub" in r else "" for r in resources if isinstance(r, dict)
+            _text(r["Fn::Sub"]) if "Fn::Sub" in r else "" for r in resources if isinstance(r, dict)
         ]
         texts += [r for r in resources if isinstance(r, str)]
-        # Objects below a prefix of ours are as exact as S3 can be.
-        wide = [t for t in texts if "*" in re.sub(r"/(incoming|assets|variants|public)/\*$", "", t)]
+        wide = [t for t in texts if "*" in _WIDEST.sub("", t)]
         found += [f"{role}: {item}" for item in wide + [a for a in actions if "*" in a]]
     return found
+
+
+def _text(sub: Any) -> str:
+    return str(sub[0] if isinstance(sub, list) else sub)
 
 
 def no_managed_policy_but_the_runtimes_own(stack: Stack) -> list[str]:

@@ -19,7 +19,11 @@ _COUNTED = re.compile(r"\b(?:gauge|count)\(\s*\"(\w+)\"")
 def widgets(stack: dict[str, Any]) -> list[dict[str, Any]]:
     """The dashboard's widgets, with every reference replaced by the name of what it refers to."""
     [dashboard] = of(stack, "AWS::CloudWatch::Dashboard").values()
-    text = dashboard["DashboardBody"]["Fn::Sub"]
+    text, optional = dashboard["DashboardBody"]["Fn::Sub"]
+    for name, choice in optional.items():
+        condition, there, absent = choice["Fn::If"]
+        assert (condition in stack["Conditions"], absent) == (True, "")
+        text = text.replace(f"${{{name}}}", there["Fn::Sub"])
     known = {*stack["Resources"], *stack["Parameters"], "AWS::Region"}
     for name in re.findall(r"\$\{([^!}]+)\}", text):
         assert name.removesuffix(".Arn").removesuffix(".QueueName") in known

@@ -118,7 +118,9 @@ DAMAGES: list[tuple[Rule, Damage]] = [
     ),
     (
         rules.no_managed_policy_but_the_runtimes_own,
-        lambda s: of_one(s, "AWS::IAM::Role")["ManagedPolicyArns"].append("x/AmazonS3FullAccess"),
+        lambda s: of(s, "AWS::IAM::Role")["ConfirmUploadFunctionRole"]["ManagedPolicyArns"].append(
+            "x/AmazonS3FullAccess"
+        ),
     ),
     (
         rules.every_schedule_retries_and_has_a_dead_letter_queue,

@@ -52,6 +52,7 @@ SETS: dict[str, dict[str, str]] = {
         "CacheMemcachedServers": "cache.example.com:11211",
         "CacheMemcachedTls": "true",
         "StorageS3Bucket": "files-of-before",
+        "UploadsScanning": "guardduty",
         "BillingStripeEventBus": "aws.partner/stripe.com/acct_1/bus",
     },
     "no browser, no archive": {
@@ -78,6 +79,7 @@ SETS: dict[str, dict[str, str]] = {
         "Stage": "local",
         "StorageProvider": "local",
         "Architecture": "x86_64",
+        "UploadsScanning": "local",
         "DatabaseUrlArn": SECRETS["DatabaseUrlArn"],
         "AuthJwtSecretArn": SECRETS["AuthJwtSecretArn"],
     },

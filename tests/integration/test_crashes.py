@@ -23,7 +23,7 @@ BEFORE_COMMIT = {
     "after the copy": ("copy", "after"),
     "while reading": ("kyora.assets.content.verify:inspect", "before"),
     "after the reading": ("kyora.assets.confirm:_end", "before"),
-    "inside the last transaction": ("kyora.assets.confirm:_settle", "after"),
+    "inside the last transaction": ("kyora.assets.ending:settle", "after"),
 }
 # Where it dies after its commit: the verdict stands, its event and its clean-up are owed.
 AFTER_COMMIT = {
@@ -200,7 +200,7 @@ def test_a_connection_lost_while_the_file_is_read_is_replaced(store: Store, crew
     assert invariants.events(asset_id) == ["AssetReady"]
 
 
-@pytest.mark.parametrize("step", ["kyora.assets.confirm:_settle", "kyora.assets.ledger:free"])
+@pytest.mark.parametrize("step", ["kyora.assets.ending:settle", "kyora.assets.ledger:free"])
 def test_a_connection_lost_inside_the_last_transaction_is_503_and_then_ready(
     step: str, store: Store, crew: Crew
 ) -> None:

@@ -57,6 +57,11 @@ EVENTS |= {
     ),
     "SubscriptionPaused": (PLANNED, "subscription_paused", "Pro"),
     "SubscriptionResumed": (PLANNED, "subscription_resumed", "Pro"),
+    "AssetQuarantined": (
+        {"assetId": "ast_1", "reason": "infected", "filename": "offer.zip", "wasReady": True},
+        "asset_quarantined",
+        "offer.zip",
+    ),
 }
 # A mail that the table does not have is filled from its event's sample.
 EVENTS |= {

@@ -242,7 +242,7 @@ def test_the_sweep_works_through_many_batches_and_stops_in_time(store: Store) ->
     _many(450, "ws_demo")
     _many(30, "ws_other")
     sweep: Callable[..., dict[str, int]] = api.function("sweep_uploads")
-    assert sweep({}, api.Context(*[30_000] * 3, *[9_999] * 9)) == {"expired": 200, "cleaned": 0}
+    assert sweep({}, api.Context(*[30_000] * 4, *[9_999] * 9)) == {"expired": 200, "cleaned": 0}
     invariants.recount()
     assert sweep({}, api.Context()) == {"expired": 280, "cleaned": 0}
     assert invariants.usage() == invariants.usage("ws_other") == (0, 0)

@@ -6,6 +6,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -217,6 +218,33 @@ def test_verify_upload_poison(start: Start, database: str) -> None:
     answer = start("verify_upload").invoke(event)
     poison = event["Records"][0]["messageId"]
     assert answer == {"batchItemFailures": [{"itemIdentifier": poison}]}
+
+
+def test_record_scan(start: Start, uploaded: bytes) -> None:
+    waiting = start("confirm_upload", UPLOADS_SCANNING="guardduty").invoke(sample("confirm_upload"))
+    assert (waiting["statusCode"], body(waiting)["status"]) == (202, "scanning")
+    running = start("record_scan", UPLOADS_SCANNING="guardduty")
+    for name, events in (
+        ("record_scan", ["AssetReady"]),
+        ("record_scan.unsupported", ["AssetReady"]),
+        ("record_scan.threat", ["AssetReady", "AssetQuarantined"]),
+    ):
+        assert running.invoke(_of_the_copy(sample(name))) == {"batchItemFailures": []}
+        assert outbox() == events, name
+    unknown = sample("record_scan.unknown")
+    poison = unknown["Records"][0]["messageId"]
+    assert running.invoke(unknown) == {"batchItemFailures": [{"itemIdentifier": poison}]}
+
+
+def _of_the_copy(event: dict[str, Any]) -> dict[str, Any]:
+    """Let a scan result name the copy that confirm has made."""
+    with postgres.transaction() as tx:
+        token = tx.value(str, "SELECT final_attempt FROM asset WHERE id = :id", id=ASSET)
+    [record] = event["Records"]
+    found = json.loads(record["body"])
+    key = found["detail"]["s3ObjectDetails"]["objectKey"]
+    found["detail"]["s3ObjectDetails"]["objectKey"] = f"{key.rpartition('/')[0]}/{token}"
+    return {"Records": [record | {"body": json.dumps(found)}]}
 
 
 def test_send_email(start: Start, database: str) -> None:

@@ -73,6 +73,7 @@ CACHED = {
 }
 EVERY_TENANT = {
     ("kyora.assets.sweep", "sweep"): "expires and cleans the uploads of all workspaces",
+    ("kyora.assets.scan", "end_overdue"): "ends the uploads of all workspaces that got no verdict",
     ("kyora.assets.retention", "forget"): "what is past its time, of whoever",
     ("kyora.assets.variants.rebuild", "_opt_in"): "a rebuild by hand names an asset alone",
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",

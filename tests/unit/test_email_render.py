@@ -72,6 +72,7 @@ DOCUMENTED = {
     ),
     "subscription_paused": ({"name", "planName"}, "Your {planName} subscription is paused"),
     "subscription_resumed": ({"name", "planName"}, "Your {planName} subscription has resumed"),
+    "asset_quarantined": ({"name", "filename"}, "We found malware in one of your files"),
 }
 # What templates are given beside their data.
 COMMON = {

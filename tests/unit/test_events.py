@@ -39,6 +39,7 @@ def test_an_event_that_others_use_keeps_its_name_and_its_source() -> None:
         "AssetReady": "kyora.assets",
         "AssetRejected": "kyora.assets",
         "AssetDeleted": "kyora.assets",
+        "AssetQuarantined": "kyora.assets",
         "OrderPaymentSucceeded": "kyora.orders",
         "OrderCreated": "kyora.orders",
         "CustomerCreated": "kyora.customers",

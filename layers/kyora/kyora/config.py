@@ -61,11 +61,18 @@ class Storage(NamedTuple):
 
 
 class Uploads(NamedTuple):
-    """Which files are accepted; `macros` and `passwords`: whether a document may have them."""
+    """Which files are accepted; `macros` and `passwords`: whether a document may have them.
+
+    `scanning`: off, guardduty or local; `unscanned`: reject or accept a file without a verdict
+    after `scan_minutes`.
+    """
 
     allowed: Mapping[str, tuple[str, ...]] | None
     macros: bool
     passwords: bool
+    scanning: str
+    scan_minutes: int
+    unscanned: str
 
 
 class Email(NamedTuple):
@@ -371,11 +378,21 @@ def public_base_url(read: _Reader) -> str:
 
 @Section
 def uploads(read: _Reader) -> Uploads:
-    """Return which files are accepted."""
+    """Return which files are accepted, and whether they are scanned for malware."""
+    scanning = read.choice("UPLOADS_SCANNING", "off", ("off", "guardduty", "local"))
+    if scanning == "local" and not read.development:
+        read.faults.append("UPLOADS_SCANNING=local is for development and tests only")
+    minutes = read.text("UPLOADS_SCAN_MINUTES", "60")
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", minutes):
+        read.faults.append("UPLOADS_SCAN_MINUTES must be a whole number of minutes, 1 to 9999")
+        minutes = "60"
     return Uploads(
         read.table("UPLOADS_ALLOWED", _extensions),
         macros=read.choice("UPLOADS_MACROS", "refuse", _POLICIES) == "allow",
         passwords=read.choice("UPLOADS_PASSWORDS", "allow", _POLICIES) == "allow",
+        scanning=scanning,
+        scan_minutes=int(minutes),
+        unscanned=read.choice("UPLOADS_UNSCANNED", "reject", ("reject", "accept")),
     )
 
 

@@ -90,7 +90,7 @@ WITH checked AS (
         + (SELECT coalesce(sum(size), 0) FROM asset_variant v
             WHERE v.workspace_id = u.workspace_id),
         (SELECT coalesce(sum(size), 0) FROM asset a
-            WHERE a.workspace_id = u.workspace_id AND status IN ('pending', 'verifying')
+            WHERE a.workspace_id = u.workspace_id AND status IN ('pending', 'verifying', 'scanning')
                 AND reserved)
         + (SELECT coalesce(sum(reserved_bytes), 0) FROM variant_set s
             WHERE s.workspace_id = u.workspace_id AND status = 'making')) AS good

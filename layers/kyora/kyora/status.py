@@ -69,6 +69,7 @@ _DOMAINS = "SELECT name, status FROM email_domain ORDER BY name"
 _UPLOADS = """
 SELECT count(*) AS late FROM asset
 WHERE status IN ('pending', 'verifying') AND confirm_deadline < now() - interval '10 minutes'
+    OR status = 'scanning' AND scan_deadline < now() - interval '10 minutes'
 """
 _RUNS = """
 SELECT name, extract(epoch FROM now() - finished_at)::float8 AS age,

@@ -282,12 +282,16 @@ OPERATIONS: dict[str, Operation] = {
         "Copies the uploaded bytes to where no client can write, reads them once (length, SHA-256, "
         "real type, image size) and makes the asset `ready`. Safe to repeat: every repeat has the "
         "same answer, and an asset becomes ready once.\n\n"
-        "202 means that another request verifies it right now; ask again after `Retry-After`. A "
+        "202 means that another request verifies it right now, or that a malware scanner reads it "
+        "(`uploads.scanning`); ask again after `Retry-After`. A "
         "client that never confirms loses nothing: a minute later the store's own event does it."
         "\n\n"
         "A file whose PUT took longer than its reservation is accepted while the plan has room; "
         "else 403 `billing.limit_reached`, and again after something was deleted.",
-        {200: "The asset is ready.", 202: "Being verified by another request at this moment."},
+        {
+            200: "The asset is ready.",
+            202: "Being verified by another request, or `scanning`: a malware scanner reads it.",
+        },
         CONFIRM,
         example=_ASSET,
     ),

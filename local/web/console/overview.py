@@ -10,7 +10,8 @@ from local.web.running import Front
 
 _FIGURES = """
 select (select count(*) from asset where created_at > now() - interval '1 day') as uploads,
-       (select count(*) from asset where status in ('pending', 'verifying')) as "uploadsOpen",
+       (select count(*) from asset where status in ('pending', 'verifying', 'scanning'))
+           as "uploadsOpen",
        (select count(*) from outbox where published_at is null) as "eventsWaiting",
        (select count(*) from outbox where refused and published_at is null) as "eventsRefused",
        (select count(*) from outbox where created_at > now() - interval '1 day') as events,

@@ -222,6 +222,28 @@ def record(key: str, *, detail: Mapping[str, Any] | None = None) -> dict[str, An
     return events.sqs_message(json.dumps(found))
 
 
+def scanned(*verdicts: tuple[str, str]) -> list[str]:
+    """Deliver GuardDuty's results, (key, scanResultStatus), in one SQS batch.
+
+    Returns the keys whose messages are to be delivered again.
+    """
+    records = [scan_result(key, status) for key, status in verdicts]
+    found = function("record_scan")(events.sqs_batch(*records), Context())
+    failed = {item["itemIdentifier"] for item in found["batchItemFailures"]}
+    return [
+        key for (key, _), item in zip(verdicts, records, strict=True) if item["messageId"] in failed
+    ]
+
+
+def scan_result(key: str, status: str) -> dict[str, Any]:
+    """Build an SQS record with a scan result as the samples of GuardDuty's user guide show it."""
+    sample = json.loads((FUNCTIONS.parent / "events" / "record_scan.json").read_text())
+    found = json.loads(sample["Records"][0]["body"])
+    found["detail"]["s3ObjectDetails"]["objectKey"] = key
+    found["detail"]["scanResultDetails"]["scanResultStatus"] = status
+    return events.sqs_message(json.dumps(found))
+
+
 def sweep() -> dict[str, int]:
     found: dict[str, int] = function("sweep_uploads")({}, Context())
     return found

@@ -99,6 +99,11 @@ def pass_deadline(asset_id: str) -> None:
     )
 
 
+def pass_scan_deadline(asset_id: str) -> None:
+    """Let the time to wait for a scanner's verdict be over."""
+    run("UPDATE asset SET scan_deadline = now() - interval '1 second' WHERE id = :id", id=asset_id)
+
+
 def break_lease(asset_id: str) -> None:
     """Let the lease of a worker that is gone be over."""
     run("UPDATE asset SET lease_until = now() - interval '1 second' WHERE id = :id", id=asset_id)
@@ -132,7 +137,7 @@ def recount() -> None:
         "       coalesce(sum(size), 0) FROM asset_variant v WHERE v.workspace_id = u.workspace_id)"
         "       AS used,"
         "     coalesce(sum(size) FILTER ("
-        "       WHERE status IN ('pending', 'verifying') AND reserved), 0) + (SELECT"
+        "       WHERE status IN ('pending', 'verifying', 'scanning') AND reserved), 0) + (SELECT"
         "       coalesce(sum(reserved_bytes), 0) FROM variant_set s"
         "       WHERE s.workspace_id = u.workspace_id) AS reserved"
         "   FROM asset WHERE asset.workspace_id = u.workspace_id) c ON true"
@@ -156,10 +161,12 @@ def balance() -> None:
     for row in rows("SELECT * FROM asset"):
         if row["ready_at"]:
             expected[row["id"], "AssetReady"] = 1
-            if row["status"] == "deleted":
+            if row["status"] == "deleted" and not row["reject_reason"]:
                 expected[row["id"], "AssetDeleted"] = 1
-        if row["reject_reason"]:
+        elif row["reject_reason"]:
             expected[row["id"], "AssetRejected"] = 1
+        if row["reject_reason"] == "infected":
+            expected[row["id"], "AssetQuarantined"] = 1
     assert found == expected, f"outbox {found} is not {expected}"
 
 
@@ -175,9 +182,9 @@ def inspect(store: Store, *, replayed: frozenset[str] = frozenset()) -> None:
     for row in rows("SELECT * FROM asset"):
         final = f"assets/{row['workspace_id']}/{row['id']}"
         incoming = f"incoming/{row['workspace_id']}/{row['id']}"
-        if row["status"] == "ready":
+        if row["status"] in ("ready", "scanning"):
             own = f"{final}/{row['final_attempt']}"
-            assert own in keys, f"{row['id']} is ready without bytes"
+            assert own in keys, f"{row['id']} is {row['status']} without bytes"
             data = store.read(own)
             assert (len(data), api.digest(data)) == (row["size"], row["sha256"]), row["id"]
             allowed.add(own)
@@ -213,7 +220,8 @@ def close_the_day(store: Store, *, replayed: frozenset[str] = frozenset()) -> No
     run(
         "UPDATE asset SET confirm_deadline = now() - interval '1 second',"
         " lease_until = CASE WHEN lease_until IS NULL THEN NULL"
-        "   ELSE now() - interval '1 second' END"
+        "   ELSE now() - interval '1 second' END,"
+        " scan_deadline = now() - interval '1 second'"
     )
     run("UPDATE variant_set SET lease_until = now() - interval '1 second' WHERE status = 'making'")
     api.sweep()

@@ -172,6 +172,8 @@ def _any(route: str, options: dict[str, Any]) -> Any:
         return photos.deliver(options["asset_id"])
     if route == "rebuild":
         return photos.rebuild(asset=options["asset_id"])
+    if route == "scan":
+        return api.scanned((options["key"], options["status"]))
     if route == "sweep":
         return api.sweep()
     return api.call(route, **options)

@@ -13,9 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kyora import clock, config, trace
-from kyora.assets import asset_row, ledger, sweep
+from kyora.assets import asset_row, ending, ledger, scan, sweep
 from kyora.assets.models import Asset
-from kyora.bus import outbox
 from kyora.errors import (
     Conflict,
     Forbidden,
@@ -35,6 +34,10 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 20  # copies started of one upload
 MAX_CLAIMS = 60  # claims of one upload, and one more for each second since it was requested
+_REFUSALS = {
+    "infected": "Malware was found in the file.",
+    "not_scanned": "The file could not be scanned for malware.",
+}
 _IN_MEMORY = 16 << 20  # bytes; a larger file is read through a temporary file
 
 
@@ -67,19 +70,22 @@ class _Rejected(Exception):
 
 
 def confirm(workspace_id: str, asset_id: str, *, alone: bool = False) -> Asset:
-    """Verify the uploaded bytes; return the asset, `verifying` if another worker has it.
+    """Verify the uploaded bytes; return the asset.
 
+    It is `verifying` if another worker has it, and `scanning` while it waits for a scanner.
     `alone`: no client asks; the work continues the request for the upload URL.
 
     Raises NotFound, Conflict `asset.not_uploaded`, Gone `asset.expired`, Invalid `asset.rejected`,
     TooMany `asset.too_many_attempts`, Unavailable, and Forbidden `billing.limit_reached` if the
-    reservation has lapsed and the space is gone. Emits AssetReady or AssetRejected, once per asset.
+    reservation has lapsed and the space is gone. Emits AssetReady or AssetRejected, once per asset,
+    and AssetQuarantined for one in which a scanner has found malware.
     """
     asset_row.well_formed(asset_id)
     with transaction() as tx:
         claimed = tx.row(
             "UPDATE asset SET status = 'verifying', lease_token = :token,"
-            " lease_until = now() + :lease * interval '1 second', claims = claims + 1"
+            " lease_until = now() + :lease * interval '1 second', claims = claims + 1,"
+            " scan_result = NULL"
             " WHERE id = :id AND workspace_id = :workspace_id AND confirm_deadline > now()"
             " AND (status = 'pending' OR status = 'verifying' AND lease_until < now())"
             " AND cardinality(attempts) < :attempts"
@@ -114,7 +120,7 @@ def confirm_from_event(key: str) -> bool:
     if prefix != "incoming" or not workspace_id or not asset_row.ID.fullmatch(asset_id):
         return True
     try:
-        if confirm(workspace_id, asset_id, alone=True).status != "ready":
+        if confirm(workspace_id, asset_id, alone=True).status not in ("ready", "scanning"):
             return False
     # Conflict: another worker has just released its claim.
     except (Unavailable, Conflict, TooMany):
@@ -216,18 +222,25 @@ def _end(row: Mapping[str, Any], verdict: _Facts | _Rejected) -> Asset:
     facts = verdict if isinstance(verdict, _Facts) else None
     refusal = verdict if isinstance(verdict, _Rejected) else None
     with transaction() as tx:
+        status, reason = (
+            ("rejected", refusal.reason) if refusal else scan.after_verification(tx, row)
+        )
         ended = tx.row(
             "UPDATE asset SET status = :status, reject_reason = :reason,"
             " detected_type = :detected, sha256 = :sha256, width = :width, height = :height,"
             " duration_ms = :duration, final_attempt = :final,"
-            " ready_at = CASE WHEN :status = 'ready' THEN now() END, ended_at = now(),"
+            " ready_at = CASE WHEN :status = 'ready' THEN now() END,"
+            " ended_at = CASE WHEN :status <> 'scanning' THEN now() END,"
+            " scan_deadline = CASE WHEN :status = 'scanning' THEN"
+            "   now() + :minutes * interval '1 minute' END,"
             # Its object was found, even if the commit of `multipart.complete` was lost.
             " joined_at = CASE WHEN part_size IS NOT NULL THEN coalesce(joined_at, now()) END,"
             " lease_token = NULL, lease_until = NULL"
             " WHERE id = :id AND workspace_id = :workspace_id AND lease_token = :token"
             " RETURNING *",
-            status="ready" if facts else "rejected",
-            reason=refusal.reason if refusal else None,
+            status=status,
+            reason=reason,
+            minutes=config.uploads().scan_minutes,
             detected=refusal.detected if refusal else None,
             sha256=facts.sha256 if facts else None,
             width=facts.shown.width if facts else None,
@@ -238,39 +251,22 @@ def _end(row: Mapping[str, Any], verdict: _Facts | _Rejected) -> Asset:
             workspace_id=row["workspace_id"],
             token=row["lease_token"],
         )
-        if ended is not None:
-            _settle(tx, ended)
+        if ended is not None and status != "scanning":
+            ending.settle(tx, ended)
     if ended is None:
         with suppress(Unavailable):  # a later sweep deletes it
             provider().delete([asset_row.attempt_key(row, row["lease_token"])])
         with transaction() as tx:
             return _current(tx, row["workspace_id"], row["id"])
-    if facts:
+    if status == "scanning":
+        return _outcome(ended)
+    if status == "ready":
         count("UploadsReady")
     else:
-        count("UploadsRejected", Reason=refusal.reason if refusal else "")
+        count("UploadsRejected", Reason=reason or "")
     with suppress(Unavailable):  # the verdict is committed; the sweep deletes the rest
         sweep.clean([ended])
     return _outcome(ended)
-
-
-def _settle(tx: Transaction, row: Mapping[str, Any]) -> None:
-    """Book the bytes of an asset that has just ended and write its event."""
-    data = {"assetId": row["id"], "contentType": row["content_type"], "size": row["size"]}
-    ledger.free(tx, row, "reserved_bytes")  # every claim holds a reservation
-    if row["status"] == "ready":
-        tx.run(
-            "UPDATE storage_usage SET used_bytes = used_bytes + :size"
-            " WHERE workspace_id = :workspace_id",
-            size=row["size"],
-            workspace_id=row["workspace_id"],
-        )
-        # The rule of make_variants looks for it.
-        wanted = {"variants": True} if row["variants"] else {}
-        outbox.add(tx, "assets", "AssetReady", data | wanted, row["workspace_id"])
-    else:
-        rejected = data | {"reason": row["reject_reason"]} | _detected(row)
-        outbox.add(tx, "assets", "AssetRejected", rejected, row["workspace_id"])
 
 
 def _release(row: Mapping[str, Any]) -> None:
@@ -291,13 +287,13 @@ def _current(tx: Transaction, workspace_id: str, asset_id: str) -> Asset:
 
 
 def _outcome(row: Mapping[str, Any]) -> Asset:
-    """Return an asset that is ready or being verified; raise for every other state."""
+    """Return an asset that is ready, being verified or scanned; raise for every other state."""
     if row["status"] == "rejected":
         raise Invalid(
-            "The file is not what was announced.",
+            _REFUSALS.get(row["reject_reason"], "The file is not what was announced."),
             code="asset.rejected",
             reason=row["reject_reason"],
-            **_detected(row),
+            **ending.detected(row),
         )
     asset_row.raise_when_expired(row)
     if asset_row.is_free(row):
@@ -321,7 +317,3 @@ def _raise_when_capped(row: Mapping[str, Any]) -> None:
             code="asset.too_many_attempts",
             retry_after=max(1, math.ceil(wait)),
         )
-
-
-def _detected(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"detectedType": row["detected_type"]} if row["detected_type"] else {}

@@ -41,7 +41,7 @@ def delete(workspace_id: str, asset_id: str) -> None:
             ledger.free(tx, row, "used_bytes")
             cleanup.withdraw(tx, row)
             outbox.add(tx, "assets", "AssetDeleted", {"assetId": asset_id}, workspace_id)
-        elif row["was"] in ("pending", "verifying") and row["reserved"]:
+        elif row["was"] in ("pending", "verifying", "scanning") and row["reserved"]:
             ledger.free(tx, row, "reserved_bytes")
     with suppress(Unavailable):  # the row is deleted; the sweep deletes the objects
         sweep.clean([row])

@@ -16,7 +16,7 @@ from pydantic import (
 from kyora.api import AnswerBody, RequestBody
 from kyora.assets.filename import clean
 
-Status = Literal["pending", "verifying", "ready", "rejected", "expired"]
+Status = Literal["pending", "verifying", "scanning", "ready", "rejected", "expired"]
 
 
 def _digest(value: str) -> str:

@@ -187,7 +187,7 @@ def _is_alive(tx: Transaction, workspace_id: str, asset_id: str) -> bool:
         tx.value(
             int,
             "SELECT 1 FROM asset WHERE id = :id AND workspace_id = :workspace_id"
-            " AND (status IN ('verifying', 'ready')"
+            " AND (status IN ('verifying', 'scanning', 'ready')"
             "   OR status = 'pending' AND confirm_deadline > now())",
             id=asset_id,
             workspace_id=workspace_id,

@@ -58,7 +58,7 @@ def revive(
     tickets = [UploadTicket.model_validate(item) if item else None for item in kept]
     rows = tx.rows(
         "SELECT * FROM asset WHERE id = ANY(CAST(:ids AS text[])) AND workspace_id = :workspace_id"
-        " AND status IN ('pending', 'verifying', 'ready') ORDER BY id FOR UPDATE",
+        " AND status IN ('pending', 'verifying', 'scanning', 'ready') ORDER BY id FOR UPDATE",
         ids=[found.asset_id for found in tickets if found],
         workspace_id=workspace_id,
     )

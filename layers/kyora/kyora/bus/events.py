@@ -264,6 +264,17 @@ class AssetVariantsFailed(Data):
     reason: Text | None = Field(default=None, examples=["too_many_pixels"])
 
 
+class AssetQuarantined(Data):
+    """A scanner has found malware in a file, which cannot be downloaded, or not any more."""
+
+    asset_id: Id
+    reason: Text | None = Field(default=None, examples=["infected"])
+    filename: Text | None = Field(default=None, examples=["invoice.zip"])
+    was_ready: bool | None = Field(
+        default=None, description="Whether AssetReady was emitted for it."
+    )
+
+
 # ---- orders and customers
 
 

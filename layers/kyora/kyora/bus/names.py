@@ -30,6 +30,7 @@ DOMAINS: Mapping[str, str] = {
     "AssetDeleted": "assets",
     "AssetVariantsReady": "assets",
     "AssetVariantsFailed": "assets",
+    "AssetQuarantined": "assets",
     "OrderPaymentSucceeded": "orders",
     "OrderCreated": "orders",
     "CustomerCreated": "customers",

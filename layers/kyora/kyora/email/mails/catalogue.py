@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from kyora.email.mails import account, billing
+from kyora.email.mails import account, assets, billing
 from kyora.email.mails.mail import Mail
 
 LOCALES = ("en", "ar")
@@ -21,7 +21,7 @@ def index(mails: Iterable[Mail[Any]]) -> tuple[dict[str, Mail[Any]], dict[str, M
 
 MAILS, MAIL_OF = index(
     entry
-    for module in (account, billing)
+    for module in (account, assets, billing)
     for entry in vars(module).values()
     if isinstance(entry, Mail)
 )

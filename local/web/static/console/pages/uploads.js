@@ -17,7 +17,7 @@ export function filters(data, page) {
   </div>`;
 }
 
-const TONES = { ready: "good", rejected: "bad", expired: "warn", pending: "warn", verifying: "warn" };
+const TONES = { ready: "good", rejected: "bad", expired: "warn", pending: "warn", verifying: "warn", scanning: "warn" };
 
 export function draw(data, page) {
   const filtered = Object.keys(page.asked).length;
