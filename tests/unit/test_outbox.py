@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kyora import aws, clock
+from kyora import aws, clock, trace
 from kyora.bus import outbox
 from kyora.bus.outbox import _Failure
 from kyora.observability import begin
@@ -164,6 +164,7 @@ def test_an_event_says_what_happened_when_and_where() -> None:
         "occurredAt": "2026-03-04T03:06:07.891+00:00",
         "version": 1,
         "correlationId": "corr_1",
+        "traceparent": trace.current(),
         "data": {"a": 1},
         "workspaceId": "ws_1",
     }
