@@ -136,7 +136,9 @@ def test_every_field_that_a_reader_of_objects_names_has_been_recorded(module: Mo
     named = keys(Path(str(module.__file__)).read_text()) - recorded
     of_rows = {"limits"}  # of a plan of ours, which `derive` compares with Stripe's
     ours_alone = (
-        {"workspaceId", "correlationId", "traceparent"} | of_rows | {n for n in named if n.startswith(("kyora_", "limit_"))}
+        {"workspaceId", "correlationId", "traceparent"}
+        | of_rows
+        | {n for n in named if n.startswith(("kyora_", "limit_"))}
     )
     assert named - ours_alone == set(), "make stripe-record"
 
