@@ -20,7 +20,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
-from local.settings import HOST
+from local.settings import HOST, ROOT
 from local.web import clock, cors, guard, mailbox, public, state, storage, traces, visitors
 from local.web.console import acts, page, stream, views
 from local.web.running import FRONT, Exchange, Front
@@ -69,6 +69,7 @@ def application(front: Front) -> web.Application:
         app.router.add_get(path, _page(_STATIC / file))
     for part in (page, stream, acts, views):
         part.mount(app)
+    app.router.add_get("/upload", _page(ROOT / "examples" / "upload.html"))
     app.router.add_get("/_local/state", _state)
     if front.clock is not None:
         clock.mount(app, front.clock)
@@ -211,8 +212,9 @@ async def _ours_only(
         if refused := guard.refuse(request, request.app[FRONT].token):
             return web.json_response({"error": refused[1]}, status=refused[0])
         return await handler(request)
-    ours = request.path in {"/", "/docs", *_PAGES}
-    ours = ours or request.path.startswith(("/_local/", "/trace/"))
+    stored = request.path.startswith(storage.provider.PREFIX)  # its URLs are signed
+    inside = request.path.startswith(("/_local/", "/trace/")) and not stored
+    ours = request.path in {"/", "/docs", *_PAGES} or inside
     if ours and visitors.is_foreign(request):
         return web.Response(status=403, text="This address is for this machine only.")
     return await handler(request)

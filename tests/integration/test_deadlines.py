@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from kyora import aws, config, jwks
-from kyora.assets.confirm import IN_REQUEST
+from kyora.assets.confirm import IN_QUEUE, IN_REQUEST
 from kyora.billing import stripe_client
 from kyora.deadline import within
 from kyora.email import resend
@@ -165,7 +165,8 @@ def test_every_deadline_is_shorter_than_the_function_that_waits() -> None:
         "AuthorizeRequest": (jwks.DEADLINE, aws._DEADLINE),
         "SendEmail": (resend.DEADLINE, aws._DEADLINE),
         "ConfirmUpload": (s3._CALL, *IN_REQUEST[-2:]),
-        "VerifyUpload": (s3._CALL, *IN_REQUEST[-2:]),
+        "VerifyUpload": (s3._CALL, sum(IN_QUEUE[-2:])),
+        "ManageMultipart": (s3._CALL, s3._JOIN),
         "SweepUploads": (s3._CALL,),
         "ManageBilling": (stripe_client._DEADLINE,),
         "StripeWebhook": (stripe_client._DEADLINE,),

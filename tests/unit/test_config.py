@@ -178,6 +178,7 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ({"UPLOADS_PASSWORDS": "true"}, "UPLOADS_PASSWORDS must be one of allow, refuse"),
         ({"STORAGE_MAX_BYTES": '{"image": 0}'}, "STORAGE_MAX_BYTES must be a JSON object"),
         ({"STORAGE_MAX_BYTES": "[1]"}, "STORAGE_MAX_BYTES must be a JSON object"),
+        ({"STORAGE_MAX_BYTES": '{"video": 5000000001}'}, "STORAGE_MAX_BYTES must be a JSON object"),
         ({"STORAGE_MAX_BYTES": '{"image": true}'}, "STORAGE_MAX_BYTES must be a JSON object"),
         ({"UPLOADS_ALLOWED": '{"image": "png"}'}, "UPLOADS_ALLOWED must be a JSON object"),
         ({"UPLOADS_ALLOWED": '{"image": [1]}'}, "UPLOADS_ALLOWED must be a JSON object"),

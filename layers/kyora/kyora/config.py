@@ -30,6 +30,7 @@ _DEVELOPMENT = ("local", "test")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _EMULATOR = "AWS_ENDPOINT_URL"  # AWS's own variable, which no function on AWS is given
 _POLICIES = ("allow", "refuse")
+_IN_REQUEST = 256 << 20  # bytes that confirm_upload verifies within its request
 _MAX_AGE = 300.0  # seconds a value is kept, so that a rotated secret arrives without a deploy
 # Our own addresses; what may stand in a customer's is in kyora.email.address.
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+")
@@ -58,6 +59,11 @@ class Storage(NamedTuple):
     s3_secret_access_key: str = ""
     app_base_url: str = ""
     auth_jwt_secret: str = ""
+
+    @property
+    def sends_events(self) -> bool:
+        """Return whether the store reports new objects: S3 at AWS does, by EventBridge."""
+        return self.provider == "s3" and not self.s3_endpoint
 
 
 class Uploads(NamedTuple):
@@ -343,7 +349,7 @@ def auth(read: _Reader) -> Auth:
 def storage(read: _Reader) -> Storage:
     """Return where files are stored."""
     provider = read.choice("STORAGE_PROVIDER", "s3", ("s3", "local"))
-    max_bytes = read.table("STORAGE_MAX_BYTES", _positive)
+    max_bytes = read.table("STORAGE_MAX_BYTES", _size)
     if provider == "local":
         if not read.development:
             read.faults.append("STORAGE_PROVIDER=local is for development and tests only")
@@ -354,6 +360,12 @@ def storage(read: _Reader) -> Storage:
             local_path=read.text("STORAGE_LOCAL_PATH", "./tmp/assets"),
             app_base_url=read.url("APP_BASE_URL", required=True),
             auth_jwt_secret=secrets[0] if secrets else "",
+        )
+    largest = max((max_bytes or {}).values(), default=0)
+    if largest > _IN_REQUEST and read.text("STORAGE_S3_ENDPOINT") and not read.development:
+        read.faults.append(
+            f"STORAGE_MAX_BYTES above {_IN_REQUEST} needs the events of S3 at AWS, which start the"
+            " verification of large files; STORAGE_S3_ENDPOINT names another store"
         )
     key, secret = read.text("STORAGE_S3_ACCESS_KEY_ID"), "STORAGE_S3_SECRET_ACCESS_KEY"
     return Storage(
@@ -396,8 +408,9 @@ def uploads(read: _Reader) -> Uploads:
     )
 
 
-def _positive(value: object) -> int | None:
-    return value if type(value) is int and value > 0 else None
+def _size(value: object) -> int | None:
+    """Return a size in bytes. S3 copies 5 GB in one call at most (CopyObject)."""
+    return value if type(value) is int and 0 < value <= 5_000_000_000 else None
 
 
 def _extensions(value: object) -> tuple[str, ...] | None:

@@ -50,8 +50,10 @@ class Budget(NamedTuple):
     read_seconds: float
 
 
-# confirm_upload has 29 s, the most an HTTP API waits.
-IN_REQUEST = Budget(MAX_COPY, 60, 20, 25)
+# confirm_upload has 29 s, the most an HTTP API waits. A larger file is left to verify_upload, which
+# has five minutes: 5 GB have to be copied at 45 MB/s and read at 30 MB/s.
+IN_REQUEST = Budget(256 << 20, 60, 20, 25)
+IN_QUEUE = Budget(MAX_COPY, 330, 110, 170)
 
 
 class _Facts(NamedTuple):
@@ -73,7 +75,8 @@ def confirm(workspace_id: str, asset_id: str, *, alone: bool = False) -> Asset:
     """Verify the uploaded bytes; return the asset.
 
     It is `verifying` if another worker has it, and `scanning` while it waits for a scanner.
-    `alone`: no client asks; the work continues the request for the upload URL.
+    `alone`: no client asks; the work continues the request for the upload URL. A file that is too
+    large for a request is verified only then, and `pending` until then, if the store sends events.
 
     Raises NotFound, Conflict `asset.not_uploaded`, Gone `asset.expired`, Invalid `asset.rejected`,
     TooMany `asset.too_many_attempts`, Unavailable, and Forbidden `billing.limit_reached` if the
@@ -81,13 +84,16 @@ def confirm(workspace_id: str, asset_id: str, *, alone: bool = False) -> Asset:
     and AssetQuarantined for one in which a scanner has found malware.
     """
     asset_row.well_formed(asset_id)
+    large = IN_QUEUE if alone else IN_REQUEST
     with transaction() as tx:
         claimed = tx.row(
             "UPDATE asset SET status = 'verifying', lease_token = :token,"
-            " lease_until = now() + :lease * interval '1 second', claims = claims + 1,"
-            " scan_result = NULL"
+            " lease_until = now() + interval '1 second' * CASE WHEN size <= :most"
+            "   THEN CAST(:lease AS integer) ELSE CAST(:large_lease AS integer) END,"
+            " claims = claims + 1, scan_result = NULL"
             " WHERE id = :id AND workspace_id = :workspace_id AND confirm_deadline > now()"
             " AND (status = 'pending' OR status = 'verifying' AND lease_until < now())"
+            " AND (size <= :most OR :may_be_large)"
             " AND cardinality(attempts) < :attempts"
             " AND claims < :claims + extract(epoch FROM now() - created_at)"
             " RETURNING *",
@@ -95,18 +101,34 @@ def confirm(workspace_id: str, asset_id: str, *, alone: bool = False) -> Asset:
             workspace_id=workspace_id,
             token=new_id("try"),
             lease=IN_REQUEST.lease_seconds,
+            large_lease=large.lease_seconds,
+            most=IN_REQUEST.most_bytes,
+            may_be_large=alone or not config.storage().sends_events,
             attempts=MAX_ATTEMPTS,
             claims=MAX_CLAIMS,
         )
         if claimed is None:
-            return _current(tx, workspace_id, asset_id)
-        if not claimed["reserved"]:
+            row = asset_row.find(tx, workspace_id, asset_id)
+        elif not claimed["reserved"]:
             ledger.take_again(tx, claimed)
             claimed["reserved"] = True
+    if claimed is None:
+        return _unclaimed(row)
     trace.link(str(claimed["traceparent"]))
     # A client's request has a correlation id of its own, the store's event only its message's.
     with follow(str(claimed["correlation_id"] or "") if alone else ""):
-        return _verify(claimed)
+        return _verify(claimed, large)
+
+
+def _unclaimed(row: Mapping[str, Any]) -> Asset:
+    """Answer a confirm that got no claim; a large file waits for the store's event."""
+    if row["size"] <= IN_REQUEST.most_bytes or not asset_row.is_free(row):
+        return _outcome(row)
+    asset_row.raise_when_expired(row)
+    _raise_when_capped(row)
+    if provider().stat(asset_row.incoming_key(row)) is None:
+        raise _not_uploaded()
+    return asset_row.view(row)
 
 
 def confirm_from_event(key: str) -> bool:
@@ -134,8 +156,9 @@ def confirm_from_event(key: str) -> bool:
     return True
 
 
-def _verify(row: Mapping[str, Any]) -> Asset:
+def _verify(row: Mapping[str, Any], large: Budget) -> Asset:
     """Verify a claimed upload, then end or release the claim."""
+    budget = IN_REQUEST if row["size"] <= IN_REQUEST.most_bytes else large
     store = provider()
     target = asset_row.attempt_key(row, row["lease_token"])
     try:
@@ -154,17 +177,15 @@ def _verify(row: Mapping[str, Any]) -> Asset:
                 target,
                 found.etag,
                 row["content_type"],
-                seconds=IN_REQUEST.copy_seconds,
+                seconds=budget.copy_seconds,
             )
         with trace.span("verify the bytes", trace.INTERNAL):
-            facts = _inspect(store, target, row)
+            facts = _inspect(store, target, row, budget)
     except _Rejected as rejection:
         return _end(row, rejection)
     except Changed:
         _release(row)
-        raise Conflict(
-            "The file has not been uploaded.", code="asset.not_uploaded", retry_after=1
-        ) from None
+        raise _not_uploaded() from None
     except Unavailable:
         _release(row)
         raise
@@ -185,7 +206,7 @@ def _note_attempt(row: Mapping[str, Any]) -> bool:
         )
 
 
-def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
+def _inspect(store: Storage, key: str, row: Mapping[str, Any], budget: Budget) -> _Facts:
     """Read the copy once: check its size, checksum and content. Raises _Rejected or Changed."""
     import tempfile
 
@@ -194,7 +215,7 @@ def _inspect(store: Storage, key: str, row: Mapping[str, Any]) -> _Facts:
 
     digest, count = hashlib.sha256(), 0
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
-        for chunk in store.read(key, seconds=IN_REQUEST.read_seconds):
+        for chunk in store.read(key, seconds=budget.read_seconds):
             count += len(chunk)
             if count > row["size"]:
                 break
@@ -299,8 +320,12 @@ def _outcome(row: Mapping[str, Any]) -> Asset:
     if asset_row.is_free(row):
         _raise_when_capped(row)
         # The worker that held it has released it a moment ago.
-        raise Conflict("The file has not been uploaded.", code="asset.not_uploaded", retry_after=1)
+        raise _not_uploaded()
     return asset_row.view(row)
+
+
+def _not_uploaded() -> Conflict:
+    return Conflict("The file has not been uploaded.", code="asset.not_uploaded", retry_after=1)
 
 
 def _raise_when_capped(row: Mapping[str, Any]) -> None:

@@ -9,10 +9,9 @@ from kyora.errors import Invalid, TooLarge, UnsupportedType
 _MIB = 1 << 20
 
 # How large a file may be is decided here: bytes by category, and pixels for images. The
-# configuration replaces the tables as a whole (`uploads.allowed`, `storage.max_bytes`). Two more
-# limits hold for whatever is set: the store must deliver a file within 25 s (`storage/s3.py`),
-# because confirm_upload has 29 s, the most an HTTP API waits; and a file above 16 MiB is read
-# through /tmp, which has 512 MB on Lambda.
+# configuration replaces the tables as a whole (`uploads.allowed`, `storage.max_bytes`). 5 GB is the
+# most for any: S3 copies no more in one call. `confirm.Budget` says how a file is verified in time;
+# one above 16 MiB is read through /tmp, whose size template.yaml sets.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "image": ("jpg", "jpeg", "jfif", "png", "webp", "gif", "heic", "heif", "avif"),
     "video": ("mp4", "m4v", "mov", "webm"),
