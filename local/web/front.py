@@ -20,6 +20,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
+from kyora.storage.local import PREFIX
 from local.settings import HOST, ROOT
 from local.web import clock, cors, guard, mailbox, public, state, storage, traces, visitors
 from local.web.console import acts, page, stream, views
@@ -212,7 +213,7 @@ async def _ours_only(
         if refused := guard.refuse(request, request.app[FRONT].token):
             return web.json_response({"error": refused[1]}, status=refused[0])
         return await handler(request)
-    stored = request.path.startswith(storage.provider.PREFIX)  # its URLs are signed
+    stored = request.path.startswith(PREFIX)  # its URLs are signed
     inside = request.path.startswith(("/_local/", "/trace/")) and not stored
     ours = request.path in {"/", "/docs", *_PAGES} or inside
     if ours and visitors.is_foreign(request):

@@ -68,6 +68,13 @@ def test_every_consumer_that_ends_without_an_answer_has_an_alarm(stack: dict[str
     assert watched == {function_of(stack, mapping["FunctionName"]) for mapping in mappings}
 
 
+def throttles(stack: dict[str, Any], alarm: str) -> list[Any]:
+    """The metrics that an alarm adds up."""
+    [expression, *metrics] = of(stack, "AWS::CloudWatch::Alarm")[alarm]["Metrics"]
+    assert (expression["Expression"], expression["ReturnData"]) == ("SUM(METRICS())", True)
+    return list(metrics)
+
+
 def test_throttles_of_each_function_that_a_caller_waits_for_have_an_alarm(
     stack: dict[str, Any],
 ) -> None:
@@ -77,11 +84,8 @@ def test_throttles_of_each_function_that_a_caller_waits_for_have_an_alarm(
         for found in of(stack, "AWS::Lambda::Url").values()
     }
     asked |= {n for n, f in functions(stack).items() if mentions(f, "HttpReservedConcurrency")}
-    alarm = of(stack, "AWS::CloudWatch::Alarm")["ThrottlesAlarm"]
-    [expression, *metrics] = alarm["Metrics"]
-    assert (expression["Expression"], expression["ReturnData"]) == ("SUM(METRICS())", True)
     watched = []
-    for metric in metrics:
+    for metric in throttles(stack, "ThrottlesAlarm") + throttles(stack, "WebhookThrottlesAlarm"):
         found = metric["MetricStat"]["Metric"]
         assert (found["Namespace"], found["MetricName"]) == ("AWS/Lambda", "Throttles")
         [dimension] = found["Dimensions"]

@@ -150,7 +150,7 @@ DAMAGES: list[tuple[Rule, Damage]] = [
     ),
     (
         rules.every_consumed_queue_redrives_and_outlasts_its_function,
-        lambda s: function(s, "VerifyUploadFunction").update(Timeout=120),
+        lambda s: function(s, "VerifyUploadFunction").update(Timeout=600),
     ),
     (
         rules.every_consumed_queue_redrives_and_outlasts_its_function,

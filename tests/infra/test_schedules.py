@@ -60,6 +60,14 @@ def test_the_parameter_takes_what_the_code_takes(source: dict[str, Any]) -> None
     assert str(parameter["Default"]) == "1"
 
 
+def watches(alarm: dict[str, Any]) -> list[tuple[str, int]]:
+    """The figures that an alarm reads, alone or in an expression, each with its period."""
+    if "MetricName" in alarm:
+        return [(alarm["MetricName"], alarm["Period"])]
+    metrics = [metric["MetricStat"] for metric in alarm["Metrics"] if "MetricStat" in metric]
+    return [(metric["Metric"]["MetricName"], metric["Period"]) for metric in metrics]
+
+
 @pytest.mark.parametrize("fewest", config.SCHEDULE_MINUTES)
 def test_an_alarm_on_a_scheduled_figure_has_a_period_of_at_least_one_run(
     stack: Stack, fewest: str
@@ -69,13 +77,15 @@ def test_an_alarm_on_a_scheduled_figure_has_a_period_of_at_least_one_run(
     every = {figure: runs[name] for name in status.SCHEDULES for figure in figures(name)}
     watched = set()
     for name, alarm in of(stack, "AWS::CloudWatch::Alarm").items():
-        if alarm.get("MetricName") in every:
-            found = template.resolve(alarm, stack)
-            watched.add(alarm["MetricName"])
-            assert found["Period"] >= 60 * every[alarm["MetricName"]], name
+        found = template.resolve(alarm, stack)
+        for figure, period in watches(found):
+            if figure not in every:
+                continue
+            watched.add(figure)
+            assert period >= 60 * every[figure], name
             # CloudWatch's limit for alarms with periods below an hour, and for the others.
-            day = 86_400 if found["Period"] < 3600 else 7 * 86_400
-            assert found["Period"] * found["EvaluationPeriods"] <= day, name
+            day = 86_400 if period < 3600 else 7 * 86_400
+            assert period * found["EvaluationPeriods"] <= day, name
             if found["TreatMissingData"] == "breaching":
                 assert found["EvaluationPeriods"] > 1, f"{name}: one late run is no fault"
     assert watched == set(every)

@@ -769,5 +769,6 @@ def test_the_top_level_is_the_one_that_was_agreed() -> None:
         "LICENSE",
         "CHANGELOG.md",
         "docs",
+        "examples",
     }
     assert (ROOT / ".python-version").read_text().strip() == "3.13"
