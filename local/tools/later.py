@@ -50,7 +50,7 @@ def main(days: list[str]) -> int:
 def run(faketime: str, days: str, suites: list[str], *more: str) -> int:
     """Run some suites `days` days from now and return pytest's exit code."""
     say(f"\n{days} days from now")
-    pytest = [sys.executable, "-m", "pytest", "-q", "--dist", "loadgroup", *(more or ("-n", "2"))]
+    pytest = [sys.executable, "-m", "pytest", "-q", "--dist", "loadfile", *(more or ("-n", "2"))]
     pytest += [f"--deselect={name}" for name in _FOOLED]
     command = [faketime, "-f", f"+{int(days)}d", *pytest, *suites]
     return subprocess.run(command, cwd=ROOT, check=False).returncode

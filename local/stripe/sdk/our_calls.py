@@ -98,7 +98,7 @@ def main() -> None:
     """Run the tests that call Stripe and write the file."""
     with tempfile.TemporaryDirectory() as folder:
         files = [f"tests/integration/{name}.py" for name in _TESTS]
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", *files]
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *files]
         environment = {**os.environ, "STRIPE_RECORDING": folder}
         done = subprocess.run(command, check=False, cwd=ROOT, env=environment)
         if done.returncode:
