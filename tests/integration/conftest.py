@@ -13,7 +13,7 @@ from kyora import aws, config
 from kyora.email import resend_http as sender
 from kyora.observability import logger
 from kyora.storage import s3
-from tests.conftest import OWNER, SECRET, address, use
+from tests.conftest import OWNER, SECRET, address, as_superuser, use
 from tests.fake_resend import FakeResend, fake_resend
 from tests.integration.support import invariants, ledger, mail_queue, shops, stores
 from tests.integration.support.shops import Shop
@@ -62,7 +62,7 @@ def running_stores() -> Iterator[Callable[[str], Store]]:
 @pytest.fixture(scope="session")
 def uploads_database(server: PostgresServer, template: str) -> str:
     """One database for all tests of uploads: emptying it is ten times faster than making one."""
-    server.psql(f"CREATE DATABASE uploads TEMPLATE {template} OWNER {OWNER}")
+    as_superuser(server, f"CREATE DATABASE uploads TEMPLATE {template} OWNER {OWNER}")
     return address(server, "uploads")
 
 
@@ -139,7 +139,7 @@ def crew(worker_log: Path) -> Iterator[Crew]:
 @pytest.fixture(scope="session")
 def _ledger_database(server: PostgresServer, template: str) -> str:
     """One database for all tests of fees and analytics, as for those of uploads."""
-    server.psql(f"CREATE DATABASE ledger TEMPLATE {template} OWNER {OWNER}")
+    as_superuser(server, f"CREATE DATABASE ledger TEMPLATE {template} OWNER {OWNER}")
     return address(server, "ledger")
 
 

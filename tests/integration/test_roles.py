@@ -13,7 +13,7 @@ import pytest
 from kyora import config, postgres
 from kyora.postgres.connection import StatementFailed
 from kyora.postgres.migrate import PowerfulRole, migrate
-from tests.conftest import FUNCTIONS, OWNER, address, use
+from tests.conftest import FUNCTIONS, OWNER, address, as_superuser, use
 from tests.integration.support.migrations import deploy
 from tests.scripted import Answer, in_turn, scripted
 
@@ -104,11 +104,11 @@ def empty(
 ) -> Iterator[str]:
     """The name of an empty database of the owner's, which the configuration names."""
     name = f"roles_{secrets.token_hex(4)}"
-    server.psql(f"CREATE DATABASE {name} OWNER {OWNER}")
+    as_superuser(server, f"CREATE DATABASE {name} OWNER {OWNER}")
     use(environment, address(server, name))
     yield name
     postgres.close()
-    server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+    as_superuser(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
