@@ -109,7 +109,7 @@ def test_the_request_id_of_the_client_is_kept(stack: Stack) -> None:
 def test_the_console_shows_the_upload_and_its_event_and_no_secret(stack: Stack) -> None:
     asset = stack.upload(PNG)
     page = request("GET", f"{stack.env['KYORA_URL']}/")
-    assert b"<h1>Kyora Integrations" in page.body
+    assert b"<title>Kyora Integrations" in page.body
     assert not re.search(rb"(src|href)=\"https?://", page.body)  # nothing from elsewhere
     wait(lambda: asset["assetId"] in _state(stack), 5)
     state = _state(stack)

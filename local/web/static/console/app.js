@@ -18,8 +18,8 @@ import * as uploads from "./pages/uploads.js";
 // `one`, detail(data, page) shows the item that the address names.
 const PAGES = { overview, invocations, events, queues, uploads, stripe, billing, orders, clock, tables, configuration };
 const GROUPS = [
-  ["What happens", ["overview", "invocations", "events", "queues"]],
-  ["Domains", ["uploads", "stripe", "billing", "orders", ["/mailbox", "Mailbox"]]],
+  ["What happens", ["overview", "invocations", ["/trace/", "Traces"], "events", "queues"]],
+  ["Domains", ["uploads", ["/upload", "Upload a file"], "stripe", "billing", "orders", ["/mailbox", "Mailbox"]]],
   ["Reference", ["clock", "tables", "configuration", ["/docs", "API"]]],
 ];
 

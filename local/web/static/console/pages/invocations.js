@@ -44,6 +44,7 @@ export function detail(data, page) {
     ${facts([["Trigger", data.trigger.text], ["At", time(data.at)], ["Took", duration(data.ms)],
       ["Cold start", data.cold ? `${duration(data.initMs)} of it` : "no, the worker was warm"],
       ["Memory", data.memoryMb ? `${data.memoryMb} MB at most, of this worker` : ""],
+      ["Trace", html`<a href=${`/trace/${encodeURIComponent(data.id)}`}>its waterfall</a>`],
       ["Correlation", data.correlationIds?.map((id) => html`<a href=${page.address("invocations", "", { text: id })} class="mono">${id}</a> `)],
       ["Events", data.eventIds?.length ? data.eventIds.map((id) => html`<a href=${page.address("events", id)} class="mono">${id}</a> `) : ""]])}
     <h3>Log</h3>${log(data.log || [])}
