@@ -45,7 +45,7 @@ ACCEPTED: Mapping[str, Accepted] = {
     "CKV_AWS_115": Accepted(
         r"AWS::Lambda::Function\.(VerifyUpload|MakeVariants|SendEmail|RecordTransactionFee"
         r"|UpdateAnalytics|MigrateDatabase)Function",
-        "The queue's mapping limits its consumer (MaximumConcurrency); a migration runs by itself.",
+        "The queue's mapping limits its consumer (MaximumConcurrency); a migration runs alone.",
     ),
     "CKV_AWS_116": Accepted(
         r"AWS::Lambda::Function\.\w+",

@@ -24,7 +24,7 @@ def test_the_committed_document_is_what_the_code_makes() -> None:
     assert openapi.DOCUMENT.read_text() == openapi.text(), "run `make openapi`"
 
 
-def test_check_tells_a_stale_document(
+def test_check_reports_a_stale_document(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stale = ROOT / ".local" / "stale-openapi.json"

@@ -180,7 +180,7 @@ def test_every_alarm_says_what_to_do() -> None:
     assert {code(row[0])[0] for row in rows("docs/operate.md", "Alarms")[1:]} == alarms
 
 
-def test_every_table_that_is_purged_is_told() -> None:
+def test_every_table_that_is_purged_is_reported() -> None:
     purged = {name.split(maxsplit=1)[0] for name in PURGES}
     assert {code(row[0])[0] for row in rows("docs/operate.md", "Retention")[1:]} == purged
 

@@ -60,7 +60,7 @@ def test_emit_puts_a_mail_into_the_mailbox(name: str, stack: Stack) -> None:
     assert recipient == ("admin@demo.example" if billing else "delivered@resend.dev")
 
 
-def test_a_file_says_what_is_to_be_told(stack: Stack, tmp_path: Path) -> None:
+def test_a_file_gives_the_fields_of_the_event(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "arabic.json"
     file.write_text('{"locale": "ar", "email": "mona@demo.example", "token": "a+b/c=="}')
     _, text, locale, _, recipient = mail(stack, emit(stack, "PasswordResetRequested", file))

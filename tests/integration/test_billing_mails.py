@@ -96,7 +96,7 @@ def test_a_plan_that_was_changed_meanwhile_is_called_by_its_name(
     assert "299.00 AED" in text(desk, "You're on Enterprise")
 
 
-def test_who_stands_at_the_form_is_not_told_that_the_payment_failed(
+def test_a_payer_at_the_form_gets_no_mail_that_the_payment_failed(
     desk: FakeResend, shop: Shop
 ) -> None:
     assert choose("professional").status == 402
@@ -122,7 +122,7 @@ def test_an_upgrade_that_waits_for_its_payment_is_no_failed_payment(payer: Shop)
     assert sent() == {"payment_failed": "untrue: at the form"}
 
 
-def test_a_renewal_that_fails_is_told_and_paid_meanwhile_it_is_not(
+def test_a_renewal_that_fails_is_mailed_and_paid_meanwhile_it_is_not(
     desk: FakeResend, payer: Shop
 ) -> None:
     bad_card(payer)
@@ -139,7 +139,7 @@ def test_a_renewal_that_fails_is_told_and_paid_meanwhile_it_is_not(
     assert sent() == {"payment_failed": "untrue: settled", "payment_recovered": "sent"}
 
 
-def test_the_end_is_told_only_when_nothing_else_runs(payer: Shop) -> None:
+def test_the_end_is_mailed_only_when_nothing_else_runs(payer: Shop) -> None:
     first = live(payer)["id"]
     payer.save_card(live(payer)["customer"])
     payer.request(
@@ -214,7 +214,7 @@ def test_a_trial_that_is_over_or_cancelled_ends_without_a_word(payer: Shop, what
     assert sent()["trial_ending"] == "untrue: no trial"
 
 
-def test_a_pause_and_its_end_are_told(desk: FakeResend, payer: Shop) -> None:
+def test_a_pause_and_its_end_are_mailed(desk: FakeResend, payer: Shop) -> None:
     until = datetime.now(UTC) + timedelta(days=40)
     pause(resumeAt=until.isoformat())
     payer.deliver()
@@ -226,7 +226,7 @@ def test_a_pause_and_its_end_are_told(desk: FakeResend, payer: Shop) -> None:
     assert sent() == {}
 
 
-def test_what_was_paused_and_resumed_at_once_is_told_as_it_is(payer: Shop) -> None:
+def test_what_was_paused_and_resumed_at_once_is_mailed_as_it_is(payer: Shop) -> None:
     pause()
     assert api.call(f"POST {SUBSCRIPTION}/resume").status == 200
     payer.deliver()
@@ -246,7 +246,7 @@ def end_period_in(days: float) -> None:
     )
 
 
-def test_a_years_renewal_is_told_once_a_week_ahead(desk: FakeResend, payer: Shop) -> None:
+def test_a_years_renewal_is_mailed_once_a_week_ahead(desk: FakeResend, payer: Shop) -> None:
     choose("professional-year")
     payer.deliver()
     sent()
@@ -274,7 +274,7 @@ def test_under_a_discount_no_mail_names_an_amount_that_is_not_charged(
     assert "4242" in said
 
 
-def test_a_months_renewal_and_an_end_are_not_told(payer: Shop) -> None:
+def test_a_months_renewal_and_an_end_are_not_mailed(payer: Shop) -> None:
     end_period_in(6)
     assert reminders.remind() == 0
     choose("professional-year")
@@ -285,7 +285,7 @@ def test_a_months_renewal_and_an_end_are_not_told(payer: Shop) -> None:
 
 
 @pytest.mark.parametrize("then", ["", "another card"])
-def test_a_card_that_expires_before_the_charge_is_told(
+def test_a_card_that_expires_before_the_charge_is_mailed(
     desk: FakeResend, payer: Shop, then: str
 ) -> None:
     end_period_in(10)
@@ -303,7 +303,7 @@ def test_a_card_that_expires_before_the_charge_is_told(
         assert "4242" in text(desk, "expires before")
 
 
-def test_the_last_day_of_grace_is_told_with_the_way_to_pay(desk: FakeResend, payer: Shop) -> None:
+def test_the_last_day_of_grace_is_mailed_with_the_way_to_pay(desk: FakeResend, payer: Shop) -> None:
     bad_card(payer)
     payer.advance(32)
     payer.deliver()

@@ -49,7 +49,7 @@ def stripe(account: Account, environment: pytest.MonkeyPatch) -> Iterator[Books]
 
 @SLOWLY
 @given(LIVES, st.data())
-def test_lost_events_end_in_stripes_state_and_tell_each_fact_once(
+def test_lost_events_end_in_stripes_state_and_announce_each_fact_once(
     database: str,
     environment: pytest.MonkeyPatch,
     actions: list[tuple[str, Any]],

@@ -437,7 +437,9 @@ def test_doubt_about_what_stripe_does_not_know_is_not_asked_for_ever(
 # ---- graces
 
 
-def test_a_grace_ends_in_the_free_plan_and_is_told_once(account: Account, stripe: Books) -> None:
+def test_a_grace_period_ends_in_the_free_plan_and_is_announced_once(
+    account: Account, stripe: Books
+) -> None:
     account.subscribe()
     account.use("pm_card_chargeCustomerFail")
     account.engine.advance(32 * DAY)

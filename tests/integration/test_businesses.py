@@ -38,7 +38,7 @@ def names(workspace: str = "ws_demo") -> list[str]:
     return [str(row["name"]) for row in rows]
 
 
-def test_a_business_is_made_and_its_address_is_told(database: str) -> None:
+def test_a_business_is_made_and_its_address_is_answered(database: str) -> None:
     found = create()
     assert (found.status, found.body["name"], found.body["currency"]) == (201, "Corner shop", "AED")
     assert found.headers["Location"] == f"/v1/businesses/{found.body['businessId']}"

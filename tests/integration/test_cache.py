@@ -150,7 +150,7 @@ def test_what_was_rolled_back_drops_nothing(provider: str, database: str) -> Non
     assert cache.get("plans") == b"old"
 
 
-def test_development_tells_of_a_cache_used_inside_a_transaction(
+def test_development_reports_a_cache_used_inside_a_transaction(
     provider: str, database: str
 ) -> None:
     for call in (
@@ -386,7 +386,9 @@ def test_a_refused_value_is_no_reason_to_leave_the_server_alone(
         _forget()
 
 
-def test_the_log_tells_who_failed_once_and_quotes_nothing(environment: pytest.MonkeyPatch) -> None:
+def test_the_log_names_the_failed_server_once_and_quotes_nothing(
+    environment: pytest.MonkeyPatch,
+) -> None:
     log = captured_log(environment)
     address = f"127.0.0.1:{free_port()}"
     use(environment, address)

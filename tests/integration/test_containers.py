@@ -99,7 +99,7 @@ def test_a_service_that_is_down_ends_the_containers_connection() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a bridge of its own")
-def test_a_taken_port_is_told_and_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_taken_port_is_reported_and_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     async def scene(port: int) -> str:
         async with containers.forwarding(BRIDGE, [{"A": f"{BRIDGE}:{port}"}]):
             return "up"

@@ -489,7 +489,7 @@ def test_the_log_joins_request_event_and_message(owned: FakeResend, mail_logs: i
     assert (line["message_id"], line["status"]) == (row["id"], "sent")
 
 
-def test_the_rate_limit_is_kept_without_being_told_off(owned: FakeResend) -> None:
+def test_the_rate_limit_is_kept_without_a_429(owned: FakeResend) -> None:
     owned.limit = 5
     records = [mail_queue.record(*mail_queue.verification(f"p{n}@example.com")) for n in range(12)]
     started = datetime.now(UTC)

@@ -234,7 +234,7 @@ def test_a_message_is_found_by_the_providers_id_or_by_our_own(
     assert mail_queue.message(by_tag["event_id"])["provider_id"] == "new"
 
 
-def test_a_lost_answer_is_told_by_the_webhook(hook: None, resend: FakeResend) -> None:
+def test_a_lost_answer_is_made_up_for_by_the_webhook(hook: None, resend: FakeResend) -> None:
     from tests.fake_resend import Fault
 
     resend.faults = lambda key, nth: Fault(taken=True)

@@ -175,7 +175,7 @@ def test_a_saved_card_pays_at_once_and_the_answer_shows_the_plan(payer: Shop) ->
     assert {s["status"] for s in payer.all("subscription")} == {"canceled", "active"}
 
 
-def test_a_declined_card_is_told_with_its_reason_and_nothing_begins(payer: Shop) -> None:
+def test_a_declined_card_is_reported_with_its_reason_and_nothing_begins(payer: Shop) -> None:
     cancel("now")
     [customer] = payer.all("customer")
     payer.save_card(customer["id"], "pm_card_chargeCustomerFail")
@@ -325,7 +325,7 @@ def test_down_to_the_free_plan_is_a_change_like_any_other(payer: Shop) -> None:
 # ---- previewing
 
 
-def test_a_preview_tells_what_a_change_costs_and_changes_nothing(payer: Shop) -> None:
+def test_a_preview_says_what_a_change_costs_and_changes_nothing(payer: Shop) -> None:
     before = payer.all("subscription")
     found = choose("enterprise", preview="true")
     assert found.status == 200, found

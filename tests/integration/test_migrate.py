@@ -193,7 +193,7 @@ def test_by_hand_the_function_says_what_it_applied(empty: str) -> None:
     assert handler({}, CONTEXT)["applied"] == []
 
 
-def test_at_deploy_the_stack_is_told_and_its_id_follows_the_properties(
+def test_at_deploy_the_stack_gets_an_answer_and_its_id_follows_the_properties(
     empty: str, environment: pytest.MonkeyPatch
 ) -> None:
     with scripted(in_turn(Answer())) as stack:

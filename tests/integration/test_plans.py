@@ -136,7 +136,7 @@ def test_a_product_is_a_plan_for_each_interval_and_currency(stripe: StripeServer
     }
 
 
-def test_a_second_sync_finds_nothing_and_tells_nothing(stripe: StripeServer) -> None:
+def test_a_second_sync_finds_nothing_and_emits_nothing(stripe: StripeServer) -> None:
     price(stripe, product(stripe, "professional"))
     sync.sync()
     assert sync.sync() == sync.Report([], [], [], [], [])
@@ -163,7 +163,7 @@ def test_a_check_says_what_differs_and_changes_nothing(stripe: StripeServer) -> 
     assert offered() == {"professional": month}
 
 
-def test_a_sync_counts_what_no_event_had_told_and_a_check_does_not(
+def test_a_sync_counts_what_no_event_had_reported_and_a_check_does_not(
     stripe: StripeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pro = product(stripe, "professional")
@@ -827,7 +827,7 @@ def test_nothing_happens_by_itself_when_it_is_turned_off(
     assert list(offered()) == ["professional"]
 
 
-def test_a_faulty_catalogue_is_told_to_who_pushes_it(stripe: StripeServer) -> None:
+def test_a_faulty_catalogue_is_reported_to_who_pushes_it(stripe: StripeServer) -> None:
     answer = function("sync_plans").handler({"push": {"plans": {"a": {}}}}, CONTEXT)
     assert answer["refused"]["code"] == "request.validation_failed"
 

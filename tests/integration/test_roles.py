@@ -290,7 +290,7 @@ def test_a_role_that_has_more_than_it_is_granted_fails_the_migration(
         assert tx.row("SELECT to_regclass('one')::text AS found") == {"found": None}
 
 
-def test_every_excess_is_told_at_once(
+def test_every_excess_is_reported_at_once(
     role: str, admin: Admin, folder: Path, environment: pytest.MonkeyPatch
 ) -> None:
     admin(f"ALTER ROLE {quoted(role)} CREATEROLE CREATEDB; GRANT pg_monitor TO {quoted(role)}")

@@ -81,7 +81,7 @@ def test_without_a_signing_secret_there_is_no_signature(database: str) -> None:
     assert smoke.sign(json.dumps({"id": "evt_smoke_1", "type": "smoke.test"})) == ""
 
 
-def test_what_became_of_a_run_is_told(database: str) -> None:
+def test_what_became_of_a_run_is_reported(database: str) -> None:
     begun = ask(step="begin")
     found = ask(step="look", business=begun["businessId"], mail="evt_1", stripe="evt_smoke_1")
     assert found == {"fees": 0, "mail": None, "stripe": None, "fromStripe": {"count": 0}}

@@ -38,7 +38,7 @@ def test_nothing_waits_in_a_new_database(database: str) -> None:
     json.dumps(found)
 
 
-def test_what_waits_is_told_with_its_age_and_its_reason(database: str) -> None:
+def test_what_waits_is_reported_with_its_age_and_its_reason(database: str) -> None:
     run(
         "INSERT INTO outbox (id, source, detail_type, detail, created_at, last_error)"
         " VALUES ('evt_1', 's', 't', '{}', now() - interval '90 seconds', 'Timeout')"
@@ -79,7 +79,7 @@ def test_a_scheduled_function_leaves_a_heartbeat_and_keeps_it_fresh(
     assert status.read()["beats"][name] == pytest.approx(3600, abs=60)
 
 
-def test_a_run_that_has_begun_and_not_ended_is_told(database: str) -> None:
+def test_a_run_that_has_begun_and_not_ended_is_reported(database: str) -> None:
     run("UPDATE billing_run SET started_at = now() - interval '3 hours' WHERE name = 'reconcile'")
     found = status.read()["runs"]["reconcile"]
     assert found["age"] is None
@@ -144,7 +144,7 @@ def percents(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
     return {k: v[0] for line in lines for k, v in line.items() if k.endswith("Percent")}
 
 
-def test_the_share_of_a_days_mail_that_came_back_is_told(
+def test_the_share_of_a_days_mail_that_came_back_is_reported(
     database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mail("delivered", 92)

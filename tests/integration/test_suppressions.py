@@ -79,7 +79,7 @@ def test_lifting_says_what_became_of_resends_list(
     assert suppressed() == {}
 
 
-def test_a_key_that_may_only_send_is_told_so(
+def test_a_key_that_may_only_send_is_reported(
     hook: FakeResend, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("EMAIL_RESEND_API_KEY", SENDING_KEY)
@@ -186,7 +186,7 @@ def test_what_resend_alone_holds_is_taken_over(hook: FakeResend) -> None:
     assert status.read()["suppressions"]["result"] == found | {"added": 0}
 
 
-def test_what_was_lifted_here_and_is_still_held_there_is_told(hook: FakeResend) -> None:
+def test_what_was_lifted_here_and_is_still_held_there_is_reported(hook: FakeResend) -> None:
     receive(request(bounce()))
     hook.suppress(DANA)
     hook.faults = lambda key, nth: Fault(503)
@@ -241,7 +241,7 @@ def domain(hook: FakeResend) -> Iterator[Any]:
     return tell
 
 
-def test_our_domain_is_kept_as_resend_last_told(domain: Any) -> None:
+def test_our_domain_is_kept_as_resend_last_reported_it(domain: Any) -> None:
     assert domain("pending", 1, "domain.created") == {"kyora.example": "pending"}
     assert domain("verified", 3) == {"kyora.example": "verified"}
     assert domain("failed", 2) == {"kyora.example": "verified"}, "late, and old"

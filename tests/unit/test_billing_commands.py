@@ -48,7 +48,7 @@ def test_a_run_is_gone_on_with_until_it_is_finished(capsys: pytest.CaptureFixtur
     assert "1 customers pay for no workspace of ours" in said
 
 
-def test_a_stack_without_a_key_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stack_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     billing.reconcile(Asked({"finished": True, "skipped": "no Stripe key is configured"}))
     assert "no Stripe key" in capsys.readouterr().out
 
@@ -62,7 +62,7 @@ def test_a_stack_without_a_key_is_told(capsys: pytest.CaptureFixture[str]) -> No
         ({}, "No event"),
     ],
 )
-def test_a_replay_tells_what_became_of_the_events(
+def test_a_replay_says_what_became_of_the_events(
     answer: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ask = Asked({"done": [], "failed": [], "left": 0, "gone": 0} | answer)
@@ -196,7 +196,7 @@ WHY: dict[str, Any] = {
 }
 
 
-def test_why_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_why_is_answered_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
     ask = Asked(WHY)
     billing.why(ask, "ws_1")
     assert ask.events == [{"why": "ws_1"}]

@@ -85,7 +85,7 @@ def test_a_bucket_as_the_template_makes_it_is_ready(looks: Looks) -> None:
 
 
 @pytest.mark.parametrize("what", SAID)
-def test_a_bucket_that_nothing_was_set_on_is_told_about(what: str, looks: Looks) -> None:
+def test_a_bucket_that_nothing_was_set_on_is_reported(what: str, looks: Looks) -> None:
     empty = None if what in UNSET else f"<NotificationConfiguration {XMLNS}/>"
     [fault] = looks({what: empty})
     assert fault.startswith("bucket files ")
@@ -113,7 +113,7 @@ def test_a_bucket_that_may_not_be_looked_at_is_no_ready_one(looks: Looks) -> Non
         looks({"cors": "<Error><Code>AccessDenied</Code></Error>"})
 
 
-def test_every_fault_is_told_at_once(environment: pytest.MonkeyPatch, looks: Looks) -> None:
+def test_every_fault_is_reported_at_once(environment: pytest.MonkeyPatch, looks: Looks) -> None:
     looks({})
     everything: dict[str, str | None] = dict.fromkeys(UNSET)
     everything["notification"] = f"<NotificationConfiguration {XMLNS}/>"

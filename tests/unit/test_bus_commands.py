@@ -64,7 +64,7 @@ def test_a_refused_entry_is_a_failure(aws: Cloud) -> None:
         bus.emit(bus.place("dev"), "UserWelcomed", None)
 
 
-def test_prod_is_told_nothing_that_is_made_up(aws: Cloud, tmp_path: Path) -> None:
+def test_prod_gets_no_sample_events(aws: Cloud, tmp_path: Path) -> None:
     with pytest.raises(Trouble, match="FILE="):
         bus.emit(bus.place("prod"), "UserWelcomed", None)
     file = tmp_path / "real.json"

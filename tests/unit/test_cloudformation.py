@@ -59,7 +59,7 @@ def test_any_failure_fits(text: str) -> None:
     assert (found["Status"], found["Reason"][:12]) == ("FAILED", "ValueError: ")
 
 
-def test_a_list_is_told_by_its_length() -> None:
+def test_a_list_is_shown_by_its_length() -> None:
     with scripted(in_turn(Answer())) as server:
         found = answered(server, lambda: {"applied": [f"{n:04}_name" for n in range(500)]})
     assert found["Data"] == {"applied": "500"}

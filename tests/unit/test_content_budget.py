@@ -317,7 +317,7 @@ def test_no_piece_of_a_file_repeated_costs_more_than_its_bytes(
 
 @settings(max_examples=100)
 @given(st.sampled_from(sorted(samples.ALL)), st.integers(0, 60))
-def test_a_type_is_told_within_the_same_budget(last: str, cut: int) -> None:
+def test_a_type_is_recognised_within_the_same_budget(last: str, cut: int) -> None:
     data = samples.ALL[last].data
     source = Source(io.BytesIO(data[: len(data) - cut]))
     identify.media_type(source)

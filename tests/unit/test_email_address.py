@@ -88,7 +88,7 @@ def test_what_passes_is_plain(text: str) -> None:
 
 
 @given(st.emails())
-def test_a_masked_address_tells_nothing(given: str) -> None:
+def test_a_masked_address_reveals_nothing(given: str) -> None:
     masked = address.mask(given)
     local, _, domain = given.rpartition("@")
     assert len(local) < 3 or local not in masked

@@ -301,7 +301,7 @@ def test_the_style_sheet_uses_what_clients_know(mail: Mail) -> None:
         assert set(node.style) <= usual, node.style
 
 
-def test_clients_are_told_what_they_need(mail: Mail) -> None:
+def test_mail_clients_get_the_headers_they_need(mail: Mail) -> None:
     metas = {m.attrs.get("name", "charset"): m.attrs for m in mail.page.all("meta")}
     assert metas["charset"]["charset"] == "utf-8"
     assert "width=device-width" in metas["viewport"]["content"]

@@ -22,7 +22,7 @@ def test_a_later_id_sorts_behind_an_earlier_one() -> None:
     assert ids == sorted(ids)
 
 
-def test_an_id_does_not_tell_what_comes_next() -> None:
+def test_an_id_does_not_reveal_the_next() -> None:
     """80 random bits: two ids of one moment share no more than chance."""
     tails = [new_id("x")[-16:] for _ in range(1000)]
     assert len({tail[:4] for tail in tails}) > 950

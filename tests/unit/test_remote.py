@@ -49,7 +49,7 @@ def test_nor_is_one_that_fails(answer: Answer, account: Account) -> None:
     assert len(account.invoked) == 1
 
 
-def test_a_functions_own_failure_is_told(account: Account) -> None:
+def test_a_functions_own_failure_is_reported(account: Account) -> None:
     account.answers = [Answer(body=b'{"errorMessage": "no plan", "errorType": "ValueError"}')]
     with pytest.raises(Trouble, match="no plan"):
         remote.deployed("staging", "update_analytics")({})

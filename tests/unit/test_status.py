@@ -153,7 +153,7 @@ def test_lost_mail_is_listed_by_a_command() -> None:
     assert "`make mails FAILED=1`" in line.todo
 
 
-def test_a_key_that_may_only_send_is_told_so() -> None:
+def test_a_key_that_may_only_send_is_reported() -> None:
     found = changed("suppressions", checked(refused="restricted", whole=False))
     [line] = [line for line in status.judge(found, patience=75) if line.title == "suppressions"]
     assert "the key may only send" in line.text

@@ -862,7 +862,7 @@ def test_previous_attributes_lead_back_to_the_last_snapshot(
 
 @SLOWLY
 @given(LIVES)
-def test_what_the_api_shows_is_what_was_last_told(actions: list[tuple[str, Any]]) -> None:
+def test_what_the_api_shows_is_what_the_last_event_said(actions: list[tuple[str, Any]]) -> None:
     account = Account()
     live(account, actions)
     last = {

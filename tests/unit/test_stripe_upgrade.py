@@ -82,7 +82,7 @@ def test_a_change_that_breaks_us_is_named(
     assert f"  breaks  {said}" in capsys.readouterr().out
 
 
-def test_a_word_that_we_do_not_name_is_told_and_breaks_nothing(
+def test_a_word_that_we_do_not_name_is_reported_and_breaks_nothing(
     release: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(release, "_subscription.py", '            "past_due",\n', '"past_due", "asleep",')

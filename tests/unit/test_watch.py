@@ -26,7 +26,7 @@ def test_a_change_is_deployed_or_named_with_what_to_do(name: str, advice: str) -
     assert bool(found) == bool(advice)
 
 
-def test_a_snapshot_tells_what_was_added_changed_and_removed(tmp_path: Path) -> None:
+def test_a_snapshot_shows_what_was_added_changed_and_removed(tmp_path: Path) -> None:
     functions = tmp_path / "functions"
     (functions / "check_health").mkdir(parents=True)
     kept, changed, gone = (functions / "check_health" / name for name in ("a.py", "b.py", "c.py"))

@@ -47,7 +47,7 @@ def schemas(requests: set[type[BaseModel]], answers: set[type[BaseModel]]) -> Js
     schemas["Problem"] = _PROBLEM
     schemas["GatewayRefusal"] = {
         "type": "object",
-        "description": "What API Gateway answers by itself, before any function is asked.",
+        "description": "What API Gateway answers on its own, before any function is asked.",
         "properties": {"message": {"type": ["string", "null"]}},
         "required": ["message"],
     }

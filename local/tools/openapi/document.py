@@ -25,7 +25,7 @@ from local.tools.openapi.problems import ALWAYS, CONFIRM, OF_BILLING, PROBLEMS, 
 
 DOCUMENT = ROOT / "local" / "web" / "static" / "openapi.json"
 
-# What API Gateway answers by itself, without a function: never problem+json on AWS.
+# What API Gateway answers on its own, without a function: never problem+json on AWS.
 _GATEWAY = {401: "Unauthorized", 429: "Too Many Requests", 500: "Internal Server Error",
             503: "Service Unavailable"}  # fmt: skip
 # Statuses whose answers say when to come back, always or in some cases.
@@ -45,7 +45,7 @@ the role `admin` answers `auth.forbidden` to others.
 **Amounts** are whole numbers in the currency's minor unit.
 
 **Refusals** are `application/problem+json` (RFC 9457) with a stable `code`. `errors` names
-fields. Unknown fields are refused. What API Gateway refuses by itself, such as a request
+fields. Unknown fields are refused. What API Gateway refuses on its own, such as a request
 without an Authorization header, is its own `{"message": …}`.
 
 **Every answer of a function has `X-Request-Id`**: yours, when you sent one of 8 to 64 letters,

@@ -147,7 +147,7 @@ OPERATIONS: dict[str, Operation] = {
     "request_uploads": Operation(
         "Uploads",
         "Ask for several uploads",
-        "Does the same for up to 50 files. Each file is judged by itself: a refused one has "
+        "Does the same for up to 50 files. Each file is judged separately: a refused one has "
         "`error`, the problem it would have got alone, in its place, and the others have their "
         "tickets.",
         {200: "An answer for each file, in the order of the request."},
@@ -397,9 +397,9 @@ OPERATIONS: dict[str, Operation] = {
     "resume_subscription": Operation(
         "Billing",
         "Keep the subscription",
-        "Takes a scheduled end back, whoever scheduled it, and goes on with a paused subscription: "
-        "a new period begins and is charged. 402 says how to pay that, or what is owed. Safe to "
-        "repeat.",
+        "Cancels a scheduled end, whether scheduled here or in Stripe's portal, and resumes a "
+        "paused subscription: a new period begins and is charged. 402 says how to pay that, or "
+        "what is owed. Safe to repeat.",
         {200: "The subscription as it is now."},
         (*ADMIN, *STRIPE, "billing.no_subscription", "billing.payment_required"),
         example=_SUBSCRIPTION,

@@ -22,8 +22,8 @@ from kyora.storage.types import Changed
 if TYPE_CHECKING:
     from kyora.bus.events import AssetReady, Event
 
-# Seconds. Longer than make_variants may run (template.yaml), so that whoever held a lease that is
-# over writes no more.
+# Seconds. Longer than make_variants may run (template.yaml): a worker whose lease is over writes
+# nothing more.
 LEASE_SECONDS = 210
 _READ_SECONDS = 25.0  # for the original
 MAX_CLAIMS = 3  # workers that may die over one image
