@@ -34,7 +34,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"{_time(fact['at'])}  {indent}{mark}{shown(fact['text'])}{shown(name)}"
         if not fact["event"]:
             continue
-        takers = [one.function for one in consumers.by_event().get(fact["event"], [])]
+        known = consumers.by_event().get(fact["event"], [])
+        takers = [one.function for one in known if one.takes({"variants": fact["variants"]})]
         if not takers:
             yield f"{_CLOCK}  {indent}    nothing consumes it"
         for taker in takers:

@@ -38,8 +38,9 @@ OTHER_SHAPES = {
     "price": {"amount"},
     "subscription_item": {"price.amount", "price.interval", "price.interval_count"},
 }
-# Read of whatever object an event is about: whose it is.
+# Read of any object that an event is about: whose it is, and whether a request of ours made it.
 OF_ANY_OBJECT = {"object", "id", "customer", "customer.id", "client_reference_id", "metadata"}
+OF_ANY_OBJECT |= {"created"}
 # `stripe_client`'s functions, and those that hand a call on to them, with the method they use.
 CALLS = {"call": None, "pages": "GET", "pages_of": "GET", "_ask": None, "_list": "GET"}
 

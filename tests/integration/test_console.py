@@ -380,7 +380,10 @@ def test_secrets_are_masked_and_nothing_else(value: Any, shown: Any) -> None:
 
 def test_each_event_s_consumers_are_those_of_the_template() -> None:
     found = consumers.by_event()
-    assert found["OrderPaymentSucceeded"] == [("record_transaction_fee", "fees")]
-    assert found["UserWelcomed"] == [("send_email", "emails")]
+    assert found["OrderPaymentSucceeded"] == [("record_transaction_fee", "fees", ())]
+    assert found["UserWelcomed"] == [("send_email", "emails", ())]
+    [variants] = found["AssetReady"]
+    assert variants == ("make_variants", "variants", ("variants",))
+    assert (variants.takes({"variants": True}), variants.takes({})) == (True, False)
     assert "PlansSynced" not in found
     assert consumers.by_queue()["uploads"] == "verify_upload"

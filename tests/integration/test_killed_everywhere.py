@@ -226,7 +226,7 @@ def test_everything_happens_once_whatever_is_killed(
 
     assert works.killed >= VICTIMS.count("worker") - 3, "nothing was killed"
     assert works.failed, "no worker noticed that the database was away"
-    assert [queue.dead for queue in cloud.queues] == [[], [], []]
+    assert not any(queue.dead for queue in cloud.queues)
     assert set(cloud.published) == {row["id"] for row in invariants.rows("SELECT id FROM outbox")}
     assert len(set(cloud.published)) == 200
     mails_were_sent_once(resend)

@@ -141,9 +141,9 @@ def test_a_weak_store_that_took_other_bytes_than_signed_is_seen_through(
     provider = type(configured())
     real: Any = provider.copy
 
-    def copy(self: object, source: str, *args: Any) -> None:
+    def copy(self: object, source: str, *args: Any, **more: Any) -> None:
         copied.append(source)
-        real(self, source, *args)
+        real(self, source, *args, **more)
 
     monkeypatch.setattr(provider, "copy", copy)
     for data, reason in (

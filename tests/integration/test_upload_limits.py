@@ -204,7 +204,7 @@ def test_a_clean_up_watches_the_clock(store: Store) -> None:
     api.sweep()
     invariants.pass_grace()
     sweep: Callable[..., dict[str, int]] = api.function("sweep_uploads")
-    enough = [30_000] * 4  # to begin, to lapse, and for two rows
+    enough = [30_000] * 6  # to begin, for what lapses and what waits for a scanner, for two rows
     assert sweep({}, api.Context(*enough, *[9_000] * 9)) == {"expired": 0, "cleaned": 2}
 
 

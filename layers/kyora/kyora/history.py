@@ -28,6 +28,7 @@ type Row = dict[str, Any]
 _EVENTS = """
 SELECT id, detail_type, detail ->> 'correlationId' AS correlation_id, created_at, published_at,
     attempts, next_attempt_at, last_error, refused, detail -> 'data' ->> 'assetId' AS asset_id,
+    coalesce(detail -> 'data' -> 'variants' = 'true', false) AS variants,
     detail -> 'data' ->> 'businessId' AS business_id, detail ->> 'workspaceId' AS workspace_id,
     coalesce(detail -> 'data' ->> 'orderId', detail -> 'data' ->> 'customerId') AS subject_id
 FROM outbox
@@ -85,7 +86,7 @@ WHERE message_id = ANY(CAST(:ids AS text[])) ORDER BY received_at DESC LIMIT {_M
 """
 _HANDLED = """
 SELECT consumer, event_id, received_at FROM inbox
-WHERE consumer = ANY(ARRAY['record_transaction_fee', 'update_analytics'])
+WHERE consumer = ANY(ARRAY['record_transaction_fee', 'update_analytics', 'make_variants'])
     AND event_id = ANY(CAST(:ids AS text[])) ORDER BY received_at
 """
 _FEES = f"""
@@ -135,6 +136,7 @@ class _Fact(NamedTuple):
     under: str = ""
     event: str = ""  # the name of an event that is on the bus: it has consumers
     handled: tuple[str, ...] = ()
+    variants: bool = False  # of an AssetReady: make_variants takes no other
 
 
 class _Wait(NamedTuple):
@@ -183,6 +185,7 @@ def read(asked: str) -> dict[str, Any]:
                 "text": fact.text,
                 "event": fact.event,
                 "handled": list(fact.handled),
+                "variants": fact.variants,
             }
             for fact, depth in _ordered(_facts(found))
         ],
@@ -309,6 +312,7 @@ def _events(found: _Found) -> Iterator[_Fact]:
             processed.get(event["created_at"]) or under or "",
             event["detail_type"] if event["published_at"] else "",
             tuple(handled.get(event["id"], ())),
+            event["variants"],
         )
 
 

@@ -12,6 +12,11 @@ class Consumer(NamedTuple):
 
     function: str
     queue: str
+    wants: tuple[str, ...] = ()  # fields of the data that must be true, by the rule's pattern
+
+    def takes(self, data: Mapping[str, Any]) -> bool:
+        """Return whether an event with this data reaches the function."""
+        return all(data.get(name) is True for name in self.wants)
 
 
 @cache
@@ -27,7 +32,8 @@ def by_event() -> Mapping[str, list[Consumer]]:
             continue
         for target in properties["Targets"]:
             logical = target["Arn"]["Fn::GetAtt"][0]
-            consumer = Consumer(_reader(resources, logical), queue_name(resources[logical]))
+            wants = tuple(properties["EventPattern"].get("detail", {}).get("data", {}))
+            consumer = Consumer(_reader(resources, logical), queue_name(resources[logical]), wants)
             for name in properties["EventPattern"].get("detail-type", []):
                 found.setdefault(name, []).append(consumer)
     return found

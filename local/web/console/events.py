@@ -13,7 +13,8 @@ _LISTED = 100
 _EVENTS = """
 select id, detail_type as type, source, detail ->> 'workspaceId' as workspace,
        detail ->> 'correlationId' as correlation, detail ->> 'occurredAt' as "occurredAt",
-       created_at as at, published_at as published, attempts, last_error as error, refused
+       created_at as at, published_at as published, attempts, last_error as error, refused,
+       coalesce(detail -> 'data' -> 'variants' = 'true', false) as variants
 from outbox
 where (cast(:type as text) is null or detail_type = :type)
   and (cast(:text as text) is null or strpos(detail::text, :text) > 0)
@@ -88,6 +89,7 @@ def _stand(
                 deliveries.get((consumer.function, event["id"]), []),
             )
             for consumer in consumers.by_event().get(event["type"], [])
+            if consumer.takes({"variants": event["variants"]})
         ]
     return faults
 

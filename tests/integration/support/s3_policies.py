@@ -32,6 +32,7 @@ USERS = (
     "verify_upload",
     "sweep_uploads",
     "make_variants",
+    "record_scan",
 )
 PREFIXES = "incoming|assets|variants|public"
 
@@ -265,18 +266,26 @@ def walk(cloud: Cloud) -> None:
     )
     abandoned = _in_parts()
     invariants.pass_deadline(abandoned)
-    private, public, gone = (upload(photos.small(), variants=True) for _ in range(3))
-    for asset_id in (private, public, gone):
+    private, public, gone, bad, worse = (upload(photos.small(), variants=True) for _ in range(5))
+    for asset_id in (private, public, gone, bad, worse):
         assert confirm(asset_id).status == 200
     # Without a public address GET signs for what is below public/.
-    invariants.run("UPDATE asset SET public = true WHERE id = :id", id=public)
+    for asset_id in (public, worse):
+        invariants.run("UPDATE asset SET public = true WHERE id = :id", id=asset_id)
     for key in [key for key in cloud.objects if gone in key]:
         del cloud.objects[key]
     with running_as("make_variants"):
-        assert photos.deliver(private) == photos.deliver(public) == 0
+        assert {photos.deliver(asset_id) for asset_id in (private, public, bad, worse)} == {0}
         assert photos.deliver(gone) == 1  # its original is not there
         assert photos.rebuild(asset=private)["ready"] == 1
         assert photos.rebuild(asset=public)["ready"] == 1
+    # A completion whose commit was lost; its parts are given up again.
+    invariants.run("UPDATE asset SET part_size = 8, store_upload = 'gone' WHERE id = :id", id=bad)
+    with running_as("record_scan"):
+        for asset_id in (bad, worse):
+            copy = f"assets/ws_demo/{asset_id}/{invariants.asset(asset_id)['final_attempt']}"
+            assert api.scanned((copy, "THREATS_FOUND")) == []
+            assert invariants.status(asset_id) == "rejected"
     invariants.run(
         "UPDATE variant_set SET clean_after = now() - interval '1 hour' WHERE stale <> '{}'"
     )

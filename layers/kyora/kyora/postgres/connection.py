@@ -162,7 +162,9 @@ class Transaction:
     value that Postgres cannot store, and StatementFailed when the server refuses.
     """
 
-    def __init__(self, connection: _OneTrip, timeout: float, *, owner: bool) -> None:
+    def __init__(
+        self, connection: _OneTrip, timeout: float = _TIMEOUT, *, owner: bool = False
+    ) -> None:
         self._connection, self._timeout, self._owner = connection, timeout, owner
         self.committed: dict[Callable[[list[str]], None], list[str]] = {}
 
