@@ -80,19 +80,19 @@ def _answer(schema: Json) -> Json:
 
 
 def _tidy(schema: Any) -> Any:
-    """Drop titles that repeat a name and defaults of null, and write whole numbers as such.
+    """Drop titles that repeat a name and defaults, and write whole numbers as such.
 
     A field that may be left out is optional; with a default, generators make it required.
     """
     if isinstance(schema, list):
         return [_tidy(item) for item in schema]
     if isinstance(schema, dict):
-        # A property may be called "title"; a schema's own title is a text.
+        # A property may be called "title" or "default"; a schema's own are no objects.
         return {
             key: _tidy(value)
             for key, value in schema.items()
             if not (key == "title" and isinstance(value, str))
-            and not (key == "default" and value is None)
+            and not (key == "default" and not isinstance(value, dict))
         }
     return int(schema) if isinstance(schema, float) and schema.is_integer() else schema
 
