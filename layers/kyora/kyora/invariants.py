@@ -31,6 +31,7 @@ CONSUMERS: Mapping[str, tuple[str, ...]] = {
         "GraceEnding",
         "PaymentMethodExpiring",
         "RenewalUpcoming",
+        "AssetQuarantined",
         "SubscriptionPaused",
         "SubscriptionResumed",
     ),
