@@ -14,6 +14,7 @@ from pytest_socket import socket_allow_hosts
 from xdist.scheduler import LoadScopeScheduling
 
 from kyora import config, postgres
+from kyora.observability import logger
 from kyora.postgres.connection import Connection, connect
 
 # As in production: one role owns the tables, the functions' code runs as another.
@@ -26,6 +27,9 @@ settings.load_profile("unhurried")
 
 _LONG = ("test_billing_model", "test_translation", "test_layers")
 _ROOM = 4 << 30  # bytes
+# It writes where pytest captures all tests. Made first by a test with capsys, it would keep
+# that test's stream, which is closed at its end.
+logger()
 _numbers = itertools.count()
 
 

@@ -172,7 +172,7 @@ def test_a_mail_is_sent_again(stack: Stack) -> None:
     async def act(page: Page) -> None:
         await page.click("Resend")
         await page.until(f"{SAID}.includes('is sent')", 60)
-        await page.says("mail sent")
+        await page.says("welcome sent")  # its first delivery may be a dead letter still
 
     on(stack, f"events/{event_id}", act)
 

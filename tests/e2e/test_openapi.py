@@ -6,6 +6,7 @@ In a workspace of its own, because it leaves uploads behind by the hundred.
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jwt
@@ -30,32 +31,39 @@ CHECKS = (
 )
 
 
+BATCH = "/v1/assets/uploads"
+
+
 def test_no_request_gets_an_undocumented_answer(stack: Stack, tmp_path: Path) -> None:
-    document = f"{stack.env['KYORA_URL']}/openapi.json"
     token = _newcomer(stack)
+    operations = [op for path in openapi.document()["paths"].values() for op in path.values()]
+    said = answers(stack, tmp_path, token, CHECKS, "--exclude-path", BATCH)
+    assert f"Tested: {len(operations) - 1}" in said
     # A batch answers 200 with a refusal for each file that is not valid.
-    (tmp_path / "schemathesis.toml").write_text(
-        '[[operations]]\ninclude-name = "POST /v1/assets/uploads"\n'
-        "checks.negative_data_rejection.enabled = false\n"
-    )
+    checks = tuple(check for check in CHECKS if check != "negative_data_rejection")
+    assert "Tested: 1" in answers(stack, tmp_path, token, checks, "--include-path", BATCH)
+
+
+def answers(stack: Stack, folder: Path, token: str, checks: Sequence[str], *chosen: str) -> str:
+    """Return what schemathesis says of some operations; it must have no failure."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "schemathesis.cli", "run", document),
-            *("--checks", ",".join(CHECKS)),
+            *(sys.executable, "-m", "schemathesis.cli", "run"),
+            f"{stack.env['KYORA_URL']}/openapi.json",
+            *("--checks", ",".join(checks), *chosen),
             *("--header", f"Authorization: Bearer {token}"),
             *("--max-examples", "40", "--request-timeout", "30"),
             "--generation-deterministic",
             *("--continue-on-failure", "--no-color", "--warnings", "off"),
         ],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
-    operations = [op for path in openapi.document()["paths"].values() for op in path.values()]
-    assert f"Tested: {len(operations)}" in done.stdout
+    return done.stdout
 
 
 def test_the_page_and_the_document_are_served(stack: Stack) -> None:
