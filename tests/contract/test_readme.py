@@ -263,7 +263,7 @@ def test_every_document_is_named_in_the_one_to_begin_with() -> None:
     for document in DOCUMENTS.keys() - {"README.md"}:
         if document.count("/") < 2:
             assert f"]({document})" in DOCUMENTS["README.md"], document
-    assert len(DOCUMENTS["README.md"].splitlines()) <= 160
+    assert len(DOCUMENTS["README.md"].splitlines()) <= 165
 
 
 def test_the_console_s_verbs_are_documented_with_their_parameters() -> None:
