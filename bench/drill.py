@@ -261,14 +261,14 @@ def _one(site: Site, part: Part, name: str) -> Result:
         if part.lines:
             seen = _until(lambda: site.lines() & set(part.lines), _NOTICE)
             noticed = time.monotonic() - began if seen else None
-    mended, lines = time.monotonic(), set(part.lines)
+    repaired, lines = time.monotonic(), set(part.lines)
     database.close()  # its connection may be to a server that is gone
 
     def counted() -> tuple[int, int, int]:
         return _count(site, told, orders)
 
     whole = _until(lambda: counted()[1:] == (0, 0) and not site.lines() & lines, _RECOVER)
-    recovered = time.monotonic() - mended if whole else None
+    recovered = time.monotonic() - repaired if whole else None
     time.sleep(10)  # a second effect would come by now
     return Result(noticed, recovered, *counted())
 
@@ -312,7 +312,7 @@ def _upload(site: Site, told: Told, name: str) -> None:
         return
     ticket = asked.json
     put = request("PUT", ticket["uploadUrl"], content, ticket["headers"])
-    if put.status == 200:  # from here on it is verified, whether somebody confirms it or not
+    if put.status == 200:  # from here on it is verified, whether a client confirms it or not
         told.files[ticket["assetId"]] = digest
         if int(name.split("-")[1]) % 2 == 0:
             site.stack.call("POST", f"/v1/assets/{ticket['assetId']}/confirm")

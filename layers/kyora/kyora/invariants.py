@@ -101,7 +101,7 @@ WITH checked AS (
 bad AS (
     INSERT INTO difference (name, subject, since) SELECT 'storage', workspace_id, now()
     FROM checked WHERE NOT good ON CONFLICT DO NOTHING),
-mended AS (
+fixed AS (
     DELETE FROM difference WHERE name = 'storage'
         AND subject IN (SELECT workspace_id FROM checked WHERE good))
 INSERT INTO check_position (name, position)

@@ -66,7 +66,7 @@ function move() {
 }
 
 function banner() {
-  if (state.lost) return html`<div class="alarm" role="alert">The local stack does not answer. Start it with <code>make run</code>; this page goes on by itself.</div>`;
+  if (state.lost) return html`<div class="alarm" role="alert">The local stack does not answer. Start it with <code>make run</code>; this page then continues.</div>`;
   const known = state.data.filter(Boolean);
   const faults = new Set(known.flatMap((data) => [data.fault, ...(data.faults || [])]).filter(Boolean));
   if (state.data[0] && !state.data[0].ready) return html`<div class="alarm wait" role="status">The stack is still starting.</div>`;
