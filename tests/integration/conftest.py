@@ -13,6 +13,7 @@ from kyora import aws, config
 from kyora.email import resend_http as sender
 from kyora.observability import logger
 from kyora.storage import s3
+from tests.cloud import Cloud, cloud
 from tests.conftest import OWNER, SECRET, address, as_superuser, use
 from tests.fake_resend import FakeResend, fake_resend
 from tests.integration.support import invariants, ledger, mail_queue, shops, stores
@@ -155,6 +156,14 @@ def ledger_database(environment: pytest.MonkeyPatch, _ledger_database: str) -> s
 def shop(database: str, environment: pytest.MonkeyPatch) -> Iterator[Shop]:
     """A Stripe of our own, with a catalogue that is in the database as well."""
     with shops.running(environment) as found:
+        yield found
+
+
+@pytest.fixture(name="aws")
+def _aws(database: str, environment: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """SQS and EventBridge, as far as consumers ask them."""
+    with cloud() as found:
+        environment.setenv("AWS_ENDPOINT_URL", found.url)
         yield found
 
 

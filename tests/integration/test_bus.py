@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from kyora import postgres
 from kyora.bus import names, outbox
 from kyora.observability import begin
 from local.commands import bus
-from tests.cloud import DEAD, QUEUE, Cloud, batch, cloud, deliver, message
+from tests.cloud import DEAD, QUEUE, Cloud, batch, deliver, message
 from tests.scripted import Answer
 from tests.unit.functions import CONTEXT, call, captured_log, event, function
 
@@ -30,13 +29,6 @@ ROOT = Path(__file__).parents[2]
 ASSET = "ast_01kaq3v6m8r5x9y2c4d7f0h1jk"
 
 type Row = dict[str, Any]
-
-
-@pytest.fixture
-def aws(database: str, environment: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    with cloud() as found:
-        environment.setenv("AWS_ENDPOINT_URL", found.url)
-        yield found
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`make trace`: what became of any id, what it caused, and what it waits for."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from kyora.observability import begin, correlation_id
 from local.commands import bus
 from local.commands import trace as command
 from local.progress import Trouble
-from tests.cloud import Cloud, cloud, deliver
+from tests.cloud import Cloud, deliver
 from tests.integration.support import api, invariants
 from tests.integration.support.samples import PNG
 from tests.integration.support.shops import Shop
@@ -30,13 +29,6 @@ def outside() -> None:
     """No test continues the unit of work of another one."""
     trace.end()
     correlation_id.set("")
-
-
-@pytest.fixture
-def aws(database: str, environment: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    with cloud() as found:
-        environment.setenv("AWS_ENDPOINT_URL", found.url)
-        yield found
 
 
 def ask(event: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from kyora import config, otlp, postgres, trace
 from kyora.bus import names, outbox
 from kyora.observability import begin, correlation_id
 from local.commands import bus
-from tests.cloud import Cloud, cloud, deliver
+from tests.cloud import Cloud, deliver
 from tests.integration.support import api, invariants, mail_queue
 from tests.integration.support.resend_webhook import receive, request, told
 from tests.integration.support.samples import PNG
@@ -34,13 +34,6 @@ def outside() -> None:
     """No test continues the unit of work of another one."""
     trace.end()
     correlation_id.set("")
-
-
-@pytest.fixture
-def aws(database: str, environment: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    with cloud() as found:
-        environment.setenv("AWS_ENDPOINT_URL", found.url)
-        yield found
 
 
 @pytest.fixture
