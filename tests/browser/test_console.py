@@ -237,7 +237,7 @@ def test_everything_is_reached_with_the_keyboard(served: Served) -> None:
             await press(page, "Tab", 9)
             reached.append(await page.ask("document.activeElement.innerText.split('\\n')[0]"))
         assert reached[0] == "Skip to the page"
-        assert reached[1:4] == ["Overview", "Invocations", "Events"]
+        assert reached[1:5] == ["Overview", "Invocations", "Traces", "Events"]
         assert "Send an event" in reached
         await page.click("Send an event")
         await page.until("document.querySelector('dialog[open] textarea')?.value.includes('name')")
