@@ -26,6 +26,11 @@ settings.register_profile("unhurried", deadline=None, suppress_health_check=[Hea
 settings.load_profile("unhurried")
 
 _LONG = ("test_billing_model", "test_translation", "test_layers")
+# Files of e2e that need a stack of their own anyway: one worker each starts it, beside the others'.
+_STACKS = {
+    **{name: name for name in ("test_time", "test_year")},
+    **dict.fromkeys(("test_make_run", "test_outage", "test_smoke"), "restarts"),
+}
 _ROOM = 4 << 30  # bytes
 # It writes where pytest captures all tests. Made first by a test with capsys, it would keep
 # that test's stream, which is closed at its end.
@@ -34,7 +39,7 @@ _numbers = itertools.count()
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """A file's tests run on one worker, and all of e2e's: they share one running stack.
+    """A file's tests run on one worker, and so do the files of e2e that share a running stack.
 
     xdist's own groups are lost with pytest 9.2, without a word: it no longer reads the node id that
     they are written into.
@@ -42,7 +47,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "e2e" if "/e2e/" in file else file
+        return _STACKS.get(Path(file).stem, "e2e") if "/e2e/" in file else file
 
 
 @pytest.hookimpl(optionalhook=True)

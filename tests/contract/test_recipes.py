@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,8 +171,18 @@ def test_the_steps_of_a_recipe_fit_the_code(recipe: str, tmp_path: Path) -> None
         apply(one, copy)
 
 
-def test_a_copy_with_every_recipe_passes(tmp_path: Path) -> None:
-    copy = copy_to(tmp_path)
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL can run from, as another user when we are root.
+
+    Each pytest that starts closes the folder that holds every tmp_path.
+    """
+    with tempfile.TemporaryDirectory(prefix="recipes-") as folder:
+        yield Path(folder)
+
+
+def test_a_copy_with_every_recipe_passes(open_folder: Path) -> None:
+    copy = copy_to(open_folder)
     for recipe in APPLIED:
         apply(recipe, copy)
     write_digest(copy)

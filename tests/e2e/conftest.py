@@ -241,7 +241,8 @@ def stack(shared: Stack) -> Stack:
 def shared(checkout: Path) -> Iterator[Stack]:
     """The stack that the tests share; they ask for `stack`."""
     # A short delay, so that a test need not wait a minute for the path without a confirm.
-    running = Stack(checkout, checkout / ".local", free_port(), {"UPLOAD_EVENT_DELAY": "2"})
+    # Not in .local, whose tools the other stacks run as well: `leftovers` goes by the folder.
+    running = Stack(checkout, checkout / ".shared", free_port(), {"UPLOAD_EVENT_DELAY": "2"})
     running.start()
     yield running
     assert running.stop(signal.SIGTERM) == 0
@@ -249,9 +250,10 @@ def shared(checkout: Path) -> Iterator[Stack]:
     assert not running.leftovers()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def moved(checkout: Path) -> Iterator[Stack]:
-    """A stack whose clock tests move: what is written in the future stays there."""
+    """A stack whose clock a file's tests move: what is written in the future stays there."""
+    shutil.rmtree(checkout / ".moved", ignore_errors=True)
     running = Stack(checkout, checkout / ".moved", free_port())
     running.start()
     yield running

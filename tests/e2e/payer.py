@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.e2e.commands import query
-from tests.e2e.conftest import Stack, wait
+from tests.e2e.commands import control, query
+from tests.e2e.conftest import Stack, request, wait
 
 GOOD, DECLINED, FAILS_LATER = "4242424242424242", "4000000000000002", "4000000000000341"
 
@@ -60,3 +60,28 @@ def portal(stack: Stack) -> str:
 def mails(stack: Stack) -> list[str]:
     rows = query(stack, "SELECT subject FROM mock_mailbox ORDER BY created_at")
     return [row[0] for row in rows]
+
+
+# What waits for a delivery, a publication or a mail.
+_PENDING = (
+    "SELECT (SELECT count(*) FROM stripe_event WHERE status NOT IN ('processed', 'ignored'))"
+    " + (SELECT count(*) FROM outbox WHERE published_at IS NULL)"
+    " + (SELECT count(*) FROM email_message WHERE status = 'pending')"
+)
+_MIRROR = ("subscription_terms", "subscription", "invoice", "payment_method", "billing_customer",
+           "billing_operation", "workspace_billing")  # fmt: skip
+
+
+def start_over(stack: Stack) -> None:
+    """Make the demo workspace one that never paid, whatever other tests did with it."""
+    control(stack, "pump", duplicate=0, shuffle=False)
+    key = {"Authorization": f"Bearer {stack.env['BILLING_STRIPE_API_KEY']}"}
+    customers = f"{stack.env['STRIPE_URL']}/v1/customers"
+    for one in request("GET", f"{customers}?limit=100", None, key).json["data"]:
+        assert request("DELETE", f"{customers}/{one['id']}", None, key).status == 200
+    wait(lambda: subscription(stack)["access"] == "free", 60)
+    wait(lambda: query(stack, _PENDING) == [[0]], 60)
+    for table in _MIRROR:
+        query(stack, f"DELETE FROM {table}")
+    query(stack, "DELETE FROM mock_mailbox")
+    assert subscription(stack)["status"] == "free"

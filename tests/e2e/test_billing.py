@@ -11,6 +11,7 @@ from tests.e2e.payer import (
     page,
     portal,
     send,
+    start_over,
     subscription,
     until,
 )
@@ -29,7 +30,7 @@ def only_demo_business(stack: Stack) -> None:
 
 def test_a_workspace_subscribes_fails_to_pay_pays_leaves_and_is_reconciled(stack: Stack) -> None:
     url = stack.env["KYORA_URL"]
-    query(stack, "DELETE FROM mock_mailbox")
+    start_over(stack)
     only_demo_business(stack)
     assert subscription(stack)["access"] == "free"
     # Everything that Stripe tells comes twice, and in any order.

@@ -50,6 +50,13 @@ def dead(stack: Stack) -> int:
     return int(found["ApproximateNumberOfMessages"])
 
 
+@pytest.fixture
+def nothing_dead(stack: Stack) -> None:
+    """Without the messages that other tests have given up."""
+    sqs = client(stack, "sqs")
+    sqs.purge_queue(QueueUrl=sqs.get_queue_url(QueueName="kyora-local-emails-dead")["QueueUrl"])
+
+
 @pytest.mark.parametrize("name", MAILED)
 def test_emit_puts_a_mail_into_the_mailbox(name: str, stack: Stack) -> None:
     subject, link = MAILED[name]
@@ -101,6 +108,7 @@ def unreadable(stack: Stack, version: int) -> None:
     assert answer["FailedEntryCount"] == 0
 
 
+@pytest.mark.usefixtures("nothing_dead")
 def test_an_unknown_version_is_dead_lettered_at_once_and_redriven(stack: Stack) -> None:
     unreadable(stack, version=2)
     wait(lambda: dead(stack), 60)
@@ -117,6 +125,7 @@ def test_an_unknown_version_is_dead_lettered_at_once_and_redriven(stack: Stack) 
     assert "there are analytics, emails, fees, stripe, uploads" in unknown.stderr
 
 
+@pytest.mark.usefixtures("nothing_dead")
 def test_a_wait_that_the_provider_asks_for_is_kept_by_the_queue(stack: Stack) -> None:
     query(
         stack,

@@ -9,6 +9,7 @@ from tests.browser import chromium
 from tests.browser.page import Page, visit
 from tests.e2e.commands import query, subscribe
 from tests.e2e.conftest import Stack, wait
+from tests.e2e.payer import start_over
 
 pytestmark = chromium.needed
 
@@ -38,6 +39,7 @@ def pasted(stack: Stack, command: str) -> tuple[int, str]:
 
 
 def test_every_example_works_as_pasted(stack: Stack) -> None:
+    start_over(stack)
     subscribe(stack)
     prepare = {
         "takeBackChange": lambda: stack.call("POST", "/v1/billing/subscription", LATER),
