@@ -3,6 +3,8 @@
 .PHONY: help setup doctor run stop test test-later check fmt mutants build deploy invoke debug event bench drill migrate logs emit events redrive outbox schemas emails mails suppressions rebuild-analytics variants sync-plans push-plans reconcile replay why trace time stripe-record upgrade-check status openapi clean
 
 export SAM_CLI_TELEMETRY := 0
+# Without compiled modules each of our many processes compiles every module that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # What runs here needs some region; a deployed stage's is in samconfig.toml.
 ifeq ($(ENV),)
 export AWS_DEFAULT_REGION ?= us-east-1

@@ -43,6 +43,14 @@ def client(stack: Stack, service: str) -> Any:
     return emulator.client(service, int(stack.env["AWS_ENDPOINT_URL"].rpartition(":")[2]))
 
 
+def bury(stack: Stack) -> None:
+    """Empty the dead-letter queues of what other tests left there."""
+    sqs = client(stack, "sqs")
+    for url in sqs.list_queues()["QueueUrls"]:
+        if url.endswith("-dead"):
+            sqs.purge_queue(QueueUrl=url)
+
+
 def control(stack: Stack, path: str, **given: Any) -> None:
     request = urllib.request.Request(
         f"{stack.env['STRIPE_URL']}/_control/{path}", json.dumps(given).encode(), method="POST"

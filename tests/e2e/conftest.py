@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,14 +57,18 @@ class Answer:
 
 
 def request(
-    method: str, url: str, body: object = None, headers: Mapping[str, str] | None = None
+    method: str,
+    url: str,
+    body: object = None,
+    headers: Mapping[str, str] | None = None,
+    seconds: float = 30,
 ) -> Answer:
     """Make one HTTP request; a status is an answer, a broken connection an error."""
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     sent = {"Content-Type": "application/json"} | dict(headers or {})
     outgoing = urllib.request.Request(url, data, sent, method=method)
     try:
-        with urllib.request.urlopen(outgoing, timeout=30) as found:
+        with urllib.request.urlopen(outgoing, timeout=seconds) as found:
             return Answer(found.status, _lower(found.headers), found.read())
     except urllib.error.HTTPError as refused:
         with refused:
@@ -207,8 +212,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def checkout() -> Iterator[Path]:
+@contextmanager
+def copied() -> Iterator[Path]:
     """A copy of what a clone holds, with this checkout's installed tools."""
     copy = Path(tempfile.mkdtemp(prefix="a seller's kyora-"))
     for name in _COPIED:
@@ -229,6 +234,13 @@ def checkout() -> Iterator[Path]:
     subprocess.run(["rm", "-rf", copy], check=True)
 
 
+@pytest.fixture(scope="session")
+def checkout() -> Iterator[Path]:
+    """The copy that the shared stack runs in, and its commands."""
+    with copied() as copy:
+        yield copy
+
+
 @pytest.fixture
 def stack(shared: Stack) -> Stack:
     """A stack that is up, whatever a test before has done to it."""
@@ -241,8 +253,7 @@ def stack(shared: Stack) -> Stack:
 def shared(checkout: Path) -> Iterator[Stack]:
     """The stack that the tests share; they ask for `stack`."""
     # A short delay, so that a test need not wait a minute for the path without a confirm.
-    # Not in .local, whose tools the other stacks run as well: `leftovers` goes by the folder.
-    running = Stack(checkout, checkout / ".shared", free_port(), {"UPLOAD_EVENT_DELAY": "2"})
+    running = Stack(checkout, checkout / ".local", free_port(), {"UPLOAD_EVENT_DELAY": "2"})
     running.start()
     yield running
     assert running.stop(signal.SIGTERM) == 0
@@ -251,10 +262,10 @@ def shared(checkout: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def moved(checkout: Path) -> Iterator[Stack]:
+def moved() -> Iterator[Stack]:
     """A stack whose clock a file's tests move: what is written in the future stays there."""
-    shutil.rmtree(checkout / ".moved", ignore_errors=True)
-    running = Stack(checkout, checkout / ".moved", free_port())
-    running.start()
-    yield running
-    running.stop()
+    with copied() as copy:
+        running = Stack(copy, copy / ".local", free_port())
+        running.start()
+        yield running
+        running.stop()

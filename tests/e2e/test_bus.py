@@ -13,7 +13,7 @@ import pytest
 
 from kyora.bus.names import SENSITIVE
 from local.settings import ROOT
-from tests.e2e.commands import client, emit, query, run
+from tests.e2e.commands import bury, client, emit, query, run
 from tests.e2e.conftest import Stack, request, wait
 
 MAILED = {
@@ -48,13 +48,6 @@ def dead(stack: Stack) -> int:
     url = sqs.get_queue_url(QueueName="kyora-local-emails-dead")["QueueUrl"]
     found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     return int(found["ApproximateNumberOfMessages"])
-
-
-@pytest.fixture
-def nothing_dead(stack: Stack) -> None:
-    """Without the messages that other tests have given up."""
-    sqs = client(stack, "sqs")
-    sqs.purge_queue(QueueUrl=sqs.get_queue_url(QueueName="kyora-local-emails-dead")["QueueUrl"])
 
 
 @pytest.mark.parametrize("name", MAILED)
@@ -108,8 +101,8 @@ def unreadable(stack: Stack, version: int) -> None:
     assert answer["FailedEntryCount"] == 0
 
 
-@pytest.mark.usefixtures("nothing_dead")
 def test_an_unknown_version_is_dead_lettered_at_once_and_redriven(stack: Stack) -> None:
+    bury(stack)
     unreadable(stack, version=2)
     wait(lambda: dead(stack), 60)
     assert dead(stack) == 1
@@ -118,15 +111,14 @@ def test_an_unknown_version_is_dead_lettered_at_once_and_redriven(stack: Stack) 
     assert "1 of 1 messages are back in kyora-local-emails" in done.stdout, done.stderr
     wait(lambda: dead(stack), 60)  # it is still unreadable
     assert dead(stack) == 1
-    sqs = client(stack, "sqs")
-    sqs.purge_queue(QueueUrl=sqs.get_queue_url(QueueName="kyora-local-emails-dead")["QueueUrl"])
+    bury(stack)
     assert "0 of 0" in run(stack, "redrive", "kyora-local-emails-dead").stdout
     unknown = run(stack, "redrive", "nothing")
     assert "there are analytics, emails, fees, stripe, uploads" in unknown.stderr
 
 
-@pytest.mark.usefixtures("nothing_dead")
 def test_a_wait_that_the_provider_asks_for_is_kept_by_the_queue(stack: Stack) -> None:
+    bury(stack)
     query(
         stack,
         "insert into mock_failure (status, name, retry_after)"

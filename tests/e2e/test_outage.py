@@ -65,7 +65,7 @@ def second(checkout: Path, database: Database) -> Iterator[Stack]:
         "DATABASE_OWNER_URL": database.url.replace("//kyora:", "//kyora_owner:"),
         "LOG_LEVEL": "DEBUG",
     }
-    running = Stack(checkout, checkout / ".second", free_port(), variables)
+    running = Stack(checkout, checkout / ".local" / "second", free_port(), variables)
     running.start()
     yield running
     assert running.stop() == 0
