@@ -148,6 +148,13 @@ def test_the_recipes_that_are_marked_are_applied() -> None:
     assert {name for name, _ in table} | {"README"} == {path.stem for path in RECIPES.glob("*")}
 
 
+def test_a_name_is_in_the_file_that_a_document_says() -> None:
+    pattern = r"`(\w+)`(?::[^`|\n]*)?\s(?:of|in)\s`([\w./-]+\.(?:py|yaml|toml))`"
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for name, path in re.findall(pattern, document.read_text()):
+            assert re.search(rf"\b{name}\b", (ROOT / path).read_text()), (document.name, name, path)
+
+
 def write_digest(copy: Path) -> None:
     """Write what `make check` says about `Configuration` of the migration."""
     said = subprocess.run(

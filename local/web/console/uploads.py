@@ -23,7 +23,7 @@ from asset where id = :id and status = 'ready'
 """
 # What a browser shows as an image; SVG and HTML are never accepted as uploads.
 _PICTURES = {"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"}
-_LARGEST = 20 * 1024 * 1024  # bytes
+_LARGEST = 256 * 1024 * 1024  # bytes: the most that a request verifies
 
 
 def listed(stack: Settings, asked: Mapping[str, str]) -> dict[str, Any]:
