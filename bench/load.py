@@ -31,7 +31,8 @@ from urllib.parse import urlencode
 from kyora import config
 from kyora import postgres as database
 from kyora.bus import outbox
-from local.commands.bus import Place, queue_urls
+from local.commands.dead_letters import queue_urls
+from local.commands.place import Place
 from local.progress import say
 from local.settings import ROOT
 from local.stack import emulator

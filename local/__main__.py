@@ -229,19 +229,19 @@ def _logs(chosen: argparse.Namespace) -> None:
 
 
 def _bus(chosen: argparse.Namespace) -> None:
-    from local.commands import bus
+    from local.commands import dead_letters, events, place
 
-    where = bus.place(chosen.env)
+    where = place.find(chosen.env)
     if chosen.command == "emit":
-        bus.emit(where, chosen.event, chosen.file)
-    elif chosen.command == "redrive" and bus.queue_name(where, chosen.queue) == "emails":
+        events.emit(where, chosen.event, chosen.file)
+    elif chosen.command == "redrive" and dead_letters.queue_name(where, chosen.queue) == "emails":
         from local.commands import mails
 
         mails.redrive(where, _ask("send_email", chosen.env))
     elif chosen.command == "redrive":
-        bus.redrive(where, chosen.queue)
+        dead_letters.redrive(where, chosen.queue)
     else:
-        bus.tail(where)
+        events.tail(where)
 
 
 def _mails(chosen: argparse.Namespace) -> None:
@@ -251,9 +251,9 @@ def _mails(chosen: argparse.Namespace) -> None:
     if chosen.resend:
         mails.resend(ask, chosen.resend)
     elif chosen.seen:
-        from local.commands import bus
+        from local.commands import place
 
-        mails.seen(bus.place(chosen.env), ask)
+        mails.seen(place.find(chosen.env), ask)
     else:
         mails.show(ask, {"failed": chosen.failed, "to": chosen.to, "event": chosen.event})
 
@@ -327,12 +327,12 @@ def _ask(folder: str, env: str | None) -> "remote.Ask":
 
 
 def _smoke(chosen: argparse.Namespace) -> None:
-    from local.commands import bus, smoke
+    from local.commands import place, smoke
 
-    place = bus.place(chosen.env)
+    where = place.find(chosen.env)
     run = smoke.Run(
-        place,
-        smoke.address(place),
+        where,
+        smoke.address(where),
         _ask("migrate_database", chosen.env),
         _ask("sync_plans", chosen.env),
         chosen.mail or smoke.TO,
@@ -344,10 +344,10 @@ def _smoke(chosen: argparse.Namespace) -> None:
 
 
 def _status(env: str | None) -> None:
-    from local.commands import bus, status
+    from local.commands import place, status
 
     asks = _ask("report_status", env), _ask("sync_plans", env)
-    if not status.show(bus.place(env), *asks):
+    if not status.show(place.find(env), *asks):
         sys.exit(1)
 
 

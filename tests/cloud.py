@@ -8,7 +8,7 @@ from typing import Any
 
 from kyora import aws
 from kyora.bus import outbox
-from local.commands import bus
+from local.tools.event_samples import sample
 from tests import events
 from tests.scripted import Answer, Request, scripted
 
@@ -100,5 +100,5 @@ def batch(*bodies: str) -> dict[str, Any]:
 
 
 def detail(name: str = "UserWelcomed", **changed: Any) -> dict[str, Any]:
-    data, workspace = bus.sample(name)
+    data, workspace = sample(name)
     return {**outbox.envelope("evt_1", data, workspace), **changed}

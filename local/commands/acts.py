@@ -15,12 +15,14 @@ from contextlib import suppress
 from typing import Any
 
 from local import settings
-from local.commands import billing, bus, mails, outbox, plans, remote
+from local.commands import billing, dead_letters, events, mails, outbox, plans, remote
+from local.commands.place import Place
 from local.commands.remote import Ask
 from local.progress import Trouble, say
 from local.stack import emulator, postgres, seed
 from local.tools import invoke as tool
 from local.tools import samples
+from local.tools.event_samples import sample
 from local.web.console import consumers
 from local.web.running import Front
 
@@ -41,12 +43,12 @@ def emit(
     if event not in EVENTS:
         raise Trouble(f"there is no event {event!r}; there are {', '.join(EVENTS)}")
     if data is None:
-        data, workspace = bus.sample(event)
+        data, workspace = sample(event)
     try:
         check(event, data)
     except ValueError as error:
         raise Trouble(str(error)) from error
-    event_id = bus.put(_place(front), event, data, workspace)
+    event_id = events.put(_place(front), event, data, workspace)
     say(f"{event} {event_id} is on kyora-local")
     return {"event": event_id}
 
@@ -88,10 +90,10 @@ def drop(front: Front, event: str) -> Json:
 def redrive(front: Front, queue: str, message: str = "") -> Json:
     """Send a queue's dead letters back to it: all, or the one with this message id."""
     where = _place(front)
-    if bus.queue_name(where, queue) == "emails":
+    if dead_letters.queue_name(where, queue) == "emails":
         moved = mails.redrive(where, _ask(front, "send_email"), only=message)
     else:
-        moved = bus.redrive(where, queue, only=message)
+        moved = dead_letters.redrive(where, queue, only=message)
     if message and not moved:
         raise Trouble(f"{message} was not sent back")
     return {"moved": moved}
@@ -271,10 +273,10 @@ def _values(front: Front) -> dict[str, str]:
     return settings.read_env(front.stack.home)
 
 
-def _place(front: Front) -> bus.Place:
+def _place(front: Front) -> Place:
     endpoint = emulator.endpoint(front.stack.gateway_port)
     values = {"AWS_ENDPOINT_URL": endpoint, "DATABASE_URL": front.stack.database_url}
-    return bus.Place("local", values, _PATIENCE)
+    return Place("local", values, _PATIENCE)
 
 
 def _client(front: Front, service: str) -> Any:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from local.commands.bus import Place, queue_pair, release
+from local.commands.dead_letters import queue_pair, release
+from local.commands.place import Place
 from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
 

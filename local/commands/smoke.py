@@ -16,11 +16,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from local.commands import bus
-from local.commands.bus import Place
+from local.commands import events
+from local.commands.place import Place
 from local.commands.remote import Ask
 from local.progress import Trouble, say
 from local.stack.guide import SAMPLE
+from local.tools.event_samples import sample
 
 # Resend delivers mail to this address to no one, and reports it as delivered.
 TO = "delivered@resend.dev"
@@ -205,8 +206,8 @@ def _verified(run: Run) -> str:
 
 
 def _emit(run: Run, check: str, name: str, more: Json) -> None:
-    data = bus.sample(name)[0] | more
-    run.events[check] = bus.put(run.place, name, data, run.workspace)
+    data = sample(name)[0] | more
+    run.events[check] = events.put(run.place, name, data, run.workspace)
 
 
 def _order(run: Run) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from local.commands.bus import Place, queue_urls
+from local.commands.dead_letters import queue_urls
+from local.commands.place import Place
 from local.commands.remote import Ask
 from local.progress import Trouble, say, shown
 

@@ -11,10 +11,11 @@ import pytest
 
 from kyora.bus import outbox
 from kyora.bus.events import EVENTS
-from local.commands import bus
+from local.commands import events
 from local.progress import Trouble
 from local.settings import ROOT
 from local.tools import event_samples, schemas
+from local.tools.event_samples import sample
 from local.tools.schemas import FOLDER, RELEASED
 
 
@@ -104,13 +105,13 @@ def test_the_sample_is_valid_and_new_each_time(name: str) -> None:
 
     schema = json.loads((FOLDER / f"{name}.json").read_text())
     Draft202012Validator.check_schema(schema)
-    data, workspace = bus.sample(name)
+    data, workspace = sample(name)
     Draft202012Validator(schema).validate(
         json.loads(json.dumps(outbox.envelope("evt_1", data, workspace)))
     )
     assert not re.search(r"\{\w+\}", json.dumps(data)), "a placeholder is left"
     if name not in {"UserWelcomed", "PlansSynced"}:
-        assert bus.sample(name)[0] != data
+        assert sample(name)[0] != data
 
 
 def test_every_event_has_a_sample_and_every_sample_an_event() -> None:
@@ -126,18 +127,20 @@ def test_samples_name_no_real_person() -> None:
 def test_a_file_wins_over_the_sample(tmp_path: Any) -> None:
     file = tmp_path / "mine.json"
     file.write_text('{"locale": "ar"}')
-    data, workspace = bus.sample("UserWelcomed", file)
+    data, workspace = sample("UserWelcomed", file)
     assert (data["locale"], data["workspaceName"], workspace) == ("ar", "Olive & Thyme", "ws_demo")
     file.write_text('{"workspaceId": "ws_1", "data": {"name": "Mona"}}')
-    data, workspace = bus.sample("UserWelcomed", file)
+    data, workspace = sample("UserWelcomed", file)
     assert (data["name"], workspace) == ("Mona", "ws_1")
     file.write_text("[]")
     with pytest.raises(Trouble, match="must hold a JSON object"):
-        bus.sample("UserWelcomed", file)
+        sample("UserWelcomed", file)
 
 
 def test_a_tail_shows_no_token_address_or_link() -> None:
     for name in EVENTS:
-        data, workspace = bus.sample(name)
-        shown = bus.line({"detail-type": name, "detail": outbox.envelope("evt_1", data, workspace)})
+        data, workspace = sample(name)
+        shown = events.line(
+            {"detail-type": name, "detail": outbox.envelope("evt_1", data, workspace)}
+        )
         assert not re.search(r"_sample-|delivered@|https?:", shown), shown

@@ -18,7 +18,7 @@ import pytest
 from kyora import postgres
 from kyora.bus import names, outbox
 from kyora.observability import begin
-from local.commands import bus
+from local.tools.event_samples import sample
 from tests.cloud import DEAD, QUEUE, Cloud, batch, deliver, message
 from tests.scripted import Answer
 from tests.unit.functions import CONTEXT, call, captured_log, event, function
@@ -38,7 +38,7 @@ def logs(environment: pytest.MonkeyPatch) -> io.StringIO:
 
 def emit(name: str, **changed: Any) -> str:
     """Write an event as a domain does; it is published when the transaction has committed."""
-    data, workspace = bus.sample(name)
+    data, workspace = sample(name)
     with postgres.transaction() as tx:
         domain = names.DOMAINS[name]
         return outbox.add(tx, domain, name, data | changed, workspace)

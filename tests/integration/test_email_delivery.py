@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kyora import config
 from kyora.email.mails.catalogue import MAILS
-from local.commands import bus
+from local.tools.event_samples import sample
 from tests.fake_resend import FakeResend, Fault
 from tests.integration.support import invariants, mail_queue
 from tests.unit.functions import function
@@ -65,7 +65,7 @@ EVENTS |= {
 }
 # A mail that the table does not have is filled from its event's sample.
 EVENTS |= {
-    mail.event.__name__: (bus.sample(mail.event.__name__)[0], mail.id, "Kyora")
+    mail.event.__name__: (sample(mail.event.__name__)[0], mail.id, "Kyora")
     for mail in MAILS.values()
     if mail.event.__name__ not in EVENTS
 }

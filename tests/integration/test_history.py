@@ -8,9 +8,9 @@ import pytest
 from kyora import postgres, trace
 from kyora.bus import names, outbox
 from kyora.observability import begin, correlation_id
-from local.commands import bus
 from local.commands import trace as command
 from local.progress import Trouble
+from local.tools.event_samples import sample
 from tests.cloud import Cloud, deliver
 from tests.integration.support import api, invariants
 from tests.integration.support.samples import PNG
@@ -44,7 +44,7 @@ def told(asked: str) -> str:
 
 
 def emit(name: str, **changed: object) -> str:
-    data, workspace = bus.sample(name)
+    data, workspace = sample(name)
     with postgres.transaction() as tx:
         return outbox.add(tx, names.DOMAINS[name], name, data | changed, workspace)
 

@@ -24,7 +24,7 @@ from kyora.bus.names import DOMAINS
 from kyora.email.mails.catalogue import MAIL_OF
 from kyora.postgres.connection import _LOST as LOST
 from kyora.postgres.connection import connect
-from local.commands import bus
+from local.tools.event_samples import sample
 from tests.conftest import FUNCTIONS, OWNER
 from tests.fake_resend import FakeResend, Fault, fake_resend
 from tests.integration.support import invariants, killable, mail_queue, pgbouncer
@@ -111,7 +111,7 @@ def events(chance: random.Random) -> list[dict[str, Any]]:
     for name, count in EVENTS.items():
         for number in range(count):
             owner = number % OWNERS
-            data, _ = bus.sample(name)
+            data, _ = sample(name)
             if "email" in data:
                 data["email"] = f"{name.lower()}{number}@example.com"
             if "businessId" in data:

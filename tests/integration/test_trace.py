@@ -9,7 +9,7 @@ import pytest
 from kyora import config, otlp, postgres, trace
 from kyora.bus import names, outbox
 from kyora.observability import begin, correlation_id
-from local.commands import bus
+from local.tools.event_samples import sample
 from tests.cloud import Cloud, deliver
 from tests.integration.support import api, invariants, mail_queue
 from tests.integration.support.resend_webhook import receive, request, told
@@ -67,7 +67,7 @@ def context(traceparent: str) -> dict[str, str]:
 
 
 def emit(name: str) -> None:
-    data, workspace = bus.sample(name)
+    data, workspace = sample(name)
     with postgres.transaction() as tx:
         outbox.add(tx, names.DOMAINS[name], name, data, workspace)
 

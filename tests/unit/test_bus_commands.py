@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from kyora.bus.events import parse
 from kyora.bus.names import SENSITIVE
 from local import progress
-from local.commands import bus
+from local.commands import dead_letters, events, place
 from local.progress import Trouble
+from local.tools.event_samples import sample
 from tests.cloud import ARN, Cloud, cloud
 from tests.scripted import Answer
 
@@ -50,7 +51,7 @@ def asked(aws: Cloud, operation: str) -> list[dict[str, Any]]:
 
 
 def test_an_event_goes_straight_to_the_bus_of_the_stage(aws: Cloud) -> None:
-    event_id = bus.emit(bus.place("staging"), "UserWelcomed", None)
+    event_id = events.emit(place.find("staging"), "UserWelcomed", None)
     [entry] = aws.entries
     assert (entry["EventBusName"], entry["Source"]) == ("kyora-staging", "kyora.accounts")
     found = parse(entry["DetailType"], json.loads(entry["Detail"]))
@@ -61,21 +62,21 @@ def test_an_event_goes_straight_to_the_bus_of_the_stage(aws: Cloud) -> None:
 def test_a_refused_entry_is_a_failure(aws: Cloud) -> None:
     aws.refuse = lambda _: "InternalFailure"
     with pytest.raises(Trouble, match="InternalFailure"):
-        bus.emit(bus.place("dev"), "UserWelcomed", None)
+        events.emit(place.find("dev"), "UserWelcomed", None)
 
 
 def test_prod_gets_no_sample_events(aws: Cloud, tmp_path: Path) -> None:
     with pytest.raises(Trouble, match="FILE="):
-        bus.emit(bus.place("prod"), "UserWelcomed", None)
+        events.emit(place.find("prod"), "UserWelcomed", None)
     file = tmp_path / "real.json"
     file.write_text('{"email": "dana@example.com"}')
-    bus.emit(bus.place("prod"), "UserWelcomed", file)
+    events.emit(place.find("prod"), "UserWelcomed", file)
     assert len(aws.entries) == 1
 
 
 def test_a_stage_that_is_not_configured_is_refused() -> None:
     with pytest.raises(Trouble, match="no environment 'production'"):
-        bus.place("production")
+        place.find("production")
 
 
 def attributes(name: str, count: int) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def test_dead_letters_are_moved_by_sqs(name: str, aws: Cloud) -> None:
         StartMessageMoveTask={"TaskHandle": "t"},
         ListMessageMoveTasks=[{"Results": [{"Status": "RUNNING"}]}, {"Results": [done]}],
     )
-    assert bus.redrive(bus.place("dev"), name) == 7
+    assert dead_letters.redrive(place.find("dev"), name) == 7
     # The destination is named: SQS knows no source of what a consumer put there itself.
     assert asked(aws, "StartMessageMoveTask") == [
         {
@@ -116,12 +117,12 @@ def test_a_move_that_fails_says_why(aws: Cloud) -> None:
         ListMessageMoveTasks={"Results": [failed]},
     )
     with pytest.raises(Trouble, match="AccessDenied"):
-        bus.redrive(bus.place("dev"), "emails")
+        dead_letters.redrive(place.find("dev"), "emails")
 
 
 def test_an_empty_queue_is_left_alone(aws: Cloud) -> None:
     answers(aws, GetQueueAttributes=queues(0))
-    assert bus.redrive(bus.place("dev"), "emails") == 0
+    assert dead_letters.redrive(place.find("dev"), "emails") == 0
     assert asked(aws, "StartMessageMoveTask") == []
 
 
@@ -134,16 +135,15 @@ def test_an_unknown_queue_is_refused_with_those_that_can_be_redriven(aws: Cloud)
         ListQueues={"QueueUrls": [f"{aws.url}/0/kyora-dev-{name}" for name in names]},
     )
     with pytest.raises(Trouble, match=r"there are emails, uploads$"):
-        bus.redrive(bus.place("dev"), "jobs")
+        dead_letters.redrive(place.find("dev"), "jobs")
 
 
 def test_a_tail_on_aws_sees_no_token_and_leaves_nothing_behind(
     aws: Cloud, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sample, workspace = bus.sample("UserWelcomed")
     from kyora.bus import outbox
 
-    detail = outbox.envelope("evt_1", sample, workspace)
+    detail = outbox.envelope("evt_1", *sample("UserWelcomed"))
     message = {"Body": json.dumps({"detail-type": "UserWelcomed", "detail": detail})}
     answers(
         aws,
@@ -157,7 +157,7 @@ def test_a_tail_on_aws_sees_no_token_and_leaves_nothing_behind(
         RemoveTargets={"FailedEntryCount": 0},
     )
     with pytest.raises(Exception, match="AccessDenied"):
-        bus.tail(bus.place("dev"))
+        events.tail(place.find("dev"))
     [rule] = asked(aws, "PutRule")
     pattern = json.loads(rule["EventPattern"])
     assert set(pattern["detail-type"][0]["anything-but"]) == SENSITIVE
@@ -197,8 +197,10 @@ def test_no_part_of_an_event_reaches_the_terminal_as_a_control(place: str, name:
     }
     detail[place] = {"name": CONTROLS[name]} if place == "data" else CONTROLS[name]
     for found in (
-        bus.line({"detail-type": "UserWelcomed", "detail": detail}),
-        bus.line({"detail-type": CONTROLS[name], "detail": detail, "replay-name": CONTROLS[name]}),
+        events.line({"detail-type": "UserWelcomed", "detail": detail}),
+        events.line(
+            {"detail-type": CONTROLS[name], "detail": detail, "replay-name": CONTROLS[name]}
+        ),
     ):
         assert found.isprintable(), ascii(found)
 

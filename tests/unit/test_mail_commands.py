@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local.commands import bus, mails
+from local.commands import mails, place
 from local.progress import Trouble
 from tests.cloud import ARN, Cloud, cloud
 from tests.scripted import Answer
@@ -89,7 +89,7 @@ def test_redrive_moves_what_may_be_sent_and_reports_the_rest_one_by_one(
         }
     )
     before = list(bodies)
-    mails.redrive(bus.place("dev"), ask)
+    mails.redrive(place.find("dev"), ask)
     assert ask.asked == [{"redrive": ["evt_a", "evt_b", "evt_c", "evt_d"]}]
     moved = [before[0], before[3], before[4]]
     assert asked(aws, "SendMessage", "MessageBody") == moved
@@ -114,14 +114,14 @@ def test_what_dies_again_at_once_does_not_keep_the_command_busy(
         return send(operation, payload)
 
     aws.interfere = again
-    mails.redrive(bus.place("dev"), Fn())
+    mails.redrive(place.find("dev"), Fn())
     assert "1 of 1 messages are back" in capsys.readouterr().out
 
 
 def test_an_empty_queue_is_nothing_to_do(
     letters: tuple[Cloud, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mails.redrive(bus.place("dev"), Fn())
+    mails.redrive(place.find("dev"), Fn())
     assert capsys.readouterr().out == "0 of 0 messages are back in kyora-dev-emails\n"
 
 
@@ -162,7 +162,7 @@ def test_somebody_who_has_looked_clears_the_dead_letters_about_mail(
     bodies += [letter("evt_a"), letter("evt_b"), "not json"]
     before = list(bodies)
     ask = Fn(seen={"seen": 3, "ended": ["evt_a"]})
-    mails.seen(bus.place("dev"), ask)
+    mails.seen(place.find("dev"), ask)
     assert ask.asked == [{"seen": ["evt_a", "evt_b"]}]
     assert asked(aws, "DeleteMessage", "ReceiptHandle") == before[:1]
     assert asked(aws, "SendMessage", "MessageBody") == []
@@ -174,5 +174,5 @@ def test_somebody_who_has_looked_clears_the_dead_letters_about_mail(
 def test_looking_without_dead_letters_counts_all_the_same(
     letters: tuple[Cloud, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mails.seen(bus.place("dev"), Fn(seen={"seen": 2, "ended": []}))
+    mails.seen(place.find("dev"), Fn(seen={"seen": 2, "ended": []}))
     assert "2 failed mails" in capsys.readouterr().out

@@ -11,8 +11,8 @@ from kyora.email.mails import account, billing
 from kyora.email.mails.catalogue import LOCALES, MAIL_OF, MAILS, index
 from kyora.email.mails.mail import Context, Mail
 from kyora.email.render import render
-from local.commands import bus
 from local.tools.email_samples import SETTINGS
+from local.tools.event_samples import sample
 
 DUE = datetime(2026, 12, 23, 10, tzinfo=UTC)
 # What our data may know of a subscription, from nothing to everything.
@@ -45,7 +45,7 @@ BOOKS = {"unknown": UNKNOWN, "ended": ENDED, "running": RUNNING}
 
 
 def event_of(mail: Mail[Any]) -> Any:
-    data, _ = bus.sample(mail.event.__name__)
+    data, _ = sample(mail.event.__name__)
     return mail.event.model_validate(data)
 
 

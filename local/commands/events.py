@@ -1,87 +1,31 @@
-"""Commands on the event bus: emit a sample, watch events, send dead letters back.
-
-Each works on the running local stack, or on a deployed one with the AWS credentials of the shell.
-"""
+"""`make emit` puts a sample of an event on the bus, `make events` prints those that come."""
 
 import json
 import secrets
 import signal
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pg8000.exceptions
 
-from local import settings
-from local.commands import remote
+from local.commands.place import Place
 from local.progress import Trouble, mask, say, shown
-from local.stack import emulator, postgres
-from local.tools import event_samples
-
-sample = event_samples.sample
-_WAITING = """
-select id, detail_type, attempts, coalesce(last_error, '') from outbox
-where published_at is null and created_at < now() - interval '2 seconds'
-order by created_at limit 50
-"""
-
+from local.stack import postgres
+from local.tools.event_samples import sample
 
 _ADD = """
 insert into outbox (id, source, detail_type, detail)
 values (:id, :source, :name, cast(:detail as jsonb))
 """
 _PUBLISHED = "select published_at, last_error from outbox where id = :id"
-
-
-@dataclass(frozen=True)
-class Place:
-    """The stack that a command is for; `environ` is that of the local one, else empty.
-
-    `patience` is that of `emulator.client`.
-    """
-
-    stage: str
-    environ: Mapping[str, str]
-    patience: float | None = None
-
-    @property
-    def bus(self) -> str:
-        """The name of its event bus."""
-        return f"kyora-{self.stage}"
-
-    @property
-    def local(self) -> bool:
-        """Whether it runs on this machine."""
-        return bool(self.environ)
-
-    def client(self, service: Any) -> Any:
-        """Return a boto3 client."""
-        if self.local:
-            port = int(self.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])
-            return emulator.client(service, port, patience=self.patience)
-        import boto3  # a quarter of a second
-
-        named = remote.samconfig(self.stage)
-        session = boto3.Session(region_name=named.get("region"), profile_name=named.get("profile"))
-        return session.client(service)
-
-
-def place(env: str | None) -> Place:
-    """Return the deployed stack of a samconfig environment, or the running local one."""
-    if env and env != "local":
-        remote.samconfig(env)
-        return Place(env, {})
-    found = settings.read_env()
-    if not emulator.healthy(int(found["AWS_ENDPOINT_URL"].rpartition(":")[2])):
-        raise settings.unavailable()
-    return Place("local", found)
-
-
-# ---- emit
+_WAITING = """
+select id, detail_type, attempts, coalesce(last_error, '') from outbox
+where published_at is null and created_at < now() - interval '2 seconds'
+order by created_at limit 50
+"""
 
 
 def emit(where: Place, name: str, file: Path | None) -> str:
@@ -154,98 +98,6 @@ def _straight(
     if "EventId" not in answer:
         raise Trouble(f"EventBridge refused it: {answer.get('ErrorCode')}")
     return event_id
-
-
-# ---- redrive
-
-
-def redrive(where: Place, queue: str, *, only: str = "") -> int:
-    """Move the messages of a dead-letter queue back to the queue they came from.
-
-    On the local stack `only` is the id of the one message to move.
-    """
-    client = where.client("sqs")
-    base = queue_name(where, queue)
-    dead, live = queue_pair(client, where, base)
-    waiting = int(dead["ApproximateNumberOfMessages"])
-    moved = waiting
-    if where.local:  # MiniStack has no message move tasks
-        moved = _carry(client, dead, live, waiting, only)
-    elif waiting:
-        moved = _move(client, dead, live)
-    say(f"{moved} of {waiting} messages are back in kyora-{where.stage}-{base}")
-    return moved
-
-
-def queue_name(where: Place, queue: str) -> str:
-    """Return the name of a queue without the stage, however it was given."""
-    return queue.removeprefix(f"kyora-{where.stage}-").removesuffix("-dead")
-
-
-def queue_pair(client: Any, where: Place, base: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the attributes of a queue's dead-letter queue and of the queue itself."""
-    return _queue(client, where, f"{base}-dead"), _queue(client, where, base)
-
-
-def _queue(client: Any, where: Place, name: str) -> dict[str, str]:
-    try:
-        url = client.get_queue_url(QueueName=f"kyora-{where.stage}-{name}")["QueueUrl"]
-    except client.exceptions.QueueDoesNotExist as error:
-        names = queue_urls(client, where)
-        known = sorted(n for n in names if f"{n}-dead" in names)
-        raise Trouble(f"no queue {name!r} to redrive; there are {', '.join(known)}") from error
-    found = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    return {**found, "url": url}
-
-
-def queue_urls(client: Any, where: Place) -> dict[str, str]:
-    """Return the address of every queue of the stack, by its name without `kyora-<stage>-`."""
-    prefix = f"kyora-{where.stage}-"
-    pages = client.get_paginator("list_queues").paginate(QueueNamePrefix=prefix)
-    urls = [url for page in pages for url in page.get("QueueUrls", [])]
-    return {url.rpartition("/")[2].removeprefix(prefix): url for url in urls}
-
-
-def _move(client: Any, dead: dict[str, str], live: dict[str, str]) -> int:
-    # The destination is named: SQS knows no source for a message that a consumer put there.
-    client.start_message_move_task(SourceArn=dead["QueueArn"], DestinationArn=live["QueueArn"])
-    while True:
-        [task] = client.list_message_move_tasks(SourceArn=dead["QueueArn"], MaxResults=1)["Results"]
-        if task["Status"] == "FAILED":
-            raise Trouble(f"SQS gave up: {task.get('FailureReason')}")
-        if task["Status"] != "RUNNING":
-            return int(task["ApproximateNumberOfMessagesMoved"])
-        time.sleep(1)
-
-
-def _carry(client: Any, dead: dict[str, str], live: dict[str, str], most: int, only: str) -> int:
-    moved, passed = 0, list[str]()
-    while moved + len(passed) < most:
-        found = client.receive_message(
-            QueueUrl=dead["url"], MaxNumberOfMessages=min(10, most - moved), VisibilityTimeout=30
-        ).get("Messages", [])
-        if not found:
-            break
-        for message in found:
-            if only and message["MessageId"] != only:
-                passed.append(message["ReceiptHandle"])
-                continue
-            client.send_message(QueueUrl=live["url"], MessageBody=message["Body"])
-            client.delete_message(QueueUrl=dead["url"], ReceiptHandle=message["ReceiptHandle"])
-            moved += 1
-    release(client, dead, passed)
-    return moved
-
-
-def release(client: Any, queue: Mapping[str, str], handles: Iterable[str]) -> None:
-    """Make messages visible again that were received and are left where they are."""
-    for handle in handles:
-        client.change_message_visibility(
-            QueueUrl=queue["url"], ReceiptHandle=handle, VisibilityTimeout=0
-        )
-
-
-# ---- tail
 
 
 def tail(where: Place) -> None:
