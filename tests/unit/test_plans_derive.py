@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from kyora import limits
 from kyora.billing.plans import derive
 from kyora.billing.plans.derive import Catalogue, Place, PlanRow
 
-VALUES = {"maxBusinesses": 3, "maxTeamMembers": 5, "maxOrdersPerMonth": 500, "maxStorageBytes": -1}
+VALUES = dict.fromkeys(limits.NAMES, 500) | {"maxBusinesses": 3, "maxStorageBytes": -1}
 LIMITS = {f"limit_{name}": str(value) for name, value in VALUES.items()}
 MOST = 2**53 - 1
 
