@@ -27,22 +27,25 @@ READY = {
     + "</PublicAccessBlockConfiguration>",
     "lifecycle": f"<LifecycleConfiguration {XMLNS}><Rule><ID>x</ID><Status>Enabled</Status>"
     "<Filter><Prefix>incoming/</Prefix></Filter><Expiration><Days>1</Days></Expiration></Rule>"
+    "<Rule><ID>y</ID><Status>Enabled</Status><Filter/><AbortIncompleteMultipartUpload>"
+    "<DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>"
     "</LifecycleConfiguration>",
     "cors": f"<CORSConfiguration {XMLNS}><CORSRule><AllowedOrigin>https://app.example.com"
     "</AllowedOrigin><AllowedMethod>PUT</AllowedMethod><AllowedMethod>GET</AllowedMethod>"
     "<AllowedHeader>Content-Type</AllowedHeader><AllowedHeader>if-none-match</AllowedHeader>"
-    "</CORSRule></CORSConfiguration>",
+    "<AllowedHeader>x-amz-*</AllowedHeader><ExposeHeader>ETag</ExposeHeader></CORSRule></CORSConfiguration>",
 }
 UNSET = {
     "lifecycle": "NoSuchLifecycleConfiguration",
     "cors": "NoSuchCORSConfiguration",
     "publicAccessBlock": "NoSuchPublicAccessBlockConfiguration",
 }
+ABORT = "AbortIncompleteMultipartUpload for incoming/"
 SAID = {
-    "notification": "sends no events to EventBridge",
-    "publicAccessBlock": "does not block public access",
-    "lifecycle": "no lifecycle rule for incoming/",
-    "cors": "takes no upload from pages of https://app.example.com",
+    "notification": ["sends no events to EventBridge"],
+    "publicAccessBlock": ["does not block public access"],
+    "lifecycle": ["no lifecycle rule for incoming/", ABORT],
+    "cors": ["takes no upload from pages of https://app.example.com"],
 }
 
 type Looks = Callable[[dict[str, str | None]], list[str]]
@@ -87,25 +90,68 @@ def test_a_bucket_as_the_template_makes_it_is_ready(looks: Looks) -> None:
 @pytest.mark.parametrize("what", SAID)
 def test_a_bucket_that_nothing_was_set_on_is_reported(what: str, looks: Looks) -> None:
     empty = None if what in UNSET else f"<NotificationConfiguration {XMLNS}/>"
-    [fault] = looks({what: empty})
-    assert fault.startswith("bucket files ")
-    assert SAID[what] in fault
+    found = looks({what: empty})
+    assert len(found) == len(SAID[what])
+    for fault, said in zip(found, SAID[what], strict=True):
+        assert fault.startswith("bucket files ")
+        assert said in fault
 
 
 @pytest.mark.parametrize(
-    ("what", "damage"),
+    ("what", "damage", "said"),
     [
-        ("lifecycle", ("Enabled", "Disabled")),
-        ("lifecycle", ("incoming/", "logs/")),
-        ("cors", ("https://app.example.com", "https://other.example.com")),
-        ("cors", ("<AllowedMethod>PUT</AllowedMethod>", "")),
-        ("cors", ("if-none-match", "x-other")),
-        ("publicAccessBlock", ("<BlockPublicPolicy>true", "<BlockPublicPolicy>false")),
+        ("lifecycle", ("incoming/", "logs/"), "no lifecycle rule for incoming/"),
+        ("lifecycle", ("<Days>1", "<Days>0"), "no lifecycle rule for incoming/"),
+        ("lifecycle", ("y</ID><Status>Enabled", "y</ID><Status>Disabled"), ABORT),
+        ("lifecycle", ("<Filter/>", "<Filter><Prefix>logs/</Prefix></Filter>"), ABORT),
+        ("lifecycle", ("<Filter/>", "<Filter><Prefix>incoming/ws_1/</Prefix></Filter>"), ABORT),
+        ("lifecycle", ("<Filter/>", "<Filter><Tag><Key>a</Key></Tag></Filter>"), ABORT),
+        ("lifecycle", ("AbortIncompleteMultipartUpload", "Other"), ABORT),
+        ("cors", ("https://app.example.com", "https://other.example.com"), "takes no upload from"),
+        ("cors", ("<AllowedMethod>PUT</AllowedMethod>", ""), "allows PUT"),
+        ("cors", ("if-none-match", "x-other"), "if-none-match"),
+        ("cors", ("x-amz-*", "x-amz-acl"), "x-amz-checksum-sha256"),
+        ("cors", ("<ExposeHeader>ETag</ExposeHeader>", ""), "lacks ETag in ExposeHeaders"),
+        ("cors", ("ETag", "x-amz-id-2"), "takes no upload in parts from pages of https://app"),
+        (
+            "publicAccessBlock",
+            ("<BlockPublicPolicy>true", "<BlockPublicPolicy>false"),
+            "does not block public access",
+        ),
     ],
 )
-def test_half_of_it_is_not_ready(what: str, damage: tuple[str, str], looks: Looks) -> None:
+def test_half_of_it_is_not_ready(
+    what: str, damage: tuple[str, str], said: str, looks: Looks
+) -> None:
+    assert damage[0] in READY[what]
     [fault] = looks({what: READY[what].replace(*damage)})
-    assert SAID[what] in fault
+    assert said in fault
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("lifecycle", ("<Filter/>", "")),
+        ("lifecycle", ("<Filter/>", "<Prefix/>")),
+        ("lifecycle", ("<Filter/>", "<Filter><Prefix>incoming/</Prefix></Filter>")),
+        ("cors", ("https://app", "https://*")),
+        ("cors", ("https://app.example.com", "*")),
+        ("cors", ("<AllowedHeader>x-amz-*", "<AllowedHeader>*")),
+        ("cors", ("ETag", "etag")),
+    ],
+)
+def test_the_same_said_in_another_way_is_ready(
+    what: str, change: tuple[str, str], looks: Looks
+) -> None:
+    assert change[0] in READY[what]
+    assert looks({what: READY[what].replace(*change)}) == []
+
+
+def test_the_first_cors_rule_that_fits_must_expose_the_etag(looks: Looks) -> None:
+    rule = READY["cors"].partition("<CORSRule>")[2].partition("</CORSRules>")[0]
+    blind = "<CORSRule>" + rule.partition("</CORSRule>")[0].replace("ETag", "Date") + "</CORSRule>"
+    [fault] = looks({"cors": READY["cors"].replace("<CORSRule>", blind + "<CORSRule>")})
+    assert "lacks ETag in ExposeHeaders" in fault
 
 
 def test_a_bucket_that_may_not_be_looked_at_is_no_ready_one(looks: Looks) -> None:
@@ -121,7 +167,7 @@ def test_every_fault_is_reported_at_once(environment: pytest.MonkeyPatch, looks:
         environment.setenv("AWS_ENDPOINT_URL", server.url)
         with pytest.raises(bucket.BucketNotReady) as refused:
             bucket.check()
-    assert all(said in str(refused.value) for said in SAID.values())
+    assert all(said in str(refused.value) for every in SAID.values() for said in every)
 
 
 @pytest.mark.parametrize(

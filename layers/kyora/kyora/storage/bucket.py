@@ -2,10 +2,12 @@
 
 template.yaml sets up the stack's own bucket. A bucket that existed before (StorageS3Bucket) lacks
 them: without events, an upload is not verified if its client has left; without CORS, no browser can
-upload. docs/deploy.md has the commands.
+upload; without a rule that aborts them, parts of abandoned uploads are paid for forever.
+docs/deploy.md has the commands.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from kyora import config
@@ -19,6 +21,8 @@ _UNSET = (
     "NoSuchLifecycleConfiguration",
     "NoSuchPublicAccessBlockConfiguration",
 )
+# What a page sends with a file or a part.
+_SENT = ("content-type", "if-none-match", "x-amz-checksum-sha256")
 
 
 class BucketNotReady(Exception):
@@ -55,12 +59,25 @@ def faults(client: "S3Client", bucket: str, origins: Sequence[str]) -> list[str]
     rules = _asked(lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket))
     if not any(_forgets(rule) for rule in rules.get("Rules", [])):
         found.append("keeps what was never confirmed: it has no lifecycle rule for incoming/")
+    if not any(_aborts(rule) for rule in rules.get("Rules", [])):
+        found.append(
+            "keeps parts of abandoned uploads: it has no lifecycle rule with"
+            " AbortIncompleteMultipartUpload for incoming/"
+        )
     cors = _asked(lambda: client.get_bucket_cors(Bucket=bucket)) if origins else {}
-    found += [
-        f"takes no upload from pages of {origin}: its CORS rules lack PUT from there"
-        for origin in origins
-        if not any(_lets(rule, origin) for rule in cors.get("CORSRules", []))
-    ]
+    for origin in origins:
+        # Of several rules, S3 answers by the first that fits.
+        rule = next((rule for rule in cors.get("CORSRules", []) if _lets(rule, origin)), None)
+        if rule is None:
+            found.append(
+                f"takes no upload from pages of {origin}: it has no CORS rule that allows PUT"
+                f" from there with {', '.join(_SENT)}"
+            )
+        elif "etag" not in {name.lower() for name in rule.get("ExposeHeaders", [])}:
+            found.append(
+                f"takes no upload in parts from pages of {origin}: its CORS rule lacks ETag in"
+                " ExposeHeaders"
+            )
     return [f"bucket {bucket} {fault}" for fault in found]
 
 
@@ -84,11 +101,20 @@ def _forgets(rule: dict[str, Any]) -> bool:
     )
 
 
-def _lets(rule: dict[str, Any], origin: str) -> bool:
-    origins: Collection[str] = rule.get("AllowedOrigins", [])
-    headers = {str(name).lower() for name in rule.get("AllowedHeaders", [])}
+def _aborts(rule: dict[str, Any]) -> bool:
+    found = rule.get("Filter", {"Prefix": rule.get("Prefix", "")})
     return (
-        bool({origin, "*"} & set(origins))
+        rule.get("Status") == "Enabled"
+        and not found.keys() - {"Prefix"}
+        and "incoming/".startswith(found.get("Prefix", ""))
+        and bool(rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation"))
+    )
+
+
+def _lets(rule: dict[str, Any], origin: str) -> bool:
+    headers = [str(name).lower() for name in rule.get("AllowedHeaders", [])]
+    return (
+        any(fnmatchcase(origin, allowed) for allowed in rule.get("AllowedOrigins", []))
         and "PUT" in rule.get("AllowedMethods", [])
-        and ("*" in headers or {"content-type", "if-none-match"} <= headers)
+        and all(any(fnmatchcase(sent, allowed) for allowed in headers) for sent in _SENT)
     )
