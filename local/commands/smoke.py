@@ -26,6 +26,7 @@ from local.tools.event_samples import sample
 # Resend delivers mail to this address to no one, and reports it as delivered.
 TO = "delivered@resend.dev"
 _ANSWER = 35.0  # seconds: the API gives up after 30
+_ONE_PART = 8 << 20  # bytes: a file that is larger has several parts
 
 type Json = dict[str, Any]
 
@@ -162,8 +163,7 @@ def _health(run: Run) -> str:
 
 def _put(run: Run) -> str:
     """Ask for an upload and PUT the file; return the asset's id."""
-    digest = base64.b64encode(hashlib.sha256(SAMPLE).digest()).decode()
-    asked = {"filename": "smoke.png", "size": len(SAMPLE), "sha256": digest}
+    asked = {"filename": "smoke.png", "size": len(SAMPLE), "sha256": _digest(SAMPLE)}
     asked["contentType"] = "image/png"
     ticket = run.call("POST", "/v1/assets/upload", asked).wanted("request_upload", 200)
     run.made.append(ticket["assetId"])
@@ -172,22 +172,58 @@ def _put(run: Run) -> str:
     return str(ticket["assetId"])
 
 
-def _upload(run: Run) -> str:
-    asset = _put(run)
+def _digest(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
+
+def _confirmed(run: Run, asset: str) -> Json:
     def confirmed() -> Answer | None:
         found = run.call("POST", f"/v1/assets/{asset}/confirm")
         return None if found.status == 202 else found  # another request or a scanner has it
 
     waits = "the upload was still being verified or scanned"
-    shown = run.until(confirmed, lambda: waits).wanted("confirm_upload", 200)
+    return run.until(confirmed, lambda: waits).wanted("confirm_upload", 200)
+
+
+def _delete(run: Run, asset: str) -> None:
+    run.call("DELETE", f"/v1/assets/{asset}").wanted("manage_asset", 204)
+    run.made.remove(asset)
+
+
+def _upload(run: Run) -> str:
+    asset = _put(run)
+    shown = _confirmed(run, asset)
     got = request("GET", shown["downloadUrl"], None, {})
     got.wanted("the bucket, to a GET of the signed address,", 200)
     if got.body != SAMPLE:
         raise Failed("the file that came back is another one")
-    run.call("DELETE", f"/v1/assets/{asset}").wanted("manage_asset", 204)
-    run.made.remove(asset)
+    _delete(run, asset)
     return "asked, put, confirmed, downloaded, deleted"
+
+
+def _in_parts(run: Run) -> str:
+    """Upload a file of two parts, with a look at what has arrived between them."""
+    file = SAMPLE + bytes(_ONE_PART)  # a decoder ignores what follows a PNG's end
+    asked = {"filename": "smoke.png", "size": len(file), "contentType": "image/png"}
+    plan = run.call("POST", "/v1/assets/multipart", asked).wanted("manage_multipart", 200)
+    asset, size = str(plan["assetId"]), int(plan["partSize"])
+    run.made.append(asset)
+    path = f"/v1/assets/{asset}/multipart"
+    for number in range(1, plan["parts"] + 1):
+        part = file[(number - 1) * size : number * size]
+        wanted = {"number": number, "size": len(part), "sha256": _digest(part)}
+        signed = run.call("POST", f"{path}/parts", {"parts": [wanted]})
+        [ticket] = signed.wanted("manage_multipart, asked to sign a part,", 200)["parts"]
+        stored = request("PUT", ticket["url"], part, ticket["headers"])
+        stored.wanted("the bucket, to a PUT of a part,", 200)
+    listed = run.call("GET", f"{path}/parts").wanted("manage_multipart, asked what arrived,", 200)
+    named = [{"number": part["number"], "etag": part["etag"]} for part in listed["parts"]]
+    joined = run.call("POST", f"{path}/complete", {"parts": named})
+    joined.wanted("manage_multipart, asked to join the parts,", 200)
+    if _confirmed(run, asset)["sha256"] != _digest(file):
+        raise Failed("the parts were joined to another file")
+    _delete(run, asset)
+    return f"{len(named)} parts signed, put, listed, joined, confirmed, deleted"
 
 
 def _leave(run: Run) -> None:
@@ -312,6 +348,13 @@ CHECKS = (
         _upload,
         ("request_upload", "confirm_upload", "manage_asset"),
         "what the bucket refuses it says in its answer; a deploy looks how it is set up",
+    ),
+    Check(
+        "upload in parts",
+        _nothing,
+        _in_parts,
+        ("manage_multipart", "confirm_upload"),
+        "may manage_multipart list, join and drop parts in this bucket?",
     ),
     Check(
         "upload event",

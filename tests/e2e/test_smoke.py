@@ -16,6 +16,7 @@ BREAKS = {
     "check_health": "health",
     "request_upload": "upload",
     "confirm_upload": "upload",
+    "manage_multipart": "upload in parts",
     "update_analytics": "analytics",
     "record_transaction_fee": "fees",
     "send_email": "e-mail",
@@ -48,12 +49,15 @@ def test_everything_works_end_to_end(stack: Stack) -> None:
     done = smoke(stack)
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(marks(done.stdout).values()) == {"✓"}
-    assert len(marks(done.stdout)) == 8
-    assert "All 8 work end to end." in done.stdout
+    assert len(marks(done.stdout)) == 9
+    assert "All 9 work end to end." in done.stdout
 
 
 def test_it_leaves_nothing_behind(stack: Stack) -> None:
-    assert smoke(stack, "--only", "upload,analytics,fees,Stripe webhook").returncode == 0
+    assert (
+        smoke(stack, "--only", "upload,upload in parts,analytics,fees,Stripe webhook").returncode
+        == 0
+    )
     left = query(
         stack,
         "SELECT (SELECT count(*) FROM business WHERE workspace_id = 'ws_smoke'),"
