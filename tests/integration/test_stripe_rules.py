@@ -464,3 +464,29 @@ def test_the_list_of_plans_is_kept_and_dropped_when_they_change(
     assert [plan.id for plan in offers.listed().items] == before
     sync.sync()  # none of them is at Stripe as a plan
     assert [plan.id for plan in offers.listed().items] == ["free"]  # the built-in one
+
+
+def test_a_change_of_a_subscription_costs_seven_statements(
+    account: Account, stripe: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the workspace's access changes, an eighth, and what is then announced."""
+    from kyora.postgres import connection
+
+    found = account.subscribe()["id"]
+    billing.deliver(events(account))
+    account.engine.advance(60)
+    account.call("POST", f"/v1/subscriptions/{found}", metadata={"note": "changed"})
+    *_, change = events(account, "customer.subscription.updated")
+    counted: list[str] = []
+    real = connection.Transaction._execute
+
+    def counting(self: Any, sql: str, params: Any) -> Any:
+        counted.append(" ".join(sql.split()))
+        return real(self, sql, params)
+
+    asked = len(stripe.asked)
+    monkeypatch.setattr(connection.Transaction, "_execute", counting)
+    billing.deliver([change])
+    assert len(stripe.asked) == asked
+    assert counted.count("COMMIT") == 2
+    assert len(counted) == 7 + 2, counted

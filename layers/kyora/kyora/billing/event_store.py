@@ -126,21 +126,19 @@ def _caused(event: Event, row: Row) -> Event:
     return event._replace(correlation_id=correlation, traceparent=caused_by)
 
 
-def done(tx: Transaction, event_id: str, status: Literal["processed", "orphan"]) -> None:
-    """Mark an event as done, in the transaction that holds its effects."""
-    tx.run(
-        "UPDATE stripe_event SET status = :status, processed_at = now(), last_error = NULL,"
-        " tried_at = NULL, next_at = NULL WHERE id = :id",
-        id=event_id,
-        status=status,
-    )
+# Of a processed event, beside its status.
+DONE = "processed_at = now(), last_error = NULL, tried_at = NULL, next_at = NULL"
+
+
+def orphaned(tx: Transaction, event_id: str) -> None:
+    """Mark a processed event as an orphan, in the transaction that holds its effects."""
+    tx.run("UPDATE stripe_event SET status = 'orphan' WHERE id = :id", id=event_id)
 
 
 def all_done(tx: Transaction, event_ids: Sequence[str]) -> None:
     """Mark the events as processed that one read of the catalogue was for."""
     tx.run(
-        "UPDATE stripe_event SET status = 'processed', processed_at = now(), last_error = NULL,"
-        " tried_at = NULL, next_at = NULL"
+        f"UPDATE stripe_event SET status = 'processed', {DONE}"
         " WHERE id = ANY(CAST(:ids AS text[])) AND status = 'received'",
         ids=list(event_ids),
     )

@@ -12,7 +12,7 @@ from kyora import clock
 from kyora.billing import event_store
 from kyora.billing.events import types
 from kyora.billing.mirror import customers, subscriptions
-from kyora.billing.mirror.subscriptions import OURS
+from kyora.billing.mirror.subscriptions import FROM_OURS, OURS
 from kyora.billing.ordering import Ask, Attempt, Read
 from kyora.billing.stripe_objects import Event
 from kyora.errors import ConfigError, Unavailable
@@ -128,11 +128,8 @@ def catch_up(customer_ids: list[str]) -> None:
 def _apply(tx: Transaction, event: Event, read: Read | None) -> None:
     """Do everything about an event in one transaction, or raise Ask with nothing done."""
     customer = customers.lock(tx, event.customer_id) if event.customer_id else None
-    row = _open(tx, event)
-    if row is None:
-        return
-    if customer is None:  # of no customer: a card that was never attached, say
-        event_store.done(tx, event.id, "processed")
+    row = _claim(tx, event)
+    if row is None or customer is None:  # of no customer: a card that was never attached, say
         return
     if read is not None and read.version != customer["version"] - 1:
         raise Ask(customer["version"] - 1, row["attempts"])  # another worker wrote meanwhile
@@ -140,25 +137,24 @@ def _apply(tx: Transaction, event: Event, read: Read | None) -> None:
     types.HANDLERS[event.type](tx, Attempt(event, customer, row, read))
     if was_orphan and customer["workspace_id"]:
         tx.after_commit(catch_up, str(event.customer_id))
-    if customer["workspace_id"] or event.kind == "payment_method":
-        event_store.done(tx, event.id, "processed")
-    else:
+    if not customer["workspace_id"] and event.kind != "payment_method":
         count("StripeOrphans")
-        event_store.done(tx, event.id, "orphan")
+        event_store.orphaned(tx, event.id)
 
 
-def _open(tx: Transaction, event: Event) -> Row | None:
-    """Return an event's row joined with our row of its subscription; None when it is done.
+_CLAIM = f"""
+UPDATE stripe_event e SET status = 'processed', {event_store.DONE} FROM {FROM_OURS}
+WHERE e.id = :id AND e.status = 'received' RETURNING e.attempts, {OURS}
+"""
 
-    The customer is locked before this: a second delivery waits there and then sees `done`.
+
+def _claim(tx: Transaction, event: Event) -> Row | None:
+    """Mark an event as processed by what follows in this transaction; None when it is done.
+
+    Returns its attempts and our row of its subscription. The customer is locked before this: a
+    second delivery waits there and then sees `processed`.
     """
-    row = tx.row(
-        f"SELECT e.status AS event_status, e.attempts, s.entitled, {OURS}"
-        " FROM stripe_event e LEFT JOIN subscription s ON s.id = :object WHERE e.id = :id",
-        id=event.id,
-        object=event.object_id,
-    )
-    return row if row and row["event_status"] == "received" else None
+    return tx.row(_CLAIM, id=event.id, object=event.object_id)
 
 
 def _read(event: Event, ask: Ask) -> Read:

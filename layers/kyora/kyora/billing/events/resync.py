@@ -46,8 +46,8 @@ def subscription(customer_id: str, subscription_id: str) -> bool:
                 if customers.bind(tx, customer, found.workspace):
                     tx.after_commit(process.catch_up, customer_id)
                 before, seen = subscriptions.find(tx, found.id), moment(answer.as_of)
-                subscriptions.write(tx, before, placed, Seen(answer.as_of))
-                lifecycle.conclude(tx, customer, found.id, seen)
+                state = subscriptions.write(tx, before, placed, Seen(answer.as_of))
+                lifecycle.conclude(tx, customer, found.id, seen, state)
                 lifecycle.announce_change(tx, customer["workspace_id"], before, found, seen)
         except Ask:
             continue

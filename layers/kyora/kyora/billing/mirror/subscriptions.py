@@ -34,27 +34,32 @@ def on_subscription(tx: Transaction, attempt: Attempt) -> None:
     event, row = attempt.event, attempt.row
     payload = stripe_objects.subscription(event.object)
     written: Placed | None = None
+    state: Row | None = None
     customers.bind(tx, attempt.customer, payload.workspace)
     if attempt.answer:
         written = plan_items.place(tx, stripe_objects.subscription(attempt.answer.object))
-        write(tx, row, written, Seen(attempt.answer.as_of, event, payload))
+        state = write(tx, row, written, Seen(attempt.answer.as_of, event, payload))
     elif attempt.applies(
         row["as_of"],
         over=row["status"] in TERMINAL,
         ends=payload.terminal,
         whole=payload.whole
         and access.known(payload.status)
-        and terms.known(tx, payload.id, payload.terms, payload.period_start),
+        and terms.known(row, payload.terms, payload.period_start),
     ):
         written = plan_items.place(tx, payload)
-        write(tx, row, written, Seen(event.created, event, payload, attempt.read is not None))
+        doubtful = attempt.read is not None
+        state = write(tx, row, written, Seen(event.created, event, payload, doubtful))
     else:
         _learn_grace(tx, row, payload, event)
-    if not row["plan_id"]:
+    ours = state or row
+    if not ours["plan_id"]:
         _learn_plan(tx, plan_items.place(tx, payload))
-    if payload.entitled and not row["entitled"]:
+        state = None
+    if payload.entitled and not ours["entitled"]:
         tx.run("UPDATE subscription SET entitled = true WHERE id = :id", id=payload.id)
-    lifecycle.conclude(tx, attempt.customer, payload.id, attempt.happened)
+        state = None
+    lifecycle.conclude(tx, attempt.customer, payload.id, attempt.happened, state)
     if written:
         workspace_id = attempt.customer["workspace_id"]
         lifecycle.announce_change(tx, workspace_id, row, written.found, attempt.happened)
@@ -70,8 +75,8 @@ def on_schedule(tx: Transaction, attempt: Attempt) -> None:
     if attempt.answer:
         placed = plan_items.place(tx, stripe_objects.subscription(attempt.answer.object))
         before, seen = find(tx, placed.found.id), moment(attempt.answer.as_of)
-        write(tx, before, placed, Seen(attempt.answer.as_of))
-        lifecycle.conclude(tx, attempt.customer, placed.found.id, attempt.happened)
+        state = write(tx, before, placed, Seen(attempt.answer.as_of))
+        lifecycle.conclude(tx, attempt.customer, placed.found.id, attempt.happened, state)
         # A pause may be seen here first: its own event then finds that nothing has changed.
         workspace_id = attempt.customer["workspace_id"]
         lifecycle.announce_change(tx, workspace_id, before, placed.found, seen)
@@ -81,17 +86,20 @@ def on_schedule(tx: Transaction, attempt: Attempt) -> None:
         raise attempt.ask()
 
 
-# What the next state of a row depends on.
-OURS = "s.as_of, s.status, s.plan_id, s.grace_since, s.grace_exact, s.paid_at, s.unplanned_since"
+# What the next state of our row of subscription `:object` depends on; NULLs without a row.
+OURS = (
+    "s.as_of, s.status, s.plan_id, s.grace_since, s.grace_exact, s.paid_at, s.unplanned_since,"
+    " s.entitled, s.doubtful, t.items, t.schedule_id, t.pending_at, t.resume_at"
+)
+FROM_OURS = (
+    "(SELECT) AS one LEFT JOIN subscription s ON s.id = :object"
+    " LEFT JOIN subscription_terms t ON t.subscription_id = s.id"
+)
 
 
 def find(tx: Transaction, subscription_id: str) -> Row:
     """Return our row of a subscription, empty without one."""
-    row = tx.row(
-        f"SELECT {OURS} FROM (SELECT) AS one LEFT JOIN subscription s ON s.id = :id",
-        id=subscription_id,
-    )
-    return row or {}
+    return tx.row(f"SELECT {OURS} FROM {FROM_OURS}", object=subscription_id) or {}
 
 
 def columns(placed: Placed) -> dict[str, object]:
@@ -118,8 +126,42 @@ def columns(placed: Placed) -> dict[str, object]:
     }
 
 
-def write(tx: Transaction, row: Row, placed: Placed, seen: Seen) -> None:
-    """Write a subscription as it is; `row` is ours so far. An unknown status leaves ours."""
+_WRITE = f"""
+WITH written AS (
+INSERT INTO subscription AS s (id, customer_id, status, price_id, prices, products, plan_id,
+    unplanned_since, item_id, quantity, period_start, period_end, trial_end, cancel_at, ended_at,
+    default_payment_method_id, latest_invoice_id, collection_paused, payment_failed, grace_since,
+    grace_exact, paid_at, began_at, entitled, as_of, doubtful)
+VALUES (:id, :customer_id, :status, :price_id, CAST(:prices AS text[]),
+    CAST(:products AS text[]), :plan_id, :unplanned_since, :item_id, :quantity, :period_start,
+    :period_end, :trial_end, :cancel_at, :ended_at, :default_payment_method_id,
+    :latest_invoice_id, :collection_paused, :payment_failed, :grace_since, :grace_exact, :paid_at,
+    :began_at, :entitled, :as_of, :doubtful)
+ON CONFLICT (id) DO UPDATE SET status = excluded.status, price_id = excluded.price_id,
+    prices = excluded.prices, products = excluded.products,
+    -- At a price of no plan the last known plan stays, for the length of the grace period.
+    plan_id = coalesce(excluded.plan_id, s.plan_id),
+    unplanned_since = excluded.unplanned_since, item_id = excluded.item_id,
+    quantity = excluded.quantity, period_start = excluded.period_start,
+    period_end = excluded.period_end, trial_end = excluded.trial_end,
+    cancel_at = excluded.cancel_at, ended_at = excluded.ended_at,
+    default_payment_method_id = excluded.default_payment_method_id,
+    latest_invoice_id = excluded.latest_invoice_id,
+    collection_paused = excluded.collection_paused, payment_failed = excluded.payment_failed,
+    grace_since = excluded.grace_since, grace_exact = excluded.grace_exact,
+    paid_at = excluded.paid_at, entitled = s.entitled OR excluded.entitled,
+    as_of = excluded.as_of, doubtful = excluded.doubtful
+RETURNING *
+), planned AS ({terms.WRITE})
+{lifecycle.state("written")}
+"""
+
+
+def write(tx: Transaction, row: Row, placed: Placed, seen: Seen) -> Row | None:
+    """Write a subscription as it is; `row` is ours so far. An unknown status leaves ours.
+
+    Returns its new state, for `lifecycle.conclude`.
+    """
     found, values = placed.found, columns(placed)
     if not access.known(found.status):
         count("StripeUnknownStatus")
@@ -137,31 +179,8 @@ def write(tx: Transaction, row: Row, placed: Placed, seen: Seen) -> None:
         if seen.payload.failing:
             at = moment(seen.event.created)
     due = grace.judge(due, found, at)
-    tx.run(
-        "INSERT INTO subscription AS s (id, customer_id, status, price_id, prices, products,"
-        " plan_id, unplanned_since, item_id, quantity, period_start, period_end, trial_end,"
-        " cancel_at, ended_at, default_payment_method_id, latest_invoice_id, collection_paused,"
-        " payment_failed, grace_since, grace_exact, paid_at, began_at, entitled, as_of, doubtful)"
-        " VALUES (:id, :customer_id, :status, :price_id, CAST(:prices AS text[]),"
-        " CAST(:products AS text[]), :plan_id, :unplanned_since, :item_id, :quantity,"
-        " :period_start, :period_end, :trial_end, :cancel_at, :ended_at,"
-        " :default_payment_method_id, :latest_invoice_id, :collection_paused, :payment_failed,"
-        " :grace_since, :grace_exact, :paid_at, :began_at, :entitled, :as_of, :doubtful)"
-        " ON CONFLICT (id) DO UPDATE SET status = excluded.status, price_id = excluded.price_id,"
-        " prices = excluded.prices, products = excluded.products,"
-        # At a price of no plan the last known plan stays, for the length of the grace period.
-        " plan_id = coalesce(excluded.plan_id, s.plan_id),"
-        " unplanned_since = excluded.unplanned_since, item_id = excluded.item_id,"
-        " quantity = excluded.quantity, period_start = excluded.period_start,"
-        " period_end = excluded.period_end, trial_end = excluded.trial_end,"
-        " cancel_at = excluded.cancel_at, ended_at = excluded.ended_at,"
-        " default_payment_method_id = excluded.default_payment_method_id,"
-        " latest_invoice_id = excluded.latest_invoice_id,"
-        " collection_paused = excluded.collection_paused,"
-        " payment_failed = excluded.payment_failed, grace_since = excluded.grace_since,"
-        " grace_exact = excluded.grace_exact, paid_at = excluded.paid_at,"
-        " entitled = s.entitled OR excluded.entitled, as_of = excluded.as_of,"
-        " doubtful = excluded.doubtful",
+    return tx.row(
+        _WRITE,
         id=found.id,
         plan_id=placed.plan_id,
         unplanned_since=unplanned,
@@ -172,8 +191,8 @@ def write(tx: Transaction, row: Row, placed: Placed, seen: Seen) -> None:
         as_of=seen.as_of,
         doubtful=seen.doubtful,
         **values,
+        **terms.values(found.terms),
     )
-    terms.write(tx, found.id, found.terms)
 
 
 def _grace(row: Row) -> Grace:
