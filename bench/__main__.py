@@ -173,8 +173,12 @@ def _sample(name: str) -> Any:
 
 def _checked(name: str, answer: Any) -> None:
     # A figure of a failure says nothing.
-    told = answer if isinstance(answer, dict) else {}
-    if "errorMessage" in told or told.get("batchItemFailures") or told.get("statusCode", 0) >= 500:
+    given = answer if isinstance(answer, dict) else {}
+    if (
+        "errorMessage" in given
+        or given.get("batchItemFailures")
+        or given.get("statusCode", 0) >= 500
+    ):
         raise Trouble(f"{name} failed: {str(answer)[:300]}")
 
 

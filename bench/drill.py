@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import load
-from bench.load import Told
+from bench.load import Journal
 from kyora import postgres as database
 from local import process
 from local.progress import say
@@ -220,7 +220,7 @@ def _drill(site: Site, parts: Sequence[Part]) -> int:
     load.prepare(site.stack)
     load.control(site.stack, "pump", duplicate=0.0, copies=1, shuffle=False, delay=0)
     say("  · the same work with nothing broken, until everything has started")
-    _work(site, Told(), "warm")
+    _work(site, Journal(), "warm")
     _until(lambda: not site.lines(), _RECOVER)
     results = {}
     for number, part in enumerate(parts):
@@ -249,14 +249,14 @@ def _shown(seconds: float | None) -> str:
 
 
 def _one(site: Site, part: Part, name: str) -> Result:
-    told = Told()
+    journal = Journal()
     orders = _orders(site)
     load.control(site.stack, "pump", hold=True)
-    _subscribe(site, told, name)
+    _subscribe(site, journal, name)
     with part.broken(site):
         began = time.monotonic()
         load.control(site.stack, "pump", hold=False)
-        _work(site, told, name)
+        _work(site, journal, name)
         noticed = None
         if part.lines:
             seen = _until(lambda: site.lines() & set(part.lines), _NOTICE)
@@ -265,7 +265,7 @@ def _one(site: Site, part: Part, name: str) -> Result:
     database.close()  # its connection may be to a server that is gone
 
     def counted() -> tuple[int, int, int]:
-        return _count(site, told, orders)
+        return _count(site, journal, orders)
 
     whole = _until(lambda: counted()[1:] == (0, 0) and not site.lines() & lines, _RECOVER)
     recovered = time.monotonic() - repaired if whole else None
@@ -288,22 +288,22 @@ def _until(condition: Callable[[], object], seconds: float) -> bool:
 # ---- the work
 
 
-def _work(site: Site, told: Told, name: str) -> None:
+def _work(site: Site, journal: Journal, name: str) -> None:
     """Do what clients do; what is refused was not promised."""
     for number in range(_EACH):
         for job in (_upload, _emit):
             try:
-                job(site, told, f"{name}-{number}-{time.time_ns():x}")
+                job(site, journal, f"{name}-{number}-{time.time_ns():x}")
             except Exception:
-                told.failures.append(traceback.format_exc(limit=-1))
+                journal.failures.append(traceback.format_exc(limit=-1))
 
 
-def _emit(site: Site, told: Told, name: str) -> None:
+def _emit(site: Site, journal: Journal, name: str) -> None:
     with redirect_stdout(io.StringIO()):  # its metrics
-        load.emit(told, name)
+        load.emit(journal, name)
 
 
-def _upload(site: Site, told: Told, name: str) -> None:
+def _upload(site: Site, journal: Journal, name: str) -> None:
     content = png(note=name.encode())
     digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
     body = {"filename": "a.png", "contentType": "image/png", "size": len(content), "sha256": digest}
@@ -313,12 +313,12 @@ def _upload(site: Site, told: Told, name: str) -> None:
     ticket = asked.json
     put = request("PUT", ticket["uploadUrl"], content, ticket["headers"])
     if put.status == 200:  # from here on it is verified, whether a client confirms it or not
-        told.files[ticket["assetId"]] = digest
+        journal.files[ticket["assetId"]] = digest
         if int(name.split("-")[1]) % 2 == 0:
             site.stack.call("POST", f"/v1/assets/{ticket['assetId']}/confirm")
 
 
-def _subscribe(site: Site, told: Told, name: str) -> None:
+def _subscribe(site: Site, journal: Journal, name: str) -> None:
     """Subscribe a workspace at Stripe; its webhooks are held."""
     stack, workspace, email = site.stack, f"ws_drill_{name}", f"owner-{name}@example.com"
     query(stack, load.WORKSPACE, workspace=workspace, owner=f"usr_drill_{name}", email=email)
@@ -329,7 +329,7 @@ def _subscribe(site: Site, told: Told, name: str) -> None:
     load.stripe(stack, f"customers/{customer}", invoice_settings={"default_payment_method": card})
     items = {"0": {"price": price}}
     load.stripe(stack, "subscriptions", customer=customer, items=items, metadata=metadata)
-    told.lives[email] = False
+    journal.lives[email] = False
 
 
 # ---- the count
@@ -339,23 +339,23 @@ def _orders(site: Site) -> int:
     return sum(day["orders"] for day in load.summary(site.stack))
 
 
-def _count(site: Site, told: Told, orders: int) -> tuple[int, int, int]:
+def _count(site: Site, journal: Journal, orders: int) -> tuple[int, int, int]:
     """Return how much was promised, how much of it has no effect, and how much has two."""
     stack = site.stack
-    emitted, paid = (told.events.get(n, []) for n in ("OrderCreated", "OrderPaymentSucceeded"))
-    mails = told.events.get("EmailVerificationRequested", [])
+    emitted, paid = (journal.events.get(n, []) for n in ("OrderCreated", "OrderPaymentSucceeded"))
+    mails = journal.events.get("EmailVerificationRequested", [])
     counted = _orders(site) - orders
     sql = "SELECT count(*) FROM transaction_fee WHERE amount = 189 AND order_id = ANY(:ids)"
     fees = query(stack, sql, ids=paid)[0][0]
     box = Counter((d.payload["to"][0], _template(d.payload)) for d in site.resend.deliveries)
     sent = [box[address, "email_verification"] for address in mails]
-    sent += [box[address, "subscription_confirmed"] for address in told.lives]
+    sent += [box[address, "subscription_confirmed"] for address in journal.lives]
     theirs, ours = load.at_stripe(stack), load.mirrored(stack)
-    lost = len(told.files) - load.ready(stack, told)
+    lost = len(journal.files) - load.ready(stack, journal)
     lost += max(0, len(emitted) - counted) + len(paid) - fees + sent.count(0)
     lost += sum(ours.get(subscription) != state for subscription, state in theirs.items())
     doubled = max(0, counted - len(emitted)) + sum(max(0, number - 1) for number in sent)
-    promised = len(told.files) + len(emitted) + len(paid) + len(sent) + len(told.lives)
+    promised = len(journal.files) + len(emitted) + len(paid) + len(sent) + len(journal.lives)
     return promised, lost, doubled
 
 

@@ -2,7 +2,7 @@
 
 Clients that each wait for an answer before they ask again upload files, live at Stripe (whose
 webhooks come twice and in any order) and emit events, for a minute. Once everything has drained,
-what they were told is compared with what is there: bytes in the store, our mirror with Stripe,
+what they were answered is compared with what is there: bytes in the store, our mirror with Stripe,
 fees, counts and mail, each exactly once. Ends with 1 when a count differs.
 """
 
@@ -72,8 +72,8 @@ INSERT INTO app_user (id, workspace_id, email, role) VALUES (:owner, :workspace,
 
 
 @dataclass
-class Told:
-    """What clients did and were answered."""
+class Journal:
+    """What clients did and what they were answered."""
 
     took: dict[str, list[float]] = field(default_factory=dict)  # seconds by kind of request
     files: dict[str, str] = field(default_factory=dict)  # asset → SHA-256, once confirmed
@@ -110,33 +110,33 @@ def main() -> int:
 def measure(stack: Stack, seconds: float) -> int:
     """Load a running stack for so long and count; return how many counts differ, at most 1."""
     prepare(stack)
-    told = Told()
+    journal = Journal()
     say("  · the same without counting, until no more functions have to start")
-    _warm_up(stack, told)
-    told.took.clear()
-    told.failures.clear()
-    told.began = datetime.now(UTC)
+    _warm_up(stack, journal)
+    journal.took.clear()
+    journal.failures.clear()
+    journal.began = datetime.now(UTC)
     say(f"  · load for {seconds:.0f} s")
     began = time.monotonic()
-    _work(stack, told, began + seconds)
+    _work(stack, journal, began + seconds)
     loaded = time.monotonic() - began
     say("  · waiting until nothing is on its way")
     left = drain(stack)
     drained = time.monotonic() - began - loaded
-    _report(stack, told, loaded)
+    _report(stack, journal, loaded)
     say(f"drained after {drained:.0f} s")
-    counts = _counts(stack, told) | {
+    counts = _counts(stack, journal) | {
         "still on its way": ({}, left),
-        "failures": (0, len(told.failures)),
+        "failures": (0, len(journal.failures)),
     }
     for name, (expected, found) in counts.items():
         say(f"{'✓' if expected == found else '✗'} {name:<46}{expected or 0!s:>9} {found or 0!s:>8}")
-    for failure in told.failures[:5]:
+    for failure in journal.failures[:5]:
         say(failure)
     return int(any(expected != found for expected, found in counts.values()))
 
 
-def _warm_up(stack: Stack, told: Told) -> None:
+def _warm_up(stack: Stack, journal: Journal) -> None:
     """Work until the functions have started as often as clients ask at once.
 
     A start takes the emulator ten seconds, and most of a minute under load: whatever gives up on
@@ -146,7 +146,7 @@ def _warm_up(stack: Stack, told: Told) -> None:
     before = -1
     while (started := _started(stack)) != before and time.monotonic() < ends:
         before = started
-        _work(stack, told, time.monotonic() + _ROUND)
+        _work(stack, journal, time.monotonic() + _ROUND)
 
 
 def _started(stack: Stack) -> int:
@@ -173,17 +173,17 @@ def prepare(stack: Stack) -> None:
     config.forget()
 
 
-def _work(stack: Stack, told: Told, until: float) -> None:
+def _work(stack: Stack, journal: Journal, until: float) -> None:
     run = f"{time.time_ns():x}"
-    jobs: list[Callable[[str], None]] = [lambda name: _upload(stack, told, name)] * UPLOADERS
-    jobs += [lambda name: _life(stack, told, name), lambda name: emit(told, name)]
+    jobs: list[Callable[[str], None]] = [lambda name: _upload(stack, journal, name)] * UPLOADERS
+    jobs += [lambda name: _life(stack, journal, name), lambda name: emit(journal, name)]
 
     def loop(job: Callable[[str], None], worker: int) -> None:
         for number in itertools.count():
             try:
                 job(f"{run}-{worker}-{number}")
             except Exception:
-                told.failures.append(traceback.format_exc(limit=-2))
+                journal.failures.append(traceback.format_exc(limit=-2))
             if time.monotonic() > until:
                 break
 
@@ -198,26 +198,26 @@ def _work(stack: Stack, told: Told, until: float) -> None:
 # ---- what clients do
 
 
-def _upload(stack: Stack, told: Told, name: str) -> None:
+def _upload(stack: Stack, journal: Journal, name: str) -> None:
     content = png(note=name.encode())
     digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
     body = {"filename": "a.png", "contentType": "image/png", "size": len(content), "sha256": digest}
-    with told.timed("upload: ask"):
+    with journal.timed("upload: ask"):
         asked = stack.call("POST", "/v1/assets/upload", body, Idempotency_Key=name)
     assert asked.status == 200, asked  # noqa: S101
     ticket = asked.json
-    with told.timed("upload: put"):
+    with journal.timed("upload: put"):
         put = request("PUT", ticket["uploadUrl"], content, ticket["headers"])
     assert put.status == 200, put  # noqa: S101
     confirmed = None
     while confirmed is None or confirmed.status == 202:
-        with told.timed("upload: confirm"):
+        with journal.timed("upload: confirm"):
             confirmed = stack.call("POST", f"/v1/assets/{ticket['assetId']}/confirm")
     assert confirmed.status == 200, confirmed  # noqa: S101
-    told.files[ticket["assetId"]] = digest
+    journal.files[ticket["assetId"]] = digest
 
 
-def emit(told: Told, name: str) -> None:
+def emit(journal: Journal, name: str) -> None:
     """Emit an order, its payment, a customer and a mail; note what was committed."""
     order = {"orderId": f"ord_{name}", "businessId": BUSINESS, "total": "54.99", "currency": "USD"}
     paid = {"paymentMethod": "credit_card", "paidAt": datetime.now(UTC).isoformat()}
@@ -229,17 +229,17 @@ def emit(told: Told, name: str) -> None:
         ("customers", "CustomerCreated", customer, customer["customerId"]),
         ("accounts", "EmailVerificationRequested", mail, mail["email"]),
     ):
-        with told.timed("event: commit and publish"), database.transaction() as tx:
+        with journal.timed("event: commit and publish"), database.transaction() as tx:
             outbox.add(tx, domain, event, data, "ws_demo")
-        told.events.setdefault(event, []).append(subject)
+        journal.events.setdefault(event, []).append(subject)
 
 
-def _life(stack: Stack, told: Told, name: str) -> None:
+def _life(stack: Stack, journal: Journal, name: str) -> None:
     """Sign up, pay, change the plan; every second one leaves again."""
     workspace, email = f"ws_{name}", f"owner-{name}@example.com"
     query(stack, WORKSPACE, workspace=workspace, owner=f"usr_{name}", email=email)
     prices = dict(query(stack, "SELECT id, price_id FROM plan WHERE active"))
-    with told.timed("Stripe: a customer's life"):
+    with journal.timed("Stripe: a customer's life"):
         customer = stripe(stack, "customers", email=email, metadata={"workspaceId": workspace})
         owner = customer["id"]
         card = stripe(stack, "payment_methods/pm_card_visa/attach", customer=owner)
@@ -257,8 +257,8 @@ def _life(stack: Stack, told: Told, name: str) -> None:
         leaves = int(name.rpartition("-")[2]) % 2 == 1
         if leaves:
             stripe(stack, path, method="DELETE")
-        told.lives[email] = leaves
-    with told.timed("Stripe: until its webhooks are taken"):
+        journal.lives[email] = leaves
+    with journal.timed("Stripe: until its webhooks are taken"):
         while control(stack, "state")["waiting"]:
             time.sleep(0.1)
 
@@ -293,11 +293,14 @@ def queues(stack: Stack, *, dead: bool) -> dict[str, int]:
     return found
 
 
-def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
+def _counts(stack: Stack, journal: Journal) -> dict[str, tuple[Any, Any]]:
     """Return, of everything that must be equal, what clients know and what is there."""
-    orders, paid = told.events.get("OrderCreated", []), told.events.get("OrderPaymentSucceeded", [])
-    customers = told.events.get("CustomerCreated", [])
-    mails = told.events.get("EmailVerificationRequested", [])
+    orders, paid = (
+        journal.events.get("OrderCreated", []),
+        journal.events.get("OrderPaymentSucceeded", []),
+    )
+    customers = journal.events.get("CustomerCreated", [])
+    mails = journal.events.get("EmailVerificationRequested", [])
     box = Counter(
         (r[0], r[1]) for r in query(stack, "SELECT recipient, template FROM mock_mailbox")
     )
@@ -308,10 +311,10 @@ def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
         "SELECT order_id, amount FROM transaction_fee WHERE order_id = ANY(:orders)",
         orders=paid,
     )
-    left = [email for email, leaves in told.lives.items() if leaves]
-    stayed = [email for email, leaves in told.lives.items() if not leaves]
+    left = [email for email, leaves in journal.lives.items() if leaves]
+    stayed = [email for email, leaves in journal.lives.items() if not leaves]
     return {
-        "uploads confirmed · ready with their bytes": (len(told.files), ready(stack, told)),
+        "uploads confirmed · ready with their bytes": (len(journal.files), ready(stack, journal)),
         "orders emitted · counted": (len(orders), sum(day["orders"] for day in days)),
         "their revenue in cents · counted": (
             5499 * len(orders),
@@ -343,8 +346,8 @@ def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
             len(left),
             sum(box[address, "subscription_cancelled"] == 1 for address in left),
         ),
-        "Stripe's events told · kept and done": _done(stack),
-        "dead letters, parked events": (
+        "Stripe's events sent · kept and done": _done(stack),
+        "dead letters, failed events": (
             0,
             sum(queues(stack, dead=True).values())
             + query(stack, "SELECT count(*) FROM stripe_event WHERE status = 'failed'")[0][0],
@@ -352,7 +355,7 @@ def _counts(stack: Stack, told: Told) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def ready(stack: Stack, told: Told) -> int:
+def ready(stack: Stack, journal: Journal) -> int:
     """Count the confirmed files whose bytes are in the store as they were sent."""
     s3 = client(stack, "s3")
     [bucket] = [b["Name"] for b in s3.list_buckets()["Buckets"] if b["Name"].startswith("kyora-")]
@@ -360,14 +363,14 @@ def ready(stack: Stack, told: Told) -> int:
         stack,
         "SELECT id, workspace_id, final_attempt FROM asset"
         " WHERE status = 'ready' AND id = ANY(:ids)",
-        ids=list(told.files),
+        ids=list(journal.files),
     )
     right = 0
     for name, workspace, attempt in rows:
         key = f"assets/{workspace}/{name}/{attempt}"
         content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        right += digest == told.files[name]
+        right += digest == journal.files[name]
     return right
 
 
@@ -416,12 +419,12 @@ def summary(stack: Stack) -> list[dict[str, Any]]:
     return days
 
 
-def _report(stack: Stack, told: Told, seconds: float) -> None:
+def _report(stack: Stack, journal: Journal, seconds: float) -> None:
     """Print how many of each kind there were, and how long they took."""
     for kind, sql in _LAGS.items():
-        told.took[kind] = [row[0] for row in query(stack, sql, begin=told.began)]
+        journal.took[kind] = [row[0] for row in query(stack, sql, begin=journal.began)]
     say(f"\n{'':<40}{'count':>7}{'a second':>10}{'p50':>9}{'p99':>9}")
-    for kind, took in sorted(told.took.items()):
+    for kind, took in sorted(journal.took.items()):
         if len(took) > 1:
             p99 = statistics.quantiles(took, n=100, method="inclusive")[98]
             say(

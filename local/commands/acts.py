@@ -192,7 +192,7 @@ def redeliver(front: Front, event: str) -> Json:
         found = json.load(answer)
     if not found["endpoints"]:
         raise Trouble(f"the stand-in knows no event {event}")
-    say(f"{event} is on its way again")
+    say(f"{event} is sent again")
     return dict(found)
 
 

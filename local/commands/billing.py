@@ -72,7 +72,7 @@ def why(ask: Ask, workspace: str) -> None:
     counts = decided["subscription_id"]
     say(f"because   {f'of {counts}: ' if counts else ''}{decided['rule']}")
     if recorded is None:
-        say("recorded  nothing yet: it has never had to do with billing")
+        say("recorded  nothing yet: it has never used billing")
     elif _access(recorded) != _access(decided):
         say(f"recorded  {_access(recorded)}, since {_time(recorded['updated_at'])}")
         say("          sweep_billing brings that up to date at its next run")

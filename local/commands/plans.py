@@ -30,7 +30,7 @@ def push(ask: Ask, file: Path) -> None:
         for name in found[what]:
             say(f"{what:<9} {name}")
     if not any(found[what] for what in ("created", "updated", "archived")):
-        say("Stripe has all of it already.")
+        say("Stripe has everything already.")
 
 
 def begin(ask: Ask) -> None:

@@ -170,20 +170,20 @@ def _provider(found: Json) -> Iterable[Line]:
 
 def _runs(runs: Json, beats: Json) -> Iterable[Line]:
     plans, reconcile = runs["plans"], runs["reconcile"]
-    told = plans["result"]
+    result = plans["result"]
     yield _run(
         "plan sync",
         plans,
-        {"differed": len(told.get("drift") or []), "faults": len(told.get("faults") or [])},
+        {"differed": len(result.get("drift") or []), "faults": len(result.get("faults") or [])},
         # A product's event counts as a sync, too, and the hourly one may be off on purpose.
         late=_late(beats.get("sync_plans"), 2 * _HOUR),
         todo="`make sync-plans CHECK=1`, the log of sync_plans",
     )
-    told, age = reconcile["result"], reconcile["age"]
+    result, age = reconcile["result"], reconcile["age"]
     yield _run(
         "reconcile",
         reconcile,
-        {"differed": told.get("differences"), "failed": told.get("failed")},
+        {"differed": result.get("differences"), "failed": result.get("failed")},
         # One that is at it has not finished; it needs minutes.
         late=_late(age, 26 * _HOUR) if age is not None else _late(reconcile["begun"], 2 * _HOUR),
         todo="`make reconcile`, the log of reconcile_billing",

@@ -1,4 +1,4 @@
-"""What a person sees when the stack is up, and the files that tell other tools the same."""
+"""What a person sees when the stack is up, and the files that give it to other tools."""
 
 import hashlib
 import json

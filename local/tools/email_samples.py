@@ -40,7 +40,7 @@ _LONG = {
         "الشركة الدولية للخزف والمنسوجات والعطور المصنوعة يدويًا في مدينة الإسكندرية",
     ),
 }
-_TOKEN = "Qx7vRk2m-9LzT4sYw1Nc8BpJ"  # noqa: S105  # nobody's
+_TOKEN = "Qx7vRk2m-9LzT4sYw1Nc8BpJ"  # noqa: S105  # no one's
 
 
 def sample(template_id: str, locale: str, kind: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ _SECRET = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=[?&])X-Amz-[\w-]+=[^&\s\"]+
 _PAGE = 1000  # log events that are asked for at once
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-# Fields of a log record that tell nothing: they are the same on every line.
+# Fields of a log record that say nothing: they are the same on every line.
 _DULL = {
     *("level", "message", "timestamp", "location", "service", "cold_start", "xray_trace_id"),
     *("function_arn", "function_name", "function_memory_size", "function_request_id"),

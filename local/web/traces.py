@@ -207,7 +207,7 @@ def _story_of(unit: Unit) -> str:
 
 def _shown(unit: Unit, began: float, line: Mapping[str, Any]) -> dict[str, Any]:
     """Return a unit with what the emulator says about its invocation."""
-    told = invocations.summary(dict(line)) if line else {}
+    summary = invocations.summary(dict(line)) if line else {}
     return {
         **_timed(unit, began),
         "function": unit["function"],
@@ -216,9 +216,9 @@ def _shown(unit: Unit, began: float, line: Mapping[str, Any]) -> dict[str, Any]:
         "invocationId": unit["invocationId"],
         "links": unit["links"],
         "parentId": unit["parentId"],
-        "cold": told.get("cold", False),
-        "initMs": told.get("initMs"),
-        "memoryMb": told.get("memoryMb"),
+        "cold": summary.get("cold", False),
+        "initMs": summary.get("initMs"),
+        "memoryMb": summary.get("memoryMb"),
         "log": _log(line, unit["traceId"]),
         "spans": [
             _timed(span, began) for span in sorted(unit["spans"], key=lambda one: one["began"])

@@ -110,7 +110,7 @@ def _renew(state: State, sub: Object, ends: int) -> None:
     sub["latest_invoice"] = invoice["id"]
     if sub["status"] == "trialing":
         sub["status"] = "active"
-    subscriptions.tell(state, sub, before)
+    subscriptions.announce(state, sub, before)
 
 
 def wake_invoice(state: State, invoice: Object) -> None:

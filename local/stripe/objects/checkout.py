@@ -202,8 +202,8 @@ def discount(state: State, session: Object, asked: list[Object]) -> None:
 
 
 def _discounts(state: State, session: Object, asked: list[Object]) -> list[Object]:
-    nobody: Object = {"id": session["customer"] or ""}
-    customer = state.objects.get(nobody["id"], nobody)
+    no_one: Object = {"id": session["customer"] or ""}
+    customer = state.objects.get(no_one["id"], no_one)
     wanted = {"discounts": asked}
     return coupons.read(state, wanted, customer, subscription=None, currency=session["currency"])
 
@@ -222,8 +222,8 @@ def _expires(state: State, params: Params) -> int:
 
 def _check(state: State, session: Object) -> None:
     """Refuse a session whose subscription would be refused, by a trial run that is not stored."""
-    nobody = {"id": "", "balance": 0}
-    subscriptions.new(state, nobody, _wanted(session))
+    no_one = {"id": "", "balance": 0}
+    subscriptions.new(state, no_one, _wanted(session))
 
 
 def _wanted(session: Object) -> Object:

@@ -95,7 +95,7 @@ def update(state: State, params: Params, name: str) -> Object:
         if switch is not None:
             sub |= _fields(sub, switch)
             sub["_lines"] = sub["_lines"] + switch.lines
-        subscriptions.tell(state, sub, before)
+        subscriptions.announce(state, sub, before)
     else:
         _bill(state, sub, before, _fields(sub, switch), plan)
     reschedule(state, sub)
@@ -338,7 +338,7 @@ def _bill(state: State, sub: Object, before: Object, fields: Object, plan: Billi
     sub["latest_invoice"] = invoice["id"]
     if waits:
         _hold(state, sub, fields, invoice)
-    subscriptions.tell(state, sub, before)
+    subscriptions.announce(state, sub, before)
     invoices.finalize(state, invoice)
     if plan.behavior == "default_incomplete" and plan.outcome is not None:
         state.change(sub, status="past_due")

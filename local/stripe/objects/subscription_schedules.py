@@ -324,7 +324,7 @@ def _begin_phase(state: State, sub: Object, phase: Object) -> None:
     if subscription_changes.restarts(state, sub["items"]["data"], items):
         sub["billing_cycle_anchor"] = ends
     sub["items"] = sub["items"] | {"data": items, "total_count": len(items)}
-    subscriptions.tell(state, sub, before)
+    subscriptions.announce(state, sub, before)
 
 
 def _complete(state: State, found: Object, sub: Object) -> None:
@@ -371,7 +371,7 @@ def let_go(state: State, found: Object, *, keep_end: bool = False) -> None:
     sub["schedule"] = None
     if found["end_behavior"] == "cancel" and not keep_end:
         subscriptions.schedule_end(state, sub, None, at_period_end=False)
-    subscriptions.tell(state, sub, before)
+    subscriptions.announce(state, sub, before)
     collection.reschedule(state, sub)
 
 

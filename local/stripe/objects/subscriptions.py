@@ -405,7 +405,7 @@ def schedule_end(state: State, sub: Object, when: int | None, *, at_period_end: 
     }
 
 
-def tell(state: State, sub: Object, before: Object) -> None:
+def announce(state: State, sub: Object, before: Object) -> None:
     """Emit what has changed since `before`, if anything has."""
     if previous := difference(before, state.show(sub)):
         state.emit("customer.subscription.updated", sub, previous)

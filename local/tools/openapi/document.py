@@ -223,7 +223,7 @@ _PARAMETERS: dict[str, Json] = {
         "name": "preview",
         "in": "query",
         "required": False,
-        "description": "`true`: change nothing, tell what it would cost.",
+        "description": "`true`: change nothing, say what it would cost.",
         "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
     },
     "when": {
@@ -361,7 +361,7 @@ def text() -> str:
 
 
 def main() -> int:
-    """Write the document, or tell with exit code 1 that the committed one is stale."""
+    """Write the document, or report with exit code 1 that the committed one is stale."""
     parser = argparse.ArgumentParser(prog="python -m local.tools.openapi")
     parser.add_argument("--check", action="store_true", help="only compare")
     wanted, name = text(), str(DOCUMENT.relative_to(ROOT))

@@ -29,7 +29,7 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "auth.token_expired": Problem(
         errors.Unauthenticated,
-        "The token's time is over; 60 seconds of clock skew are forgiven.",
+        "The token has expired; 60 seconds of clock skew are allowed.",
     ),
     "auth.token_revoked": Problem(
         errors.Unauthenticated,
@@ -44,8 +44,8 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "billing.payment_required": Problem(
         errors.PaymentRequired,
-        "A payment has to be made first: give `clientSecret` to Stripe's form in the browser, or"
-        " send the browser to `payUrl`, then ask again. The subscription, or its change, waits.",
+        "A payment is required first: pass `clientSecret` to Stripe's form in the browser, or send"
+        " the browser to `payUrl`, then repeat the request. The subscription or its change waits.",
         {
             "clientSecret": "pi_3S8mXq2eZvKYlo2C0aBcDeFg_secret_Y1Z2",
             "payUrl": "https://invoice.stripe.com/i/acct_1/test_YWNj",
@@ -53,13 +53,13 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "billing.cannot_pause": Problem(
         errors.Conflict,
-        "Only a subscription that is paid for and goes on can be paused: no trial, nothing owed, no"
-        " end ahead.",
+        "Only a paid subscription that renews can be paused: not in a trial, not with an unpaid"
+        " invoice, not once it is due to end.",
     ),
     "billing.card_declined": Problem(
         stripe_client.Declined,
-        "The saved card was declined and nothing has changed; `declineCode` is Stripe's word for"
-        " why. Another card can be given in the portal.",
+        "The saved card was declined and nothing has changed; `declineCode` is Stripe's"
+        " reason. Another card can be given in the portal.",
         {"declineCode": "insufficient_funds"},
     ),
     "billing.plan_not_found": Problem(
@@ -68,8 +68,8 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "billing.stripe_missing": Problem(
         stripe_client.Missing,
-        "Stripe knows neither what is asked for nor our prices: its key may be another account's."
-        " What is only gone there is replaced, without a word.",
+        "Stripe knows neither the object nor our prices: the key may belong to another account."
+        " An object that alone is missing there is replaced silently.",
     ),
     "request.not_found": Problem(errors.NotFound, "Nothing is served at this address."),
     "asset.not_found": Problem(
@@ -103,12 +103,12 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "billing.in_progress": Problem(
         errors.Conflict,
-        "The workspace's subscription is being changed by another request. Come back after"
+        "The workspace's subscription is being changed by another request. Try again after"
         " `Retry-After`.",
     ),
     "billing.stripe_refused": Problem(
         stripe_client.Refused,
-        "Stripe does not do this with the subscription as it is. Read it again.",
+        "Stripe does not allow this in the subscription's current state. Read it again.",
     ),
     "asset.not_uploaded": Problem(
         errors.Conflict,
@@ -134,13 +134,13 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "asset.parts_missing": Problem(
         errors.Conflict,
-        "Parts of the plan have not arrived, or are not named; `missing` has the numbers of up to "
-        "a hundred.",
+        "Parts of the plan have not arrived, or are not named; `missing` lists the numbers of up "
+        "to a hundred.",
         {"missing": [2, 3]},
     ),
     "asset.part_changed": Problem(
         errors.Conflict,
-        "The ETags of `parts` are not those of what has arrived. List the parts, and send these "
+        "The ETags of `parts` are not those of the uploaded parts. List the parts, and send these "
         "again.",
         {"parts": [2]},
     ),
@@ -186,18 +186,18 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "asset.too_many_attempts": Problem(
         errors.TooMany,
-        "This upload was confirmed too often or too fast. Come back after `Retry-After`.",
+        "This upload was confirmed too often or too fast. Try again after `Retry-After`.",
     ),
     "asset.daily_limit_reached": Problem(
         errors.TooMany,
-        "The workspace has asked for all that it may on one day (UTC): 20,000 files, and twice the "
-        "storage of its plan but at least 1 GiB; `limit` says which. `Retry-After` leads to the "
+        "The workspace has reached a limit of the day (UTC): 20,000 files, and twice the storage "
+        "of its plan but at least 1 GiB; `limit` says which. `Retry-After` is the time until the "
         "next day.",
         {"limit": "files", "allowed": 20000, "used": 20000},
     ),
     "service.throttled": Problem(
         errors.TooMany,
-        "More requests than the API takes. The local stack gives API Gateway's bare answer"
+        "More requests than the API accepts. The local stack gives API Gateway's bare answer"
         " this code, as an edge in front of it on AWS could.",
     ),
     "internal.error": Problem(
@@ -222,12 +222,12 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "billing.stripe_unavailable": Problem(
         errors.Unavailable,
-        "Stripe does not answer, or not now. Ask again after `Retry-After`: what was done is found"
-        " out first and not done twice.",
+        "Stripe does not answer, or refuses for now. Try again after `Retry-After`: what was done"
+        " is looked up first, and not done twice.",
     ),
     "billing.busy": Problem(
         errors.Unavailable,
-        "Too much happens to this customer at once. Ask again after `Retry-After`.",
+        "Too many requests for this customer at once. Try again after `Retry-After`.",
     ),
     "service.unavailable": Problem(
         errors.Unavailable,

@@ -9,7 +9,7 @@ eight days, and their rows are kept for the retention period. Each object needs 
 size, so the daily limit bounds all of them, and parallel requests cannot pass it. It allows filling
 the whole plan and replacing every file once on the same day.
 
-Variants of images count as well. Nobody requests them, so they count towards no day.
+Variants of images count as well. No one requests them, so they count towards no day.
 
 Locks are taken in one order: an asset, its set of variants, then the workspace's billing row, then
 its ledger.

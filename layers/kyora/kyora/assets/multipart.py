@@ -8,7 +8,7 @@ The plan is made from the file's size: every part has 8 MiB, the last what is le
 for a number of the plan and its size only. An upload can be continued for a day, from another page
 as well: `list_parts` says what has arrived, and lost or expired URLs are signed again.
 
-The store's own upload begins when the first parts are signed, because it has to be told whether
+The store's own upload begins when the first parts are signed, because it has to know whether
 parts have checksums: S3 accepts all parts of an upload with one, or none.
 """
 

@@ -28,7 +28,7 @@ type Row = dict[str, Any]
 
 
 class Ask(Exception):
-    """Only Stripe can tell; `version` is the customer's at that moment."""
+    """Only Stripe knows; `version` is the customer's at that moment."""
 
     def __init__(self, version: int, attempts: int) -> None:
         super().__init__("ask Stripe")

@@ -42,7 +42,7 @@ def normalise(address: str) -> str:
 
 
 def key(address: str) -> str:
-    """Return the key of suppressions: no real server tells mailboxes apart by case."""
+    """Return the key of suppressions: no real server distinguishes mailboxes by case."""
     return address.strip().lower()
 
 

@@ -17,8 +17,8 @@ Files that some program opens and that are refused on purpose:
   left, but its owner has lost the rest. A JPEG without its end mark is accepted if all of its
   blocks are there (jpeg_scan); the blocks of a progressive one cannot be counted.
 - A picture with a web page, a program or an archive behind its end. Seven real photographs,
-  recovered from a browser's cache, have parts of that cache there. Nothing tells them from a page
-  that was hidden on purpose.
+  recovered from a browser's cache, have parts of that cache there. Nothing distinguishes them from
+  a page that was hidden on purpose.
 - A CSV with a NUL byte: it is binary in every code page, and parsers disagree about it.
 - A ZIP whose directory does not say where a file begins: readers disagree about what it holds.
 

@@ -171,8 +171,8 @@ def _finish(version: int, state: Json) -> Json:
         return {"finished": False, "busy": True}
     count("StripeEventsMissed", state["missed"])  # its alarm is in template.yaml
     count("StripeDrift", state["differences"])
-    told = {k: v for k, v in report.items() if k != "drift"}
-    logger().info("billing reconciled", extra=told)
+    summary = {k: v for k, v in report.items() if k != "drift"}
+    logger().info("billing reconciled", extra=summary)
     return {"finished": True, **report}
 
 

@@ -302,8 +302,8 @@ def _apply(
         from kyora.billing.plans import offers  # its models cost a webhook's cold start
 
         cache.drop_after_commit(tx, offers.LISTED)
-        told = {"created": report.created, "updated": report.updated, "archived": report.archived}
-        announce.emit(tx, "PlansSynced", told, None)
+        data = {"created": report.created, "updated": report.updated, "archived": report.archived}
+        announce.emit(tx, "PlansSynced", data, None)
     tx.run(
         "UPDATE billing_run SET state = CAST(:state AS jsonb), result = CAST(:result AS jsonb),"
         " finished_at = now() WHERE name = 'plans'",
