@@ -77,7 +77,17 @@ def served(database: str, tmp_path: Path) -> Iterator[Served]:
     thread.start()
     asyncio.run_coroutine_threadsafe(start(), loop).result(10)
     yield found
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+
+    async def stop() -> set[str]:
+        """Stop the server; return what it has left in the event loop."""
+        await runner.cleanup()
+        await loop.shutdown_default_executor()
+        if rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(rest, timeout=5)
+        return {repr(task) for task in rest if not task.done()}
+
+    left = asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+    assert left == set()

@@ -46,8 +46,9 @@ class Watch:
     async def __aexit__(self, *_: object) -> None:
         self._watchers -= 1
         if not self._watchers and self._task is not None:
-            self._task.cancel()
-            self._task = None
+            task, self._task = self._task, None
+            task.cancel()
+            await asyncio.wait({task})
             if connection := self._connection:
                 self._connection = None
                 with suppress(OSError, pg8000.exceptions.Error):
@@ -88,12 +89,23 @@ class Watch:
 
 
 _WATCH = web.AppKey("watch", Watch)
+_OPEN = web.AppKey("open", set[asyncio.Task[Any] | None])
 
 
 def mount(app: web.Application) -> None:
     """Serve the stream."""
     app[_WATCH] = Watch(app[FRONT], app)
+    app[_OPEN] = set()
+    app.on_shutdown.append(_end)
     app.router.add_get("/_console/stream", _stream)
+
+
+async def _end(app: web.Application) -> None:
+    """End the streams that pages hold open: they would outlive the server's event loop."""
+    if streams := {task for task in app[_OPEN] if task}:
+        for task in streams:
+            task.cancel()
+        await asyncio.wait(streams)
 
 
 async def _stream(request: web.Request) -> web.StreamResponse:
@@ -107,10 +119,15 @@ async def _stream(request: web.Request) -> web.StreamResponse:
     )
     await response.prepare(request)
     sent = [b""] * len(asked)
-    # Ends when the page has gone, which a write notices.
-    with suppress(ConnectionResetError):
-        await response.write(f"retry: {_RETRY}\n\n".encode())
-        await _follow(request, response, asked, sent)
+    streams, task = request.app[_OPEN], asyncio.current_task()
+    streams.add(task)
+    try:
+        # Ends when the page has gone, which a write notices.
+        with suppress(ConnectionResetError):
+            await response.write(f"retry: {_RETRY}\n\n".encode())
+            await _follow(request, response, asked, sent)
+    finally:
+        streams.discard(task)
     return response
 
 
