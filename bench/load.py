@@ -440,7 +440,8 @@ def control(stack: Stack, path: str, **given: Any) -> Any:
     """Ask the stand-in what Stripe does not offer."""
     address = f"{stack.env['STRIPE_URL']}/_control/{path}"
     body = json.dumps(given).encode() if given else None
-    with urllib.request.urlopen(urllib.request.Request(address, body), timeout=30) as answer:
+    sent = {"Content-Type": "application/json", "X-Kyora-Token": stack.env["KYORA_CONSOLE_TOKEN"]}
+    with urllib.request.urlopen(urllib.request.Request(address, body, sent), timeout=30) as answer:
         return json.load(answer)
 
 

@@ -23,6 +23,7 @@ from local.stack import emulator, postgres, seed
 from local.tools import invoke as tool
 from local.tools import samples
 from local.tools.event_samples import sample
+from local.web import guard
 from local.web.console import consumers
 from local.web.running import Front
 
@@ -185,7 +186,7 @@ def redeliver(front: Front, event: str) -> Json:
     request = urllib.request.Request(
         f"{front.stack.stripe_url}/_control/redeliver",
         json.dumps({"event": event}).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json", guard.TOKEN: front.token},
         method="POST",
     )
     with urllib.request.urlopen(request, timeout=10) as answer:

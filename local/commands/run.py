@@ -166,7 +166,9 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
             await asyncio.to_thread(front.clock.follow)
         if stack.own_stripe:
             with step("Stripe stand-in") as line:
-                children.append(await standin.run(stack, clock.environment(stack.home)))
+                children.append(
+                    await standin.run(stack, clock.environment(stack.home), front.token)
+                )
                 line.append(f"on {stack.stripe_url}")
         with step("AWS emulator") as line:
             child = await emulator.run(

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -23,9 +24,11 @@ def _read() -> Options:
     parser.add_argument("--seed", type=int, help="decides the ids; random when not given")
     given = parser.parse_args()
     hooks = ((given.webhook_url, tuple(given.webhook_secret)),) if given.webhook_url else ()
+    token = os.environ.get("KYORA_CONSOLE_TOKEN")
     return Options(
         port=given.port,
         key=given.key,
+        **({"token": token} if token else {}),
         state=given.state,
         webhooks=hooks,
         seed=given.seed,

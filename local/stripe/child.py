@@ -12,10 +12,10 @@ from local.settings import ROOT, Settings
 NAME = "the Stripe stand-in"
 
 
-async def run(stack: Settings, clock: Mapping[str, str]) -> Child:
+async def run(stack: Settings, clock: Mapping[str, str], token: str) -> Child:
     """Start it with the state of its last run and wait until it answers.
 
-    `clock` are the variables with which it follows the stack's clock.
+    `clock` are the variables with which it follows the stack's clock, `token` is the console's.
     """
     secret = stack.secrets["BILLING_STRIPE_WEBHOOK_SECRET"]
     child = await start(
@@ -29,6 +29,7 @@ async def run(stack: Settings, clock: Mapping[str, str]) -> Child:
         ],
         env={
             **clock,
+            "KYORA_CONSOLE_TOKEN": token,
             "PATH": os.environ.get("PATH", ""),
             "PYTHONPATH": os.pathsep.join([str(ROOT), clock["PYTHONPATH"]]),
             "LANG": "C.UTF-8",

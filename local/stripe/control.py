@@ -1,6 +1,7 @@
 """`/_control/`: what tests and people need and Stripe does not offer: time, faults, deliveries.
 
-POST bodies are JSON objects. Nothing here needs a key: the server listens on loopback only.
+POST bodies are JSON objects, sent with the token that `make run` writes as KYORA_CONSOLE_TOKEN: any
+page that a browser has open may send a request here. Reads need none.
 """
 
 import json
@@ -17,6 +18,7 @@ from local.stripe.objects import collection, setup_intents
 from local.stripe.pages import overview
 from local.stripe.pump import Behaviour
 from local.stripe.standin import STANDIN, StandIn
+from local.web import guard
 
 type Command = Callable[[StandIn, dict[str, Any]], Any]
 _DAY = 86400
@@ -45,6 +47,8 @@ def mount(app: web.Application) -> None:
 def _answer(command: Command) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         found = request.app[STANDIN]
+        if request.method == "POST" and (no := guard.refuse_act(request, found.options.token)):
+            return web.json_response({"error": no[1]}, status=no[0])
         text = await request.text()
         try:
             given = json.loads(text) if text else {}

@@ -23,6 +23,8 @@ class Options:
 
     port: int = 0
     key: str = "sk_test_standin"
+    # What an act at `/_control/` must come with.
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     state: Path | None = None
     webhooks: tuple[tuple[str, tuple[str, ...]], ...] = ()
     seed: int | None = None

@@ -36,8 +36,11 @@ def refuse(request: web.Request, token: str) -> tuple[int, str] | None:
     """Return why a request to `/_console/` is refused, as a status and a sentence; else None."""
     if visitors.is_foreign(request) or _is_another_page(request):
         return 403, "This address is for this machine's own console only."
-    if request.method in {"GET", "HEAD"}:
-        return None
+    return None if request.method in {"GET", "HEAD"} else refuse_act(request, token)
+
+
+def refuse_act(request: web.Request, token: str) -> tuple[int, str] | None:
+    """Return why an act without a JSON body or the token is refused; else None."""
     if request.content_type != "application/json":
         return 415, "Send a JSON body, with Content-Type: application/json."
     given = request.headers.get(TOKEN, "")

@@ -14,6 +14,8 @@ import pytest
 from local.stripe.server import serve
 from local.stripe.standin import Options, StandIn
 from tests.browser import chromium
+from tests.browser.page import Page
+from tests.browser.page import visit as look_at
 
 CARD = {"number": "4242 4242 4242 4242", "expiry": "12 / 34", "cvc": "123"}
 DECLINED, CHALLENGED = "4000000000000002", "4000002500003155"
@@ -326,6 +328,27 @@ def test_a_test_card_is_filled_in_by_a_click(shop: Shop, tmp_path: Any) -> None:
     )
     file = chromium.address(page.replace("</body>", click), tmp_path)
     assert 'data-number="4000000000009995"' in chromium.dom(file).partition(">\n<div")[0]
+
+
+def test_the_card_that_is_declined_later_is_offered_only_where_it_is_saved(shop: Shop) -> None:
+    assert 'data-number="4000000000000341"' not in visit(shop.checkout()["url"])[2]
+    assert 'data-number="4000000000000341"' in visit(shop.portal())[2]
+
+
+@chromium.needed
+def test_the_dashboard_s_buttons_act(shop: Shop) -> None:
+    async def look(page: Page) -> None:
+        await page.go(f"{shop.standin.url}/")
+        await page.until("document.querySelector('[data-advance]')")
+        await page.ask("document.querySelector('[data-advance]').click()")
+        for _ in range(200):
+            if shop.standin.offset:
+                break
+            await asyncio.sleep(0.05)
+        assert shop.standin.offset
+        assert page.console == []
+
+    look_at(look)
 
 
 @chromium.needed

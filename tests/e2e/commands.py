@@ -53,7 +53,10 @@ def bury(stack: Stack) -> None:
 
 def control(stack: Stack, path: str, **given: Any) -> None:
     request = urllib.request.Request(
-        f"{stack.env['STRIPE_URL']}/_control/{path}", json.dumps(given).encode(), method="POST"
+        f"{stack.env['STRIPE_URL']}/_control/{path}",
+        json.dumps(given).encode(),
+        {"Content-Type": "application/json", "X-Kyora-Token": stack.env["KYORA_CONSOLE_TOKEN"]},
+        method="POST",
     )
     urllib.request.urlopen(request, timeout=30).close()
 

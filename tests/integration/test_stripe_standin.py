@@ -48,7 +48,8 @@ class Running:
     client: stripe.StripeClient
 
     def control(self, command: str, /, **body: Any) -> Any:
-        return ask(f"{self.standin.url}/_control/{command}", json.dumps(body))[2]
+        url = f"{self.standin.url}/_control/{command}"
+        return ask(url, json.dumps(body), **acting(self.standin))[2]
 
     def price(self, amount: int = 2000, **more: Any) -> stripe.Price:
         params: Any = {
@@ -83,6 +84,11 @@ def ask(url: str, body: str | None = None, **headers: str) -> tuple[int, dict[st
             return a.status, named, json.loads(text) if is_json else text
 
     return asyncio.run(send())
+
+
+def acting(standin: StandIn) -> dict[str, str]:
+    """Return the headers of an act: its body is JSON, and it knows the token."""
+    return {"Content-Type": "application/json", "X-Kyora-Token": standin.options.token}
 
 
 def eventually(done: Callable[[], object], what: str) -> None:
@@ -303,8 +309,26 @@ def test_basic_authentication_is_accepted_and_none_is_not(running: Running) -> N
 def test_another_site_cannot_steer_the_stand_in(running: Running, headers: Any) -> None:
     before = running.standin.offset
     url = f"{running.standin.url}/_control/advance"
-    assert ask(url, '{"days": 1}', **headers)[0] == 403
+    assert ask(url, '{"days": 1}', **acting(running.standin) | headers)[0] == 403
     assert running.standin.offset == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"X-Kyora-Token": "of another start"}, 401),
+    ],
+    ids=["text, which any page may send", "a form", "another token"],
+)
+def test_an_act_at_the_stand_in_needs_the_token_and_a_json_body(
+    running: Running, headers: Any, status: int
+) -> None:
+    url = f"{running.standin.url}/_control/reset"
+    running.client.v1.customers.create({"name": "stays"})
+    assert ask(url, "{}", **acting(running.standin) | headers)[0] == status
+    assert len(running.client.v1.customers.list().data) == 1
 
 
 @pytest.mark.parametrize("host", ["10.88.0.1:20000", "host.docker.internal:20000", "[::1]:20000"])

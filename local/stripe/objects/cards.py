@@ -55,7 +55,9 @@ CARDS = (
         decline=("processing_error", "processing_error"),
         attaches=False,
     ),
-    Card("chargeCustomerFail", "4000000000000341", decline=_DECLINED, hint="attaches, then fails"),
+    Card(
+        "chargeCustomerFail", "4000000000000341", decline=_DECLINED, hint="is saved, then declined"
+    ),
     Card(
         "authenticationRequiredOnSetup",
         "4000002500003155",

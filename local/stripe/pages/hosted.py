@@ -428,4 +428,4 @@ def _pdf(found: StandIn, request: web.Request) -> web.Response:
 
 
 def _dashboard(found: StandIn, request: web.Request) -> web.Response:
-    return _show("dashboard", shared=found.options.shared_clock)
+    return _show("dashboard", shared=found.options.shared_clock, token=found.options.token)
