@@ -245,14 +245,12 @@ def _bus(chosen: argparse.Namespace) -> None:
 
 
 def _mails(chosen: argparse.Namespace) -> None:
-    from local.commands import mails
+    from local.commands import mails, place
 
     ask = _ask("send_email", chosen.env)
     if chosen.resend:
-        mails.resend(ask, chosen.resend)
+        mails.resend(place.find(chosen.env), ask, chosen.resend)
     elif chosen.seen:
-        from local.commands import place
-
         mails.seen(place.find(chosen.env), ask)
     else:
         mails.show(ask, {"failed": chosen.failed, "to": chosen.to, "event": chosen.event})

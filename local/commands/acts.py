@@ -154,8 +154,8 @@ def sweep(front: Front) -> Json:
 
 
 def resend(front: Front, mail: str) -> Json:
-    """Send a mail again, by its id (eml_…)."""
-    mails.resend(_ask(front, "send_email"), mail)
+    """Send a mail again, by its id (eml_…), and delete its dead letter."""
+    mails.resend(_place(front), _ask(front, "send_email"), mail)
     return {}
 
 

@@ -58,14 +58,24 @@ def seen(where: Place, ask: Ask) -> None:
         say(f"{left} dead letters have no mail; `make redrive QUEUE=emails` tries them again.")
 
 
-def resend(ask: Ask, message_id: str) -> None:
-    """Send a message again; raises Trouble when that is refused or fails."""
+def resend(where: Place, ask: Ask, message_id: str) -> None:
+    """Send a message again and delete its dead letter; raises Trouble when it is not sent."""
     found = ask({"mails": {"resend": message_id}})
     if "refused" in found:
         raise Trouble(f"{message_id} is not sent: {found['refused']}")
     if found["status"] != "sent":
         raise Trouble(f"{message_id} is {found['status']}: {found['reason']}")
     say(f"{message_id} is sent.")
+    client = where.client("sqs")
+    dead, _ = queue_pair(client, where, "emails")
+    waiting, looked, others = int(dead["ApproximateNumberOfMessages"]), set[str](), list[str]()
+    while len(looked) < waiting and (letters := _letters(client, dead, looked)):
+        for letter in letters:
+            if _event(letter) == found["event"]:
+                client.delete_message(QueueUrl=dead["url"], ReceiptHandle=letter["ReceiptHandle"])
+            else:
+                others.append(letter["ReceiptHandle"])
+    release(client, dead, others)
 
 
 def redrive(where: Place, ask: Ask, *, only: str = "") -> int:

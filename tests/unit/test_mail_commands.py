@@ -146,13 +146,28 @@ def test_a_list_marks_what_nobody_has_looked_at(capsys: pytest.CaptureFixture[st
     assert "no such mail" in capsys.readouterr().out
 
 
-def test_sending_again_says_what_came_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    mails.resend(Fn(resend={"status": "sent", "reason": ""}), "eml_1")
+def test_sending_again_says_what_came_of_it(
+    letters: tuple[Cloud, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = place.find("dev")
+    mails.resend(where, Fn(resend={"status": "sent", "reason": "", "event": "evt_a"}), "eml_1")
     assert capsys.readouterr().out == "eml_1 is sent.\n"
     with pytest.raises(Trouble, match="eml_1 is not sent: it is too late"):
-        mails.resend(Fn(resend={"refused": "it is too late"}), "eml_1")
+        mails.resend(where, Fn(resend={"refused": "it is too late"}), "eml_1")
     with pytest.raises(Trouble, match="eml_1 is dead: 503 internal"):
-        mails.resend(Fn(resend={"status": "dead", "reason": "503 internal"}), "eml_1")
+        mails.resend(where, Fn(resend={"status": "dead", "reason": "503 internal"}), "eml_1")
+
+
+def test_a_mail_that_is_sent_leaves_no_dead_letter_and_every_other_one(
+    letters: tuple[Cloud, list[str]],
+) -> None:
+    aws, bodies = letters
+    bodies += [letter("evt_a"), letter("evt_b"), "not json"]
+    before = list(bodies)
+    ask = Fn(resend={"status": "sent", "reason": "", "event": "evt_a"})
+    mails.resend(place.find("dev"), ask, "eml_1")
+    assert asked(aws, "DeleteMessage", "ReceiptHandle") == before[:1]
+    assert asked(aws, "ChangeMessageVisibility", "ReceiptHandle") == before[1:]
 
 
 def test_somebody_who_has_looked_clears_the_dead_letters_about_mail(

@@ -89,6 +89,7 @@ def seen(event_ids: Sequence[str]) -> dict[str, Any]:
 def resend(message_id: str) -> dict[str, Any]:
     """Send one message now; return its `status` and `reason`, or why it is not sent (`refused`).
 
+    `event` is the id of the event that caused it.
     One that may have been accepted before is sent under a new key: it may arrive twice.
     """
     settings, provider = config.email(), configured()
@@ -108,7 +109,7 @@ def resend(message_id: str) -> dict[str, Any]:
         with transaction() as tx:
             _bury(tx, row, verdict.reason)
         return {"status": "dead", "reason": verdict.reason}
-    return {"status": verdict.status, "reason": verdict.reason}
+    return {"status": verdict.status, "reason": verdict.reason, "event": row["event_id"]}
 
 
 def redrive(event_ids: Sequence[str]) -> list[dict[str, str]]:

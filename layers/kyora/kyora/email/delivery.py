@@ -156,8 +156,9 @@ def _left(moment: datetime, now: datetime) -> float:
 # ---- the row
 
 COLUMNS = f"""
-    m.id, m.recipient, m.locale, m.template, m.data, m.status, m.reason, m.attempts, m.begun,
-    m.first_attempt_at, m.next_attempt_at, m.expires_at, m.lease_until, m.ended_at, now() AS now,
+    m.id, m.event_id, m.recipient, m.locale, m.template, m.data, m.status, m.reason, m.attempts,
+    m.begun, m.first_attempt_at, m.next_attempt_at, m.expires_at, m.lease_until, m.ended_at,
+    now() AS now,
     EXISTS (SELECT 1 FROM email_suppression s
         WHERE s.recipient_norm = m.recipient_norm AND {suppressions.ACTIVE}) AS suppressed,
     (SELECT p.open_until FROM email_provider_state p
