@@ -19,17 +19,12 @@ _STARTING = timedelta(days=1)  # an unpaid subscription expires 23 hours after i
 type Row = dict[str, Any]
 
 
-def state(source: str) -> str:
-    """Return the query of what `conclude` needs of subscription `:id`, in a table or a CTE."""
-    return f"""
-    SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, s.entitled, p.name,
-        EXISTS (SELECT 1 FROM billing_fact WHERE key = 'activated:' || s.id) AS announced,
-        EXISTS (SELECT 1 FROM billing_fact WHERE key = 'trial_unnamed:' || s.id) AS unnamed
-    FROM {source} s LEFT JOIN plan p ON p.id = s.plan_id WHERE s.id = :id
-    """
-
-
-_STATE = state("subscription")
+# What `conclude` needs of a subscription `s` at plan `p`.
+STATE = (
+    "s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, s.entitled, p.name,"
+    " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'activated:' || s.id) AS announced,"
+    " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'trial_unnamed:' || s.id) AS unnamed"
+)
 
 
 def conclude(
@@ -41,13 +36,16 @@ def conclude(
 ) -> None:
     """Announce that a subscription began or ended, and settle its workspace's access.
 
-    `row` is its `state`, if that is known already. An old subscription that we hear of late began
+    `row` is its `STATE`, if that is known already. An old subscription that we hear of late began
     when it was created, so no mail is due.
     """
     workspace_id = customer["workspace_id"]
     if not workspace_id:
         return
-    row = row or tx.row(_STATE, id=subscription_id)
+    row = row or tx.row(
+        f"SELECT {STATE} FROM subscription s LEFT JOIN plan p ON p.id = s.plan_id WHERE s.id = :id",
+        id=subscription_id,
+    )
     said = False
     # Without a plan there is nothing to name: announced once the plan is known.
     if row and row["entitled"] and row["plan_id"]:

@@ -153,7 +153,7 @@ ON CONFLICT (id) DO UPDATE SET status = excluded.status, price_id = excluded.pri
     as_of = excluded.as_of, doubtful = excluded.doubtful
 RETURNING *
 ), planned AS ({terms.WRITE})
-{lifecycle.state("written")}
+SELECT {lifecycle.STATE} FROM written s LEFT JOIN plan p ON p.id = s.plan_id
 """
 
 
