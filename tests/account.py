@@ -1,4 +1,4 @@
-"""An AWS account with one function that answers as told: CloudFormation and Lambda."""
+"""An AWS account with one function that answers as asked: CloudFormation and Lambda."""
 
 from tests.scripted import Answer, Request
 

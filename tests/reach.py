@@ -1,7 +1,7 @@
 """What a function's code can reach, read from syntax trees: no import, no run.
 
 A node is a top-level name of a module (`kyora.bus.outbox.add`); a module's own statements are the
-node of its name. An edge is a mention: what is named may be called, there or by whoever it is
+node of its name. An edge is a mention: what is named may be called, there or by what it is
 handed to. So nothing that can run is missed, and a test that says "never" may believe it.
 """
 

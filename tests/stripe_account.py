@@ -77,7 +77,7 @@ class Account:
         found = self.call("GET", f"/v1/invoices/{invoice}", expand=["payments"])
         return str(found["payments"]["data"][0]["payment"]["payment_intent"])
 
-    def told(self, since: int = 0) -> list[str]:
+    def reported(self, since: int = 0) -> list[str]:
         return [event["type"] for event in self.engine.events[since:]]
 
 

@@ -273,7 +273,7 @@ def forgotten(r: Request) -> None:
 
 
 def others_write(r: Request) -> None:
-    """Whenever Stripe was asked, somebody has written about the customer meanwhile."""
+    """Whenever Stripe was asked, another request has written about the customer meanwhile."""
     as_owner(
         "CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS"
         " 'BEGIN NEW.version = NEW.version + 1; RETURN NEW; END'"

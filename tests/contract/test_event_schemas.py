@@ -85,7 +85,7 @@ def changed(change: Change) -> dict[str, schemas.Promise]:
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_a_change_that_breaks_somebody_is_refused(reason: str) -> None:
+def test_a_change_that_breaks_someone_is_refused(reason: str) -> None:
     [fault] = schemas.broken(schemas.read_released(), changed(REFUSED[reason]))
     assert fault.startswith(reason)
 

@@ -28,8 +28,8 @@ from tests.conftest import SECRET
 from tests.contract.documented import BODIES, DOCUMENT, OPERATIONS
 from tests.integration.support import api, mail_queue, photos, shops
 from tests.integration.support import stripe_lives as lives
+from tests.integration.support.resend_webhook import reported
 from tests.integration.support.resend_webhook import request as resend_request
-from tests.integration.support.resend_webhook import told
 from tests.scripted import Answer, scripted
 from tests.unit.functions import CONTEXT, call, captured_log, event, function
 
@@ -81,7 +81,7 @@ def test_each_line_is_held_by_tests_that_exist(line: str) -> None:
 
 
 def served() -> Iterator[str]:
-    """Functions that somebody waits for: behind the API, its authorizer or a function URL."""
+    """Functions whose caller waits: behind the API, its authorizer or a function URL."""
     for logical, properties in template.functions(template.read()).items():
         triggers = properties.get("Events", {}).values()
         if "FunctionUrlConfig" in properties or any(t["Type"] == "HttpApi" for t in triggers):
@@ -119,8 +119,11 @@ def test_a_key_that_stripe_refuses_is_in_no_answer_and_no_log(
 ) -> None:
     """Stripe's own answer repeats the end of the key, and its SDK puts that into an exception."""
     key = "sk_test_" + "of-somebody-who-has-left" * 2
-    told = {"type": "invalid_request_error", "message": f"Invalid API Key: sk_test_***{key[-9:]}"}
-    refusal = Answer(401, json.dumps({"error": told}).encode())
+    reported = {
+        "type": "invalid_request_error",
+        "message": f"Invalid API Key: sk_test_***{key[-9:]}",
+    }
+    refusal = Answer(401, json.dumps({"error": reported}).encode())
     with shops.running(environment), scripted(lambda _: refusal) as stripe:
         environment.setenv("BILLING_STRIPE_API_KEY", key)
         environment.setenv("BILLING_STRIPE_BASE_URL", stripe.url)
@@ -154,7 +157,7 @@ WEBHOOKS = ("stripe_webhook", "resend_webhook")
 def forged(name: str) -> dict[str, Any]:
     if name == "stripe_webhook":
         return lives.request('{"id": "evt_1"}', secret="whsec_of-somebody-else-altogether")
-    return resend_request(told("email.bounced"), keys=(b"of-somebody-else-altogether",))
+    return resend_request(reported("email.bounced"), keys=(b"of-somebody-else-altogether",))
 
 
 @pytest.mark.parametrize("name", WEBHOOKS)
@@ -215,7 +218,7 @@ def test_a_card_number_goes_no_further_than_its_refusal(
         before = shop.used_keys()
         log = captured_log(environment)
         status, answer, _ = call(made["x-function"], event(route, body))
-        assert shop.used_keys() == before, "Stripe was told"
+        assert shop.used_keys() == before, "Stripe was asked"
     assert status in (404, 422)
     assert CARD not in json.dumps(answer) + log.getvalue() + everything()
 
@@ -269,7 +272,7 @@ def order(name: str) -> dict[str, Any]:
 
 
 def uploaded() -> dict[str, Any]:
-    """Take a file to the store, and tell of it as S3 would."""
+    """Take a file to the store, and report it as S3 would."""
     from tests.integration.support.samples import PNG
 
     ticket = api.request(PNG)
@@ -280,7 +283,7 @@ def uploaded() -> dict[str, Any]:
 
 
 def photographed() -> dict[str, Any]:
-    """Take a photograph to the store, confirm it, and tell of it as its event does."""
+    """Take a photograph to the store, confirm it, and report it as its event does."""
     sample = photos.small()
     ticket = api.request(sample, variants=True)
     path = Path(config.storage().local_path) / "incoming/ws_demo"
@@ -316,7 +319,7 @@ STRIPE_EVENT = {
     "api_version": "2026-10-28.endive",
     "data": {"object": {"id": "cus_1", "object": "customer", "metadata": {}}},
 }
-# Function and what it is told → the record without which it must not act.
+# Function and what it receives → the record without which it must not act.
 DELIVERIES: dict[tuple[str, str], tuple[Callable[[], dict[str, Any]], str]] = {
     ("record_transaction_fee", "OrderPaymentSucceeded"): (
         lambda: order("OrderPaymentSucceeded"),
@@ -351,7 +354,7 @@ DELIVERIES: dict[tuple[str, str], tuple[Callable[[], dict[str, Any]], str]] = {
         "SELECT 1 FROM stripe_event WHERE id = 'evt_1' AND status <> 'received'",
     ),
     ("resend_webhook", "the function URL"): (
-        lambda: resend_request(told("email.bounced"), svix_id="msg_one"),
+        lambda: resend_request(reported("email.bounced"), svix_id="msg_one"),
         "SELECT 1 FROM email_event WHERE id = 'msg_one'",
     ),
 }

@@ -557,7 +557,7 @@ def _() -> bytes:
 
 
 def main() -> None:
-    """Make every file anew."""
+    """Make every file again."""
     pillow_heif.register_heif_opener()
     for name, make in MADE.items():
         data = make()

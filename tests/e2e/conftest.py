@@ -158,7 +158,7 @@ class Stack:
         token: str | None = "KYORA_TOKEN",
         **headers: str,
     ) -> Answer:
-        """Call the API, as the demo admin unless told otherwise."""
+        """Call the API, by default as the demo admin."""
         env = self.env
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if token:

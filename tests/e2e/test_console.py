@@ -292,7 +292,7 @@ def test_a_request_is_shown_as_the_front_got_it_without_its_token(stack: Stack) 
     assert invocations.folder(found["event"]["requestContext"].get("x", "")) == ""
 
 
-def test_a_cold_start_is_told_from_a_warm_one(stack: Stack) -> None:
+def test_a_cold_start_is_distinguished_from_a_warm_one(stack: Stack) -> None:
     for _ in range(2):
         assert stack.call("GET", "/v1/billing/plans").status == 200
     runs = view(stack, "invocations?function=manage_billing")["invocations"]

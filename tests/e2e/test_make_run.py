@@ -289,7 +289,7 @@ def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stac
 def _at_stripe(
     stack: Stack, method: str, path: str, *, at: str = "", key: str = "", **form: str
 ) -> Answer:
-    """Ask Stripe's API: of the stack's own stand-in unless told otherwise."""
+    """Ask Stripe's API: by default of the stack's own stand-in."""
     sent = {
         "Authorization": f"Bearer {key or stack.env['BILLING_STRIPE_API_KEY']}",
         "Content-Type": "application/x-www-form-urlencoded",

@@ -103,7 +103,7 @@ def test_a_signed_url_takes_one_put_of_what_was_signed(second: Stack) -> None:
     assert request("PUT", url, PNG, headers).status == 412
 
 
-def test_without_its_database_the_service_says_503_and_comes_back_by_itself(
+def test_without_its_database_the_service_says_503_and_comes_back_automatically(
     second: Stack, database: Database
 ) -> None:
     kept = second.upload(PNG)

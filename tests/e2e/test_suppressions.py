@@ -1,4 +1,4 @@
-"""A bounce that Resend tells of, and the command that lists and lifts what follows from it."""
+"""A bounce that Resend reports, and the command that lists and lifts the suppression."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from tests.e2e.commands import emit, query, run
 from tests.e2e.conftest import Stack, request, wait
 
 
-def tell(stack: Stack, event: dict[str, object]) -> int:
+def report(stack: Stack, event: dict[str, object]) -> int:
     """Post an event as Resend signs it; return the status."""
     body = json.dumps(event).encode()
     svix_id, stamp = f"msg_{time.time_ns()}", str(int(time.time()))
@@ -35,7 +35,7 @@ def test_a_bounce_stops_mail_until_it_is_lifted(stack: Stack, tmp_path: Path) ->
 
     bounce = {"type": "Permanent", "subType": "General"}
     data = {"email_id": "x", "to": [address], "bounce": bounce}
-    assert tell(stack, {"type": "email.bounced", "data": data}) == 200
+    assert report(stack, {"type": "email.bounced", "data": data}) == 200
     listed = run(stack, "suppressions")
     assert "n***@d***.example" in listed.stdout
     assert "bounced" in listed.stdout

@@ -25,7 +25,7 @@ from tests.e2e.payer import FAILS_LATER, GOOD, card, send
 
 _OVER = ("canceled", "incomplete_expired")
 _GRACE = timedelta(days=7)
-# What a person may be answered: refused for a reason, or told to come again. Never a fault.
+# What a person may be answered: refused for a reason, or asked to try again. Never a fault.
 _ANSWERS = {200, 201, 202, 204, 402, 403, 404, 409, 410, 422, 503}
 MAILED = {
     *("SubscriptionActivated", "SubscriptionCancelled", "SubscriptionPaused"),
@@ -331,7 +331,7 @@ class Person:
     # ---- orders
 
     def order(self) -> None:
-        """Sell something, as the application's own outbox tells it; some of it is told twice."""
+        """Sell something, as the application's own outbox reports it, some of it twice."""
         number = f"ord_{self.id}_{len(self.orders)}"
         total = Decimal(self.year.dice.randint(100, 99999)) / 100
         at = self.year.now().isoformat()
@@ -422,7 +422,7 @@ class Person:
                 id=self.customer,
             )
         }
-        told = Counter(
+        reported = Counter(
             data["invoiceId"]
             for kind, workspace, data in self.year.events.values()
             if kind == "PaymentSucceeded" and workspace == self.id
@@ -433,8 +433,8 @@ class Person:
             is_at_stripe = (invoice["status"], invoice["total"], invoice["amount_paid"])
             assert rows[invoice["id"]] == is_at_stripe, (invoice["id"], done)
             paid = invoice["status"] == "paid" and invoice["amount_paid"] > 0
-            assert told.pop(invoice["id"], 0) == int(paid), (invoice["id"], done)
-        assert not told, (told, done)
+            assert reported.pop(invoice["id"], 0) == int(paid), (invoice["id"], done)
+        assert not reported, (reported, done)
 
     def _check_uploads(self, done: list[str]) -> None:
         rows = query(

@@ -1,4 +1,4 @@
-"""Our rules on the template. Each returns who breaks it; nobody is the answer we want."""
+"""Our rules on the template. Each returns what breaks it; the answer we want is empty."""
 
 import hashlib
 import json

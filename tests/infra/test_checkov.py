@@ -14,7 +14,7 @@ def test_what_is_accepted_passes() -> None:
     assert faults([SQS], {"CKV_AWS_27": ACCEPTED["CKV_AWS_27"]}) == []
 
 
-def test_a_finding_that_nobody_accepted_fails() -> None:
+def test_a_finding_that_no_one_accepted_fails() -> None:
     assert faults([SQS], {}) == ["CKV_AWS_27 AWS::SQS::Queue.EmailQueue: encrypted"]
 
 

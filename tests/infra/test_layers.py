@@ -75,7 +75,7 @@ def test_native_code_is_for_the_architecture_that_was_asked_for(built: Path) -> 
         )
 
 
-def test_nothing_is_shipped_that_the_runtime_has_or_nobody_runs(built: Path) -> None:
+def test_nothing_is_shipped_that_the_runtime_has_or_no_one_runs(built: Path) -> None:
     unwanted = re.compile(
         r"(^|/)(boto3|botocore|s3transfer|pip|setuptools|httpx|aiohttp|awslambdaric)(/|-)"
         r"|(^|/)(tests?|\.git|\.mypy_cache|bin)/"

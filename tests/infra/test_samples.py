@@ -72,7 +72,7 @@ def test_the_samples_hold_no_secret() -> None:
         assert re.search(r"eyJ[\w-]{10}|X-Amz-Signature|sk_(live|test)_|whsec_", text) is None
 
 
-def test_405_and_404_are_told_apart_by_the_routes_of_the_template(stack: dict[str, Any]) -> None:
+def test_405_and_404_are_distinguished_by_the_routes_of_the_template(stack: dict[str, Any]) -> None:
     routes = [route.partition(" ") for route, _ in rules.operations(stack) if route != "$default"]
     for method, _, path in routes:
         concrete = re.sub(r"\{\w+\}", "ast_1", path)

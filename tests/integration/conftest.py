@@ -85,7 +85,7 @@ def store(
 ) -> Iterator[Store]:
     """An empty store; the `local` one unless a test asks for each.
 
-    After the test the ledger must equal a recount, the outbox must tell each asset's story once,
+    After the test the ledger must equal a recount, the outbox must report each asset's life once,
     and no object may lie where it does not belong; then every deadline passes, and nothing may
     be left.
     """

@@ -19,7 +19,7 @@ from kyora.errors import Unavailable
 from kyora.postgres import connection
 from tests.cloud import DEAD, Cloud, batch, cloud
 from tests.integration.support import ledger
-from tests.integration.support.ledger import NOON, anew, counts, customer, order
+from tests.integration.support.ledger import NOON, counts, customer, order, recounted
 from tests.integration.support.workers import Crew
 from tests.unit.functions import CONTEXT, call, captured_log, event, function
 
@@ -278,12 +278,12 @@ def test_a_history_in_any_order_is_its_recount_and_its_rebuild(
         count.update(one)
     expected = recount(events)
     assert counts() == expected
-    assert anew()["wrong"] == 0
+    assert recounted()["wrong"] == 0
     assert counts() == expected
 
 
 def test_a_thousand_events_of_one_day_in_sixteen_processes_count_once_each(crew: Crew) -> None:
-    """Each worker has all of the events, and while they count the counts are made anew."""
+    """Each worker has all of the events, and while they count the counts are rebuilt."""
     events = [order(f"ord_{number}", "1.01") for number in range(70)]
     events += [customer(f"cus_{number % 5}", "shop") for number in range(10)]
     jobs = [(ledger.update_all, events, seed) for seed in range(crew.size - 1)]
@@ -298,7 +298,7 @@ def test_a_thousand_events_of_one_day_in_sixteen_processes_count_once_each(crew:
         }
 
 
-# ---- making the counts anew
+# ---- rebuilding the counts
 
 
 def test_a_rebuild_mends_counts_that_are_wrong_missing_or_of_nothing() -> None:
@@ -312,9 +312,9 @@ def test_a_rebuild_mends_counts_that_are_wrong_missing_or_of_nothing() -> None:
             "INSERT INTO analytics_count (workspace_id, business_id, day, kind, label, shard,"
             " count, amount) VALUES ('ws_demo', 'biz_demo', '2026-01-01', 'order', 'EUR', 3, 1, 1)"
         )
-    assert anew() == {"businesses": 3, "wrong": 3, "next": None}
+    assert recounted() == {"businesses": 3, "wrong": 3, "next": None}
     assert counts() == expected
-    assert anew()["wrong"] == 0
+    assert recounted()["wrong"] == 0
 
 
 def test_a_rebuild_waits_for_an_event_that_is_being_counted(

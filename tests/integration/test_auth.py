@@ -375,7 +375,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_key_that_is_not_for_us_locks_nobody_out(name: str, jwks: Keys) -> None:
+def test_a_key_that_is_not_for_us_locks_no_one_out(name: str, jwks: Keys) -> None:
     jwks.keys.insert(0, BROKEN[name])
     assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
     by_hand = signed_by_hand({"alg": "HS256", "kid": "x"}, PAYLOAD, b"x" * 32)
@@ -490,7 +490,7 @@ def test_the_set_is_asked_for_in_our_own_name(jwks: Keys) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("where", ["/other.json", "elsewhere", "http://127.0.0.1:9/x"])
 def test_a_redirect_is_not_followed(status: int, where: str, jwks: Keys) -> None:
-    """To another host, or from https to http, somebody else would name the keys."""
+    """To another host, or from https to http, another party would name the keys."""
     with scripted(lambda _: Answer(body=json.dumps({"keys": jwks.keys}).encode())) as other:
         target = other.url if where == "elsewhere" else where
         jwks.answer = Answer(status, headers={"Location": target})
@@ -725,7 +725,7 @@ def test_while_the_database_is_down_the_function_looks_itself(
     ],
     ids=str,
 )
-def test_half_a_context_is_nobody(context: dict[str, str]) -> None:
+def test_half_a_context_is_no_one(context: dict[str, str]) -> None:
     with pytest.raises(Unauthenticated):
         auth.principal(context)
 

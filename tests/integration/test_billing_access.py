@@ -92,7 +92,7 @@ def subscription(account: Account, items: list[dict[str, Any]], **more: Any) -> 
     } | more
 
 
-def tell(account: Account, items: list[dict[str, Any]], **more: Any) -> None:
+def report(account: Account, items: list[dict[str, Any]], **more: Any) -> None:
     found = subscription(account, items, **more)
     billing.deliver([event("customer.subscription.updated", found, int(time.time()))])
 
@@ -121,7 +121,7 @@ def test_the_plan_is_found_by_its_price_wherever_it_stands(
     case: str, account: Account, stripe: Books
 ) -> None:
     items, plan = ITEMS[case]
-    tell(account, [item(getattr(account, name, f"price_{name}"), "", n) for name, n in items])
+    report(account, [item(getattr(account, name, f"price_{name}"), "", n) for name, n in items])
     assert decided() == ("full", plan)
     [row] = query("SELECT item_id, price_id FROM subscription")
     assert row == {
@@ -133,7 +133,7 @@ def test_the_plan_is_found_by_its_price_wherever_it_stands(
 def test_a_price_of_our_product_that_is_no_plans_is_its_products_plan(
     account: Account, stripe: Books
 ) -> None:
-    tell(account, [item("price_negotiated", "prod_pro", None)])
+    report(account, [item("price_negotiated", "prod_pro", None)])
     assert decided() == ("full", "pro")
 
 
@@ -142,12 +142,12 @@ def test_of_a_products_plans_that_of_the_same_interval_and_currency_counts(
 ) -> None:
     run("UPDATE plan SET product_id = 'prod_pro' WHERE id = 'yearly'")
     yearly = {"currency": "usd", "recurring": {"interval": "year", "interval_count": 1}}
-    tell(account, [item("price_negotiated", "prod_pro", **yearly)])
+    report(account, [item("price_negotiated", "prod_pro", **yearly)])
     assert decided() == ("full", "yearly")
 
 
 def test_an_item_of_quantity_0_gives_nothing(account: Account, stripe: Books) -> None:
-    tell(account, [item(account.pro, "", 0)])
+    report(account, [item(account.pro, "", 0)])
     assert decided()[0] == "free"
     assert billing.standing()["status"] == "active"
 
@@ -155,7 +155,7 @@ def test_an_item_of_quantity_0_gives_nothing(account: Account, stripe: Books) ->
 def test_a_waived_collection_keeps_the_access_of_its_status(
     account: Account, stripe: Books
 ) -> None:
-    tell(account, [item(account.pro)], pause_collection={"behavior": "void", "resumes_at": None})
+    report(account, [item(account.pro)], pause_collection={"behavior": "void", "resumes_at": None})
     assert decided() == ("full", "pro")
 
 
@@ -187,7 +187,7 @@ def test_a_switch_to_a_price_of_no_plan_keeps_the_last_plan_for_the_grace_period
 def test_back_at_a_price_of_a_plan_the_grace_period_is_forgotten(
     account: Account, stripe: Books
 ) -> None:
-    tell(account, [item("price_none")])
+    report(account, [item("price_none")])
     billing.deliver(
         [
             event(
@@ -202,7 +202,7 @@ def test_back_at_a_price_of_a_plan_the_grace_period_is_forgotten(
 
 
 def test_a_price_that_never_was_a_plans_gives_nothing(account: Account, stripe: Books) -> None:
-    tell(account, [item("price_none", "prod_none")])
+    report(account, [item("price_none", "prod_none")])
     assert decided()[0] == "free"
 
 
@@ -251,8 +251,8 @@ def test_of_two_with_the_same_limits_the_dearer_one_counts(account: Account, str
 def test_what_gives_access_counts_before_a_better_plan_that_does_not(
     account: Account, stripe: Books
 ) -> None:
-    tell(account, [item(account.pro)], status="unpaid", id="sub_better")
-    tell(account, [item(account.basic)])
+    report(account, [item(account.pro)], status="unpaid", id="sub_better")
+    report(account, [item(account.basic)])
     assert decided() == ("full", "basic")
 
 
@@ -276,8 +276,8 @@ def test_an_event_of_another_account_gives_nothing_and_is_counted(
 
 def test_an_event_of_no_other_account_says_so_with_null(account: Account, stripe: Books) -> None:
     found = subscription(account, [item(account.pro)])
-    told = event("customer.subscription.created", found, int(time.time()))
-    billing.deliver([told | {"account": None, "context": None}])
+    reported = event("customer.subscription.created", found, int(time.time()))
+    billing.deliver([reported | {"account": None, "context": None}])
     assert decided() == ("full", "pro")
 
 
@@ -295,7 +295,7 @@ PAGES: dict[str, dict[str, Any]] = {
 def test_no_page_gives_a_customer_to_a_workspace(
     page: str, account: Account, stripe: Books
 ) -> None:
-    """Whoever pays writes `client_reference_id` into the address of a payment link."""
+    """The payer writes `client_reference_id` into the address of a payment link."""
     paid = {
         "id": "cs_test_link",
         "object": "checkout.session",
@@ -322,7 +322,10 @@ def test_what_came_before_its_workspace_was_known_is_done_with_the_event_that_sa
     account.post(f"/v1/customers/{account.customer}", metadata={"workspaceId": "ws_demo"})
     billing.deliver(account.engine.events[before:])
     assert query("SELECT DISTINCT status FROM stripe_event") == [{"status": "processed"}]
-    assert {name for name, *_ in billing.told()} == {"SubscriptionActivated", "PaymentSucceeded"}
+    assert {name for name, *_ in billing.reported()} == {
+        "SubscriptionActivated",
+        "PaymentSucceeded",
+    }
 
 
 # ---- grace begins when it begins
@@ -345,11 +348,11 @@ def failed(account: Account, created: int, **invoice: Any) -> dict[str, Any]:
     return event("invoice.payment_failed", found, int(time.time()))
 
 
-def states(account: Account, *told: tuple[str, int], **more: Any) -> list[dict[str, Any]]:
+def states(account: Account, *reported: tuple[str, int], **more: Any) -> list[dict[str, Any]]:
     """Events of a subscription that had these statuses, so many days ago."""
     now = int(time.time())
     found, before = [], ""
-    for status, days in told:
+    for status, days in reported:
         object_ = subscription(account, [item(account.pro)], status=status, **more)
         kind = "updated" if before else "created"
         previous = {"status": before} if before else {}
@@ -411,8 +414,8 @@ def test_the_grace_period_goes_on_from_where_it_began(account: Account, stripe: 
 
 
 def test_a_new_failure_after_a_payment_begins_again(account: Account, stripe: Books) -> None:
-    told = (("active", 30), ("past_due", 20), ("active", 15), ("past_due", 1))
-    billing.deliver(states(account, *told))
+    reported = (("active", 30), ("past_due", 20), ("active", 15), ("past_due", 1))
+    billing.deliver(states(account, *reported))
     assert 5.9 < days_left() <= 6
 
 
@@ -420,8 +423,8 @@ def test_a_new_failure_after_a_payment_begins_again(account: Account, stripe: Bo
 def test_in_any_order_the_grace_period_begins_when_the_payment_failed(
     account: Account, stripe: Books, order: tuple[int, ...]
 ) -> None:
-    told = states(account, ("active", 30), ("past_due", 20), ("active", 15), ("past_due", 1))
-    billing.deliver([told[at] for at in order])
+    reported = states(account, ("active", 30), ("past_due", 20), ("active", 15), ("past_due", 1))
+    billing.deliver([reported[at] for at in order])
     assert decided() == ("grace", "pro")
     assert 5.9 < days_left() <= 6
 
@@ -446,8 +449,8 @@ def test_a_pause_after_a_failed_payment_does_not_begin_again(
     account: Account, stripe: Books
 ) -> None:
     paused = {"paused": {"subscription": {"type": "final_payment_failure"}}}
-    told = (("active", 9), ("past_due", 5), ("paused", 1))
-    billing.deliver(states(account, *told, status_details=paused))
+    reported = (("active", 9), ("past_due", 5), ("paused", 1))
+    billing.deliver(states(account, *reported, status_details=paused))
     assert 1.9 < days_left() <= 2
 
 
@@ -482,8 +485,8 @@ def test_the_log_says_what_changed_and_by_which_rule(
     log = captured_log(monkeypatch)
     billing.deliver(states(account, ("active", 20), ("past_due", 3)))
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    told = [line for line in lines if line["message"] == "access decided"]
-    assert [(line["old"], line["new"], line["rule"]) for line in told] == [
+    reported = [line for line in lines if line["message"] == "access decided"]
+    assert [(line["old"], line["new"], line["rule"]) for line in reported] == [
         ("free free", "full pro", "it is active"),
         ("full pro", "grace pro", "its payment failed, in the grace period"),
     ]
@@ -499,21 +502,21 @@ def test_why_names_the_rule_the_subscriptions_the_debt_and_the_last_events(
         " SELECT 'in_why', customer_id, id, 'open', 'aed', 100, 100, 0, 1,"
         " 'https://invoice.stripe.com/hosted', now() FROM subscription"
     )
-    told = function("sweep_billing").handler({"why": "ws_demo"}, CONTEXT)
-    json.dumps(told)  # the answer of a function
-    [sub] = told["subscriptions"]
-    assert told["decided"]["subscription_id"] == sub["id"]
-    assert (told["decided"]["access"], told["decided"]["plan_id"]) == ("grace", "pro")
-    assert told["decided"]["rule"] == sub["rule"] == "its payment failed, in the grace period"
-    assert told["recorded"]["access"] == "grace"
-    assert told["decided"]["access_until"] == told["recorded"]["access_until"]
-    [invoice] = told["unpaid"]
+    reported = function("sweep_billing").handler({"why": "ws_demo"}, CONTEXT)
+    json.dumps(reported)  # the answer of a function
+    [sub] = reported["subscriptions"]
+    assert reported["decided"]["subscription_id"] == sub["id"]
+    assert (reported["decided"]["access"], reported["decided"]["plan_id"]) == ("grace", "pro")
+    assert reported["decided"]["rule"] == sub["rule"] == "its payment failed, in the grace period"
+    assert reported["recorded"]["access"] == "grace"
+    assert reported["decided"]["access_until"] == reported["recorded"]["access_until"]
+    [invoice] = reported["unpaid"]
     assert (invoice["subscription_id"], invoice["status"]) == (sub["id"], "open")
-    assert "hosted" not in json.dumps(told)
-    assert 0 < len(told["events"]) <= 10
-    times = [event["created"] for event in told["events"]]
+    assert "hosted" not in json.dumps(reported)
+    assert 0 < len(reported["events"]) <= 10
+    times = [event["created"] for event in reported["events"]]
     assert times == sorted(times, reverse=True)
-    assert {event["status"] for event in told["events"]} == {"processed"}
+    assert {event["status"] for event in reported["events"]} == {"processed"}
 
 
 def test_why_says_what_each_subscription_would_give_and_what_is_not_recorded_yet(
@@ -524,19 +527,24 @@ def test_why_says_what_each_subscription_would_give_and_what_is_not_recorded_yet
     new = account.subscribe(account.pro)["id"]
     billing.deliver(billing.handled(account))
     run("UPDATE workspace_billing SET access = 'free', plan_id = 'free'")
-    told = access.explain("ws_demo")
-    rules = {sub["id"]: (sub["gives"], sub["rule"]) for sub in told["subscriptions"]}
+    reported = access.explain("ws_demo")
+    rules = {sub["id"]: (sub["gives"], sub["rule"]) for sub in reported["subscriptions"]}
     assert rules == {new: ("full", "it is active"), old: ("free", "it is canceled")}
-    assert (told["decided"]["access"], told["recorded"]["access"]) == ("full", "free")
+    assert (reported["decided"]["access"], reported["recorded"]["access"]) == ("full", "free")
     assert query("SELECT access FROM workspace_billing") == [{"access": "free"}]  # only read
 
 
 def test_why_knows_a_workspace_without_billing_and_refuses_an_unknown_one(database: str) -> None:
     billing.empty()
-    told = access.explain("ws_demo")
-    assert (told["decided"]["access"], told["decided"]["rule"]) == ("free", "no subscription")
-    assert told["recorded"] is None
-    assert [told[name] for name in ("customers", "subscriptions", "unpaid", "events")] == [[]] * 4
+    reported = access.explain("ws_demo")
+    assert (reported["decided"]["access"], reported["decided"]["rule"]) == (
+        "free",
+        "no subscription",
+    )
+    assert reported["recorded"] is None
+    assert [reported[name] for name in ("customers", "subscriptions", "unpaid", "events")] == [
+        []
+    ] * 4
     with pytest.raises(Invalid, match="ws_nobody"):
         access.explain("ws_nobody")
 

@@ -40,8 +40,8 @@ def payer(desk: FakeResend, shop: Shop) -> Shop:
     return shop
 
 
-def told(name: str) -> list[dict[str, Any]]:
-    """Return the events of this name that nobody has written a mail of."""
+def reported(name: str) -> list[dict[str, Any]]:
+    """Return the events of this name that no mail was written for yet."""
     return [
         row["detail"]
         for row in invariants.rows(
@@ -53,13 +53,13 @@ def told(name: str) -> list[dict[str, Any]]:
 
 
 def sent() -> dict[str, str]:
-    """Deliver what was told; return each mail's status, or why it was not sent, by template."""
+    """Deliver the events; return each mail's status, or why it was not sent, by template."""
     names = [
         row["detail_type"] for row in invariants.rows("SELECT DISTINCT detail_type FROM outbox")
     ]
     found: dict[str, str] = {}
     for name in names:
-        for detail in told(name):
+        for detail in reported(name):
             now = datetime.now(UTC).isoformat()
             mail_queue.deliver(mail_queue.record(name, detail | {"occurredAt": now}))
             for row in invariants.rows(
@@ -111,7 +111,7 @@ def test_a_payer_at_the_form_gets_no_mail_that_the_payment_failed(
     )
     assert status == 402
     shop.deliver()
-    assert told("PaymentFailed")
+    assert reported("PaymentFailed")
     assert sent() == {"payment_failed": "untrue: at the form"}
 
 
@@ -208,7 +208,7 @@ def test_a_trial_that_is_over_or_cancelled_ends_without_a_word(payer: Shop, what
     trial(payer)
     payer.advance(8)
     payer.deliver()
-    assert told("TrialEnding")
+    assert reported("TrialEnding")
     cancel("now" if what == "over" else "period_end")
     payer.deliver()
     assert sent()["trial_ending"] == "untrue: no trial"

@@ -1,7 +1,7 @@
 """Whatever people do, in whatever order, with webhooks late and answers lost: one subscription.
 
 Each example is a workspace of its own on one stand-in; what it holds must follow from what Stripe
-holds, once everything that was told has arrived.
+holds, once everything that was sent has arrived.
 """
 
 import os
@@ -25,7 +25,7 @@ NAMES = (
 )
 STEPS = st.lists(
     st.one_of(
-        # Twice as often as anything else, and every second time nobody hears the answer.
+        # Twice as often as anything else, and every second time the answer is lost.
         st.tuples(st.just("choose"), PLANS, st.booleans()),
         st.tuples(st.just("choose"), PLANS, st.booleans()),
         st.tuples(st.just("choose_now"), PLANS, st.booleans()),
@@ -43,7 +43,7 @@ BEGINNINGS = st.sampled_from(
         _PAID,
         (*_PAID, ("choose", "enterprise", True)),
         (("page", "enterprise", False), ("pay_page", "", False), ("deliver", "", False)),
-        (("page", "professional", False), ("pay_page", "", False)),  # and not told yet
+        (("page", "professional", False), ("pay_page", "", False)),  # and not reported yet
     ]
 )
 type Step = tuple[str, str, bool]
@@ -55,7 +55,7 @@ type Step = tuple[str, str, bool]
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(beginning=BEGINNINGS, steps=STEPS)
-# There and back and there again, and nobody heard an answer: Stripe repeats what it told the first.
+# There and back and there again, and every answer was lost: Stripe repeats the first one.
 @example(
     beginning=(*_PAID, ("choose", "enterprise", True), ("choose", "professional", True)),
     steps=[("choose", "enterprise", False)],

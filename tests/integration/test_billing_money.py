@@ -216,7 +216,7 @@ def test_add_ons_and_quantities_are_paid_for_as_well(steps: Steps, shop: Shop) -
 )
 @example(steps=[("card", "bad"), ("next_period", ""), ("choose_now", "starter"), ("cancel", "now")])
 @example(steps=[("card", "bad"), ("choose", "enterprise"), ("cancel", "now")])
-def test_nobody_gets_a_credit_for_what_was_not_paid(steps: Steps, shop: Shop) -> None:
+def test_no_one_gets_a_credit_for_what_was_not_paid(steps: Steps, shop: Shop) -> None:
     """What is left of the charges covers at least the time that was paid for."""
     account = Account(shop, "active")
     for name, what in steps:

@@ -1,4 +1,4 @@
-"""reconcile_billing: whatever was lost, our books end as Stripe's, and each fact is told once."""
+"""reconcile_billing: whatever was lost, our mirror ends as Stripe's, each fact announced once."""
 
 import itertools
 import os
@@ -67,13 +67,13 @@ def test_lost_events_end_in_stripes_state_and_announce_each_fact_once(
         billing.deliver(order)
         report = reconciled()
         assert billing.ours() == billing.of_stripe(account)
-        facts = billing.told()
+        facts = billing.reported()
         assert set(facts) == billing.due(account, [*arrived, *listed])
         assert set(facts.values()) <= {1}
         assert report["failed"] == 0
         _is_settled(account)
         assert reconciled()["differences"] == 0
-        assert billing.told() == facts
+        assert billing.reported() == facts
 
 
 def _is_settled(account: Account) -> None:
@@ -100,7 +100,7 @@ def test_an_event_that_never_arrived_happens_as_if_it_came_late(
     account.engine.request("POST", "/v1/subscriptions", _trial(account))
     account.engine.advance(5 * DAY)
     report = reconciled()
-    facts = {name for name, *_ in billing.told()}
+    facts = {name for name, *_ in billing.reported()}
     assert facts == {"SubscriptionActivated", "TrialEnding", "PaymentFailed"}
     rows = query("SELECT DISTINCT source, status FROM stripe_event")
     assert rows == [{"source": "reconcile", "status": "processed"}]
@@ -139,7 +139,7 @@ def test_what_stripe_lists_no_events_of_any_more_is_repaired_from_the_objects(
     assert billing.ours() == billing.of_stripe(account)
     assert billing.standing()["access"] == "full"
     # The sign-up and three renewals.
-    assert sum(name == "PaymentSucceeded" for name, *_ in billing.told()) == 4
+    assert sum(name == "PaymentSucceeded" for name, *_ in billing.reported()) == 4
 
 
 def test_only_what_was_missed_after_the_first_run_raises_an_alarm(
@@ -179,10 +179,10 @@ def test_nothing_differs_when_every_event_arrived(account: Account, stripe: Book
     account.subscribe()
     account.engine.advance(40 * DAY)
     billing.deliver(billing.handled(account))
-    before = (billing.ours(), billing.told())
+    before = (billing.ours(), billing.reported())
     report = reconciled()
     assert (report["differences"], report["missed"], report["drift"]) == (0, 0, [])
-    assert (billing.ours(), billing.told()) == before
+    assert (billing.ours(), billing.reported()) == before
 
 
 def test_a_subscription_of_ours_that_stripe_does_not_list_is_asked_for_by_id(
@@ -356,7 +356,7 @@ def test_a_run_that_runs_out_of_time_goes_on_where_it_stopped(
     assert billing.ours() == billing.of_stripe(account)
 
 
-def test_a_run_of_another_release_is_begun_anew(account: Account, stripe: Books) -> None:
+def test_a_run_of_another_release_is_begun_again(account: Account, stripe: Books) -> None:
     account.subscribe()
     billing.run("UPDATE billing_run SET state = jsonb_build_object('phase', 'customers')")
     assert reconciled(start=False)["repaired"]["events"] == len(billing.handled(account))
@@ -426,7 +426,7 @@ def test_a_crash_at_any_statement_and_request_is_made_good_by_the_next_run(
             billing.run("UPDATE stripe_event SET received_at = now() - interval '3 minutes'")
             sweep.sweep(lambda: 60.0)
             assert billing.ours() == billing.of_stripe(account), step
-            facts = billing.told()
+            facts = billing.reported()
             assert set(facts) == billing.due(account, account.engine.events), step
             assert set(facts.values()) == {1}, step
             rows = query("SELECT DISTINCT status FROM stripe_event")

@@ -147,7 +147,7 @@ def test_reconcile_asks_for_customers_without_a_subscription_some_in_each_run(
 
 
 def second_customer(account: Account) -> tuple[str, str]:
-    """Somebody subscribes the workspace in the dashboard, with another customer."""
+    """A colleague subscribes the workspace in the dashboard, with another customer."""
     other = account.post("/v1/customers", email="other@example.com")["id"]
     method = account.post("/v1/payment_methods/pm_card_visa/attach", customer=other)["id"]
     account.post(f"/v1/customers/{other}", invoice_settings={"default_payment_method": method})
@@ -162,7 +162,7 @@ def unserved() -> int:
     return sweep.backlog().unserved
 
 
-def test_what_is_paid_for_nobody_is_counted_and_red_until_it_is_bound(
+def test_what_is_paid_for_no_one_is_counted_and_red_until_it_is_bound(
     account: Account, stripe: Books, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other, _ = second_customer(account)

@@ -98,16 +98,16 @@ def test_an_orphan_is_done_again_as_soon_as_its_workspace_is_known(
     account.subscribe()
     billing.deliver(billing.handled(account))
     assert "orphan" in statuses().values()
-    assert billing.told() == {}
+    assert billing.reported() == {}
     with billing.postgres.transaction() as tx:
         tx.run("UPDATE billing_customer SET workspace_id = 'ws_demo'")
         event_store.reopen(tx, account.customer)
     sweep.sweep(enough)
     assert set(statuses().values()) == {"processed"}
-    assert set(billing.told()) == billing.due(account, account.engine.events)
+    assert set(billing.reported()) == billing.due(account, account.engine.events)
 
 
-def test_an_event_is_tried_once_a_sweep_and_parked_at_the_fifth(
+def test_an_event_is_tried_once_a_sweep_and_has_failed_at_the_fifth(
     account: Account, stripe: Books
 ) -> None:
     event_id = keep(poison())
@@ -404,11 +404,11 @@ def test_a_subscription_that_waited_for_its_plan_is_announced(
     run("DELETE FROM plan_price")
     sub = account.subscribe()["id"]
     billing.deliver(billing.handled(account))
-    assert ("SubscriptionActivated", sub) not in billing.told()
+    assert ("SubscriptionActivated", sub) not in billing.reported()
     billing.add_plan("basic", account.basic)
-    run("UPDATE subscription SET doubtful = true")  # as whoever syncs the plans says
+    run("UPDATE subscription SET doubtful = true")  # as the sync of plans says
     sweep.sweep(enough)
-    assert billing.told()["SubscriptionActivated", sub] == 1
+    assert billing.reported()["SubscriptionActivated", sub] == 1
     assert billing.standing()["plan_id"] == "basic"
 
 
@@ -500,7 +500,7 @@ FACTS = {
     "activated:sub_1": True,  # the subscription can be read from Stripe for ever
     "cancelled:sub_1": True,
     "receipt:in_1": True,
-    "dunning:in_1:2": False,  # told by events alone, which nobody keeps for a year
+    "dunning:in_1:2": False,  # known from events alone, which are not kept for a year
     "trial_ending:sub_1:1795582796": False,
 }
 
@@ -519,7 +519,7 @@ def test_an_old_subscription_is_not_announced_again_after_years(
 ) -> None:
     account.subscribe()
     billing.deliver(billing.handled(account))
-    facts = billing.told()
+    facts = billing.reported()
     run("UPDATE billing_fact SET created_at = now() - interval '5 years'")
     run("UPDATE stripe_event SET received_at = now() - interval '5 years'")
     for _ in range(3):
@@ -527,10 +527,10 @@ def test_an_old_subscription_is_not_announced_again_after_years(
     run("UPDATE subscription SET doubtful = true")
     sweep.sweep(enough)
     billing.reconciled()
-    assert billing.told() == facts
+    assert billing.reported() == facts
 
 
-def test_a_row_that_somebody_holds_is_left(database: str) -> None:
+def test_a_row_that_someone_holds_is_left(database: str) -> None:
     """Two sweeps at once do not wait for each other."""
     run(
         "INSERT INTO stripe_event (id, type, created, source, body, status, received_at) VALUES"
@@ -575,7 +575,7 @@ def test_forgetting_reads_an_index_and_not_the_table(name: str, database: str) -
 # ---- by hand
 
 
-def test_a_parked_event_is_done_when_what_parked_it_is_mended(
+def test_a_failed_event_is_done_when_its_cause_is_fixed(
     account: Account, stripe: Books, environment: pytest.MonkeyPatch
 ) -> None:
     account.subscribe()

@@ -1,4 +1,4 @@
-"""From a change to its event to the mail about it: nothing lost, nothing twice, nothing told.
+"""From a change to its event to the mail about it: nothing lost, doubled or leaked.
 
 `tests/integration/test_outbox.py` holds the publishing side to its rules, `tests/unit/
 test_consume.py` the consuming side; here both are one path, with the real send_email at its end.
@@ -227,7 +227,7 @@ def test_a_replayed_archive_sends_nothing(aws: Cloud) -> None:
     assert mails() == before
 
 
-# ---- a message that nobody can read
+# ---- a message that cannot be read
 
 
 def test_one_bad_message_is_dead_lettered_and_the_rest_of_the_batch_is_sent(
@@ -248,7 +248,7 @@ def test_one_bad_message_is_dead_lettered_and_the_rest_of_the_batch_is_sent(
     ]
     assert [mail["recipient"] for mail in mails()] == ["delivered@resend.dev"]
     assert "hush" not in logs.getvalue()
-    # Mended, a message can come back by itself: nothing was recorded about it.
+    # Once fixed, a message can come back: nothing was recorded about it.
     tokened["detail"]["version"] = 1
     assert send(batch(json.dumps(tokened))) == []
     assert len(mails()) == 2

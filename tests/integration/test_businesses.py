@@ -49,8 +49,8 @@ def test_a_workspace_that_pays_nothing_has_the_free_plans_limit(database: str) -
     assert create().status == 201
     refused = create()
     assert (refused.status, refused.code) == (403, "billing.limit_reached")
-    told = {key: refused.body[key] for key in ("limit", "allowed", "used")}
-    assert told == {"limit": "maxBusinesses", "allowed": 1, "used": 1}
+    reported = {key: refused.body[key] for key in ("limit", "allowed", "used")}
+    assert reported == {"limit": "maxBusinesses", "allowed": 1, "used": 1}
     assert len(names()) == 1
 
 

@@ -213,7 +213,7 @@ def test_a_value_lives_no_longer_than_it_was_given_although_the_server_keeps_it(
     assert cache.get("plans") is None
 
 
-def test_the_server_is_told_when_a_value_ends(real: Memcached, patient: None) -> None:
+def test_the_server_knows_when_a_value_ends(real: Memcached, patient: None) -> None:
     cache.put("plans", b"x", 60)
     answer = real.say(f"mg {NAME} t\r\n".encode())  # its time to live
     assert 50 <= int(answer.split()[1].removeprefix(b"t")) <= 60
@@ -305,7 +305,7 @@ def test_a_stalled_server_costs_one_wait_and_is_then_left_alone(
 def test_a_stalled_server_that_goes_on_answers_no_one_elses_question(
     real: Memcached, patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer that came too late belongs to a connection nobody uses any more."""
+    """The answer that came too late belongs to a connection that is out of use."""
     cache.put("plans", b"plans", 60)
     cache.put("limits", b"limits", 60)
     real.stall()
@@ -451,7 +451,7 @@ def test_tls_is_spoken_with_a_server_that_has_a_good_certificate(
 
 
 @pytest.mark.parametrize("wrong", ["authority", "host", "no TLS"])
-def test_a_server_that_does_not_prove_itself_is_told_nothing(
+def test_a_server_that_does_not_prove_itself_learns_nothing(
     wrong: str,
     authority: Authority,
     environment: pytest.MonkeyPatch,

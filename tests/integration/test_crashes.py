@@ -1,4 +1,4 @@
-"""Workers that die or stall at every step of confirm, and what the next confirm finds (42, 43).
+"""Workers that die or stall at every step of confirm, and what the next confirm finds.
 
     claim | stat | note the attempt | copy | read | commit | publish | clean
 
@@ -116,7 +116,7 @@ def test_a_crash_between_claim_and_deadline_is_swept(store: Store, crew: Crew) -
 def test_a_worker_that_wakes_up_late_changes_nothing(
     rival: str, step: str, store: Store, crew: Crew
 ) -> None:
-    """It stalls, its lease is over, somebody else decides; then it goes on."""
+    """It stalls, its lease is over, another worker decides; then it goes on."""
     asset_id, sample = _upload(good=True)
     target, when = BEFORE_COMMIT[step]
     with crew.stalled(_place(store, target), when, CONFIRM, asset_id=asset_id) as finish:

@@ -1,4 +1,4 @@
-"""A peer that sends a byte now and then: each call to somebody else ends when its time is over."""
+"""A peer that sends a byte now and then: each call to it ends when its time is over."""
 
 import threading
 import time
@@ -204,7 +204,7 @@ def test_a_call_that_takes_longer_is_left_alone(seconds: float) -> None:
     stop.set()
 
 
-def test_an_answer_for_nobody_harms_nobody() -> None:
+def test_an_answer_for_no_one_harms_no_one() -> None:
     done: list[Any] = []
     with pytest.raises(TimeoutError):
         within(0.05, lambda: (time.sleep(0.2), done.append(1)))

@@ -1,4 +1,4 @@
-"""Every answer of Resend has one consequence (research B3.5), seen in the row and in the queue."""
+"""Every answer of Resend has one consequence, seen in the row and in the queue."""
 
 import json
 from dataclasses import dataclass
@@ -134,12 +134,12 @@ def check_consequence(case: Case, resend: FakeResend, post_queue: mail_queue.Que
     assert row["data"] is not None, "kept while it can be sent, by its event or by hand"
     assert len(resend.asked) == 1
     assert (len(post_queue.dead) == 1) is case.dead_letter
-    told = post_queue.take()
-    assert (len(told) == 1) is (case.waits is not None)
+    reported = post_queue.take()
+    assert (len(reported) == 1) is (case.waits is not None)
     if case.waits is not None:
         wait = (row["next_attempt_at"] - datetime.now(UTC)).total_seconds()
         assert case.waits[0] - 1 <= wait <= case.waits[1] + 0.5
-        assert told[0][0] <= min(case.waits[1], LONGEST_BACKOFF) + 1
+        assert reported[0][0] <= min(case.waits[1], LONGEST_BACKOFF) + 1
     state = invariants.rows("SELECT * FROM email_provider_state")
     assert bool(state) is bool(case.breaker)
     if case.breaker:
@@ -202,7 +202,7 @@ def test_an_open_breaker_holds_everything_and_counts_nothing(
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
-        (Fault(403, "invalid_api_key"), "dead"),  # somebody should have mended the key
+        (Fault(403, "invalid_api_key"), "dead"),  # the key should have been fixed
         (Fault(429, "daily_quota_exceeded"), "skipped"),
     ],
 )

@@ -303,7 +303,7 @@ def test_the_database_lost_after_the_send_is_no_second_mail(
     event = mail_queue.verification()
     mail_queue.deliver(mail_queue.record(*event))
     row = mail_queue.message(event[1]["id"])
-    # Either the record was written over a new connection, or the lease tells.
+    # Either the record was written over a new connection, or the lease says so.
     assert row["status"] in ("sent", "sending")
     mail_queue.expire_leases()
     mail_queue.deliver(mail_queue.record(*event))

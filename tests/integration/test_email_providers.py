@@ -326,7 +326,7 @@ def test_a_key_that_is_renewed_gets_no_deadline_of_its_own(
         assert refused.value.name == "no_answer"
 
 
-def test_nobody_at_the_address_is_no_answer() -> None:
+def test_no_one_at_the_address_is_no_answer() -> None:
     for url in ("http://127.0.0.1:9", "http://nowhere.invalid"):
         with pytest.raises(Refusal) as refused:
             provider(url).send(MESSAGE, "k")

@@ -1,4 +1,4 @@
-"""What Resend tells afterwards: who may tell, what it changes, in whatever order it comes."""
+"""Resend's webhooks: who may send them, and what they change, in whatever order they come."""
 
 import io
 import json
@@ -21,13 +21,13 @@ from tests.integration.support.resend_webhook import (
     KEY,
     bounce,
     receive,
+    reported,
     request,
     secret,
     sent,
     sign,
     status,
     suppressed,
-    told,
 )
 
 OTHER = b"another key, of the last rotation"
@@ -110,16 +110,16 @@ def test_a_signed_request_is_taken_however_it_is_wrapped(
     def mixed(event: dict[str, Any]) -> dict[str, Any]:
         return event | {"headers": {k.title(): v for k, v in event["headers"].items()}}
 
-    arabic = told("email.sent", subject="مرحبا \U0001f600")
+    arabic = reported("email.sent", subject="مرحبا \U0001f600")
     cases = {
-        "plain": request(told("email.sent")),
+        "plain": request(reported("email.sent")),
         "base64": request(arabic, encoded=True),
         "not ASCII": request(arabic),
-        "mixed case": mixed(request(told("email.sent"))),
-        "almost old": request(told("email.sent"), age=295),
-        "clock ahead": request(told("email.sent"), age=-295),
-        "two signatures": request(told("email.sent"), keys=(OTHER, KEY)),
-        "many signatures": request(told("email.sent"), keys=(OTHER,) * 5 + (KEY,)),
+        "mixed case": mixed(request(reported("email.sent"))),
+        "almost old": request(reported("email.sent"), age=295),
+        "clock ahead": request(reported("email.sent"), age=-295),
+        "two signatures": request(reported("email.sent"), keys=(OTHER, KEY)),
+        "many signatures": request(reported("email.sent"), keys=(OTHER,) * 5 + (KEY,)),
     }
     for name, event in cases.items():
         with subtests.test(name):
@@ -127,7 +127,7 @@ def test_a_signed_request_is_taken_however_it_is_wrapped(
     environment.setenv("EMAIL_RESEND_WEBHOOK_SECRET", json.dumps([secret(OTHER), secret(KEY)]))
     config.forget()
     for key in (OTHER, KEY):
-        assert receive(request(told("email.sent"), keys=(key,))) == (200, "")
+        assert receive(request(reported("email.sent"), keys=(key,))) == (200, "")
     assert len(events()) == len(cases) + 2
 
 
@@ -200,7 +200,7 @@ def test_what_is_strange_is_recorded_and_harmless(hook: None) -> None:
 
 
 def test_a_repeated_delivery_changes_nothing(hook: None) -> None:
-    for age in (0, 60, 120):  # the same id, signed anew each time
+    for age in (0, 60, 120):  # the same id, signed again each time
         event = request(bounce("Transient"), svix_id="msg_same", age=age)
         assert receive(event) == (200, "")
         assert receive(event) == (200, "")
@@ -224,12 +224,12 @@ def test_a_message_is_found_by_the_providers_id_or_by_our_own(
     hook: None, resend: FakeResend, tags: type
 ) -> None:
     by_id, by_tag, other = (sent(resend) for _ in range(3))
-    receive(request(told("email.delivered", email_id=by_id["provider_id"])))
+    receive(request(reported("email.delivered", email_id=by_id["provider_id"])))
     invariants.run("UPDATE email_message SET provider_id = NULL WHERE id = :id", id=by_tag["id"])
     tagged: Any = {"template": "email_verification", "message_id": by_tag["id"]}
     if tags is list:
         tagged = [{"name": k, "value": v} for k, v in tagged.items()]
-    receive(request(told("email.delivered", email_id="new", tags=tagged)))
+    receive(request(reported("email.delivered", email_id="new", tags=tagged)))
     assert (status(by_id), status(by_tag), status(other)) == ("delivered", "delivered", "sent")
     assert mail_queue.message(by_tag["event_id"])["provider_id"] == "new"
 
@@ -241,7 +241,7 @@ def test_a_lost_answer_is_made_up_for_by_the_webhook(hook: None, resend: FakeRes
     row = sent(resend)
     assert row["status"] == "queued"
     tags = {"message_id": row["id"]}
-    receive(request(told("email.sent", email_id=resend.deliveries[0].id, tags=tags)))
+    receive(request(reported("email.sent", email_id=resend.deliveries[0].id, tags=tags)))
     found = mail_queue.message(row["event_id"])
     assert (found["status"], found["provider_id"]) == ("sent", resend.deliveries[0].id)
     assert found["data"] is None
@@ -254,7 +254,7 @@ def test_a_lost_answer_is_made_up_for_by_the_webhook(hook: None, resend: FakeRes
 
 def test_a_webhook_that_overtakes_the_answer_is_not_undone(hook: None, resend: FakeResend) -> None:
     def overtake(key: str, nth: int) -> None:
-        body = told("email.delivered", email_id="early", tags={"message_id": key})
+        body = reported("email.delivered", email_id="early", tags={"message_id": key})
         answers.append(mail_queue.elsewhere("resend_webhook", request(body)))
 
     answers: list[dict[str, Any]] = []
@@ -287,7 +287,7 @@ def test_any_order_ends_the_same(
     row = sent(resend, f"p{random.random()}@example.com")
     order = data.draw(st.permutations(kinds))
     for kind in order:
-        body = told(kind, to=row["recipient"], email_id=row["provider_id"])
+        body = reported(kind, to=row["recipient"], email_id=row["provider_id"])
         repeat = data.draw(st.integers(1, 2))
         event = request(body)
         for _ in range(repeat):
@@ -303,8 +303,8 @@ def test_any_order_ends_the_same(
     ("body", "reason"),
     [
         (bounce(), "bounced"),
-        (told("email.complained"), "complained"),
-        (told("email.suppressed"), "suppressed"),
+        (reported("email.complained"), "complained"),
+        (reported("email.suppressed"), "suppressed"),
     ],
 )
 def test_an_address_that_is_no_use_gets_no_more_mail(
@@ -363,12 +363,12 @@ def test_a_permanent_bounce_outlasts_a_temporary_one(hook: None) -> None:
         receive(request(bounce("Transient")))
     (row,) = invariants.rows("SELECT reason, until FROM email_suppression")
     assert row == {"reason": "bounced", "until": None}
-    receive(request(told("email.complained")))
+    receive(request(reported("email.complained")))
     receive(request(bounce()))
     assert suppressed() == {"dana@example.com": "complained"}
 
 
-def test_a_lifted_address_starts_anew(hook: None, resend: FakeResend) -> None:
+def test_a_lifted_address_starts_again(hook: None, resend: FakeResend) -> None:
     for _ in range(3):
         receive(request(bounce("Transient")))
     with postgres.transaction() as tx:
@@ -382,7 +382,7 @@ def test_a_lifted_address_starts_anew(hook: None, resend: FakeResend) -> None:
     assert suppressed() == {"dana@example.com": "bounced"}
 
 
-def test_nobody_lifts_a_suppression_through_the_url(hook: None) -> None:
+def test_no_one_lifts_a_suppression_through_the_url(hook: None) -> None:
     receive(request(bounce()))
     body = json.dumps({"suppressions": {"lift": "dana@example.com"}}).encode()
     assert receive(request(body)) == (400, "webhook.payload_invalid")
@@ -394,7 +394,7 @@ def test_what_is_old_is_forgotten_and_suppressions_are_not(hook: None, resend: F
     from kyora.email import retention
 
     row = sent(resend)
-    receive(request(told("email.complained", email_id=row["provider_id"])))
+    receive(request(reported("email.complained", email_id=row["provider_id"])))
     assert retention.forget() == 0
     invariants.run("UPDATE email_message SET ended_at = ended_at - interval '91 days'")
     invariants.run("UPDATE email_event SET received_at = received_at - interval '91 days'")

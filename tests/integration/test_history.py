@@ -38,7 +38,7 @@ def ask(event: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def told(asked: str) -> str:
+def reported(asked: str) -> str:
     """What `make trace` prints."""
     return "\n".join(command.lines(ask({"trace": asked})))
 
@@ -67,7 +67,7 @@ def test_an_upload_is_followed_from_its_request_to_its_event(store: Store) -> No
         "POST /v1/assets/upload", body=api.wish(PNG), headers={"x-request-id": REQUEST}
     )
     asset_id = asked.body["assetId"]
-    waiting = told(asset_id)
+    waiting = reported(asset_id)
     assert in_order(waiting, REQUEST, "upload asked for: image/png", "Still to come", "expires")
     api.put(asked.body, PNG.data)
     api.deliver(f"incoming/ws_demo/{asset_id}")
@@ -76,7 +76,7 @@ def test_an_upload_is_followed_from_its_request_to_its_event(store: Store) -> No
     context = trace.parse(event["traceparent"])
     assert context is not None
     for one in (asset_id, REQUEST, event["id"], context.trace_id, event["traceparent"]):
-        text = told(one)
+        text = reported(one)
         assert in_order(text, REQUEST, asset_id, "verified: ready"), one
         assert in_order(text, REQUEST, "AssetReady", event["id"]), one
         assert in_order(text, "nothing consumes it", "It waits for nothing."), one
@@ -86,7 +86,7 @@ def test_a_rejected_upload_says_why(store: Store) -> None:
     ticket = api.request(PNG, sha256=None)
     api.put(ticket, b"MZ".ljust(len(PNG.data)))
     api.confirm(ticket["assetId"])
-    assert "rejected (type_mismatch)" in told(ticket["assetId"])
+    assert "rejected (type_mismatch)" in reported(ticket["assetId"])
 
 
 # ---- an order
@@ -116,14 +116,14 @@ def test_an_order_is_followed_to_its_fee_and_its_count(aws: Cloud) -> None:
         paymentMethod="credit_card",
     )
     made = emit("OrderCreated", orderId="ord_7", businessId="biz_demo", currency="AED")
-    before = told("ord_7")
+    before = reported("ord_7")
     assert "record_transaction_fee has not handled it yet" in before
     assert "update_analytics has not handled it yet" in before
     payment, creation = aws.entries
     function("record_transaction_fee").handler(deliver(payment), CONTEXT)
     function("update_analytics").handler(deliver(creation), CONTEXT)
     for asked in ("ord_7", REQUEST, paid):
-        text = told(asked)
+        text = reported(asked)
         assert in_order(text, "OrderPaymentSucceeded", paid, "record_transaction_fee: fee of")
         assert "AED for ord_7 (credit_card)" in text
         assert in_order(text, "OrderCreated", made, "update_analytics: counted as order on")
@@ -143,7 +143,7 @@ def test_an_order_of_another_application_is_followed_as_well(aws: Cloud) -> None
     function("record_transaction_fee").handler(deliver(*aws.entries), CONTEXT)
     rows("DELETE FROM outbox RETURNING id")
     for asked in ("ord_8", paid):
-        text = told(asked)
+        text = reported(asked)
         assert in_order(text, "another application", paid, "record_transaction_fee: fee of")
         assert "AED for ord_8 (credit_card)" in text
 
@@ -167,7 +167,7 @@ def test_a_mail_is_followed_from_its_event_to_the_report_on_it(aws: Cloud) -> No
     )
     [row] = rows("SELECT event_id, recipient FROM email_message")
     for asked in (mail, row["event_id"], REQUEST):
-        text = told(asked)
+        text = reported(asked)
         assert in_order(text, "UserWelcomed", "mail welcome (en) is sent", "the provider took it")
         assert "Resend reports: delivered" in text
         assert row["recipient"] not in text
@@ -187,7 +187,7 @@ def test_a_mail_says_what_it_waits_for(state: str, aws: Cloud) -> None:
     change, expected = STATES[state]
     with postgres.transaction() as tx:
         tx.run(f"UPDATE email_message SET {change} WHERE id = :id", id=mail)
-    assert in_order(told(mail), "Still to come", expected)
+    assert in_order(reported(mail), "Still to come", expected)
 
 
 # ---- Stripe
@@ -208,25 +208,25 @@ def test_a_checkout_is_followed_from_the_click_to_its_mail(shop: Shop, aws: Clou
     shop.deliver()
     mailed_events = [e for e in aws.entries if e["DetailType"] == "SubscriptionActivated"]
     function("send_email").handler(deliver(*mailed_events), CONTEXT)
-    text = told(REQUEST)
+    text = reported(REQUEST)
     assert in_order(text, REQUEST, "asked Stripe: POST checkout/sessions")
     assert "Stripe's checkout.session.completed by webhook: processed" in text
     assert in_order(text, "SubscriptionActivated", "mail subscription_confirmed (en) is sent")
     [sub] = shop.all("subscription")
     assert in_order(
-        told(sub["id"]),
+        reported(sub["id"]),
         "subscription to professional: active; access full",
         "Still to come",
         "the period ends",
     )
-    assert "Stripe's customer.subscription.created" in told(sub["customer"])
+    assert "Stripe's customer.subscription.created" in reported(sub["customer"])
     [invoice] = shop.all("invoice")
-    assert in_order(told(invoice["id"]), "PaymentSucceeded")
-    assert "invoice of 99.00 AED: paid" in told(invoice["id"])
+    assert in_order(reported(invoice["id"]), "PaymentSucceeded")
+    assert "invoice of 99.00 AED: paid" in reported(invoice["id"])
     [event] = rows("SELECT id FROM stripe_event WHERE type = 'invoice.paid'")
-    assert "PaymentSucceeded" in told(event["id"])
+    assert "PaymentSucceeded" in reported(event["id"])
     [call] = rows("SELECT request_id FROM stripe_call WHERE path = 'checkout/sessions'")
-    assert "SubscriptionActivated" in told(call["request_id"])
+    assert "SubscriptionActivated" in reported(call["request_id"])
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,9 @@ def test_an_event_of_stripes_says_what_it_waits_for(
         " VALUES ('evt_9', 'invoice.paid', 1, 'webhook', '{}', :status) RETURNING id",
         status=status,
     )
-    assert in_order(told("evt_9"), f"invoice.paid by webhook: {status}", "Still to come", expected)
+    assert in_order(
+        reported("evt_9"), f"invoice.paid by webhook: {status}", "Still to come", expected
+    )
 
 
 # ---- an event that is not on the bus
@@ -265,7 +267,7 @@ def test_an_event_that_is_not_published_says_when_it_will_be(
         "UPDATE outbox SET attempts = 3, refused = :refused, last_error = 'Throttled' RETURNING id",
         refused=refused,
     )
-    assert in_order(told(event), "UserWelcomed, not on the bus yet", "Still to come", expected)
+    assert in_order(reported(event), "UserWelcomed, not on the bus yet", "Still to come", expected)
 
 
 # ---- any other text
@@ -297,7 +299,7 @@ def test_an_unknown_id_is_said_to_be_unknown(asked: str, aws: Cloud) -> None:
 def test_blanks_around_an_id_do_not_matter(aws: Cloud) -> None:
     begin(REQUEST)
     event = emit("UserWelcomed")
-    assert event in told(f"  {event}\n")
+    assert event in reported(f"  {event}\n")
 
 
 def test_asking_writes_nothing(aws: Cloud) -> None:
@@ -307,5 +309,5 @@ def test_asking_writes_nothing(aws: Cloud) -> None:
         return rows("SELECT xmin::text FROM outbox UNION ALL SELECT xmin::text FROM email_message")
 
     before = versions()
-    told(mail)
+    reported(mail)
     assert versions() == before

@@ -124,13 +124,13 @@ def test_without_a_key_each_request_makes_an_asset(store: Store) -> None:
     assert not invariants.rows("SELECT * FROM idempotency_key")
 
 
-def test_a_second_request_while_the_first_runs_is_told_to_wait(store: Store, crew: Crew) -> None:
+def test_a_second_request_while_the_first_runs_is_asked_to_wait(store: Store, crew: Crew) -> None:
     options = {"body": api.wish(PNG), "headers": {"idempotency-key": KEY}}
     with crew.stalled("kyora.assets.ledger:take", "after", UPLOAD, **options) as finish:
         second = _ask()
         assert (second.status, second.code) == (409, "idempotency.in_progress")
         assert second.headers["Retry-After"] == "1"
-        assert _ask("another key", who=api.STRANGER).status == 200, "nobody else waits"
+        assert _ask("another key", who=api.STRANGER).status == 200, "no one else waits"
         first = finish()
     assert first.status == 200
     assert _ask().same_as(first)

@@ -69,7 +69,7 @@ def test_an_event_that_was_handled_is_accounted_for(database: str) -> None:
     publish("OrderPaymentSucceeded", "evt_1")
     publish("OrderCreated", "evt_2")
     publish("UserWelcomed", "evt_3")
-    publish("AssetReady", "evt_4")  # nobody's
+    publish("AssetReady", "evt_4")  # no one's
     handle("record_transaction_fee", "evt_1")
     handle("update_analytics", "evt_2")
     mail("evt_3")
@@ -187,7 +187,7 @@ def test_a_ledger_that_is_wrong_is_counted_until_it_is_right(
     assert differing() == {}
 
 
-def test_files_that_nobody_booked_are_counted(two: None) -> None:
+def test_files_that_no_one_booked_are_counted(two: None) -> None:
     asset("ws_other", "ready", 1)
     assert differing() == {"storage": 1}
     asset("ws_demo", "pending", 1, reserved=True)

@@ -86,7 +86,7 @@ def test_an_asset_of_another_workspace_does_not_exist_in_any_state(
                 )
                 assert answer.same_as(unknown[route]), (state, route)
                 assert answer.headers["X-Request-Id"] == "request-1"
-            # The event path: a key of the stranger's workspace with somebody else's id.
+            # The event path: a key of the stranger's workspace with another workspace's id.
             assert api.deliver(f"incoming/ws_other/{target}") == []
             assert api.deliver(f"incoming/ws_other/{api.UNKNOWN}") == []
         assert invariants.rows("SELECT * FROM asset ORDER BY id") == before
@@ -97,7 +97,7 @@ def test_an_asset_of_another_workspace_does_not_exist_in_any_state(
 def test_an_asset_of_another_workspace_costs_what_an_unknown_one_costs(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Timing: the same statements run for both, so that no clock tells them apart."""
+    """Timing: the same statements run for both, so that no clock distinguishes them."""
     statements: list[str] = []
     real = Transaction._execute
 

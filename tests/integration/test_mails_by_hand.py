@@ -28,9 +28,11 @@ def welcomed(count: int = 1) -> list[tuple[str, dict[str, Any]]]:
 def redriven(events: list[tuple[str, dict[str, Any]]]) -> list[dict[str, str]]:
     """Redrive events as the command does: ask first, then bring back what is to be moved."""
     by_id = {event[1]["id"]: event for event in events}
-    told: list[dict[str, str]] = ask(redrive=list(by_id))["events"]
-    mail_queue.deliver(*(mail_queue.record(*by_id[t["event"]]) for t in told if t["move"] == "yes"))
-    return told
+    reported: list[dict[str, str]] = ask(redrive=list(by_id))["events"]
+    mail_queue.deliver(
+        *(mail_queue.record(*by_id[t["event"]]) for t in reported if t["move"] == "yes")
+    )
+    return reported
 
 
 def row(event: tuple[str, dict[str, Any]]) -> dict[str, Any]:
@@ -51,8 +53,8 @@ def test_what_could_not_be_written_is_sent_once_the_template_is_fixed(
     assert [(row(e)["status"], row(e)["reason"]) for e in events] == [
         ("dead", "not_renderable")
     ] * 3
-    told = redriven(events)
-    assert [(t["move"], t["why"]) for t in told] == [
+    reported = redriven(events)
+    assert [(t["move"], t["why"]) for t in reported] == [
         ("yes", "died of not_renderable; is sent again")
     ] * 3
     assert [row(event)["status"] for event in events] == ["sent"] * 3
@@ -129,8 +131,8 @@ def test_what_was_exhausted_is_redriven_at_once_and_under_its_key(
         mail_queue.deliver(mail_queue.record(*event))
         mail_queue.pass_time()
     resend.faults = lambda key, nth: None
-    [told] = redriven([event])
-    assert told["why"] == "died of exhausted; is sent again"
+    [reported] = redriven([event])
+    assert reported["why"] == "died of exhausted; is sent again"
     assert (row(event)["status"], len(resend.deliveries)) == ("sent", 1)
     assert resend.deliveries[0].key == row(event)["id"]
 
@@ -157,9 +159,13 @@ def test_what_may_have_been_taken_is_reported_and_left_to_a_person(
     resend: FakeResend, post_queue: mail_queue.Queue
 ) -> None:
     event = ambiguous(resend)
-    [told] = redriven([event])
-    assert (told["move"], told["mail"], told["to"]) == ("no", row(event)["id"], "d***@e***.com")
-    assert "RESEND=" in told["why"]
+    [reported] = redriven([event])
+    assert (reported["move"], reported["mail"], reported["to"]) == (
+        "no",
+        row(event)["id"],
+        "d***@e***.com",
+    )
+    assert "RESEND=" in reported["why"]
     mail_queue.deliver(mail_queue.record(*event))
     assert len(resend.deliveries) == 1, "nor does a copy of its event"
     assert ask(resend=row(event)["id"])["status"] == "sent"
@@ -181,8 +187,8 @@ def test_what_was_assumed_to_be_taken_can_be_sent_by_hand(
     mail_queue.deliver(mail_queue.record(*event))
     assert row(event)["status"] == "accepted_unknown"
     resend.faults = lambda key, nth: None
-    [told] = redriven([event])
-    assert told["move"] == "no"
+    [reported] = redriven([event])
+    assert reported["move"] == "no"
     assert ask(resend=row(event)["id"])["status"] == "sent"
 
 
@@ -214,7 +220,7 @@ def test_what_is_not_sent_by_hand_says_why(
     assert resend.deliveries == []
 
 
-def test_a_message_that_nobody_knows_is_not_sent(resend: FakeResend) -> None:
+def test_a_message_that_no_one_knows_is_not_sent(resend: FakeResend) -> None:
     assert ask(resend="eml_none") == {"refused": "there is no such message"}
 
 
@@ -272,10 +278,12 @@ def test_what_is_too_late_or_done_is_not_moved(
     invariants.run("UPDATE email_message SET expires_at = now()")
     resend.faults = lambda key, nth: None
     mail_queue.deliver(mail_queue.record(*sent))
-    told = {t["event"]: t for t in ask(redrive=[e[1]["id"] for e in (late, sent, none)])["events"]}
-    assert [told[e[1]["id"]]["move"] for e in (late, sent, none)] == ["no", "no", "yes"]
-    assert "too late" in told[late[1]["id"]]["why"]
-    assert told[none[1]["id"]]["why"] == "", "it has no message yet: its event makes one"
+    reported = {
+        t["event"]: t for t in ask(redrive=[e[1]["id"] for e in (late, sent, none)])["events"]
+    }
+    assert [reported[e[1]["id"]]["move"] for e in (late, sent, none)] == ["no", "no", "yes"]
+    assert "too late" in reported[late[1]["id"]]["why"]
+    assert reported[none[1]["id"]]["why"] == "", "it has no message yet: its event makes one"
 
 
 # ---- what is shown, and for how long it is kept
@@ -301,7 +309,7 @@ def test_mail_is_listed_newest_first_and_masked(
     assert {m["unseen"] for m in everything} == {True, False}
 
 
-def test_somebody_has_looked(resend: FakeResend, post_queue: mail_queue.Queue) -> None:
+def test_someone_has_looked(resend: FakeResend, post_queue: mail_queue.Queue) -> None:
     from kyora import status
 
     resend.faults = lambda key, nth: Fault(422, "validation_error")

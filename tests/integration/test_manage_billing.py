@@ -114,8 +114,8 @@ def test_uploads_take_from_the_plans_storage(shop: Shop) -> None:
     granted = [api.call("POST /v1/assets/upload", body=file) for _ in range(11)]
     assert [found.status for found in granted] == [200] * 10 + [403]
     refused = granted[-1]
-    told = {name: refused.body[name] for name in ("code", "limit", "allowed", "used")}
-    assert told == {
+    reported = {name: refused.body[name] for name in ("code", "limit", "allowed", "used")}
+    assert reported == {
         "code": "billing.limit_reached",
         "limit": "maxStorageBytes",
         "allowed": GIB,
@@ -507,7 +507,7 @@ def price_of(plan: str) -> str:
 
 
 def subscribe_by_hand(shop: Shop, *prices: str) -> str:
-    """Subscribe the workspace's customer as somebody in the dashboard does."""
+    """Subscribe the workspace's customer as a person in the dashboard does."""
     [row] = rows("SELECT id FROM billing_customer WHERE workspace_id = 'ws_demo'")
     found = shop.request(
         "POST",
@@ -708,7 +708,7 @@ def test_a_page_that_cannot_be_is_refused(query: dict[str, str], field: str, dat
 
 
 def test_stripe_away_is_503_and_what_was_done_is_found_out_next_time(payer: Shop) -> None:
-    """The answer is lost every time: the change was made, and nobody here knows."""
+    """The answer is lost every time: the change was made, and we do not know."""
     payer.fail("lose", times=3, path="/v1/subscriptions", method="POST")
     refused = choose("enterprise")
     assert (refused.status, refused.code) == (503, "billing.stripe_unavailable")
@@ -743,7 +743,7 @@ def test_stripes_own_failures_are_503_with_a_time_to_come_back(status: int, shop
     assert int(refused.headers["Retry-After"]) > 0
 
 
-def test_a_turn_that_nobody_ended_is_over_after_a_minute(shop: Shop) -> None:
+def test_a_turn_that_no_one_ended_is_over_after_a_minute(shop: Shop) -> None:
     rows(
         "INSERT INTO billing_operation (workspace_id, token, attempt, until)"
         " VALUES ('ws_demo', 'dead', 'dead', now() + interval '1 minute') RETURNING token"

@@ -100,7 +100,7 @@ def test_each_message_that_a_consumer_fails_at_counts(
     assert counted(capsys, "ConsumerErrors") == [{"ConsumerErrors": [1.0]}] * 2
 
 
-def test_a_wait_and_what_nobody_can_read_are_no_failures_of_a_consumer(
+def test_a_wait_and_what_no_one_can_read_are_no_failures_of_a_consumer(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def handle(event: Event[Any]) -> None:
@@ -122,7 +122,7 @@ def test_a_database_that_is_not_reached_counts(
     assert counted(capsys, "DatabaseUnavailable") == [{"DatabaseUnavailable": [1.0]}]
 
 
-def test_a_lock_that_somebody_else_holds_is_no_database_that_is_not_reached(
+def test_a_lock_that_someone_else_holds_is_no_database_that_is_not_reached(
     database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with closing(connect(database, development=True)) as other:

@@ -86,7 +86,7 @@ def test_nothing_is_signed_but_what_the_plan_says(case: str, store: Store) -> No
 
 
 def test_parts_with_and_without_checksums_do_not_mix(store: Store) -> None:
-    """S3 would refuse them one by one; the client is told at once."""
+    """S3 would refuse them one by one; the client hears of it at once."""
     for checked in (True, False):
         asset_id = parts.start()
         parts.send(asset_id, [1], checked=checked)
@@ -348,7 +348,7 @@ def test_a_crash_at_any_step_is_made_good_by_a_repeat(step: str, store: Store, c
         return
     assert invariants.usage() == before
     if target == "begin_parts" and when == "after":
-        store.empty()  # an upload that nobody knows: the bucket's rule aborts it
+        store.empty()  # an unknown upload: the bucket's rule aborts it
     etags = etags or parts.send(asset_id)
     assert parts.complete(asset_id, etags).status == 200
     invariants.recount()

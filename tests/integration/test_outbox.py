@@ -186,7 +186,7 @@ def test_data_its_consumers_could_not_read_is_a_bug_found_before_production(
     assert len(bus.taken) == 1
 
 
-def test_a_database_lost_right_after_the_commit_fails_nobody(
+def test_a_database_lost_right_after_the_commit_fails_no_one(
     bus: Bus, database: str, environment: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
     def lose(_: list[str]) -> None:
@@ -234,7 +234,7 @@ def test_a_bus_that_fails_does_not_fail_the_request_and_the_event_stays(
     assert all(row["published_at"] and row["last_error"] is None for row in rows())
 
 
-def test_a_bus_that_nobody_answers_for_does_not_fail_the_request(
+def test_a_bus_that_no_one_answers_for_does_not_fail_the_request(
     database: str, log: io.StringIO
 ) -> None:
     emit()
@@ -246,7 +246,7 @@ def test_a_bus_that_nobody_answers_for_does_not_fail_the_request(
 # ---- what was left
 
 
-def test_each_entry_is_judged_by_itself(bus: Bus) -> None:
+def test_each_entry_is_judged_on_its_own(bus: Bus) -> None:
     ids = waiting(10)
     bus.refuse = lambda entry: json.loads(entry["Detail"])["id"] in ids[::3]
     assert outbox.publish() == 10
@@ -259,7 +259,7 @@ def test_each_entry_is_judged_by_itself(bus: Bus) -> None:
             assert row["last_error"] is None
 
 
-def test_one_entry_that_makes_the_whole_call_fail_holds_up_nobody_else(bus: Bus) -> None:
+def test_one_entry_that_makes_the_whole_call_fail_holds_up_no_one_else(bus: Bus) -> None:
     ids = waiting(5)
     poison = ids[2]
     real = bus.__call__

@@ -29,7 +29,7 @@ def test_sixteen_confirms_at_once_make_one_event_fifteen_times(store: Store, cre
         assert len(invariants.asset(asset_id)["attempts"]) == 1
         invariants.recount()
     assert invariants.usage() == (15 * len(PNG.data), 0)
-    assert seen[202], "nobody was in anybody's way: the processes did not run together"
+    assert seen[202], "no process met another: they did not run together"
 
 
 def test_confirms_and_deletes_at_once_leave_no_half_state(store: Store, crew: Crew) -> None:

@@ -326,7 +326,7 @@ def test_credits_survive_a_new_checkout(enterprise: Shop) -> None:
     assert balance(enterprise) == credit
 
 
-def test_a_period_that_is_not_paid_for_is_credited_to_nobody(payer: Shop) -> None:
+def test_a_period_that_is_not_paid_for_is_credited_to_no_one(payer: Shop) -> None:
     bad_card(payer)
     payer.advance(32)
     payer.deliver()
@@ -335,7 +335,7 @@ def test_a_period_that_is_not_paid_for_is_credited_to_nobody(payer: Shop) -> Non
     assert balance(payer) == 0
 
 
-def test_a_renewal_that_is_a_draft_still_is_credited_to_nobody(payer: Shop) -> None:
+def test_a_renewal_that_is_a_draft_still_is_credited_to_no_one(payer: Shop) -> None:
     month = datetime.fromisoformat(read()["currentPeriodEnd"]) - datetime.now(UTC)
     payer.advance(month.total_seconds() / 86400 + 0.01)
     payer.deliver()

@@ -1,4 +1,4 @@
-"""Plans follow Stripe's products and prices, whoever asks and whatever comes in which order."""
+"""Plans follow Stripe's products and prices, in whatever order changes and requests come."""
 
 import json
 import random
@@ -140,8 +140,8 @@ def test_a_second_sync_finds_nothing_and_emits_nothing(stripe: StripeServer) -> 
     price(stripe, product(stripe, "professional"))
     sync.sync()
     assert sync.sync() == sync.Report([], [], [], [], [])
-    told = rows("SELECT detail FROM outbox WHERE detail_type = 'PlansSynced'")
-    assert [row["detail"]["data"] for row in told] == [
+    reported = rows("SELECT detail FROM outbox WHERE detail_type = 'PlansSynced'")
+    assert [row["detail"]["data"] for row in reported] == [
         {"created": ["professional"], "updated": [], "archived": []}
     ]
 
@@ -397,7 +397,7 @@ def test_webhooks_in_any_order_and_twice_end_where_a_sync_does(
     assert {r["status"] for r in rows("SELECT status FROM stripe_event")} == {"processed"}
 
 
-def test_an_answer_that_somebody_overtook_is_not_applied(
+def test_an_answer_that_someone_overtook_is_not_applied(
     stripe: StripeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pro = product(stripe, "professional")
@@ -441,9 +441,9 @@ def sample(amount: int = 5499) -> dict[str, Any]:
 
 def test_the_sample_is_pushed_once_and_is_then_what_is_synced(stripe: StripeServer) -> None:
     assert len(push.push(SAMPLE).created) == 6
-    told = len(stripe.events())
+    reported = len(stripe.events())
     assert push.push(SAMPLE) == push.Pushed([], [], [])
-    assert len(stripe.events()) == told
+    assert len(stripe.events()) == reported
     sync.sync()
     assert sync.sync(check=True) == sync.Report([], [], [], [], [])
     found = {str(p["id"]): (p["amount"], p["limits"]) for p in listed()}
@@ -767,11 +767,11 @@ def test_syncs_at_once_do_no_harm(stripe: StripeServer, crew: Crew) -> None:
 
 
 def deploy(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Call the function as CloudFormation does; return what the stack is told."""
-    told: list[Request] = []
+    """Call the function as CloudFormation does; return what the stack gets."""
+    reported: list[Request] = []
 
     def stack(request: Request) -> Answer:
-        told.append(request)
+        reported.append(request)
         return Answer()
 
     with scripted(stack) as server:
@@ -784,7 +784,7 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             "ResourceProperties": {"Migration": "1"},
         }
         function("sync_plans").handler(event, CONTEXT)
-    answer: dict[str, Any] = json.loads(told[0].body)
+    answer: dict[str, Any] = json.loads(reported[0].body)
     return answer
 
 
@@ -815,7 +815,7 @@ def test_a_deploy_goes_on_when_stripe_refuses_the_key_and_the_schedule_fails(
         function("sync_plans").handler({"source": "aws.scheduler"}, CONTEXT)
 
 
-def test_nothing_happens_by_itself_when_it_is_turned_off(
+def test_nothing_happens_automatically_when_it_is_turned_off(
     stripe: StripeServer, environment: pytest.MonkeyPatch
 ) -> None:
     price(stripe, product(stripe, "professional"))

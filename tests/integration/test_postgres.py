@@ -39,7 +39,7 @@ def add(name: str) -> None:
 
 
 def dial(url: str, *, development: bool = True) -> Any:
-    """Connect beside the kept connection, as somebody else."""
+    """Connect beside the kept connection, as another user."""
     return connect(url, development=development)
 
 
@@ -130,7 +130,7 @@ def test_what_waits_for_the_commit_is_called_once_with_everything(database: str)
     assert seen == [(["a", "b"], 3)]
 
 
-def test_a_rollback_calls_nobody(database: str) -> None:
+def test_a_rollback_calls_no_one(database: str) -> None:
     seen: list[str] = []
     with pytest.raises(ValueError, match="x"), postgres.transaction() as tx:
         tx.after_commit(seen.extend, "a")
@@ -501,7 +501,7 @@ def rotated(cluster: Cluster, use: object) -> Iterator[str]:
     admin.close()
 
 
-def test_a_rotated_password_is_read_anew(rotated: str, environment: pytest.MonkeyPatch) -> None:
+def test_a_rotated_password_is_read_again(rotated: str, environment: pytest.MonkeyPatch) -> None:
     config.database_url()  # still the old one, and kept
     environment.setenv("DATABASE_URL", rotated)
     assert backend() > 0
@@ -591,7 +591,7 @@ def test_a_server_without_tls_is_refused_before_anything_is_said(
         asks(cluster.url(sslmode="require"), development=True)
 
 
-def test_development_connects_in_the_clear_unless_told_otherwise(
+def test_development_connects_in_the_clear_by_default(
     cluster: Cluster, secure: int, authority: Authority
 ) -> None:
     cluster.start()

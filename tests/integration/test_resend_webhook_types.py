@@ -11,7 +11,7 @@ import typing_extensions
 from kyora import postgres
 from kyora.email import webhook
 from tests.integration.support import mail_queue
-from tests.integration.support.resend_webhook import AT, KEY, bounce, request, secret, told
+from tests.integration.support.resend_webhook import AT, KEY, bounce, reported, request, secret
 from tests.resend_types import faults, fields
 
 TYPES: dict[str, Any] = {
@@ -40,7 +40,7 @@ def sample(kind: str) -> dict[str, Any]:
                 "suppressed": {"type": "OnAccountSuppressionList", "message": "x"}
             },
         }.get(kind, {})
-        found: dict[str, Any] = json.loads(told(kind, tags={"message_id": "eml_1"}, **more))
+        found: dict[str, Any] = json.loads(reported(kind, tags={"message_id": "eml_1"}, **more))
         return found
     about: dict[str, Any] = {"id": "x", "created_at": AT}
     if kind.startswith("suppression."):
@@ -146,7 +146,7 @@ def test_the_events_that_a_person_sends_are_resends(file: Path) -> None:
 
 def test_the_signature_is_one_that_the_sdk_takes() -> None:
     """The function verifies it without the SDK: that takes one secret, and 0.2 s to import."""
-    event = request(told("email.sent"))
+    event = request(reported("email.sent"))
     headers = {name: event["headers"][f"svix-{name}"] for name in ("id", "timestamp", "signature")}
     options: Any = {
         "payload": event["body"],

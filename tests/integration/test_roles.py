@@ -170,7 +170,7 @@ def test_a_right_that_was_given_by_hand_is_taken_away(empty: str, folder: Path) 
         tx.run("TRUNCATE one")
 
 
-def test_tables_of_somebody_else_in_the_schema_are_let_be(
+def test_tables_of_someone_else_in_the_schema_are_let_be(
     admin: Admin, empty: str, folder: Path
 ) -> None:
     admin("CREATE TABLE theirs (id int)")
@@ -188,7 +188,7 @@ def test_the_name_of_the_role_is_only_a_name(
         assert tx.rows("SELECT id FROM one") == []
 
 
-# What somebody gave the role by hand, and what the deploy says about it.
+# What an operator gave the role by hand, and what the deploy says about it.
 POWERS = {
     "a superuser": ("ALTER ROLE {role} SUPERUSER", "it is a superuser"),
     "makes roles": ("ALTER ROLE {role} CREATEROLE", "it is CREATEROLE"),
@@ -344,7 +344,7 @@ def test_what_an_extension_gives_to_everyone_is_let_be(
     assert migrate(folder) == ["0001_one"]
 
 
-def test_a_role_that_nobody_made_fails_the_deploy_with_a_reason(
+def test_a_role_that_no_one_made_fails_the_deploy_with_a_reason(
     empty: str, environment: pytest.MonkeyPatch
 ) -> None:
     functions_are("nobody", environment)

@@ -93,7 +93,7 @@ def ask() -> str:
 
 
 @pytest.mark.parametrize("use", [send, ask], ids=["resend", "stripe"])
-def test_a_rotated_key_is_read_anew_when_the_old_one_is_refused(
+def test_a_rotated_key_is_read_again_when_the_old_one_is_refused(
     use: Callable[[], str], api: Api, vault: Vault
 ) -> None:
     assert use() == "taken"

@@ -1,8 +1,8 @@
 """Every function on S3's objects, held by an S3 that knows the policies of template.yaml.
 
 Each function runs under an access key of its own name, as Lambda gives each a role of its own. The
-S3 here looks up what that function may do and refuses the rest; a URL is as good as whoever signed
-it. At the end every permission must have been needed.
+S3 here looks up what that function may do and refuses the rest; a URL may do what
+its signer may. At the end every permission must have been needed.
 """
 
 from contextlib import suppress

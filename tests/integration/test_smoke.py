@@ -1,4 +1,4 @@
-"""The workspace of `make smoke`: what the migrations' function makes, tells and takes away."""
+"""The workspace of `make smoke`: what the migrations' function creates, reports and removes."""
 
 import json
 from typing import Any

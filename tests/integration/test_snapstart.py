@@ -121,7 +121,7 @@ def test_an_environment_that_wakes_up_is_like_a_new_one(
     for request in requests:
         by_process.setdefault(request["process"], []).append(request)
     assert len(by_process) == 3
-    # A connection is made anew in each, and kept there.
+    # A new connection is made in each, and kept there.
     backends = [{r["backend"] for r in found} for found in by_process.values()]
     assert [len(found) for found in backends] == [1, 1, 1]
     assert len(set.union(*backends)) == 3

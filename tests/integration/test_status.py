@@ -64,7 +64,7 @@ def test_what_waits_is_reported_with_its_age_and_its_reason(database: str) -> No
     assert found["mail"]["reason"] == "503 internal"
 
 
-def test_a_mail_that_nobody_tried_yet_does_not_wait(database: str) -> None:
+def test_a_mail_that_no_one_tried_yet_does_not_wait(database: str) -> None:
     mail("queued", ended="NULL", attempts=0)
     assert status.read()["mail"]["waiting"] == 0
 

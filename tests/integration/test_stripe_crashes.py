@@ -53,9 +53,9 @@ def a_life() -> Account:
 
 def whole(account: Account, step: object) -> None:
     assert billing.ours() == billing.of_stripe(account), step
-    told = billing.told()
-    assert set(told) == billing.due(account, account.engine.events), step
-    assert set(told.values()) == {1}, step
+    reported = billing.reported()
+    assert set(reported) == billing.due(account, account.engine.events), step
+    assert set(reported.values()) == {1}, step
     assert billing.query("SELECT DISTINCT status FROM stripe_event") == [{"status": "processed"}]
     assert billing.query("SELECT access, plan_id FROM workspace_billing") == [
         {"access": "free", "plan_id": "free"}
@@ -114,7 +114,7 @@ def test_what_a_crash_left_behind_is_done_by_one_more_delivery_or_by_the_sweep(
         whole(account, seed)
 
 
-# ---- each kind of event by itself
+# ---- each kind of event on its own
 
 GOLD = {"kyora_plan": "gold"} | {f"limit_{name}": "7" for name in limits.NAMES}
 
@@ -225,14 +225,14 @@ def of_kind(kind: str, account: Account) -> tuple[list[Event], Event]:
     """What came before, and the event itself."""
     KINDS[kind](account)
     events = [e for e in account.engine.events if types.handled(e["type"])]
-    told = [event for event in events if event["type"] == kind]
-    if not told:  # the stand-in has no such event: as attached, with a newer expiry
+    reported = [event for event in events if event["type"] == kind]
+    if not reported:  # the stand-in has no such event: as attached, with a newer expiry
         attached = [e for e in events if e["type"] == "payment_method.attached"][-1]
-        told = [json.loads(json.dumps(attached)) | {"id": "evt_card", "type": kind}]
-        told[0]["data"]["object"]["card"]["exp_year"] += 3
+        reported = [json.loads(json.dumps(attached)) | {"id": "evt_card", "type": kind}]
+        reported[0]["data"]["object"]["card"]["exp_year"] += 3
     # Any event of the catalogue reads all of it: an earlier one would leave nothing to do.
     before = [e for e in events if e["type"] not in types.CATALOGUE]
-    return [event for event in before if event["id"] != told[-1]["id"]], told[-1]
+    return [event for event in before if event["id"] != reported[-1]["id"]], reported[-1]
 
 
 _STATE = {
@@ -247,13 +247,13 @@ _STATE = {
     "price": "SELECT to_jsonb(t) AS row FROM plan_price t",
     "event": "SELECT jsonb_build_object('id', id, 'status', status) AS row FROM stripe_event",
     "fact": "SELECT to_jsonb(key) AS row FROM billing_fact",
-    "told": "SELECT jsonb_build_object('name', detail_type, 'data', detail -> 'data') AS row"
+    "reported": "SELECT jsonb_build_object('name', detail_type, 'data', detail -> 'data') AS row"
     " FROM outbox",
 }
 
 
 def state() -> dict[str, list[str]]:
-    """Everything that billing knows and has told, but times of ours."""
+    """Everything that billing knows and has announced, except our own times."""
     return {
         name: sorted(json.dumps(row["row"], sort_keys=True) for row in billing.query(sql))
         for name, sql in _STATE.items()
@@ -294,7 +294,7 @@ def test_a_crash_right_after_any_step_ends_as_if_there_had_been_none(
         save()
         untouched = state()
         assert lives.deliver(body) == 200
-        swept()  # what was nobody's is done again, and what is doubtful is read
+        swept()  # orphans are done again, and doubtful rows are read
         wanted = state()
         assert wanted != untouched
         died = True

@@ -64,7 +64,7 @@ def pump(stripe: Stripe, since: int, dice: random.Random) -> list[str]:
 
 
 def sweep() -> None:
-    """Do what waits, as sweep_billing does: events of a customer who had been nobody's."""
+    """Do what waits, as sweep_billing does: events of a customer who had no workspace."""
     with postgres.transaction() as tx:
         rows = tx.rows("SELECT id FROM stripe_event WHERE status = 'received'")
     for row in rows:
@@ -87,10 +87,10 @@ def check(stripe: Stripe, *, every: bool = True) -> None:
     assert allowed.keys() == right.keys()
     assert {w: a for w, a in allowed.items() if a not in right[w]} == {}
     if every:
-        assert lives.told() == lives.facts(stripe)
+        assert lives.reported() == lives.facts(stripe)
         assert +lives.booked() == +lives.charged(stripe)
     else:
-        assert lives.told() <= lives.facts(stripe)
+        assert lives.reported() <= lives.facts(stripe)
     with postgres.transaction() as tx:
         left = tx.rows(
             "SELECT id, type, status, last_error FROM stripe_event"
@@ -110,9 +110,9 @@ def test_any_order_of_all_events_ends_in_stripes_own_state(
     with lives.stripe(began, seed) as stripe:
         begin(billing, stripe)
         lives.live(stripe, workspaces(LIVES), STEPS, dice)
-        told = pump(stripe, 0, dice) + lives.strangers(stripe, dice)
-        dice.shuffle(told)
-        workers.until_taken(told)
+        reported = pump(stripe, 0, dice) + lives.strangers(stripe, dice)
+        dice.shuffle(reported)
+        workers.until_taken(reported)
         check(stripe)
 
 
@@ -158,10 +158,10 @@ def test_whatever_was_lost_is_made_good_by_the_daily_comparison(
     with lives.stripe(began, seed) as stripe:
         begin(billing, stripe)
         lives.live(stripe, workspaces(LIVES), STEPS, dice)
-        told = pump(stripe, 0, dice) + lives.strangers(stripe, dice)
-        dice.shuffle(told)
-        kept = told[: int(len(told) * dice.choice([0.0, 0.1, 0.5, 0.9]))]
+        reported = pump(stripe, 0, dice) + lives.strangers(stripe, dice)
+        dice.shuffle(reported)
+        kept = reported[: int(len(reported) * dice.choice([0.0, 0.1, 0.5, 0.9]))]
         workers.until_taken(kept)
         reconciled()
-        workers.until_taken(dice.sample(told, len(told) // 4))
+        workers.until_taken(dice.sample(reported, len(reported) // 4))
         check(stripe, every=False)

@@ -1,4 +1,4 @@
-"""What the rules say about the odd cases: late, unknown, nobody's, parked, and Stripe away."""
+"""The rules in odd cases: late and unknown events, orphans, failed events, Stripe unreachable."""
 
 import itertools
 import json
@@ -90,7 +90,7 @@ def test_a_late_payment_of_one_that_has_ended_is_recorded_and_revives_nothing(
     billing.deliver(paid)
     assert billing.standing() == before
     assert before["access"] == "free"
-    assert sum(name == "PaymentSucceeded" for name, *_ in billing.told()) == 1
+    assert sum(name == "PaymentSucceeded" for name, *_ in billing.reported()) == 1
 
 
 def test_an_end_that_is_set_without_the_flag_is_an_end(account: Account, stripe: Books) -> None:
@@ -133,11 +133,11 @@ def test_a_price_that_is_no_plans_gives_nothing_until_the_plans_know_it(
     billing.deliver(events(account))
     assert billing.standing()["access"] == "free"
     assert metrics(capsys.readouterr().out, "StripeUnknownPrice") > 0
-    assert not any(name == "SubscriptionActivated" for name, *_ in billing.told())
+    assert not any(name == "SubscriptionActivated" for name, *_ in billing.reported())
     sync.sync()
     sweep.sweep(lambda: 60.0)
     assert (billing.standing()["access"], billing.standing()["plan_id"]) == ("full", "gold")
-    assert sum(name == "SubscriptionActivated" for name, *_ in billing.told()) == 1
+    assert sum(name == "SubscriptionActivated" for name, *_ in billing.reported()) == 1
 
 
 def test_a_subscriber_whose_price_becomes_unknown_keeps_the_plan(
@@ -159,14 +159,17 @@ def test_nobodys_events_are_counted_and_done_once_it_is_known_whose_they_are(
     billing.deliver(events(account))
     assert "orphan" in statuses()
     assert metrics(capsys.readouterr().out, "StripeOrphans") > 0
-    assert billing.told() == {}
+    assert billing.reported() == {}
     before = len(account.engine.events)
     account.post(f"/v1/customers/{account.customer}", metadata={"workspaceId": "ws_demo"})
     billing.deliver(account.engine.events[before:])
     sweep.sweep(lambda: 60.0)
     assert statuses() == {"processed"}
     assert billing.standing()["plan_id"] == "pro"
-    assert {name for name, *_ in billing.told()} == {"SubscriptionActivated", "PaymentSucceeded"}
+    assert {name for name, *_ in billing.reported()} == {
+        "SubscriptionActivated",
+        "PaymentSucceeded",
+    }
 
 
 def test_a_customer_is_never_given_to_a_workspace_that_has_one(
@@ -209,7 +212,7 @@ def poison(account: Account) -> str:
     return json.dumps(changed(event, total="much", id="in_poison"))
 
 
-def test_what_fails_by_itself_five_times_is_parked_with_a_line_a_figure_and_200(
+def test_what_fails_on_its_own_five_times_has_failed_with_a_line_a_figure_and_200(
     account: Account,
     stripe: Books,
     monkeypatch: pytest.MonkeyPatch,
@@ -227,7 +230,7 @@ def test_what_fails_by_itself_five_times_is_parked_with_a_line_a_figure_and_200(
     assert "much" not in log.getvalue()
 
 
-def test_a_parked_event_is_done_by_a_replay_once_it_can_be(
+def test_a_failed_event_is_done_by_a_replay_once_it_can_be(
     account: Account, stripe: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = poison(account)
@@ -268,7 +271,7 @@ def test_while_stripe_is_away_the_payload_has_to_do_and_is_looked_at_again_later
     assert billing.standing()["plan_id"] == "pro"
 
 
-def test_what_a_dependency_is_to_blame_for_is_never_parked(
+def test_what_a_dependency_is_to_blame_for_never_fails_for_good(
     account: Account, stripe: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.subscribe()
@@ -357,7 +360,7 @@ def test_both_channels_end_in_one_inbox_and_do_an_event_once(
     assert billing.query("SELECT DISTINCT source, attempts FROM stripe_event") == [
         {"source": first, "attempts": 1}
     ]
-    assert set(billing.told().values()) == {1}
+    assert set(billing.reported().values()) == {1}
     assert billing.standing()["plan_id"] == "pro"
 
 
@@ -410,7 +413,7 @@ def test_a_repetition_of_what_is_done_is_answered_without_the_inbox(
     assert lives.deliver(json.dumps(event)) == 200
 
 
-def test_what_failed_or_is_parked_is_never_taken_for_done(account: Account, cached: None) -> None:
+def test_what_failed_is_never_taken_for_done(account: Account, cached: None) -> None:
     body = poison(account)
     assert [lives.deliver(body) for _ in range(7)] == [500, 500, 500, 500, 200, 200, 200]
     billing.run("UPDATE stripe_event SET status = 'received', attempts = 0")

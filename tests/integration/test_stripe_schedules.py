@@ -37,7 +37,7 @@ def planned() -> tuple[list[str] | None, datetime | None, datetime | None]:
     return prices, row["pending_at"], row["resume_at"]
 
 
-def told(name: str) -> int:
+def reported(name: str) -> int:
     return len(query("SELECT 1 FROM outbox WHERE detail_type = :name", name=name))
 
 
@@ -102,7 +102,7 @@ def test_what_came_while_stripe_was_away_does_not_say_what_is_planned(
 
 
 def paused(account: Account) -> Sequence[Event]:
-    """What Stripe tells of a pause with a date of return, apart from the subscription's start."""
+    """What Stripe reports of a pause with a date of return, apart from the subscription's start."""
     sub = account.subscribe(account.pro)
     billing.deliver(billing.handled(account))
     account.engine.events.clear()
@@ -124,7 +124,7 @@ def test_a_pause_is_announced_once_whichever_event_comes_first(
     for order in itertools.permutations(events):
         saved = query("SELECT to_jsonb(s) AS row FROM subscription s")
         billing.deliver(order)
-        assert told("SubscriptionPaused") == 1, [event["type"] for event in order]
+        assert reported("SubscriptionPaused") == 1, [event["type"] for event in order]
         assert planned()[2] == billing.moment(account.engine.now + 5 * DAY)
         run("DELETE FROM outbox WHERE detail_type = 'SubscriptionPaused'")
         run("DELETE FROM billing_fact WHERE key LIKE 'turn:%'")
@@ -153,6 +153,6 @@ def test_the_end_of_a_trial_is_announced_when_its_plan_becomes_known(
     assert kinds == ["created", "updated", "trial_will_end"]
     events.sort(key=lambda event: event["type"] != first)
     billing.deliver(events[:1] if first else [])
-    assert told("TrialEnding") == 0
+    assert reported("TrialEnding") == 0
     billing.deliver(events + events)
-    assert told("TrialEnding") == 1
+    assert reported("TrialEnding") == 1

@@ -1,4 +1,4 @@
-"""Who may tell us what happened at Stripe: nothing is kept before a signature of ours held."""
+"""Signatures of Stripe's webhooks: nothing is kept before one with a secret of ours is valid."""
 
 import base64
 import hmac

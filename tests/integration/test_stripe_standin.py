@@ -152,7 +152,7 @@ def running() -> Iterator[Running]:
 # ---- the SDK finds what it knows
 
 
-def test_the_sdk_signs_somebody_up_and_reads_every_new_shape(running: Running) -> None:
+def test_the_sdk_signs_someone_up_and_reads_every_new_shape(running: Running) -> None:
     customer = running.client.v1.customers.create({"email": "owner@example.com"})
     sub = running.client.v1.subscriptions.create(
         {
@@ -371,9 +371,9 @@ def test_trouble_on_request_lasts_for_the_requests_it_is_for(
 
 def test_every_event_arrives_signed_for_the_secret(running: Running) -> None:
     running.sign_up()
-    told = [event["id"] for event in running.standin.engine.events]
-    eventually(lambda: len(running.receiver.got) >= len(told), "not every event arrived")
-    assert sorted(running.receiver.ids()) == sorted(told)
+    reported = [event["id"] for event in running.standin.engine.events]
+    eventually(lambda: len(running.receiver.got) >= len(reported), "not every event arrived")
+    assert sorted(running.receiver.ids()) == sorted(reported)
     for body, header in running.receiver.got:
         event = stripe.Webhook.construct_event(body, header, SECRET)  # type: ignore[no-untyped-call]
         assert event.api_version == "2026-10-28.endive"
@@ -411,13 +411,13 @@ def test_what_is_not_taken_comes_again_until_it_is(running: Running) -> None:
 def test_events_can_be_sent_twice_and_in_another_order(running: Running) -> None:
     running.control("pump", duplicate=1, copies=3, shuffle=True, hold=True, seed=4)
     running.sign_up()
-    told = [event["id"] for event in running.standin.engine.events]
+    reported = [event["id"] for event in running.standin.engine.events]
     assert running.receiver.got == []
     running.control("release")
-    eventually(lambda: len(running.receiver.got) >= 3 * len(told), "not every copy arrived")
+    eventually(lambda: len(running.receiver.got) >= 3 * len(reported), "not every copy arrived")
     seen = list(dict.fromkeys(running.receiver.ids()))
-    assert sorted(seen) == sorted(told)
-    assert seen != told
+    assert sorted(seen) == sorted(reported)
+    assert seen != reported
 
 
 def test_a_dropped_event_is_found_in_the_list_and_sent_on_request(running: Running) -> None:

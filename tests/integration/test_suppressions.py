@@ -1,6 +1,6 @@
 """Addresses that get no mail: ours and Resend's list, by webhook, by hand and once a day.
 
-And how our sending domain is, as Resend tells it.
+And the state of our sending domain, as Resend reports it.
 """
 
 import io
@@ -16,7 +16,7 @@ from kyora import config, status
 from kyora.email import reputation, suppressions
 from tests.fake_resend import SENDING_KEY, FakeResend, Fault
 from tests.integration.support import invariants, mail_queue
-from tests.integration.support.resend_webhook import bounce, receive, request, suppressed, told
+from tests.integration.support.resend_webhook import bounce, receive, reported, request, suppressed
 from tests.resend_types import faults
 from tests.unit.functions import CONTEXT, function
 
@@ -40,7 +40,7 @@ def compared() -> dict[str, Any]:
 
 
 def changed(kind: str, minute: int, *, email: str = DANA, origin: str = "bounce") -> dict[str, Any]:
-    """Return the request that tells of a change on Resend's list."""
+    """Return the request that reports a change on Resend's list."""
     at = f"2026-11-23T07:{minute:02}:00.000Z"
     data = {"id": "sup_1", "email": email, "origin": origin, "source_id": None, "created_at": at}
     return request(json.dumps({"type": kind, "created_at": at, "data": data}).encode())
@@ -193,7 +193,7 @@ def test_what_was_lifted_here_and_is_still_held_there_is_reported(hook: FakeRese
     ask(lift=DANA)
     hook.faults = lambda key, nth: None
     assert compared()["onlyThere"] == 1
-    assert suppressed() == {}, "somebody wanted it so"
+    assert suppressed() == {}, "a person wanted it so"
     ask(lift=DANA)
     assert compared()["onlyThere"] == 0
 
@@ -224,7 +224,9 @@ def test_there_is_an_end_to_it(hook: FakeResend) -> None:
 
 @pytest.fixture
 def domain(hook: FakeResend) -> Iterator[Any]:
-    def tell(status_: str, minute: int, kind: str = "domain.updated", name: str = "kyora.example"):  # type: ignore[no-untyped-def]
+    def report(
+        status_: str, minute: int, kind: str = "domain.updated", name: str = "kyora.example"
+    ):  # type: ignore[no-untyped-def]
         at = f"2026-11-23T07:{minute:02}:00.000Z"
         data = {
             "id": "d_1",
@@ -238,7 +240,7 @@ def domain(hook: FakeResend) -> Iterator[Any]:
         assert receive(request(json.dumps(event).encode()))[0] == 200
         return {row["name"]: row["status"] for row in status.read()["domains"]}
 
-    return tell
+    return report
 
 
 def test_our_domain_is_kept_as_resend_last_reported_it(domain: Any) -> None:
@@ -283,4 +285,4 @@ def test_the_fake_answers_as_the_sdk_types_it(hook: FakeResend) -> None:
     mail_queue.deliver(mail_queue.record(*mail_queue.verification()))
     [delivery] = hook.deliveries
     assert faults(delivery.payload, sdk.Emails.SendParams) == []
-    assert told("email.sent")
+    assert reported("email.sent")

@@ -87,7 +87,7 @@ def test_aws_and_resend_are_called_with_one_reading_of_the_authorities(
 
 
 @pytest.mark.parametrize("wrong", ["authority", "name"])
-def test_a_server_that_is_not_aws_is_told_nothing(
+def test_a_server_that_is_not_aws_learns_nothing(
     wrong: str, authority: Authority, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     signs = Authority(tmp_path, "theirs") if wrong == "authority" else authority

@@ -12,7 +12,7 @@ from kyora.observability import begin, correlation_id
 from local.tools.event_samples import sample
 from tests.cloud import Cloud, deliver
 from tests.integration.support import api, invariants, mail_queue
-from tests.integration.support.resend_webhook import receive, request, told
+from tests.integration.support.resend_webhook import receive, reported, request
 from tests.integration.support.samples import PNG
 from tests.integration.support.shops import Shop
 from tests.integration.support.stores import Store
@@ -277,7 +277,7 @@ def test_a_report_on_a_mail_links_to_the_attempt_that_sent_it(
     emit("UserWelcomed")
     function("send_email").handler(deliver(*aws.entries), CONTEXT)
     [message] = rows("SELECT id, traceparent FROM email_message")
-    body = told("email.delivered", tags={"message_id": message["id"]})
+    body = reported("email.delivered", tags={"message_id": message["id"]})
     assert receive(request(body)) == (200, "")
     [unit] = roots(collector, "POST /")
     assert unit["links"] == [context(message["traceparent"])]

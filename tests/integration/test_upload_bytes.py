@@ -120,7 +120,7 @@ def test_an_upload_url_neither_reads_nor_deletes(store: Store) -> None:
 
 @every_store
 def test_bytes_that_were_not_announced_are_found_at_confirm(store: Store) -> None:
-    """Without a checksum the store cannot tell; the bytes themselves can."""
+    """Without a checksum the store cannot know; the bytes themselves show it."""
     ticket = api.request(PNG, sha256=None)
     assert api.put(ticket, b"<html>".ljust(len(PNG.data))).status == 200
     refused = api.confirm(ticket["assetId"])
@@ -238,7 +238,7 @@ def test_a_replay_after_ready_changes_nothing_and_goes_with_its_event(store: Sto
     assert api.put(ticket, SAME_SIZE).status == 200
     assert api.confirm(asset_id).same_as(first)
     assert api.deliver(f"incoming/ws_demo/{asset_id}") == []
-    assert len(store.list()) == 1, "nobody pays for what was written again"
+    assert len(store.list()) == 1, "what was written again is charged to no one"
     assert api.http_call("GET", first.body["downloadUrl"]).body == PNG.data
     assert invariants.events(asset_id) == ["AssetReady"]
 

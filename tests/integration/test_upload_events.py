@@ -145,7 +145,7 @@ POISON = {
 
 
 def test_poison_goes_back_to_its_queue_alone(store: Store, crew: Crew, logs: Any) -> None:
-    """A batch of good, busy and poisoned messages: each by itself, none twice."""
+    """A batch of good, busy and poisoned messages: each on its own, none twice."""
     good, busy = api.upload(PNG), api.upload(PNG)
     with crew.stalled(stores.method(store, "copy"), "after", CONFIRM, asset_id=busy) as finish:
         records = [api.record(_key(good)), api.record(_key(busy)), api.record(_key(good))]

@@ -1,4 +1,4 @@
-"""Nobody's file is another's burden: caps on what a client may do, a clean-up that moves on."""
+"""No workspace burdens another: caps on what a client may do, a clean-up that moves on."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -65,7 +65,9 @@ def test_copies_of_one_upload_are_limited(store: Store, crew: Crew) -> None:
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["pending", "its worker died"])
-def test_the_deadline_holds_whoever_held_the_upload(held: bool, store: Store, crew: Crew) -> None:
+def test_the_deadline_holds_no_matter_who_held_the_upload(
+    held: bool, store: Store, crew: Crew
+) -> None:
     asset_id = api.upload(PNG)
     if held:
         crew.crash(stores.method(store, "copy"), "after", CONFIRM, asset_id=asset_id)

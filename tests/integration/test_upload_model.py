@@ -160,7 +160,7 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
             self.all.append(asset)
 
         def _late(self, asset: Asset) -> bool:
-            """Return whether it has expired and nobody has written it down yet."""
+            """Return whether it has expired and no row says so yet."""
             held = asset.status == "verifying" and not asset.lease_over
             return asset.late and asset.status in ("pending", "verifying") and not held
 

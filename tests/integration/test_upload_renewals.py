@@ -265,7 +265,7 @@ def test_a_key_whose_asset_is_ready_leads_to_it_once_more(store: Store) -> None:
     assert invariants.events(again["assetId"]) == ["AssetReady"]
 
 
-def test_a_key_of_a_batch_renews_each_file_by_itself(store: Store) -> None:
+def test_a_key_of_a_batch_renews_each_file_on_its_own(store: Store) -> None:
     files = [api.wish(PNG), api.wish(PNG, filename="a.exe"), api.wish(samples.ALL["txt"])]
 
     def many() -> list[dict[str, Any]]:

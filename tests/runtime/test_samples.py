@@ -183,7 +183,7 @@ def test_confirm_upload(start: Start, uploaded: bytes) -> None:
 
 
 def test_confirm_upload_loads_boto3_from_the_runtime(start: Start, database: str) -> None:
-    """The layers have none: the store that nobody can reach is tried, and said to be away."""
+    """The layers have none: the unreachable store is tried, and said to be away."""
     add_asset(png())
     running = start(
         "confirm_upload",

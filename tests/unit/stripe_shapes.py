@@ -15,7 +15,7 @@ from local.stripe.sdk.types import installed
 
 @contextmanager
 def watched() -> Iterator[set[str]]:
-    """Fail at the end when something was answered or told that Stripe's objects are not.
+    """Fail at the end when an answer or an event differs from Stripe's objects.
 
     Yields the calls that were answered with 200: `GET /v1/prices/{}`.
     """

@@ -55,7 +55,7 @@ STATE = {
     ("kyora.storage.s3", "_clients"): "one client per store",
     ("kyora.billing.stripe_client", "_clients"): "one client, for the key in force",
     ("kyora.email.resend_http", "_connections"): "one connection to Resend",
-    ("kyora.email.resend", "_paused_until"): "its rate limit, as the last answer told it",
+    ("kyora.email.resend", "_paused_until"): "its rate limit, from the last answer",
     ("kyora.cache.memcached", "_clients"): "one connection per Memcached server",
     ("kyora.cache.circuit", "_open_until"): "who failed a moment ago, to be left alone",
     ("kyora.cache.memory", "_entries"): "the provider `memory` itself, bounded",
@@ -74,12 +74,12 @@ CACHED = {
 EVERY_TENANT = {
     ("kyora.assets.sweep", "sweep"): "expires and cleans the uploads of all workspaces",
     ("kyora.assets.scan", "end_overdue"): "ends the uploads of all workspaces that got no verdict",
-    ("kyora.assets.retention", "forget"): "what is past its time, of whoever",
+    ("kyora.assets.retention", "forget"): "what is past its time, in every workspace",
     ("kyora.assets.variants.rebuild", "_opt_in"): "a rebuild by hand names an asset alone",
     ("kyora.analytics.rebuild", "_businesses"): "a rebuild by hand is for all businesses",
-    ("kyora.idempotency", "forget"): "what is past its time, of whoever",
-    ("kyora.history", "_find"): "an id tells whose it is only once it is found; an operator asks",
-    ("kyora.status", "read"): "how many uploads are late, of whoever: only a number",
+    ("kyora.idempotency", "forget"): "what is past its time, in every workspace",
+    ("kyora.history", "_find"): "whose an id is shows only once it is found; an operator asks",
+    ("kyora.status", "read"): "how many uploads are late, in every workspace: only a number",
     ("kyora.billing.plans.sync", "_spread"): "a plan's limits are those of every workspace on it",
 }
 WRITES_ACCOUNTS = {"kyora.smoke": "a workspace of its own, as the owner, for `make smoke`"}
@@ -345,7 +345,7 @@ def built_sql(module: Module) -> Iterator[str]:
 
 
 def crosses_tenants(module: Module) -> Iterator[str]:
-    """Whoever reads or writes a tenant's rows says whose."""
+    """A statement on a tenant's rows names the tenant."""
     pattern = rf"\b(?:FROM|JOIN|UPDATE|INTO)\s+({'|'.join(TENANTS)})\b"
     for where, expression, function in statements(module):
         sql = _written(expression, module)
@@ -369,7 +369,7 @@ def writes_accounts(module: Module) -> Iterator[str]:
 
 
 def session_state(module: Module) -> Iterator[str]:
-    """RDS Proxy pins a connection to whoever leaves something in its session."""
+    """RDS Proxy pins a connection to a client that leaves something in its session."""
     pattern = r"^\s*(SET|PREPARE|LISTEN|DECLARE|DISCARD|CREATE TEMP)\b|pg_(try_)?advisory_lock"
     for where, expression, _ in statements(module):
         if found := re.search(pattern, _written(expression, module)):
@@ -541,7 +541,7 @@ def test_constants_and_literals_may_stand_in_a_statement() -> None:
     assert list(built_sql(Module("kyora.x", source))) == []
 
 
-def test_no_exception_is_granted_that_nobody_needs() -> None:
+def test_no_exception_is_granted_that_no_one_needs() -> None:
     """An entry of a list above whose reason has gone is taken off the list."""
     names = {module.name for module in OURS}
     started = {domain for module in OURS if (domain := module.domain)}

@@ -27,7 +27,7 @@ EC = ec.generate_private_key(ec.SECP256R1())
 @pytest.fixture(autouse=True)
 def configured(environment: pytest.MonkeyPatch) -> Iterator[None]:
     jwks._sets.clear()
-    # Nobody listens there.
+    # No one listens there.
     environment.setenv("DATABASE_URL", "postgresql://kyora:x@127.0.0.1:9/kyora")
     config.forget()
     yield

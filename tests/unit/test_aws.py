@@ -221,7 +221,7 @@ def test_a_slow_answer_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(server.requests) == 2
 
 
-def test_nobody_listening_is_unavailable() -> None:
+def test_no_one_listening_is_unavailable() -> None:
     with pytest.raises(Unavailable):  # the endpoint of the fixture refuses connections
         aws.call("events", "PutEvents", {})
 

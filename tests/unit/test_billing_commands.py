@@ -1,4 +1,4 @@
-"""`make reconcile` and `make replay`: what is asked, how often, and what a person is told."""
+"""`make reconcile` and `make replay`: what is asked, how often, and what a person reads."""
 
 import json
 import sys
@@ -41,7 +41,7 @@ def test_a_run_is_gone_on_with_until_it_is_finished(capsys: pytest.CaptureFixtur
     ask, pauses = Asked(going, {"finished": False, "busy": True}, going, REPORT), list[float]()
     billing.reconcile(ask, pauses.append)
     assert ask.events == [{"start": True}, {}, {}, {}]
-    assert pauses == [5.0]  # nobody is asked without a pause who is busy
+    assert pauses == [5.0]  # a busy function is not asked again without a pause
     said = capsys.readouterr().out
     assert "sub_1  status: active → canceled" in said
     assert "… and 2 more" in said

@@ -15,7 +15,7 @@ from kyora.billing.mirror.grace import PAID, Grace
 from kyora.billing.stripe_objects import API_VERSION, Event
 
 START = 1_790_000_000
-# Stripe pauses only what is active, as somebody asked, or what a payment has failed of.
+# Stripe pauses only what is active, at a request, or what a payment has failed of.
 STATUSES = ("active", "trialing", "past_due", "unpaid", "paused", "failed")
 UNDUE = (*PAID, "paused")
 DUE = ("past_due", "failed")
@@ -64,7 +64,7 @@ def history(statuses: list[str]) -> list[Event]:
     return found
 
 
-def told(events: list[Event]) -> Grace:
+def reported(events: list[Event]) -> Grace:
     """What is known after events came in this order; the newest is what applies."""
     known, as_of = Grace(), 0
     for event in events:
@@ -89,7 +89,7 @@ def test_in_any_order_it_begins_with_the_last_change_from_paid_to_due(
     events = history(statuses)
     mixed = [*events, *events]
     order.shuffle(mixed)
-    known = told(mixed)
+    known = reported(mixed)
     changes = [
         event.created
         for before, event, status in zip(["", *statuses], events, statuses, strict=False)
@@ -108,7 +108,7 @@ def test_with_an_event_lost_it_begins_no_earlier_than_it_did(
     statuses: list[str], lost: int
 ) -> None:
     events = history(statuses)
-    known = told([event for day, event in enumerate(events) if day != lost])
+    known = reported([event for day, event in enumerate(events) if day != lost])
     paid = [e.created for e, s in zip(events, statuses, strict=True) if s in UNDUE]
     if known.since and lost not in [d for d, s in enumerate(statuses) if s in UNDUE]:
         assert not paid or known.since >= moment(max(paid))

@@ -470,7 +470,7 @@ def test_secrets_manager_away_is_unavailable_at_first_and_harmless_later(
 
 @pytest.mark.parametrize("stage", ["local", "test"])
 def test_a_stage_of_this_machine_refuses_to_run_on_aws(stage: str) -> None:
-    """Somebody deployed it: the database's connection would be in the clear."""
+    """It is deployed: the database's connection would be in the clear."""
     on_lambda = {"STAGE": stage, "AWS_LAMBDA_FUNCTION_NAME": "kyora-x", "BUS_NAME": "kyora-x"}
     with pytest.raises(ConfigError, match=f"STAGE={stage} runs on this machine only"):
         config.load(config.bus_name, on_lambda, str)

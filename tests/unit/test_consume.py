@@ -74,7 +74,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_what_nobody_can_read_is_dead_lettered_and_the_rest_goes_on(
+def test_what_no_one_can_read_is_dead_lettered_and_the_rest_goes_on(
     broken: str, aws: Cloud, logs: io.StringIO
 ) -> None:
     seen: list[str] = []
@@ -94,7 +94,7 @@ def test_what_nobody_can_read_is_dead_lettered_and_the_rest_goes_on(
 def test_without_the_dead_letter_queue_the_message_stays(
     operation: str, status: int, aws: Cloud, logs: io.StringIO
 ) -> None:
-    """SQS moves it by itself after the last delivery."""
+    """SQS moves it automatically after the last delivery."""
     refusal = Answer(status, b'{"__type": "com.amazonaws.sqs#AccessDenied"}')
     aws.interfere = lambda called, _: refusal if called == operation else None
     assert failed(consume(batch(body(version=2), body()), done)) == ["m0"]

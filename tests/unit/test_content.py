@@ -96,7 +96,7 @@ def test_foreign_bytes_are_refused_under_every_name(name: str, content_type: str
     assert verdict(FOREIGN[name], content_type) == ("ok" if as_text else "type_mismatch")
 
 
-# Types whose structure tells where the file ends, and what no reader misses: GIF's trailer and the
+# Types whose structure says where the file ends, and what no reader misses: GIF's trailer and the
 # end of its last block, PNG's checksums and last chunk, once every pixel is there. A box that is
 # missing as a whole is not seen: what is left is a shorter file, with less than a box behind it.
 STRUCTURED = ["png", "jpg", "gif", "webp", "zip", "docx", "xlsx", "heic", "mp4", "mov", "m4a"]

@@ -1,7 +1,4 @@
-"""Every mail, in both languages, with the least, the usual, too much and an attack.
-
-The numbers in the tests' names are those of the checklist in research/uploads-email.md B4.
-"""
+"""Every mail, in both languages, with the least, the usual, too much and an attack."""
 
 import ast
 import functools
@@ -197,7 +194,7 @@ def test_links_lead_where_they_may_and_say_where(mail: Mail) -> None:
             assert len(link.text) > 4
             assert link.text.lower() not in {"click here", "here", "اضغط هنا", "هنا"}
             assert "http" not in link.text
-        else:  # the labelled fallback: as much as tells where it leads
+        else:  # the labelled fallback: as much as says where it leads
             shown = link.text.removesuffix("…")
             assert link.attrs["href"].startswith(shown)
             assert urlsplit(shown).netloc == url.netloc
@@ -214,7 +211,7 @@ def test_the_button_can_be_hit_and_its_link_can_be_read(mail: Mail) -> None:
 
 
 def test_what_a_link_opens_is_not_written_out(mail: Mail) -> None:
-    """A reader reads where a link leads; whoever looks over a shoulder reads no token."""
+    """A reader reads where a link leads; an onlooker reads no token."""
     for link in mail.links:
         assert len(link.text) <= 50
         assert "?" not in link.text
@@ -377,7 +374,7 @@ def test_each_attack_in_each_field_is_only_words(template: str, locale: str, num
     assert not CONTROLS.search(shown)
     if shown:
         assert shown in [node.text for node in mail.page.all("bdi")]
-    # Isolates are ours: balanced on their line, and only around somebody's words and our name.
+    # Isolates are ours: balanced on their line, and only around a person's words and our name.
     for line in [mail.made.subject, *mail.made.text.split("\n")]:
         assert not CONTROLS.search(ISOLATED.sub("", line))
     assert not re.search(r"(https?://|www\.)[^\s]*evil", mail.made.text + mail.made.html)
@@ -459,7 +456,7 @@ def test_links_say_how_long_they_live(template: str) -> None:
         assert ("once" in made.text) or ("مرة واحدة" in made.text)
 
 
-def test_a_reply_reaches_somebody(mail: Mail) -> None:
+def test_a_reply_reaches_someone(mail: Mail) -> None:
     assert not re.search("no-?reply|do not reply", mail.made.html + mail.made.text, re.IGNORECASE)
 
 

@@ -188,7 +188,7 @@ def test_only_what_the_catalogue_has_is_emitted() -> None:
 
 
 def test_every_emission_in_the_code_names_an_event_of_its_domain() -> None:
-    """What a function emits is a literal, so that its docstring and this test can tell."""
+    """What a function emits is a literal, so that its docstring and this test can check it."""
     found = set()
     for path in (ROOT / "layers/kyora/kyora").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -325,7 +325,7 @@ def test_a_stranger_learns_nothing_about_the_body(
     assert code == ("auth.token_expired" if authorizer else "auth.token_missing")
 
 
-def test_a_public_route_has_nobody() -> None:
+def test_a_public_route_has_no_one() -> None:
     open_to_all = http.entrypoint({"POST /v1/notes": keep}, public=["POST /v1/notes"])
     answer = open_to_all(event("POST /v1/notes", {"text": "a"}), CONTEXT)
     assert answer["statusCode"] == 401  # the route asks for a principal all the same

@@ -68,7 +68,7 @@ def asked(aws: Cloud, operation: str, member: str) -> list[str]:
     return [payload[member] for called, payload in aws.calls if called == operation]
 
 
-def told(event: str, move: str, why: str) -> dict[str, str]:
+def reported(event: str, move: str, why: str) -> dict[str, str]:
     mail = {"mail": f"eml_{event}", "to": "d***@e***.com"}
     return {"event": event, "move": move, "why": why, **mail}
 
@@ -81,9 +81,9 @@ def test_redrive_moves_what_may_be_sent_and_reports_the_rest_one_by_one(
     ask = Fn(
         redrive={
             "events": [
-                told("evt_a", "yes", "died of not_renderable; is sent again"),
-                told("evt_b", "no", "may have been taken"),
-                told("evt_c", "stay", "may have been taken"),
+                reported("evt_a", "yes", "died of not_renderable; is sent again"),
+                reported("evt_b", "no", "may have been taken"),
+                reported("evt_c", "stay", "may have been taken"),
                 {"event": "evt_d", "move": "yes", "why": ""},  # no message of it yet
             ]
         }
@@ -125,7 +125,7 @@ def test_an_empty_queue_is_nothing_to_do(
     assert capsys.readouterr().out == "0 of 0 messages are back in kyora-dev-emails\n"
 
 
-def test_a_list_marks_what_nobody_has_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_marks_what_no_one_has_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
     row = {
         "id": "eml_1",
         "event": "UserWelcomed evt_1",
@@ -170,7 +170,7 @@ def test_a_mail_that_is_sent_leaves_no_dead_letter_and_every_other_one(
     assert asked(aws, "ChangeMessageVisibility", "ReceiptHandle") == before[1:]
 
 
-def test_somebody_who_has_looked_clears_the_dead_letters_about_mail(
+def test_someone_who_has_looked_clears_the_dead_letters_about_mail(
     letters: tuple[Cloud, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     aws, bodies = letters

@@ -37,15 +37,15 @@ DECISIONS: list[tuple[str, int | None, dict[str, Any], stripe_objects.Event, str
 
 
 @pytest.mark.parametrize(
-    ("as_of", "more", "told", "verdict"),
+    ("as_of", "more", "reported", "verdict"),
     [row[1:] for row in DECISIONS],
     ids=[r[0] for r in DECISIONS],
 )
 def test_a_payload_is_worth(
-    as_of: int | None, more: dict[str, Any], told: stripe_objects.Event, verdict: str
+    as_of: int | None, more: dict[str, Any], reported: stripe_objects.Event, verdict: str
 ) -> None:
     given = {"over": False, "ends": False, "whole": True} | more
-    assert ordering.decide(as_of, event=told, **given) == verdict
+    assert ordering.decide(as_of, event=reported, **given) == verdict
 
 
 # ---- an attempt at an event
@@ -60,14 +60,14 @@ APPLIED = [row for row in DECISIONS if row[3].pinned]
 
 
 @pytest.mark.parametrize(
-    ("as_of", "more", "told", "verdict"),
+    ("as_of", "more", "reported", "verdict"),
     [row[1:] for row in DECISIONS],
     ids=[r[0] for r in DECISIONS],
 )
 def test_an_attempt_applies_it_skips_it_or_asks(
-    as_of: int | None, more: dict[str, Any], told: stripe_objects.Event, verdict: str
+    as_of: int | None, more: dict[str, Any], reported: stripe_objects.Event, verdict: str
 ) -> None:
-    tried = attempt()._replace(event=told)
+    tried = attempt()._replace(event=reported)
     if verdict != "ask":
         assert tried.applies(as_of, **FACTS | more) is (verdict == "apply")
         return

@@ -39,7 +39,7 @@ def test_who_asks_seldom_never_waits(pauses: list[float]) -> None:
     assert slept == []
 
 
-def test_no_pace_holds_up_nobody() -> None:
+def test_no_pace_holds_up_no_one() -> None:
     clock = Clock()
     with rate_limit.at(1, now=clock.now, sleep=clock.sleep):
         rate_limit.wait()

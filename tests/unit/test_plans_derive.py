@@ -389,7 +389,7 @@ def test_of_two_products_that_come_to_one_suffix_the_first_has_it() -> None:
     assert found.faults == ["price_4: prod_1 is a-year-eur already"]
 
 
-def test_a_suffix_that_is_known_and_no_longer_sold_stays_while_nobody_claims_it() -> None:
+def test_a_suffix_that_is_known_and_no_longer_sold_stays_while_no_one_claims_it() -> None:
     year = plan(id="pro-year", interval="year", price_id="price_3")
     sold = [price(1), price(3, 1, interval="year", active=False)]
     found = read([product(1)], sold, known(plan(), year))

@@ -182,7 +182,7 @@ def test_tables_given_replace_the_built_in_ones_as_a_whole() -> None:
     assert not accepts("a.pdf", "application/pdf", 1, max_bytes={"image": 5})
 
 
-def test_a_table_cannot_allow_what_nobody_can_check() -> None:
+def test_a_table_cannot_allow_what_no_one_can_check() -> None:
     for last in ("svg", "html", "exe", ""):
         assert not accepts(f"a.{last}", "image/svg+xml", 1, allowed={"image": (last,)})
 

@@ -68,7 +68,7 @@ def bad(found: dict[str, Any]) -> list[str]:
     return [line.title for line in status.judge(found, patience=75) if not line.good]
 
 
-def test_a_stack_that_works_needs_nobody() -> None:
+def test_a_stack_that_works_needs_no_one() -> None:
     assert bad(WELL) == []
 
 
@@ -120,14 +120,14 @@ def test_a_trouble_is_one_line(path: str, value: object, title: str) -> None:
         ("suppressions", checked(onlyHere=2)),
         ("suppressions", checked(refused="restricted", whole=False)),
         ("suppressions", checked(refused="mock", whole=False)),
-        ("stripe.orphans", 3),  # somebody else's customer at Stripe is no fault of ours
+        ("stripe.orphans", 3),  # another product's customer at Stripe is no fault of ours
         ("runs.plans.age", None),
         ("runs.plans.age", 90_000.0),  # only the hourly run, beating above, has to be fresh
         ("runs.reconcile", {"age": None, "begun": 60.0, "result": {}}),
         ("runs.reconcile", {"age": 60.0, "begun": 61.0, "result": {"differences": 3}}),
     ],
 )
-def test_what_passes_by_itself_needs_nobody(path: str, value: object) -> None:
+def test_what_passes_on_its_own_needs_no_one(path: str, value: object) -> None:
     assert bad(changed(path, value)) == []
 
 
@@ -191,7 +191,7 @@ def test_an_event_that_will_never_be_published_is_named_with_the_command_that_dr
     assert "make outbox" in line.todo
 
 
-def test_what_somebody_else_wrote_is_shown_without_its_control_characters(
+def test_what_someone_else_wrote_is_shown_without_its_control_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = changed(

@@ -1,4 +1,4 @@
-"""The stand-in's engine: what Stripe does, told by its events, with a clock that a test moves."""
+"""The stand-in's engine: what Stripe does, seen in its events, with a clock that a test moves."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.unit.stripe_shapes import watched
 
 @pytest.fixture(autouse=True)
 def answers_are_stripes() -> Iterator[None]:
-    """Nothing that the engine answers or tells may differ from the SDK's resources."""
+    """No answer or event of the engine may differ from the SDK's resources."""
     with watched():
         yield
 
@@ -30,8 +30,8 @@ def test_a_sign_up_is_a_burst_of_events_in_one_second() -> None:
     before = mark(account)
     sub = account.subscribe()
     assert sub["status"] == "active"
-    told = account.told(before)
-    assert 9 <= len(told) <= 14
+    reported = account.reported(before)
+    assert 9 <= len(reported) <= 14
     assert {event["created"] for event in account.engine.events[before:]} == {START}
     order = [
         "invoice.created",
@@ -43,7 +43,7 @@ def test_a_sign_up_is_a_burst_of_events_in_one_second() -> None:
         "invoice.payment_succeeded",
         "customer.subscription.updated",
     ]
-    assert [kind for kind in told if kind in order] == order
+    assert [kind for kind in reported if kind in order] == order
 
 
 def test_the_period_is_on_the_items_and_not_on_the_subscription() -> None:
@@ -69,7 +69,7 @@ def test_an_invoice_names_its_subscription_in_its_parent_only() -> None:
 
 
 INCOMPLETE = [
-    # card, payment_behavior, status, what is told
+    # card, payment_behavior, status, the event sent
     ("pm_card_chargeCustomerFail", "allow_incomplete", "incomplete", "invoice.payment_failed"),
     (
         "pm_card_authenticationRequired",
@@ -90,7 +90,7 @@ def test_the_first_payment_decides_what_a_subscription_begins_as(
     account = Account(card)
     before = mark(account)
     assert account.subscribe(payment_behavior=behavior)["status"] == status
-    assert kind in account.told(before)
+    assert kind in account.reported(before)
 
 
 REFUSED = [
@@ -120,7 +120,7 @@ def test_a_refused_subscription_leaves_nothing_behind(
         payment_behavior=behavior,
     )
     assert (found, error["code"]) == (status, code)
-    assert account.told(before) == []
+    assert account.reported(before) == []
     assert account.call("GET", "/v1/subscriptions", status="all")["data"] == []
 
 
@@ -164,15 +164,15 @@ def test_an_incomplete_subscription_expires_after_23_hours() -> None:
     account.engine.advance(1)
     assert account.sub(sub["id"])["status"] == "incomplete_expired"
     assert account.invoices(sub["id"])[0]["status"] == "void"
-    assert "customer.subscription.updated" in account.told(before)
+    assert "customer.subscription.updated" in account.reported(before)
 
 
 def test_a_free_plan_needs_no_card_and_is_active_at_once() -> None:
     account = Account("")
     before = mark(account)
     assert account.subscribe(account.free)["status"] == "active"
-    assert "payment_intent.created" not in account.told(before)
-    assert "invoice.paid" in account.told(before)
+    assert "payment_intent.created" not in account.reported(before)
+    assert "invoice.paid" in account.reported(before)
 
 
 # ---- trials
@@ -186,9 +186,9 @@ def test_a_trial_is_announced_three_days_before_it_ends_and_then_paid_for() -> N
     assert account.invoices(sub["id"])[0]["total"] == 0
     before = mark(account)
     account.engine.advance(11 * DAY - 1)
-    assert account.told(before) == []
+    assert account.reported(before) == []
     account.engine.advance(1)
-    assert account.told(before) == ["customer.subscription.trial_will_end"]
+    assert account.reported(before) == ["customer.subscription.trial_will_end"]
     account.engine.advance(3 * DAY)
     assert account.sub(sub["id"])["status"] == "active"
     account.engine.advance(HOUR)
@@ -211,7 +211,7 @@ def test_a_trial_without_a_card_ends_as_was_chosen(behavior: str, status: str, k
     sub = account.subscribe(trial_period_days=7, trial_settings=chosen)
     account.engine.advance(7 * DAY + HOUR)
     assert account.sub(sub["id"])["status"] == status
-    assert kind in account.told()
+    assert kind in account.reported()
 
 
 def test_a_paused_subscription_resumes_with_a_card() -> None:
@@ -221,7 +221,7 @@ def test_a_paused_subscription_resumes_with_a_card() -> None:
     account.engine.advance(8 * DAY)
     account.use("pm_card_visa")
     assert account.post(f"/v1/subscriptions/{sub['id']}/resume")["status"] == "active"
-    assert "customer.subscription.resumed" in account.told()
+    assert "customer.subscription.resumed" in account.reported()
 
 
 def test_a_trial_can_be_ended_now() -> None:
@@ -241,7 +241,7 @@ def test_a_renewal_is_a_draft_for_an_hour_and_then_paid() -> None:
     sub = account.subscribe()
     before = mark(account)
     account.engine.advance(30 * DAY)
-    assert account.told(before) == ["invoice.created", "customer.subscription.updated"]
+    assert account.reported(before) == ["invoice.created", "customer.subscription.updated"]
     event = account.engine.events[-1]
     assert set(event["data"]["previous_attributes"]) == {"items", "latest_invoice"}
     assert account.invoices(sub["id"])[-1]["status"] == "draft"
@@ -310,7 +310,7 @@ def test_an_account_may_pause_what_is_not_paid(rules: Object, days: int, why: st
     account.post(f"/v1/invoices/{unpaid['id']}/pay")
     resumed = account.sub(sub["id"])
     assert (resumed["status"], resumed["status_details"]) == ("active", None)
-    assert "customer.subscription.resumed" in account.told(before)
+    assert "customer.subscription.resumed" in account.reported(before)
     [item] = resumed["items"]["data"]
     assert item["current_period_start"] <= account.engine.now < item["current_period_end"]
     # What is left of the period that runs is billed with the next one.
@@ -395,7 +395,7 @@ def test_cancelling_at_the_period_end_ends_it_there_and_can_be_taken_back() -> N
     gone = account.sub(sub["id"])
     assert (gone["status"], gone["ended_at"]) == ("canceled", end)
     assert len(account.invoices(sub["id"])) == 1
-    assert account.told()[-1] == "customer.subscription.deleted"
+    assert account.reported()[-1] == "customer.subscription.deleted"
 
 
 def test_the_portal_sets_cancel_at_and_leaves_the_flag_alone() -> None:
@@ -422,7 +422,7 @@ def test_cancelling_now_is_final() -> None:
     assert account.refused("POST", path, cancel_at_period_end=False)[0] == 400
     before = mark(account)
     account.engine.advance(400 * DAY)
-    assert account.told(before) == []
+    assert account.reported(before) == []
 
 
 def test_deleting_a_customer_cancels_what_it_pays_for() -> None:
@@ -430,7 +430,7 @@ def test_deleting_a_customer_cancels_what_it_pays_for() -> None:
     sub = account.subscribe()
     account.call("DELETE", f"/v1/customers/{account.customer}")
     assert account.sub(sub["id"])["status"] == "canceled"
-    assert account.told()[-1] == "customer.deleted"
+    assert account.reported()[-1] == "customer.deleted"
     assert account.call("GET", f"/v1/customers/{account.customer}") == {
         "id": account.customer,
         "object": "customer",
@@ -482,7 +482,7 @@ def test_a_preview_says_what_is_then_billed(behavior: str) -> None:
     preview = account.post(
         "/v1/invoices/create_preview", subscription=sub["id"], subscription_details=change
     )
-    assert account.told(before) == []
+    assert account.reported(before) == []
     account.switch(sub["id"], account.pro, proration_behavior=behavior)
     if behavior == "create_prorations":
         account.engine.advance(20 * DAY)
@@ -694,9 +694,9 @@ def test_a_paid_checkout_makes_a_subscription_and_says_so_last() -> None:
     assert (found["status"], found["payment_status"]) == ("complete", "paid")
     assert found["subscription"]["status"] == "active"
     assert found["subscription"]["metadata"] == {"workspaceId": "ws_1"}
-    told = account.told(before)
-    assert 10 <= len(told) <= 14
-    assert told[-1] == "checkout.session.completed"
+    reported = account.reported(before)
+    assert 10 <= len(reported) <= 14
+    assert reported[-1] == "checkout.session.completed"
 
 
 def test_a_declined_checkout_stays_open_and_makes_nothing() -> None:
@@ -705,7 +705,7 @@ def test_a_declined_checkout_stays_open_and_makes_nothing() -> None:
     before = mark(account)
     with pytest.raises(Refusal, match="insufficient funds"):
         checkout.pay_session(account.engine, name, CARD | {"number": "4000000000009995"}, {})
-    assert account.told(before) == []
+    assert account.reported(before) == []
     assert account.call("GET", f"/v1/checkout/sessions/{name}")["status"] == "open"
 
 
@@ -720,7 +720,7 @@ def test_a_checkout_with_3d_secure_is_done_when_the_challenge_is_passed() -> Non
     checkout.pass_challenge(account.engine, name, passed=True)
     sub = account.call("GET", f"/v1/checkout/sessions/{name}", expand=["subscription"])
     assert sub["subscription"]["status"] == "active"
-    account.engine.advance(31 * DAY)  # authenticated once, the card renews by itself
+    account.engine.advance(31 * DAY)  # authenticated once, the card renews automatically
     assert account.sub(sub["subscription"]["id"])["status"] == "active"
 
 
@@ -729,7 +729,7 @@ def test_an_unpaid_checkout_expires_after_a_day() -> None:
     name = session(account)
     account.engine.advance(DAY)
     assert account.call("GET", f"/v1/checkout/sessions/{name}")["status"] == "expired"
-    assert account.told()[-1] == "checkout.session.expired"
+    assert account.reported()[-1] == "checkout.session.expired"
 
 
 # ---- requests
@@ -871,10 +871,10 @@ def test_what_the_api_shows_is_what_the_last_event_said(actions: list[tuple[str,
     for kind in ("subscription", "invoice", "customer", "payment_method"):
         for found in account.engine.all(kind):
             shown = account.engine.show(found)
-            told = last[shown["id"]]
-            for each in (shown, told):
+            reported = last[shown["id"]]
+            for each in (shown, reported):
                 each.pop("next_invoice_sequence", None)
-            assert shown == told
+            assert shown == reported
 
 
 @SLOWLY

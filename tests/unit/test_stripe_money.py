@@ -136,9 +136,9 @@ def test_a_discount_is_put_on_and_taken_off_a_subscription_that_runs() -> None:
     account.post(path, discounts="")
     account.engine.advance(MONTH)
     assert totals(account, sub["id"]) == [2000, 1000, 2000]
-    told = account.told(before)
-    assert "customer.discount.created" in told
-    assert "customer.discount.deleted" in told
+    reported = account.reported(before)
+    assert "customer.discount.created" in reported
+    assert "customer.discount.deleted" in reported
 
 
 CARD = {"number": "4242424242424242", "exp_month": "12", "exp_year": "2040"}
@@ -247,7 +247,7 @@ def test_a_one_off_invoice_is_sent() -> None:
     before = mark(account)
     sent = account.post(f"/v1/invoices/{made['id']}/send")
     assert (sent["status"], sent["due_date"]) == ("open", START + 14 * DAY)
-    assert account.told(before)[-1] == "invoice.sent"
+    assert account.reported(before)[-1] == "invoice.sent"
 
 
 # ---- refunds and credit notes
@@ -265,7 +265,7 @@ def test_a_refund_gives_back_no_more_than_was_paid() -> None:
     before = mark(account)
     first = account.post("/v1/refunds", payment_intent=intent, amount=500)
     assert (first["amount"], first["status"]) == (500, "succeeded")
-    assert account.told(before) == ["refund.created", "charge.refunded"]
+    assert account.reported(before) == ["refund.created", "charge.refunded"]
     assert account.refused("POST", "/v1/refunds", payment_intent=intent, amount=1600)[0] == 400
     assert account.post("/v1/refunds", payment_intent=intent)["amount"] == 1500
     charge = account.call("GET", f"/v1/charges/{first['charge']}")

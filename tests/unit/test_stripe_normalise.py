@@ -129,7 +129,7 @@ def test_of_a_card_no_more_than_its_end_is_read() -> None:
     assert found.last4 == "4242"
 
 
-# ---- payloads that nobody here invented
+# ---- payloads from real accounts
 
 
 @pytest.mark.skipif(not FILES, reason="the recorded payloads are not beside this checkout")

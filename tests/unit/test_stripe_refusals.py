@@ -72,7 +72,7 @@ def test_a_resumption_is_asked_for_in_the_shape_of_the_version(params: Object, p
     )
 
 
-def test_a_cycle_begins_anew_by_an_object() -> None:
+def test_a_cycle_begins_again_by_an_object() -> None:
     account = Account()
     sub = account.subscribe()
     account.engine.advance(10 * DAY)
@@ -251,7 +251,7 @@ def test_an_invoice_that_is_sent_makes_past_due_on_its_day_and_is_paid_when_aske
     before = mark(account)
     account.engine.advance(30 * DAY)
     assert account.sub(sub["id"])["status"] == "past_due"
-    assert account.told(before)[:2] == ["invoice.overdue", "customer.subscription.updated"]
+    assert account.reported(before)[:2] == ["invoice.overdue", "customer.subscription.updated"]
     (invoice, *_) = account.invoices(sub["id"])
     assert account.post(f"/v1/invoices/{invoice['id']}/pay")["status"] == "paid"
 

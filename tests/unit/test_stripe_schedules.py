@@ -35,7 +35,7 @@ def test_the_next_phase_begins_with_the_period_and_is_billed_at_its_price() -> N
     account.engine.advance(MONTH + 2 * DAY)  # the last phase is over: it is released
     assert account.sub(sub["id"])["schedule"] is None
     assert [invoice["total"] for invoice in account.invoices(sub["id"])] == [5000, 2000, 2000]
-    assert "subscription_schedule.completed" in account.told()
+    assert "subscription_schedule.completed" in account.reported()
 
 
 def test_the_next_phase_of_another_interval_begins_a_cycle_of_its_own() -> None:
@@ -154,7 +154,7 @@ def test_a_paused_subscription_makes_no_invoice_and_its_rest_is_credited_when_it
     assert account.invoices(sub["id"])[-1]["amount_paid"] == 5000 - 2500
     (item,) = resumed["items"]["data"]
     assert item["current_period_start"] == account.engine.now
-    assert account.told().count("customer.subscription.resumed") == 1
+    assert account.reported().count("customer.subscription.resumed") == 1
 
 
 @pytest.mark.parametrize("card", ["", "pm_card_chargeCustomerFail"])

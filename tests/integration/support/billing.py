@@ -192,7 +192,7 @@ def standing() -> Row:
     return rows[0] if rows else {"access": "free", "status": "free"}
 
 
-def told() -> Counter[tuple[str, ...]]:
+def reported() -> Counter[tuple[str, ...]]:
     """Every fact in the outbox, with what it is about."""
     keys = {
         "SubscriptionActivated": ("subscriptionId",),
@@ -209,7 +209,7 @@ def told() -> Counter[tuple[str, ...]]:
 
 
 def due(found: Account, known: Sequence[Mapping[str, Any]]) -> set[tuple[str, ...]]:
-    """The facts that are to be told, once each, when of the events only `known` are known."""
+    """The facts to be announced, once each, when only the events `known` have arrived."""
     facts: set[tuple[str, ...]] = set()
     shown = [found.sub(sub["id"]) for sub in found.engine.all("subscription")]
     payloads = [event["data"]["object"] for event in known]

@@ -20,7 +20,7 @@ class Crash(BaseException):
 def crash_at(step: int, environment: pytest.MonkeyPatch, *, after: bool = False) -> None:
     """End the process before its statement or request to Stripe number `step`, or right after it.
 
-    COMMIT is a statement; BEGIN is not one here. Nobody rolls back: the server finds the
+    COMMIT is a statement; BEGIN is not one here. No one rolls back: the server finds the
     connection gone, as it does when a process is killed.
     """
     left = itertools.count(step, -1)

@@ -194,9 +194,9 @@ def inspect(store: Store, *, replayed: frozenset[str] = frozenset()) -> None:
             allowed |= {incoming, *(f"{final}/{attempt}" for attempt in row["attempts"])}
     allowed |= _variants(store, keys)
     stray = keys - allowed - replayed
-    assert not stray, f"objects nobody owns: {stray}"
+    assert not stray, f"objects no asset owns: {stray}"
     left = set(store.uploads()) - parts
-    assert not left, f"parts nobody owns: {left}"
+    assert not left, f"parts no asset owns: {left}"
 
 
 def _variants(store: Store, keys: set[str]) -> set[str]:

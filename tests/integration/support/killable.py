@@ -310,7 +310,7 @@ class Parent:
 
 
 class Works:
-    """Threads that keep producers, the relay and consumers busy until they are told to stop."""
+    """Threads that keep producers, the relay and consumers busy until they are stopped."""
 
     def __init__(self, cloud: Cloud, path: str) -> None:
         self.cloud = cloud

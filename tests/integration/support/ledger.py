@@ -100,7 +100,7 @@ def fees() -> dict[str, tuple[int, str]]:
 
 
 def counts() -> dict[tuple[str, str, str, str], tuple[int, int]]:
-    """Return count and amount by business, day, kind and label, as the view tells them."""
+    """Return count and amount by business, day, kind and label, as the view shows them."""
     with postgres.transaction() as tx:
         rows: list[Row] = tx.rows(
             "SELECT business_id, day, kind, label, count, amount FROM analytics_day"
@@ -120,7 +120,7 @@ def empty(*tables: str) -> None:
             tx.run(f"DELETE FROM {table}")
 
 
-def anew() -> Row:
+def recounted() -> Row:
     """Do what `make rebuild-analytics` asks of the function."""
     return rebuild.by_hand({}, lambda: 120_000)
 
@@ -143,12 +143,12 @@ def record_all(events: Sequence[Event[Any]], seed: int) -> None:
 
 def rebuild_often(times: int) -> None:
     for _ in range(times):
-        anew()
+        recounted()
     postgres.close()
 
 
 def do(work: Callable[..., None], *given: Any) -> None:
-    """Do what this worker is told, which may be another thing than the others do."""
+    """Do what this worker is asked for; the others may do something else."""
     work(*given)
 
 

@@ -1,6 +1,6 @@
 """The queue of send_email as SQS behaves, its workers as Lambda runs them, and events for it.
 
-The workers are processes forked from one that has everything imported. One that is told to crash
+The workers are processes forked from one that has everything imported. One that has to crash
 ends with `os._exit`, as an out-of-memory kill would end it: before the send or right after it.
 """
 
@@ -268,8 +268,8 @@ class Workers:
 class Office:
     """Delivers bodies until all of them are done with, on all workers at once.
 
-    Time passes quickly here: what is to come again comes at the next look, and its row has been
-    told that the time has passed. A worker that dies has its messages delivered again.
+    Time passes quickly here: what is due later is delivered at the next look, and its row is
+    set as if the time had passed. A worker that dies has its messages delivered again.
     """
 
     def __init__(

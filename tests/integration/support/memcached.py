@@ -46,7 +46,7 @@ class Memcached:
 
     def start(self) -> None:
         command = [self._program, "-l", "127.0.0.1", "-p", str(self.port), "-U", "0", "-t", "1"]
-        if os.geteuid() == 0:  # it refuses root without being told who to be
+        if os.geteuid() == 0:  # it refuses root without a user to run as
             command += ["-u", "root" if self._certificate else "nobody"]
         if self._certificate:
             command += [
@@ -70,7 +70,7 @@ class Memcached:
             self._process = None
 
     def stall(self) -> None:
-        """From now on the kernel takes connections and bytes, and nobody answers."""
+        """From now on the kernel takes connections and bytes, and no one answers."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
         # The signal is taken when a thread of it next runs, which may be in the midst of an answer.

@@ -43,7 +43,7 @@ class StripeServer:
         return body
 
     def events(self) -> list[dict[str, Any]]:
-        """What Stripe has told, oldest first."""
+        """The events of Stripe so far, oldest first."""
         return self.do(lambda it: list(it.engine.events))
 
     def reset(self) -> None:

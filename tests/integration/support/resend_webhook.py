@@ -27,7 +27,7 @@ def sign(key: bytes, svix_id: str, stamp: str, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
-def told(kind: str, *, to: str = "dana@example.com", **data: Any) -> bytes:
+def reported(kind: str, *, to: str = "dana@example.com", **data: Any) -> bytes:
     about = {
         "email_id": "4ef9a417",
         "message_id": "<4ef9a417@resend.example>",
@@ -41,7 +41,7 @@ def told(kind: str, *, to: str = "dana@example.com", **data: Any) -> bytes:
 
 def bounce(kind: str = "Permanent", **more: Any) -> bytes:
     detail = {"type": kind, "subType": "General", "message": "dana@example.com does not exist"}
-    return told("email.bounced", bounce=detail, **more)
+    return reported("email.bounced", bounce=detail, **more)
 
 
 def request(

@@ -171,7 +171,7 @@ def wav() -> bytes:
 
 
 def page(flags: int, granule: int, number: int, packet: bytes) -> bytes:
-    """An Ogg page of one packet; nobody checks its checksum here."""
+    """An Ogg page of one packet; its checksum is not checked here."""
     lengths = bytes([255] * (len(packet) // 255) + [len(packet) % 255])
     head = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, granule, 1, number, 0, len(lengths))
     return head + lengths + packet

@@ -37,7 +37,7 @@ class Shop:
         self.on, self.url, self.delivered, self._loop = on, on.url, 0, loop
 
     def request(self, method: str, path: str, **params: Any) -> Any:
-        """Ask the API as somebody else would: a person in the dashboard, say."""
+        """Ask the API as another client would: a person in the dashboard, say."""
 
         async def ask() -> Any:
             self.on.tick()
@@ -80,7 +80,7 @@ class Shop:
         return list(self.calls(lambda: list(self.on.engine.keys)))
 
     def save_card(self, customer: str, card: str = "pm_card_visa", *, default: bool = True) -> str:
-        """Give a customer a card, as the portal would, and let the webhook tell of it."""
+        """Give a customer a card, as the portal would, and let the webhook report it."""
         method = self.request("POST", f"payment_methods/{card}/attach", customer=customer)
         if default:
             settings = {"default_payment_method": method["id"]}

@@ -1,4 +1,4 @@
-"""Random lives of Stripe customers, and workers that are told about them in any order.
+"""Random lives of Stripe customers, and workers that hear of them in any order.
 
 Stripe is the stand-in's engine, with its own clock; `standing` says what a workspace may do by
 reading Stripe's objects and nothing of ours, so that a test compares two independent answers.
@@ -560,8 +560,10 @@ def access(stripe: Stripe, now: datetime, *, lost: bool = False) -> dict[str, se
 
 def had_plans(stripe: Stripe, name: str) -> set[str]:
     """The plans that a subscription had at some time."""
-    told = [e["data"]["object"] for e in stripe.engine.events if e["data"]["object"]["id"] == name]
-    plans = {plan_of(stripe, plan_item(stripe, sub)["price"]["id"]) for sub in told}
+    reported = [
+        e["data"]["object"] for e in stripe.engine.events if e["data"]["object"]["id"] == name
+    ]
+    plans = {plan_of(stripe, plan_item(stripe, sub)["price"]["id"]) for sub in reported}
     return {plan for plan in plans if plan}
 
 
@@ -591,8 +593,8 @@ def due(sub: Event) -> bool:
 
 
 def facts(stripe: Stripe) -> Counter[tuple[str, str]]:
-    """What should have been told of each workspace: each fact once."""
-    told: set[tuple[str, str, str]] = set()
+    """What should have been announced of each workspace: each fact once."""
+    reported: set[tuple[str, str, str]] = set()
     for event in stripe.engine.events:
         about = event["data"]["object"]
         if about["object"] not in ("subscription", "invoice"):
@@ -600,20 +602,20 @@ def facts(stripe: Stripe) -> Counter[tuple[str, str]]:
         whose = owner(stripe, about["customer"])
         if about["object"] == "subscription":
             if about["status"] in _GAVE_ACCESS:
-                told.add((whose, "SubscriptionActivated", about["id"]))
+                reported.add((whose, "SubscriptionActivated", about["id"]))
             if event["type"] == "customer.subscription.trial_will_end":
-                told.add((whose, "TrialEnding", f"{about['id']}{about['trial_end']}"))
+                reported.add((whose, "TrialEnding", f"{about['id']}{about['trial_end']}"))
         elif event["type"] == "invoice.payment_failed":
-            told.add((whose, "PaymentFailed", f"{about['id']}{about['attempt_count']}"))
+            reported.add((whose, "PaymentFailed", f"{about['id']}{about['attempt_count']}"))
         elif event["type"] == "invoice.paid" and about["amount_paid"]:
-            told.add((whose, "PaymentSucceeded", about["id"]))
+            reported.add((whose, "PaymentSucceeded", about["id"]))
     over = {s["id"] for s in stripe.subscriptions() if s["status"] == "canceled"}
-    told |= {
+    reported |= {
         (w, "SubscriptionCancelled", s)
-        for w, name, s in told
+        for w, name, s in reported
         if name == "SubscriptionActivated" and s in over
     }
-    return Counter((whose, name) for whose, name, _ in told)
+    return Counter((whose, name) for whose, name, _ in reported)
 
 
 def charged(stripe: Stripe) -> Counter[str]:
@@ -643,7 +645,7 @@ def booked() -> Counter[str]:
     return found
 
 
-def told() -> Counter[tuple[str, str]]:
+def reported() -> Counter[tuple[str, str]]:
     with postgres.transaction() as tx:
         rows = tx.rows("SELECT detail_type, detail->>'workspaceId' AS workspace FROM outbox")
     return Counter(

@@ -1,7 +1,7 @@
 """Functions in processes of their own, as Lambda runs them: many at once, crashing or stalled.
 
-A worker is told at which step to stop. The step is the real code's own function; the worker dies
-(`os._exit`, as an out-of-memory kill would) or waits there.
+A worker is given the step at which to stop. The step is the real code's own function; there the
+worker dies (`os._exit`, as an out-of-memory kill would) or waits.
 """
 
 import importlib

@@ -48,7 +48,7 @@ class Workspace:
     # ---- steps
 
     def do(self, name: str, what: str, *, lost: bool = False) -> None:
-        """Take a step; with `lost` nobody hears what Stripe answers to a change of anything."""
+        """Take a step; with `lost` Stripe's answer to any change is lost."""
         step = getattr(self, name)
         if lost and name in ("choose", "choose_now", "page", "cancel", "resume"):
             paths = [("POST", "/v1/subscriptions"), ("DELETE", "/v1/subscriptions")]
@@ -132,7 +132,7 @@ class Workspace:
         assert (found.status, "pendingChange" in found.body) == (200, False), found
 
     def later(self, _: str) -> None:
-        """Hear all, and go on in another second: what comes then is believed as it is told."""
+        """Take all webhooks, and go on in another second: later payloads are newer than these."""
         self.shop.deliver()
         self.shop.advance(1 / 1440)
 
@@ -154,8 +154,8 @@ class Workspace:
             chosen = {"default_payment_method": method["id"]}
             self.shop.request("POST", f"customers/{customer['id']}", invoice_settings=chosen)
 
-    # What is done on Stripe's pages is told within a second. Until then a choice of the plan that
-    # we know of is answered from what we know: it is no call.
+    # What is done on Stripe's pages is reported within a second. Until then a choice of the plan
+    # that we know of is answered from what we know: it is no call.
 
     def portal_end(self, _: str) -> None:
         for sub in self.live():
