@@ -99,4 +99,4 @@ def test_the_commands_find_what_differs_and_mend_it(stack: Stack) -> None:
     assert run(stack, "sync-plans").returncode == 0
     assert run(stack, "sync-plans", "--check").returncode == 0
     done = run(stack, "push-plans", "plans.toml")
-    assert "has all of it already" in done.stdout, done.stdout + done.stderr
+    assert "Stripe has everything already" in done.stdout, done.stdout + done.stderr
