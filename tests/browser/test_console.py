@@ -59,6 +59,22 @@ def shop(served: Served) -> Served:
             " currency, paid_at, event_id) VALUES ('ws_demo', 'biz_1', 'ord_1', 'credit_card',"
             " 1895, 'KWD', now(), 'evt_1')"
         )
+        tx.run(
+            "INSERT INTO asset (id, workspace_id, created_by, filename, content_type, size, status,"
+            " sha256, final_attempt, url_expires_at, confirm_deadline, variants, public) VALUES"
+            " ('ast_1', 'ws_demo', 'u', :name, 'image/jpeg', 4, 'ready', 'x', 'try', now(),"
+            " now(), true, true)",
+            name=f"{HOSTILE}.jpg",
+        )
+        tx.run(
+            "INSERT INTO variant_set (asset_id, workspace_id, status, final_attempt)"
+            " VALUES ('ast_1', 'ws_demo', 'ready', 'try')"
+        )
+        tx.run(
+            "INSERT INTO asset_variant VALUES"
+            " ('ast_1', 'ws_demo', 'small', 'webp', 320, 200, 9000),"
+            " ('ast_1', 'ws_demo', 'small', 'jpeg', 320, 200, 12000)"
+        )
     return served
 
 
@@ -300,8 +316,8 @@ def test_our_own_page_can_act(shop: Served) -> None:
 # ---- how it looks, and how it is read out
 
 PAGES = (
-    *("overview", "invocations", "events", "events/evt_1", "queues", "uploads", "stripe"),
-    *("stripe/evt_2", "billing", "orders", "tables", "tables/outbox", "configuration"),
+    *("overview", "invocations", "events", "events/evt_1", "queues", "uploads", "uploads/ast_1"),
+    *("stripe", "stripe/evt_2", "billing", "orders", "tables", "tables/outbox", "configuration"),
 )
 AXE = Path(__file__).resolve().parents[2] / ".local" / "axe" / "axe.min.js"
 

@@ -245,6 +245,53 @@ def test_a_picture_is_served_as_an_image_and_nothing_else(on: tuple[Front, int])
     assert ask(port, "/_console/uploads/ast_2/picture")[0] == 404
 
 
+def test_an_upload_is_shown_with_its_variants_and_their_pictures(on: tuple[Front, int]) -> None:
+    front, port = on
+    with postgres.transaction() as tx:
+        tx.run(
+            "INSERT INTO asset (id, workspace_id, created_by, filename, content_type, size, status,"
+            " sha256, final_attempt, url_expires_at, confirm_deadline, variants, public) VALUES"
+            " ('ast_3', 'ws_demo', 'u', 'a.heic', 'image/heic', 4, 'ready', 'x', 'try', now(),"
+            " now(), true, true),"
+            " ('ast_4', 'ws_demo', 'u', 'a.png', 'image/png', 4, 'ready', 'x', 'try', now(),"
+            " now(), true, false)"
+        )
+        tx.run(
+            "INSERT INTO variant_set (asset_id, workspace_id, status, reason, final_attempt) VALUES"
+            " ('ast_3', 'ws_demo', 'ready', NULL, 'try_v'),"
+            " ('ast_4', 'ws_demo', 'failed', 'too_slow', NULL)"
+        )
+        tx.run(
+            "INSERT INTO asset_variant VALUES ('ast_3', 'ws_demo', 'small', 'webp', 320, 200, 9000)"
+        )
+    stored = front.stack.assets / "public/ws_demo/ast_3/try_v/small.webp"
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(b"RIFF")
+    found = ask(port, "/_console/uploads/ast_3")[1]
+    assert (found["filename"], found["picture"], found["set"]["status"]) == (
+        "a.heic",
+        False,
+        "ready",
+    )
+    [variant] = found["variants"]
+    assert (variant["name"], variant["width"], variant["size"]) == ("small", 320, 9000)
+    assert variant["publicUrl"] == "http://127.0.0.1:8000/public/ws_demo/ast_3/try_v/small.webp"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", variant["picture"])
+    answer = connection.getresponse()
+    assert (answer.read(), answer.headers["Content-Type"]) == (b"RIFF", "image/webp")
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    connection.close()
+    failed = ask(port, "/_console/uploads/ast_4")[1]
+    assert (failed["set"]["reason"], failed["variants"]) == ("too_slow", [])
+    assert ask(port, "/_console/uploads/ast_9")[0] == 404
+
+
+@pytest.mark.parametrize("variant", ["small.webp", "..%2F..", "small.png", "huge.webp"])
+def test_a_variant_that_is_not_there_has_no_picture(on: tuple[Front, int], variant: str) -> None:
+    assert ask(on[1], f"/_console/uploads/ast_1/picture?variant={variant}")[0] == 404
+
+
 def test_a_stream_sends_a_view_again_when_it_has_changed(on: tuple[Front, int]) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", on[1], timeout=20)
     connection.request("GET", "/_console/stream?view=tables/billing_fact")

@@ -74,9 +74,10 @@ async def _view(request: web.Request) -> web.StreamResponse:
 
 async def _picture(request: web.Request) -> web.StreamResponse:
     front = request.app[FRONT]
+    asset, variant = request.match_info["id"], request.query.get("variant", "")
     try:
         found = await asyncio.to_thread(
-            uploads.picture, front.stack, await _bucket(front), request.match_info["id"]
+            uploads.picture, front.stack, await _bucket(front), asset, variant
         )
     except sources.Fault as fault:
         return web.json_response({"fault": str(fault)}, status=503)
@@ -134,7 +135,7 @@ def _stripe(front: Front, record: Record, rest: list[str], asked: Mapping[str, s
 
 
 def _uploads(front: Front, record: Record, rest: list[str], asked: Mapping[str, str]) -> Any:
-    return None if rest else uploads.listed(front.stack, asked)
+    return uploads.one(front.stack, rest[0]) if rest else uploads.listed(front.stack, asked)
 
 
 def _clock(front: Front, record: Record, rest: list[str], asked: Mapping[str, str]) -> Any:
