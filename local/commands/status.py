@@ -20,6 +20,7 @@ _CONSUMERS = {
     "send_email": "emails",
     "record_transaction_fee": "fees",
     "update_analytics": "analytics",
+    "make_variants": "variants",
 }
 _APART = 2.0  # seconds between two looks at the queues: what both see is waiting
 

@@ -15,14 +15,15 @@ from tests.unit.functions import CONTEXT, ROOT, function
 NONE = dict.fromkeys((*CONSUMERS, "storage"), 0)
 
 
-def publish(event: str, *ids: str, ago: str = "11 minutes") -> None:
+def publish(event: str, *ids: str, ago: str = "11 minutes", **data: Any) -> None:
     for name in ids:
         run(
             "INSERT INTO outbox (id, source, detail_type, detail, published_at)"
-            " VALUES (:id, 's', :event, '{}', now() - CAST(:ago AS interval))",
+            " VALUES (:id, 's', :event, CAST(:detail AS jsonb), now() - CAST(:ago AS interval))",
             id=name,
             event=event,
             ago=ago,
+            detail=json.dumps({"data": data}),
         )
 
 
@@ -60,9 +61,12 @@ def test_the_consumers_are_those_of_the_rules() -> None:
         "send_email": "EmailRule",
         "record_transaction_fee": "FeeRule",
         "update_analytics": "AnalyticsRule",
+        "make_variants": "VariantRule",
     }.items():
-        passed = found[rule]["Properties"]["EventPattern"]["detail-type"]
-        assert sorted(CONSUMERS[consumer]) == sorted(passed)
+        pattern = found[rule]["Properties"]["EventPattern"]
+        assert sorted(CONSUMERS[consumer]) == sorted(pattern["detail-type"])
+        only = {"data": {"variants": [True]}} if consumer == "make_variants" else None
+        assert pattern.get("detail") == only, "the check knows what else the rule asks for"
 
 
 def test_an_event_that_was_handled_is_accounted_for(database: str) -> None:
@@ -86,6 +90,16 @@ def test_an_event_that_was_not_is_counted_until_it_is(database: str) -> None:
     handle("record_transaction_fee", "evt_1")
     mail("evt_3")
     assert differing() == {"record_transaction_fee": 1}
+
+
+def test_an_image_that_wants_variants_is_counted_until_they_are_made(database: str) -> None:
+    publish("AssetReady", "evt_1", "evt_2", variants=True)
+    publish("AssetReady", "evt_3", assetId="ast_1")  # its upload did not ask
+    publish("OrderCreated", "evt_4", variants=True)
+    handle("update_analytics", "evt_1", "evt_4")
+    assert differing() == {"make_variants": 2}
+    handle("make_variants", "evt_2")
+    assert differing() == {"make_variants": 1}
 
 
 def test_an_event_has_ten_minutes_to_arrive(database: str) -> None:
@@ -201,6 +215,16 @@ def test_twenty_workspaces_are_checked_at_a_time_and_then_the_next(two: None) ->
 
 
 def test_the_documented_statements_mend_a_ledger(two: None) -> None:
+    run(
+        "INSERT INTO asset (id, workspace_id, created_by, status, filename, content_type, size,"
+        " url_expires_at, confirm_deadline, scan_deadline, final_attempt, sha256, reserved) VALUES"
+        " ('scan', 'ws_demo', 'usr', 'scanning', 'f', 't', 11, now(), now(), now(), 'a', 's', true)"
+    )
+    run(
+        "INSERT INTO variant_set (asset_id, workspace_id, status, reserved_bytes, lease_token,"
+        " lease_until) VALUES ('ws_demoready10', 'ws_demo', 'making', 40, 't', now())"
+    )
+    run("INSERT INTO asset_variant VALUES ('ws_demoready10', 'ws_demo', 'small', 'webp', 1, 1, 3)")
     run("UPDATE storage_usage SET used_bytes = 0, reserved_bytes = 99")
     assert differing() == {"storage": 2}
     text = (ROOT / "docs" / "operate.md").read_text()
@@ -237,6 +261,7 @@ def test_report_status_counts_what_differs_for_its_alarms(
         ("EventsUnhandled", "send_email"): 0,
         ("EventsUnhandled", "record_transaction_fee"): 1,
         ("EventsUnhandled", "update_analytics"): 0,
+        ("EventsUnhandled", "make_variants"): 0,
         ("StorageLedgersWrong", ""): 2,
     }
     shown = function("report_status").handler({"status": True}, CONTEXT)["differences"]

@@ -119,6 +119,7 @@ def test_a_worker_that_wakes_up_late_publishes_nothing(
                 assert photos.deliver(asset_id) == 0
             shown = api.get(asset_id).body["variants"]
         assert finish() == 0
+    assert len(invariants.rows("SELECT 1 FROM inbox WHERE consumer = 'make_variants'")) == 1
     if rival == "delete":
         invariants.run("UPDATE variant_set SET clean_after = now() - interval '1 second'")
         api.sweep()
@@ -129,6 +130,19 @@ def test_a_worker_that_wakes_up_late_publishes_nothing(
         assert api.get(asset_id).body["variants"] == shown
         whole(asset_id, store)
         assert invariants.events(asset_id) == ["AssetReady", "AssetVariantsReady"]
+
+
+def test_a_worker_whose_lease_lapsed_and_that_no_one_replaced_begins_again(
+    store: Store, crew: Crew
+) -> None:
+    asset_id = photos.ready(photos.small())
+    target, when = BEFORE_PUBLISHING["before publishing"]
+    with crew.stalled(place(store, target), when, "variants", asset_id=asset_id) as finish:
+        photos.break_lease(asset_id)
+        api.sweep()
+        assert photos.state(asset_id)["status"] == "waiting"
+        assert finish() == 0
+    whole(asset_id, store)
 
 
 def test_what_a_late_worker_writes_after_a_delete_is_swept(store: Store, crew: Crew) -> None:

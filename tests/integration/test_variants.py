@@ -1,6 +1,7 @@
 """Variants of images: asked for with the upload, made once, shown, counted, deleted."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -81,6 +82,30 @@ def test_delete_takes_the_variants_along_and_frees_their_bytes(store: Store) -> 
     assert invariants.usage() == (0, 0)
     assert photos.deliver(asset_id) == 0
     assert invariants.rows("SELECT 1 FROM asset_variant") == []
+
+
+BEFORE: dict[str, Callable[[str], object]] = {
+    "made": lambda asset_id: None,
+    "failed": lambda asset_id: invariants.limit(len(JPEG().data)),
+    "made by hand before": lambda asset_id: photos.rebuild(asset=asset_id),
+    "deleted before": api.delete,
+    "given up after three workers died": lambda asset_id: invariants.run(
+        "INSERT INTO variant_set (asset_id, workspace_id, claims) VALUES (:id, 'ws_demo', 3)",
+        id=asset_id,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEFORE)
+def test_an_event_is_recorded_as_handled_however_it_ends(case: str, store: Store) -> None:
+    """The running invariants count an event without a record as lost."""
+    asset_id = photos.ready(JPEG())
+    BEFORE[case](asset_id)
+    [event] = invariants.rows("SELECT id FROM outbox WHERE detail_type = 'AssetReady'")
+    handled = "SELECT event_id AS id FROM inbox WHERE consumer = 'make_variants'"
+    assert invariants.rows(handled) == []
+    assert photos.deliver(asset_id) == 0
+    assert invariants.rows(handled) == [event]
 
 
 # ---- the request

@@ -16,7 +16,8 @@ from typing import Any
 
 from kyora.postgres import Transaction, transaction
 
-# Consumer → the events that its rule in template.yaml passes on.
+# Consumer → the events that its rule in template.yaml passes on. That of make_variants passes on
+# an AssetReady only if its data has `variants`.
 CONSUMERS: Mapping[str, tuple[str, ...]] = {
     "send_email": (
         "EmailVerificationRequested",
@@ -37,6 +38,7 @@ CONSUMERS: Mapping[str, tuple[str, ...]] = {
     ),
     "record_transaction_fee": ("OrderPaymentSucceeded",),
     "update_analytics": ("OrderCreated", "CustomerCreated"),
+    "make_variants": ("AssetReady",),
 }
 STORAGE = "storage"
 _EVENTS, _WORKSPACES = 1000, 20  # at once
@@ -51,25 +53,27 @@ _HANDLED = """
 (EXISTS (SELECT 1 FROM inbox WHERE consumer = d.name AND event_id = d.subject)
     OR d.name = 'send_email' AND EXISTS (SELECT 1 FROM email_message WHERE event_id = d.subject))
 """
+_WANTS_VARIANTS = "coalesce(detail #> '{data,variants}' = 'true', false) AS variants"
 _NEW = f"""
 WITH since AS (
     SELECT coalesce((SELECT position::timestamptz FROM check_position WHERE name = 'events'),
         now() - interval '1 hour') AS at),
 due AS MATERIALIZED (
-    SELECT id, detail_type, published_at FROM outbox
+    SELECT id, detail_type, {_WANTS_VARIANTS}, published_at FROM outbox
     WHERE published_at > (SELECT at FROM since) AND published_at < now() - interval '{_PATIENCE}'
     ORDER BY published_at LIMIT {_EVENTS}),
 -- Events of one transaction have one time: all of the last one's, or they would be passed over.
 whole AS (
-    SELECT id, detail_type, published_at FROM due
-    UNION SELECT id, detail_type, published_at FROM outbox
+    SELECT id, detail_type, variants, published_at FROM due
+    UNION SELECT id, detail_type, {_WANTS_VARIANTS}, published_at FROM outbox
     WHERE published_at = (SELECT max(published_at) FROM due)),
 missing AS (
     INSERT INTO difference (name, subject, since)
     SELECT d.name, d.subject, d.since FROM (
         SELECT c.name, whole.id AS subject, whole.published_at AS since FROM whole
         JOIN unnest(CAST(:names AS text[]), CAST(:events AS text[])) AS c (name, event)
-            ON c.event = whole.detail_type) AS d
+            ON c.event = whole.detail_type
+        WHERE c.name <> 'make_variants' OR whole.variants) AS d
     WHERE NOT {_HANDLED}
     ON CONFLICT DO NOTHING),
 moved AS (

@@ -48,9 +48,10 @@ def make_once(event: "Event[AssetReady]") -> None:
         raise Permanent("event.invalid")
     if not asset_row.ID.fullmatch(event.data.asset_id):
         raise Permanent("event.invalid")
-    claim = _claim(event.workspace_id, event.data.asset_id)
-    if claim is not None:
-        make(claim, event.id)
+    # A worker that lost its lease looks again: whoever took over may be done, busy, or dead.
+    while claim := _claim(event.workspace_id, event.data.asset_id, event.id):
+        if make(claim, event.id):
+            return
 
 
 def make_again(workspace_id: str, asset_id: str) -> str:
@@ -74,10 +75,13 @@ def make_again(workspace_id: str, asset_id: str) -> str:
         )
 
 
-def _claim(workspace_id: str, asset_id: str, *, again: bool = False) -> _Claim | None:
+def _claim(
+    workspace_id: str, asset_id: str, event_id: str | None = None, *, again: bool = False
+) -> _Claim | None:
     """Take the lease on the set of a ready image that wants variants; None if nothing is to do.
 
-    `again`: also on one that has ended. Raises Again while another worker holds it.
+    With None the event is recorded as handled. `again`: also on a set that has ended. Raises Again
+    while another worker holds the lease.
     """
     token = new_id("try")
     with transaction() as tx:
@@ -88,6 +92,7 @@ def _claim(workspace_id: str, asset_id: str, *, again: bool = False) -> _Claim |
             workspace_id=workspace_id,
         )
         if asset is None:
+            _record(tx, event_id)
             return None
         tx.run(
             "INSERT INTO variant_set (asset_id, workspace_id) VALUES (:id, :workspace_id)"
@@ -105,6 +110,7 @@ def _claim(workspace_id: str, asset_id: str, *, again: bool = False) -> _Claim |
         if before["status"] == "making" and before["left"] > 0:
             raise Again(before["left"] + 1)
         if not again and before["status"] in ("ready", "failed"):
+            _record(tx, event_id)
             return None
         cleanup.end_lease(tx, before)
         tx.run(
@@ -120,15 +126,16 @@ def _claim(workspace_id: str, asset_id: str, *, again: bool = False) -> _Claim |
         )
         claim = _Claim(asset, token)
         if not again and before["claims"] >= MAX_CLAIMS:
+            _record(tx, event_id)
             _fail(tx, claim, "too_heavy")
             return None
     return claim
 
 
-def make(claim: _Claim, event_id: str | None = None) -> None:
+def make(claim: _Claim, event_id: str | None = None) -> bool:
     """Make the variants of a claimed set and end the claim. Raises Unavailable.
 
-    A worker without the lease publishes nothing.
+    Returns False if the lease was lost: a worker without it publishes nothing.
     """
     try:
         with tempfile.TemporaryDirectory() as name:
@@ -148,12 +155,14 @@ def make(claim: _Claim, event_id: str | None = None) -> None:
     except _Lost:
         # Its token is among the stale ones, so the sweep deletes what it has written.
         logger().info("lease lost", asset_id=claim.asset["id"])
+        return False
     except Changed:
         _release(claim)
         raise Unavailable("The original is not there.", code="storage.unavailable") from None
     except Unavailable:
         _release(claim)
         raise
+    return True
 
 
 class _Lost(Exception):
