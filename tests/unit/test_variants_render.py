@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageCms
+from pillow_heif import register_heif_opener
 
 from kyora.assets import filename, rules
-from kyora.assets.variants import child, render, variant_row
+from kyora.assets.variants import child, colours, render, variant_row
 from tests.integration.support import photos, samples
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -124,6 +125,53 @@ def test_a_profile_of_rgb_is_kept_and_others_are_applied(tmp_path: Path) -> None
         encode(Image.new("RGB", (40, 30), "red"), "PNG", icc_profile=huge), "image/png", tmp_path
     ).values():
         assert "icc_profile" not in image.info
+
+
+# Colours of sRGB as Display P3 writes them, by the matrices of CSS Color 4, 10.2.
+IN_P3 = {(255, 0, 0): (234, 51, 35), (64, 192, 96): (103, 189, 106), (128, 128, 128): (128,) * 3}
+
+
+def test_a_heic_that_names_display_p3_gets_its_profile(tmp_path: Path) -> None:
+    register_heif_opener()
+    picture = Image.new("RGB", (300, 100))
+    for band, colour in enumerate(IN_P3.values()):
+        picture.paste(colour, (band * 100, 0, band * 100 + 100, 100))
+    data = encode(picture, "HEIF", quality=95, color_primaries=12, transfer_characteristics=13)
+    assert b"colrnclx" in data
+    assert b"colrprof" not in data
+    for image in made(data, "image/heic", tmp_path).values():
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        assert ImageCms.getProfileDescription(profile).strip() == "Display P3"
+        seen = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
+        assert seen is not None
+        for band, colour in enumerate(IN_P3):
+            assert seen.getpixel((band * 100 + 50, 50)) == pytest.approx(colour, abs=6)
+
+
+@pytest.mark.parametrize(
+    ("nclx", "named"),
+    [
+        (None, False),
+        ({"color_primaries": 1, "transfer_characteristics": 13}, False),
+        ({"color_primaries": 9, "transfer_characteristics": 16}, False),
+        ({"color_primaries": 12, "transfer_characteristics": 16}, False),
+        ({"color_primaries": 12, "transfer_characteristics": 18}, False),
+        ({"color_primaries": 12, "transfer_characteristics": 13}, True),
+        ({"color_primaries": 12, "transfer_characteristics": 1}, True),
+    ],
+)
+def test_only_display_p3_without_hdr_has_a_profile(
+    nclx: dict[str, int] | None, named: bool
+) -> None:
+    assert colours.profile_of(nclx) == (colours.display_p3() if named else None)
+
+
+def test_a_heics_own_profile_is_kept_whatever_the_numbers_are(tmp_path: Path) -> None:
+    register_heif_opener()
+    picture = Image.new("RGB", (40, 30), "red")
+    data = encode(picture, "HEIF", icc_profile=photos.profile(), color_primaries=12)
+    for image in made(data, "image/heic", tmp_path).values():
+        assert image.info["icc_profile"] == photos.profile()
 
 
 def test_inks_become_colours(tmp_path: Path) -> None:

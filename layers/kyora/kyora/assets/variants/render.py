@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageCms, ImageFile
 
+from kyora.assets.variants import colours
+
 SIZES = {"small": 320, "medium": 960, "large": 1920}  # pixels of the longer side
 SUFFIXES = {"webp": "webp", "jpeg": "jpg"}  # of each format
 # Decoded at once, in pixels. A baseline JPEG is decoded at a fraction of its size, so it may have
@@ -137,7 +139,8 @@ def _decoded(image: ImageFile.ImageFile, side: int) -> _Picture:
     elif pixels.mode in ("RGB", "L") and "transparency" in image.info:
         pixels = pixels.convert("RGBA")
     pixels = _shrunk(pixels, side)
-    pixels, profile = _coloured(pixels, image.info.get("icc_profile"))
+    named = colours.profile_of(image.info.get("nclx_profile"))
+    pixels, profile = _coloured(pixels, image.info.get("icc_profile") or named)
     if pixels.mode == "RGBA" and pixels.getchannel("A").getextrema() == (255, 255):
         pixels = pixels.convert("RGB")
     return _Picture(_turned(pixels, image), profile)
@@ -160,10 +163,10 @@ def _coloured(pixels: Image.Image, profile: bytes | None) -> tuple[Image.Image, 
     """
     if not profile:
         return _rgb(pixels), None
-    colours = profile[16:20]  # ICC.1, 7.2.8: the data colour space
-    if colours == b"RGB " and pixels.mode in ("RGB", "RGBA") and len(profile) <= _MAX_PROFILE:
+    space = profile[16:20]  # ICC.1, 7.2.8: the data colour space
+    if space == b"RGB " and pixels.mode in ("RGB", "RGBA") and len(profile) <= _MAX_PROFILE:
         return pixels, profile
-    if {b"RGB ": "RGB", b"CMYK": "CMYK", b"GRAY": "L"}.get(colours) != pixels.mode:
+    if {b"RGB ": "RGB", b"CMYK": "CMYK", b"GRAY": "L"}.get(space) != pixels.mode:
         return _rgb(pixels), None  # it describes other colours than there are
     try:
         found = ImageCms.profileToProfile(
