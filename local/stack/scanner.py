@@ -52,6 +52,8 @@ def scan(data: bytes, clamd: str | None = None) -> Result:
         return found
     try:
         name = _ask_clamd(data, clamd)
+    except _TooLarge:
+        return UNSUPPORTED
     except OSError:
         return FAILED
     return Result("COMPLETED", "THREATS_FOUND", (name,)) if name else found
@@ -80,25 +82,33 @@ def _eicar(data: bytes, depth: int, budget: list[int]) -> Result:
     return UNSUPPORTED if unread else CLEAN
 
 
+class _TooLarge(Exception):
+    """The file is larger than the daemon's StreamMaxLength."""
+
+
 def _ask_clamd(data: bytes, address: str) -> str:
-    """Return the name of what ClamAV finds, or an empty text. Raises OSError.
+    """Return the name of what ClamAV finds, or an empty text. Raises OSError and _TooLarge.
 
     Source: clamd(8), INSTREAM: chunks with their length in front, an empty one ends the stream.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
         daemon.settimeout(60)
         daemon.connect(address)
-        daemon.sendall(b"zINSTREAM\0")
-        for start in range(0, len(data), _CHUNK):
-            part = data[start : start + _CHUNK]
-            daemon.sendall(struct.pack("!L", len(part)) + part)
-        daemon.sendall(struct.pack("!L", 0))
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has answered and hung up
+            daemon.sendall(b"zINSTREAM\0")
+            for start in range(0, len(data), _CHUNK):
+                part = data[start : start + _CHUNK]
+                daemon.sendall(struct.pack("!L", len(part)) + part)
+            daemon.sendall(struct.pack("!L", 0))
         answer = b""
-        while part := daemon.recv(4096):
-            answer += part
+        with suppress(ConnectionResetError):  # after the answer to a file that it left unread
+            while part := daemon.recv(4096):
+                answer += part
     said = answer.rstrip(b"\0\n").decode(errors="replace").removeprefix("stream: ")
     if said.endswith(" FOUND"):
         return said.removesuffix(" FOUND")
+    if said.startswith("INSTREAM size limit exceeded"):
+        raise _TooLarge
     if said != "OK":
         raise OSError(said[:200])
     return ""

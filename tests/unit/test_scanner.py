@@ -78,8 +78,11 @@ def test_a_threat_beside_what_it_cannot_read_is_a_threat() -> None:
 
 
 @contextmanager
-def clamd(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """A daemon that speaks INSTREAM; yields its socket and what it was sent."""
+def clamd(answer: bytes, most: int = 1 << 30) -> Iterator[tuple[str, list[bytes]]]:
+    """A daemon that speaks INSTREAM; yields its socket and what it was sent.
+
+    It answers and hangs up once it has `most` bytes, as clamd does at its StreamMaxLength.
+    """
     taken: list[bytes] = []
     with tempfile.TemporaryDirectory(prefix="clamd") as folder:
         path = str(Path(folder) / "ctl")
@@ -93,6 +96,8 @@ def clamd(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
                 assert stream.read(10) == b"zINSTREAM\0"
                 while length := struct.unpack("!L", stream.read(4))[0]:
                     taken.append(stream.read(length))
+                    if sum(map(len, taken)) >= most:
+                        break
                 peer.sendall(answer)
 
         thread = threading.Thread(target=serve)
@@ -107,7 +112,9 @@ def clamd(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
     [
         (b"stream: OK\0", CLEAN),
         (b"stream: Win.Test.X-1 FOUND\0", CLEAN._replace(result="THREATS_FOUND")),
-        (b"INSTREAM size limit exceeded. ERROR\0", FAILED),
+        (b"INSTREAM size limit exceeded. ERROR\0", UNSUPPORTED),
+        (b"Can't allocate memory ERROR\0", FAILED),
+        (b"", FAILED),
     ],
 )
 def test_clamav_is_asked_in_chunks_and_its_answer_counts(
@@ -119,6 +126,12 @@ def test_clamav_is_asked_in_chunks_and_its_answer_counts(
     assert b"".join(taken) == data
     assert found._replace(threats=()) == result
     assert found.threats == (("Win.Test.X-1",) if b"FOUND" in answer else ())
+
+
+def test_a_file_that_is_too_large_for_clamav_is_not_scanned_again() -> None:
+    """As with GuardDuty: `uploads.unscanned` decides at once, not at the deadline."""
+    with clamd(b"INSTREAM size limit exceeded. ERROR\0", most=100_000) as (path, _):
+        assert scan(bytes(5_000_000), path) == UNSUPPORTED
 
 
 def test_a_daemon_that_is_gone_is_a_failed_scan(tmp_path: Path) -> None:
