@@ -72,7 +72,7 @@ def one(stack: Settings, asset_id: str) -> dict[str, Any] | None:
         return None
     [asset] = found
     whose = {"id": asset_id, "workspace_id": asset["workspace"], "public": asset["public"]}
-    attempt = made[0].pop("attempt") if made else None
+    attempt = str(made[0].pop("attempt") or "") if made else ""
     address = f"/_console/uploads/{quote(asset_id)}/picture"
     for item in variants if attempt else ():
         item["picture"] = f"{address}?variant={item['name']}.{item['format']}&of={attempt}"
