@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from kyora.storage.local import PREFIX
-from local.settings import HOST, ROOT
+from local.settings import HOST
 from local.web import clock, cors, guard, mailbox, public, state, storage, traces, visitors
 from local.web.console import acts, page, stream, views
 from local.web.running import FRONT, Exchange, Front
@@ -70,7 +70,6 @@ def application(front: Front) -> web.Application:
         app.router.add_get(path, _page(_STATIC / file))
     for part in (page, stream, acts, views):
         part.mount(app)
-    app.router.add_get("/upload", _page(ROOT / "examples" / "upload.html"))
     app.router.add_get("/_local/state", _state)
     if front.clock is not None:
         clock.mount(app, front.clock)

@@ -255,10 +255,21 @@ def test_everything_is_reached_with_the_keyboard(served: Served) -> None:
         assert reached[0] == "Skip to the page"
         assert reached[1:5] == ["Overview", "Invocations", "Traces", "Events"]
         assert "Send an event" in reached
+        await page.ask(
+            "[...document.querySelectorAll('main button')]"
+            ".find((one) => one.innerText === 'Send an event').focus()"
+        )
         await page.click("Send an event")
         await page.until("document.querySelector('dialog[open] textarea')?.value.includes('name')")
+        for _ in range(12):  # out of the dialog leads only the browser's own frame
+            await press(page, "Tab", 9)
+            assert await page.ask(
+                "document.activeElement === document.body"
+                " || document.activeElement.closest('dialog') !== null"
+            )
         await press(page, "Escape", 27)
         await page.until("!document.querySelector('dialog')")
+        assert await page.ask("document.activeElement.innerText") == "Send an event"
 
     visit(look)
 
@@ -266,6 +277,22 @@ def test_everything_is_reached_with_the_keyboard(served: Served) -> None:
 # ---- pages of others
 
 ATTACK = Path(__file__).with_name("another_page.html").read_text()
+
+
+@chromium.needed
+def test_the_upload_page_is_reached_with_the_keyboard_and_says_whose_token_it_needs(
+    served: Served,
+) -> None:
+    async def look(page: Page) -> None:
+        await page.look(390)
+        await page.go(f"{served.url}/upload")
+        await page.says("KYORA_TOKEN in .local/env")
+        await page.ask("document.querySelector('#files').focus()")
+        assert await page.ask("document.activeElement.id") == "files"
+        assert await page.ask("document.querySelector('#token').ariaLabel") == "Access token"
+        assert page.console == []
+
+    visit(look)
 
 
 @chromium.needed

@@ -204,7 +204,7 @@ def test_an_event_of_stripe_s_is_processed_and_delivered_again(stack: Stack) -> 
         await page.click("Process again")
         await page.until(f"{SAID}.includes('done')", 60)
         await page.click("Deliver again")
-        await page.until(f"{SAID}.includes('on its way again')", 60)
+        await page.until(f"{SAID}.includes('is sent again')", 60)
 
     on(stack, f"stripe/{event['id']}", act)
 

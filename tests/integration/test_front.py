@@ -44,6 +44,10 @@ def test_a_rebound_name_sees_no_page_and_no_mail(front: int, path: str) -> None:
     assert status(front, path, Host="localhost:8000") in {200, 404, 503}
 
 
+def test_the_icon_that_a_browser_asks_for_is_no_request_to_the_api(front: int) -> None:
+    assert status(front, "/favicon.ico") == 200
+
+
 def test_the_api_may_be_reached_by_another_name_as_through_a_tunnel(front: int) -> None:
     assert status(front, "/v1/health", Host="shop.tunnel.example") == 503  # nothing runs behind it
 

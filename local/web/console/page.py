@@ -6,11 +6,16 @@ from pathlib import Path
 
 from aiohttp import web
 
+from local.settings import ROOT
 from local.web import guard
 from local.web.running import FRONT
 
 _DOCS = Path(__file__).parent.parent / "static" / "docs.html"
 _STATIC = _DOCS.parent / "console"
+_UPLOAD = ROOT / "examples" / "upload.html"
+_WHERE = """<p>On this machine it is KYORA_TOKEN in .local/env, which <code>make run</code> printed.
+<a href="/#/uploads">The console</a> shows what arrives.</p>
+"""
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -18,6 +23,8 @@ def mount(app: web.Application) -> None:
     """Serve the pages and the console's files."""
     app.router.add_get("/", _index)
     app.router.add_get("/docs", _docs)
+    app.router.add_get("/upload", _upload)
+    app.router.add_get("/favicon.ico", _icon)
     app.router.add_get("/_console/static/{path:.+}", _file)
 
 
@@ -29,6 +36,18 @@ async def _index(request: web.Request) -> web.StreamResponse:
 async def _docs(request: web.Request) -> web.StreamResponse:
     text = await _with_token(request, _DOCS)
     return web.Response(text=text, content_type="text/html", headers=guard.FRAMES)
+
+
+async def _upload(request: web.Request) -> web.StreamResponse:
+    """Serve the page of examples/, which knows nothing of this machine, with its token's place."""
+    text = await asyncio.to_thread(_UPLOAD.read_text, encoding="utf-8")
+    text = text.replace('<ul id="list">', f'{_WHERE}<ul id="list">', 1)
+    return web.Response(text=text, content_type="text/html", headers=guard.FRAMES)
+
+
+async def _icon(_: web.Request) -> web.StreamResponse:
+    # What a browser asks for by itself: not a request to the API, which would invoke a function.
+    return web.FileResponse(_STATIC / "icon.svg")
 
 
 async def _with_token(request: web.Request, file: Path) -> str:

@@ -22,7 +22,7 @@ from local.web.running import FRONT, Front
 
 _EVERY = 0.7  # seconds between two looks
 # Seconds after which a view is read whatever happened: ages, and queues that only wait.
-_AT_LEAST = 5.0
+_AT_LEAST = 10.0
 _MOST = 4  # views of one page
 _RETRY = 2000  # milliseconds until a browser asks again
 

@@ -1,5 +1,5 @@
 import { button } from "../act.js";
-import { card, day, empty, html, nothing, plural, table, tag, time } from "../ui.js";
+import { bytes, card, day, empty, html, nothing, plural, table, tag, time } from "../ui.js";
 
 export const title = "Billing";
 export const lead = "What each workspace may do, its subscriptions and invoices, and whether our plans are Stripe’s.";
@@ -46,7 +46,7 @@ export function draw(data, page) {
 }
 
 function limits(found) {
-  return Object.entries(found || {}).map(([name, value]) => `${name} ${Number(value) < 0 ? "unlimited" : value}`).join(", ");
+  return Object.entries(found || {}).map(([name, value]) => `${name} ${Number(value) < 0 ? "unlimited" : name.endsWith("Bytes") ? bytes(Number(value)) : value}`).join(", ");
 }
 
 function run(found, what) {

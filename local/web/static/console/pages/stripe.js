@@ -46,10 +46,10 @@ export function detail(data, page) {
       ${data.deliveries.length ? button("Deliver again", "redeliver", { event: data.id }) : nothing}</div>
     <h3>${data.type}</h3>
     ${facts([["About", data.object && html`<span class="mono">${data.object}</span>`], ["Customer", data.customer && html`<a class="mono" href=${page.address("stripe", "", { text: data.customer })}>${data.customer}</a>`],
-      ["Came by", data.source], ["Made at Stripe", time(Number(data.created))], ["Received", time(data.at)], ["Processed", data.processed ? time(data.processed) : "not yet"],
+      ["Came by", data.source], ["Made at Stripe", time(Number(data.created))], ["Received", time(data.at)], ["Processed", data.processed ? time(data.processed) : data.status === "ignored" ? "nothing depends on it" : "not yet"],
       ["Attempts", data.attempts], ["Error", data.error], ["API version", data.apiVersion],
       ["Invocations", html`<a href=${page.address("invocations", "", { text: data.id })}>those that name it</a>`]])}
-    ${data.deliveries.length ? html`<h3>Deliveries</h3><ul class="times">${data.deliveries.map((one) => html`<li><span class="grow">${one.endpoint}</span>${one.attempts} attempts ${delivered([one])}</li>`)}</ul>` : nothing}
+    ${data.deliveries.length ? html`<h3>Deliveries</h3><ul class="times">${data.deliveries.map((one) => html`<li><span class="grow">${one.endpoint}</span>${plural(one.attempts, "attempt")} ${delivered([one])}</li>`)}</ul>` : nothing}
     <h3>Body</h3>${json(body(data.body), "Body")}`;
 }
 
