@@ -29,6 +29,7 @@ stop: setup ## stop the stack that make run started [PORT=]
 
 test: ## run the tests; T="tests/unit -k name" runs some, in one process (--pdb works)
 	@python3 local/bootstrap.py tests
+	@$(if $(T),,$(PYTHON) -m local build)
 	@KYORA_SEEDS=$(or $(KYORA_SEEDS),4) $(BIN)/pytest -n $(if $(T),0,3 --durations 20) --dist loadfile $(T)
 
 test-later: ## run the tests with the clock ahead (faketime): DAYS="1 40 400"

@@ -26,7 +26,8 @@ settings.register_profile("unhurried", deadline=None, suppress_health_check=[Hea
 settings.load_profile("unhurried")
 
 _LONG = ("test_billing_model", "test_translation", "test_layers")
-# Files of e2e that need a stack of their own anyway: one worker each starts it, beside the others'.
+# The stack that most files of e2e share, and the others: each is started by the worker that has it.
+_STACK = "e2e"
 _STACKS = {
     **{name: name for name in ("test_time", "test_year")},
     **dict.fromkeys(("test_make_run", "test_outage", "test_smoke"), "restarts"),
@@ -47,7 +48,12 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return _STACKS.get(Path(file).stem, "e2e") if "/e2e/" in file else file
+        return _stack(Path(file)) or file
+
+
+def _stack(file: Path) -> str:
+    """The stack that a file of e2e runs on; an empty text for another file."""
+    return _STACKS.get(file.stem, _STACK) if file.parent.name == "e2e" else ""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -59,11 +65,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes minutes, whatever the random order is: no worker ends alone with it."""
-    items.sort(key=lambda item: not _takes_minutes(item.path))
+    items.sort(key=lambda item: _turn(item.path))
 
 
-def _takes_minutes(path: Path) -> bool:
-    return path.parent.name in ("e2e", "runtime") or path.stem in _LONG
+def _turn(file: Path) -> int:
+    stack = _stack(file)
+    if stack:
+        return 0 if stack == _STACK else 1
+    return 2 if file.parent.name == "runtime" or file.stem in _LONG else 3
 
 
 @pytest.fixture(autouse=True)
