@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 # Seconds for a connect or one answer. A dead connection followed by a new one that does not answer
 # takes two of these; API Gateway gives its authorizer ten.
 _TIMEOUT = 4.0
+_COARSE = 0.1  # seconds by which a socket's timeout may be off
 _LOST = (InterfaceError, OSError, struct.error)  # what pg8000 raises on a dead connection
 _BEGIN = "BEGIN"
 _AUTH_FAILED = ("28P01", "28000")
@@ -115,10 +116,16 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
         return context
 
     def handle_messages(self, context: Context) -> None:
-        """Read one whole answer within `patience`: the socket's own timeout is for each read."""
+        """Read one whole answer within `patience`: the socket's own timeout is for each read.
+
+        To set it is a system call, and an answer has a dozen messages, most of them read already:
+        it is set again only when it is off by a tenth of a second.
+        """
         ends, code = time.monotonic() + self.patience, None
         while code != READY_FOR_QUERY:
-            self._usock.settimeout(max(ends - time.monotonic(), 0.001))
+            left = max(ends - time.monotonic(), 0.001)
+            if abs(self._usock.gettimeout() - left) > _COARSE:
+                self._usock.settimeout(left)
             code, length = ci_unpack(_read(self._sock, 5))
             self.message_types[code](_read(self._sock, length - 4), context)
         if context.error is not None:
