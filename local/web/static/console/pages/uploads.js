@@ -45,7 +45,7 @@ export function detail(data, page) {
     ${facts([["Asset", html`<span class="mono">${data.id}</span>`], ["Workspace", data.workspace], ["Type", data.type], ["Size", bytes(Number(data.size))],
       ["As shown", data.width && `${data.width} × ${data.height}`], ["Length", data.durationMs && duration(data.durationMs)], ["Purpose", data.purpose],
       ["SHA-256", data.sha256 && html`<span class="mono">${data.sha256}</span>`], ["Requested", time(data.at)],
-      ["Open until", data.status === "pending" ? time(data.deadline) : null], ["Ready", data.ready && time(data.ready)], ["Ended", data.ended && time(data.ended)]])}
+      ["Open until", data.status === "pending" ? time(data.deadline) : null], ["Ready", data.ready ? time(data.ready) : null], ["Ended", data.status !== "ready" && data.ended ? time(data.ended) : null]])}
     ${data.wantsVariants ? variants(data) : nothing}`;
 }
 
