@@ -9,10 +9,9 @@ from local.tools import later
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="faketime's preloading is Linux' own")
-@pytest.mark.parametrize("days", ["1", "400"])
-def test_the_samples_run_on_a_later_day(built: object, days: str) -> None:
+def test_the_samples_run_next_year(built: object) -> None:
     faketime = shutil.which("faketime")
     if faketime is None:
         pytest.skip("faketime is not installed (Debian: apt-get install faketime)")
     suites = ["tests/runtime/test_samples.py", "tests/unit/test_samples.py"]
-    assert later.run(faketime, days, suites, "-n", "0") == 0
+    assert later.run(faketime, "400", suites, "-n", "0") == 0

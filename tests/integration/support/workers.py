@@ -87,7 +87,7 @@ class Crew:
             target=_die, args=(self._log, target, when, route, options, dict(os.environ))
         )
         process.start()
-        process.join(30)
+        process.join(120)
         assert process.exitcode == CRASHED, f"the worker ended with {process.exitcode}"
 
 
