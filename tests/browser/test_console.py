@@ -390,6 +390,30 @@ def test_no_page_has_a_fault_that_axe_finds_and_none_is_wider_than_its_window(
 
 
 @chromium.needed
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed")
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_pages_beside_the_console_have_no_fault_that_axe_finds(
+    served: Served, dark: bool
+) -> None:
+    async def look(page: Page) -> dict[str, Any]:
+        found = {}
+        await page.look(390, dark=dark)
+        for name in ("trace/", "upload", "mailbox", "docs"):
+            await page.go(f"{served.url}/{name}")
+            await page.until(
+                f"location.pathname === '/{name}' && document.querySelector('main h1, h1')"
+            )
+            await page.ask(AXE.read_text())
+            found[name] = await page.ask(
+                "axe.run(document, { resultTypes: ['violations'] }).then((found) =>"
+                " found.violations.map((one) => `${one.id}: ${one.nodes[0].html.slice(0, 200)}`))"
+            )
+        return {name: faults for name, faults in found.items() if faults}
+
+    assert visit(look) == {}
+
+
+@chromium.needed
 @pytest.mark.parametrize("dark", [False, True])
 def test_pictures_of_the_console_are_kept(shop: Served, dark: bool) -> None:
     async def look(page: Page) -> None:

@@ -14,7 +14,7 @@ _DOCS = Path(__file__).parent.parent / "static" / "docs.html"
 _STATIC = _DOCS.parent / "console"
 _UPLOAD = ROOT / "examples" / "upload.html"
 _WHERE = """<p>On this machine it is KYORA_TOKEN in .local/env, which <code>make run</code> printed.
-<a href="/#/uploads">The console</a> shows what arrives.</p>
+<a href="/#/uploads" style="color: inherit">The console</a> shows what arrives.</p>
 """
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
