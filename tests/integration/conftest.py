@@ -20,10 +20,11 @@ from tests.integration.support import invariants, ledger, mail_queue, shops, sto
 from tests.integration.support.shops import Shop
 from tests.integration.support.stores import Bucket, CannotStart, Store
 from tests.integration.support.stripe_recording import stripe_recording
-from tests.integration.support.stripe_standin import stripe_server
+from tests.integration.support.stripe_standin import account, stripe, stripe_server
 from tests.integration.support.workers import Crew
 
-__all__ = ["stripe_recording", "stripe_server"]  # fixtures of theirs that tests here can name
+# Fixtures of theirs that tests here can name.
+__all__ = ["account", "stripe", "stripe_recording", "stripe_server"]
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import itertools
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ from kyora.billing.stripe_objects import API_VERSION
 from kyora.errors import Invalid
 from tests.integration.support import billing
 from tests.integration.support.billing import query, run
-from tests.integration.support.stripe_standin import Books, books
+from tests.integration.support.stripe_standin import Books
 from tests.stripe_account import DAY, Account
 from tests.unit.functions import CONTEXT, captured_log, function
 
@@ -42,12 +41,6 @@ def account(database: str) -> Account:
             interval="year" if plan == "yearly" else "month",
         )
     return found
-
-
-@pytest.fixture
-def stripe(account: Account, environment: pytest.MonkeyPatch) -> Iterator[Books]:
-    with books(account.engine, environment) as found:
-        yield found
 
 
 def deliver(account: Account) -> None:

@@ -4,7 +4,6 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -34,17 +33,6 @@ SLOWLY = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-
-
-@pytest.fixture
-def account(database: str, environment: pytest.MonkeyPatch) -> Account:
-    return billing.account()
-
-
-@pytest.fixture
-def stripe(account: Account, environment: pytest.MonkeyPatch) -> Iterator[Books]:
-    with books(account.engine, environment) as found:
-        yield found
 
 
 @SLOWLY

@@ -1,6 +1,5 @@
 """What is gone at Stripe is ended where it is met; what is paid without access is bound."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,24 +10,13 @@ from local.commands import status as screen
 from tests.integration.support import api, billing
 from tests.integration.support.billing import query, run
 from tests.integration.support.shops import Shop
-from tests.integration.support.stripe_standin import Books, books
+from tests.integration.support.stripe_standin import Books
 from tests.stripe_account import Account
 from tests.unit.functions import CONTEXT, function
 
 HOME = "http://127.0.0.1:8000/billing"
 SUBSCRIPTION = "POST /v1/billing/subscription"
 PAGE = {"planId": "professional", "successUrl": HOME, "cancelUrl": HOME}
-
-
-@pytest.fixture
-def account(database: str, environment: pytest.MonkeyPatch) -> Account:
-    return billing.account()
-
-
-@pytest.fixture
-def stripe(account: Account, environment: pytest.MonkeyPatch) -> Iterator[Books]:
-    with books(account.engine, environment) as found:
-        yield found
 
 
 # ---- gone at Stripe

@@ -4,7 +4,7 @@ import io
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +18,7 @@ from kyora.billing.jobs import replay, sweep
 from kyora.errors import Invalid
 from tests.integration.support import billing
 from tests.integration.support.billing import query, run
-from tests.integration.support.stripe_standin import Books, books
+from tests.integration.support.stripe_standin import Books
 from tests.scripted import Answer
 from tests.stripe_account import DAY, Account
 from tests.unit.functions import CONTEXT, function
@@ -28,17 +28,6 @@ _numbers = itertools.count()
 
 def enough() -> float:
     return 60.0
-
-
-@pytest.fixture
-def account(database: str, environment: pytest.MonkeyPatch) -> Account:
-    return billing.account()
-
-
-@pytest.fixture
-def stripe(account: Account, environment: pytest.MonkeyPatch) -> Iterator[Books]:
-    with books(account.engine, environment) as found:
-        yield found
 
 
 def keep(payload: dict[str, Any], minutes: int = 10) -> str:

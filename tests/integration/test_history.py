@@ -6,29 +6,23 @@ from typing import Any
 import pytest
 
 from kyora import postgres, trace
-from kyora.bus import names, outbox
-from kyora.observability import begin, correlation_id
+from kyora.observability import begin
 from local.commands import trace as command
 from local.progress import Trouble
-from local.tools.event_samples import sample
 from tests.cloud import Cloud, deliver
 from tests.integration.support import api, invariants
 from tests.integration.support.samples import PNG
 from tests.integration.support.shops import Shop
 from tests.integration.support.stores import Store
-from tests.integration.support.subscribing import HOME
+from tests.integration.support.subscribing import HOME, pay_page
+from tests.integration.support.units import emit, outside
 from tests.unit.functions import CONTEXT, function
+
+__all__ = ["outside"]
 
 WRITES_ACCOUNTS = True
 REQUEST = "request-0815"
 rows = invariants.rows
-
-
-@pytest.fixture(autouse=True)
-def outside() -> None:
-    """No test continues the unit of work of another one."""
-    trace.end()
-    correlation_id.set("")
 
 
 def ask(event: dict[str, Any]) -> dict[str, Any]:
@@ -41,12 +35,6 @@ def ask(event: dict[str, Any]) -> dict[str, Any]:
 def reported(asked: str) -> str:
     """What `make trace` prints."""
     return "\n".join(command.lines(ask({"trace": asked})))
-
-
-def emit(name: str, **changed: object) -> str:
-    data, workspace = sample(name)
-    with postgres.transaction() as tx:
-        return outbox.add(tx, names.DOMAINS[name], name, data | changed, workspace)
 
 
 def in_order(text: str, *parts: str) -> bool:
@@ -194,16 +182,11 @@ def test_a_mail_says_what_it_waits_for(state: str, aws: Cloud) -> None:
 
 
 def test_a_checkout_is_followed_from_the_click_to_its_mail(shop: Shop, aws: Cloud) -> None:
-    from local.stripe.objects import checkout as pages
-
     with postgres.transaction() as tx:
         tx.run("UPDATE workspace SET owner_id = 'usr_demo_admin' WHERE id = 'ws_demo'")
     body = {"planId": "professional", "successUrl": f"{HOME}?paid=1", "cancelUrl": HOME}
     api.call("POST /v1/billing/checkout-session", body=body, headers={"x-request-id": REQUEST})
-    [session] = shop.all("checkout.session")
-    card = {"number": "4242424242424242", "exp_month": "12", "exp_year": "34", "cvc": "123"}
-    person = {"email": "a@example.com", "name": "A"}
-    shop.calls(lambda: pages.pay_session(shop.on.engine, session["id"], card, person))
+    pay_page(shop)
     begin("delivery-1")
     shop.deliver()
     mailed_events = [e for e in aws.entries if e["DetailType"] == "SubscriptionActivated"]

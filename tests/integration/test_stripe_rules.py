@@ -33,11 +33,6 @@ DAY = 86_400
 
 
 @pytest.fixture
-def account(database: str) -> Account:
-    return billing.account()
-
-
-@pytest.fixture
 def stripe(account: Account, environment: pytest.MonkeyPatch) -> Iterator[Books]:
     for name, value in lives.ENVIRONMENT.items():
         environment.setenv(name, value)

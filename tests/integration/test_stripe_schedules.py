@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -12,22 +12,11 @@ import pytest
 from kyora.errors import Unavailable
 from tests.integration.support import billing
 from tests.integration.support.billing import query, run
-from tests.integration.support.stripe_standin import Books, books
+from tests.integration.support.stripe_standin import Books
 from tests.scripted import Answer
 from tests.stripe_account import DAY, Account, downgrade, resume_on
 
 type Event = dict[str, Any]
-
-
-@pytest.fixture
-def account(database: str) -> Account:
-    return billing.account()
-
-
-@pytest.fixture
-def stripe(account: Account, environment: pytest.MonkeyPatch) -> Iterator[Books]:
-    with books(account.engine, environment) as found:
-        yield found
 
 
 def planned() -> tuple[list[str] | None, datetime | None, datetime | None]:

@@ -6,34 +6,26 @@ from typing import Any
 
 import pytest
 
-from kyora import config, otlp, postgres, trace
-from kyora.bus import names, outbox
-from kyora.observability import begin, correlation_id
-from local.tools.event_samples import sample
+from kyora import config, otlp, trace
+from kyora.observability import begin
 from tests.cloud import Cloud, deliver
 from tests.integration.support import api, invariants, mail_queue
 from tests.integration.support.resend_webhook import receive, reported, request
 from tests.integration.support.samples import PNG
 from tests.integration.support.shops import Shop
 from tests.integration.support.stores import Store
-from tests.integration.support.subscribing import HOME, choose, payer
+from tests.integration.support.subscribing import HOME, choose, pay_page, payer
+from tests.integration.support.units import emit, outside
 from tests.scripted import Answer, Server, scripted
 from tests.unit.functions import CONTEXT, function
 
-__all__ = ["payer"]
+__all__ = ["outside", "payer"]
 
 WRITES_ACCOUNTS = True
 
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 CALLER = {"traceparent": GIVEN, "x-request-id": "request-0815"}
 rows = invariants.rows
-
-
-@pytest.fixture(autouse=True)
-def outside() -> None:
-    """No test continues the unit of work of another one."""
-    trace.end()
-    correlation_id.set("")
 
 
 @pytest.fixture
@@ -64,12 +56,6 @@ def context(traceparent: str) -> dict[str, str]:
     found = trace.parse(traceparent)
     assert found is not None
     return {"traceId": found.trace_id, "spanId": found.span_id}
-
-
-def emit(name: str) -> None:
-    data, workspace = sample(name)
-    with postgres.transaction() as tx:
-        outbox.add(tx, names.DOMAINS[name], name, data, workspace)
 
 
 # ---- outbox, bus, queue, consumer
@@ -198,14 +184,9 @@ def test_a_change_at_stripe_comes_back_under_the_request_that_asked_for_it(payer
 
 
 def test_a_payment_on_a_page_comes_back_under_the_request_that_opened_it(shop: Shop) -> None:
-    from local.stripe.objects import checkout as pages
-
     body = {"planId": "professional", "successUrl": f"{HOME}?paid=1", "cancelUrl": HOME}
     assert api.call("POST /v1/billing/checkout-session", body=body, headers=CALLER).status == 200
-    [session] = shop.all("checkout.session")
-    card = {"number": "4242424242424242", "exp_month": "12", "exp_year": "34", "cvc": "123"}
-    person = {"email": "a@example.com", "name": "A"}
-    shop.calls(lambda: pages.pay_session(shop.on.engine, session["id"], card, person))
+    pay_page(shop)
     begin("delivery-1")
     shop.deliver()
     for kind in ("checkout.session.completed", "customer.subscription.created", "invoice.paid"):

@@ -21,7 +21,9 @@ from local.stripe.core.params import parse
 from local.stripe.engine import Engine
 from local.stripe.server import serve
 from local.stripe.standin import Options, StandIn
+from tests.integration.support import billing
 from tests.scripted import Answer, Request, Server, scripted
+from tests.stripe_account import Account
 
 KEY = "sk_test_standin"
 
@@ -96,3 +98,16 @@ def books(engine: Engine, environment: pytest.MonkeyPatch) -> Iterator[Books]:
 def text(event: dict[str, Any]) -> str:
     """Return an event as a webhook's body."""
     return json.dumps(event)
+
+
+@pytest.fixture
+def account(database: str) -> Account:
+    """An account at the stand-in's engine, whose customer pays for the demo workspace."""
+    return billing.account()
+
+
+@pytest.fixture
+def stripe(account: Account, environment: pytest.MonkeyPatch) -> Iterator[Books]:
+    """Stripe, answering with the account's engine."""
+    with books(account.engine, environment) as found:
+        yield found

@@ -19,6 +19,16 @@ def choose(
     return api.call(f"POST {SUBSCRIPTION}", body=body, who=who, headers=headers, query=query)
 
 
+def pay_page(shop: Shop) -> None:
+    """Pay on the one checkout page that there is, as a person does."""
+    from local.stripe.objects import checkout as pages
+
+    [session] = shop.all("checkout.session")
+    card = {"number": "4242424242424242", "exp_month": "12", "exp_year": "34", "cvc": "123"}
+    person = {"email": "a@example.com", "name": "A"}
+    shop.calls(lambda: pages.pay_session(shop.on.engine, session["id"], card, person))
+
+
 def read(who: Any = api.MEMBER) -> Any:
     found = api.call(f"GET {SUBSCRIPTION}", who=who)
     assert found.status == 200, found

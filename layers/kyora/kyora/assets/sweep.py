@@ -5,15 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kyora.assets import asset_row, ledger
+from kyora.assets.deletion import RESERVE, deleted
 from kyora.assets.variants import cleanup
-from kyora.observability import logger
 from kyora.postgres import transaction
 from kyora.storage.provider import provider
 
 _BATCH = 200
-_MAX_FAILURES = 3  # assets whose objects cannot be deleted, before a clean-up stops
 _KEYS = 200  # objects of one asset deleted in one batch
-_RESERVE = 10.0  # seconds that must be left to start another step
 
 
 def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
@@ -23,7 +21,7 @@ def sweep(remaining: Callable[[], float] = lambda: math.inf) -> dict[str, int]:
     assets and sets of variants were `cleaned`; call again until both are 0.
     """
     for lapse in (ledger.lapse, cleanup.lapse):
-        while remaining() > _RESERVE and lapse(_BATCH) == _BATCH:
+        while remaining() > RESERVE and lapse(_BATCH) == _BATCH:
             pass
     with transaction() as tx:
         expired = tx.value(
@@ -64,30 +62,24 @@ def clean(
     Each asset is committed on its own. One that fails is retried later; one with more than 200
     objects continues in the next sweep.
     """
+    return sum(_note_cleaned(row) for row in deleted(rows, remaining, _delete, _put_back))
+
+
+def _kept(row: Mapping[str, Any]) -> str | None:
+    """Return the attempt whose copy is the asset's file."""
+    return row["final_attempt"] if row["status"] == "ready" else None
+
+
+def _delete(row: Mapping[str, Any]) -> None:
     store = provider()
-    cleaned = failures = 0
-    for row in rows:
-        if failures == _MAX_FAILURES or remaining() < _RESERVE:
-            break
-        keep = row["final_attempt"] if row["status"] == "ready" else None
-        tokens = [token for token in row["attempts"][:_KEYS] if token != keep]
-        try:
-            if row["store_upload"] and not row["joined_at"]:
-                store.drop_parts(asset_row.incoming_key(row), row["store_upload"])
-            copies = [asset_row.attempt_key(row, token) for token in tokens]
-            store.delete([asset_row.incoming_key(row), *copies])
-        except Exception as error:  # of any kind: the other assets must not wait for it
-            failures += 1
-            logger().warning(
-                "objects left to the sweep", asset_id=row["id"], error=type(error).__name__
-            )
-            _put_back(row)
-            continue
-        cleaned += _note_cleaned(row, keep)
-    return cleaned
+    if row["store_upload"] and not row["joined_at"]:
+        store.drop_parts(asset_row.incoming_key(row), row["store_upload"])
+    tokens = [token for token in row["attempts"][:_KEYS] if token != _kept(row)]
+    copies = [asset_row.attempt_key(row, token) for token in tokens]
+    store.delete([asset_row.incoming_key(row), *copies])
 
 
-def _note_cleaned(row: Mapping[str, Any], keep: str | None) -> bool:
+def _note_cleaned(row: Mapping[str, Any]) -> bool:
     """Store what was deleted. Return True if nothing is left to delete."""
     with transaction() as tx:
         # Status: if the asset was deleted meanwhile, more has to go than we have deleted.
@@ -100,7 +92,7 @@ def _note_cleaned(row: Mapping[str, Any], keep: str | None) -> bool:
             " WHERE id = :id AND workspace_id = :workspace_id AND status = :status"
             " RETURNING cleaned_at IS NOT NULL AS done",
             keys=_KEYS,
-            keep=keep,
+            keep=_kept(row),
             id=row["id"],
             workspace_id=row["workspace_id"],
             status=row["status"],

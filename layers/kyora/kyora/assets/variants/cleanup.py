@@ -5,14 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kyora.assets import ledger
+from kyora.assets.deletion import deleted
 from kyora.assets.variants import variant_row
-from kyora.observability import logger
 from kyora.postgres import Transaction, transaction
 from kyora.storage.provider import provider
 
 _BATCH = 100
-_MAX_FAILURES = 3  # sets whose objects cannot be deleted, before a clean-up stops
-_RESERVE = 10.0  # seconds that must be left to start another step
 # Objects of a token that leaves the set are deleted soon: by the sweep, or earlier.
 _STALE = (
     " stale = stale || lease_token, clean_after = coalesce(clean_after, now()),"
@@ -161,23 +159,12 @@ def clean(
     rows: Iterable[Mapping[str, Any]], remaining: Callable[[], float] = lambda: math.inf
 ) -> int:
     """Delete the objects of stale attempts, each set committed on its own; return how many."""
-    store = provider()
-    cleaned = failures = 0
-    for row in rows:
-        if failures == _MAX_FAILURES or remaining() < _RESERVE:
-            break
-        try:
-            store.delete(variant_row.keys(row, row["stale"]))
-        except Exception as error:  # of any kind: the other sets must not wait for it
-            failures += 1
-            logger().warning(
-                "variants left to the sweep", asset_id=row["id"], error=type(error).__name__
-            )
-            _put_back(row)
-            continue
-        if row["due"]:
-            cleaned += _note_cleaned(row)
-    return cleaned
+    done = deleted(rows, remaining, _delete, _put_back)
+    return sum(_note_cleaned(row) for row in done if row["due"])
+
+
+def _delete(row: Mapping[str, Any]) -> None:
+    provider().delete(variant_row.keys(row, row["stale"]))
 
 
 def _note_cleaned(row: Mapping[str, Any]) -> int:
