@@ -266,6 +266,16 @@ def test_every_document_is_named_in_the_one_to_begin_with() -> None:
     assert len(DOCUMENTS["README.md"].splitlines()) <= 165
 
 
+def test_readme_shows_as_many_routes_as_there_are() -> None:
+    routes = [
+        event
+        for resource in TEMPLATE["Resources"].values()
+        for event in resource.get("Properties", {}).get("Events", {}).values()
+        if event["Type"] == "HttpApi"
+    ]
+    assert f"✓ HTTP API with {len(routes)} routes" in DOCUMENTS["README.md"]
+
+
 def test_the_console_s_verbs_are_documented_with_their_parameters() -> None:
     text = (ROOT / "docs" / "console.md").read_text()
     rows = re.findall(r"^\| `([a-z-]+)` \|([^|]*)\| [^|]+ \|$", text, re.MULTILINE)
