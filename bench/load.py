@@ -411,7 +411,7 @@ def _done(stack: Stack) -> tuple[int, int]:
 
 
 def summary(stack: Stack) -> list[dict[str, Any]]:
-    """Return the days of the load, as the API tells them."""
+    """Return the days of the load, as the API shows them."""
     today = datetime.now(UTC).date()
     first = (today - timedelta(1)).isoformat()
     path = f"/v1/analytics/summary?businessId={BUSINESS}&from={first}&to={today.isoformat()}"

@@ -33,7 +33,7 @@ def test_a_workspace_subscribes_fails_to_pay_pays_leaves_and_is_reconciled(stack
     start_over(stack)
     only_demo_business(stack)
     assert subscription(stack)["access"] == "free"
-    # Everything that Stripe tells comes twice, and in any order.
+    # Everything that Stripe sends comes twice, and in any order.
     control(stack, "pump", duplicate=1, copies=2, shuffle=True)
     checkout = page(
         *(stack, "checkout-session"),

@@ -106,7 +106,7 @@ def test_an_unknown_version_is_dead_lettered_at_once_and_redriven(stack: Stack) 
     unreadable(stack, version=2)
     wait(lambda: dead(stack), 60)
     assert dead(stack) == 1
-    mail(stack, emit(stack, "UserWelcomed"))  # it stood in nobody's way
+    mail(stack, emit(stack, "UserWelcomed"))  # it held up no other event
     done = run(stack, "redrive", "emails")
     assert "1 of 1 messages are back in kyora-local-emails" in done.stdout, done.stderr
     wait(lambda: dead(stack), 60)  # it is still unreadable

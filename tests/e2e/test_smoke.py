@@ -1,4 +1,4 @@
-"""`make smoke` on the running stack: all of it works, and what somebody broke is named."""
+"""`make smoke` on the running stack: all of it works, and what is broken is named."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from tests.e2e.commands import client, query
 from tests.e2e.conftest import Stack, wait
 
 BROKEN = "def handler(event, context):\n    raise RuntimeError('broken on purpose')\n"
-# What somebody breaks, and the one check that has to say so.
+# What a test breaks, and the one check that has to say so.
 BREAKS = {
     "check_health": "health",
     "request_upload": "upload",

@@ -1,4 +1,4 @@
-"""`make status` on the running stack: what works, and what somebody broke a moment ago."""
+"""`make status` on the running stack: what works, and what was broken a moment ago."""
 
 from collections.abc import Iterator
 

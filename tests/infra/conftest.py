@@ -37,6 +37,6 @@ def samconfig() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """.aws-sam/build, made anew when the sources have changed."""
+    """.aws-sam/build, built again when the sources have changed."""
     asyncio.run(deploy.build(tmp_path_factory.mktemp("build") / "log"))
     return deploy.BUILD

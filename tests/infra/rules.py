@@ -178,7 +178,7 @@ def a_parameter_that_reaches_a_function_publishes_a_version(stack: Stack) -> lis
 
 
 # Lambda publishes no version in which only these are new. (Source: Lambda Developer Guide, "Manage
-# Lambda function versions".) The same code at another place in S3 is a case that nobody can see
+# Lambda function versions".) The same code at another place in S3 is a case that no one can see
 # here: change a stack's bucket or prefix for packages together with any line of the layer.
 UNCOUNTED = ("ReservedConcurrentExecutions", "RecursiveLoop", "Tags")
 COUNTED = {

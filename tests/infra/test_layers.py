@@ -153,7 +153,7 @@ def test_our_package_is_whole(built: Path) -> None:
     ],
 )
 def test_a_layer_is_what_the_lock_says(layer: str, chosen: list[str]) -> None:
-    """`make -C layers/<layer> lock` writes the file anew."""
+    """`make -C layers/<layer> lock` writes the file again."""
     exported = subprocess.run(
         [
             *(uv(), "export", "--quiet", "--frozen", "--offline", *chosen, "--no-emit-project"),

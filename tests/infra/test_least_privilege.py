@@ -151,7 +151,7 @@ def statement(stack: Stack, function: str, action: str) -> dict[str, Any]:
     raise LookupError(action)
 
 
-# What somebody could do to a policy: too little, too much, the right thing on the wrong resource.
+# What a change could do to a policy: too little, too much, the right thing on the wrong resource.
 DAMAGES: list[tuple[str, Callable[[Stack], Any]]] = [
     (
         "confirm_upload",

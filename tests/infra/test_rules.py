@@ -34,7 +34,7 @@ def bucket_policy(stack: Stack, sid: str) -> dict[str, Any]:
     return next(s for s in found if s.get("Sid") == sid)
 
 
-# One line each: what somebody could do to the template, and the rule that has to object.
+# One line each: what a change could do to the template, and the rule that has to object.
 DAMAGES: list[tuple[Rule, Damage]] = [
     (
         rules.every_function_has_a_log_group_with_retention,

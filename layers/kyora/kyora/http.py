@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAX_BODY = 1 << 20  # bytes
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _ID = r"/[^/]+"
-# The routes of the HTTP API, to tell 405 from 404. A test compares them with template.yaml.
+# The routes of the HTTP API, to distinguish 405 from 404. A test compares them with template.yaml.
 _ROUTES = (
     ("POST", "/v1/assets/upload"),
     ("POST", "/v1/assets/uploads"),

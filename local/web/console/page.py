@@ -46,7 +46,7 @@ async def _upload(request: web.Request) -> web.StreamResponse:
 
 
 async def _icon(_: web.Request) -> web.StreamResponse:
-    # What a browser asks for by itself: not a request to the API, which would invoke a function.
+    # What a browser asks for on its own: not a request to the API, which would invoke a function.
     return web.FileResponse(_STATIC / "icon.svg")
 
 

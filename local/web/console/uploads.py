@@ -84,7 +84,7 @@ def one(stack: Settings, asset_id: str) -> dict[str, Any] | None:
 
 
 def _public_address(stack: Settings) -> str:
-    """Return where public variants are served, as `deploy` tells the functions."""
+    """Return where public variants are served, as `deploy` configures the functions."""
     given = stack.environ.get("STORAGE_PUBLIC_BASE_URL", "")
     return given or ("" if stack.environ.get("STORAGE_S3_ENDPOINT") else stack.url)
 

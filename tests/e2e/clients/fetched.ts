@@ -15,7 +15,7 @@ const asked = await api.POST("/v1/assets/upload", { body: { filename: "mug.png",
 if (!asked.data) throw new Error(JSON.stringify(asked.error));
 const ticket: { assetId: string; uploadUrl: string; method: "PUT" } = asked.data;
 
-// API Gateway itself answers some statuses with a bare message, so a problem is told by its code.
+// API Gateway itself answers some statuses with a bare message, so a problem is recognised by its code.
 const { error: refused } = await api.POST("/v1/assets/upload", { body: { filename: "mug.exe", size: 1 } });
 const code = refused && "code" in refused ? refused.code : undefined;
 

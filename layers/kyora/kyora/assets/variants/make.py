@@ -48,7 +48,7 @@ def make_once(event: "Event[AssetReady]") -> None:
         raise Permanent("event.invalid")
     if not asset_row.ID.fullmatch(event.data.asset_id):
         raise Permanent("event.invalid")
-    # A worker that lost its lease looks again: whoever took over may be done, busy, or dead.
+    # A worker that lost its lease looks again: the one that took over may be done, busy, or dead.
     while claim := _claim(event.workspace_id, event.data.asset_id, event.id):
         if make(claim, event.id):
             return
