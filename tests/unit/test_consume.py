@@ -197,7 +197,7 @@ def test_a_wait_that_does_not_count_is_a_new_message(aws: Cloud) -> None:
 
 
 def test_a_failure_is_delivered_again_and_logged_without_its_text(
-    aws: Cloud, logs: io.StringIO
+    aws: Cloud, logs: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def handle(event: Event[Any]) -> None:
         if event.id == "evt_bad":
@@ -205,6 +205,7 @@ def test_a_failure_is_delivered_again_and_logged_without_its_text(
 
     bodies = (body("PasswordResetRequested", id="evt_bad"), body())
     assert failed(consume(batch(*bodies), handle)) == ["m0"]
+    assert capsys.readouterr().out.count('"ConsumerErrors":[1.0]') == 1
     [line] = lines(logs)
     assert (line["message"], line["error"]) == ("message failed", "RuntimeError")
     assert any("test_consume.py" in place and "handle" in place for place in line["at"])
@@ -224,6 +225,19 @@ def test_what_fails_stays_away_longer_each_time(aws: Cloud) -> None:
     for count, wait in enumerate(waits):
         longest = min(900, 20 * 2**count)
         assert longest / 2 <= wait <= longest
+    assert len(set(waits[6:])) > 1  # not all at the same moment
+
+
+def test_a_failure_without_a_count_waits_as_the_first_one(aws: Cloud) -> None:
+    event = batch(body())
+    event["Records"][0] |= {"attributes": {}}
+
+    def handle(detail: dict[str, Any]) -> bool:
+        raise RuntimeError
+
+    assert failed(consume_aws(event, handle)) == ["m0"]
+    [(_, payload)] = aws.calls
+    assert 10 < payload["VisibilityTimeout"] <= 20
 
 
 def test_the_correlation_id_is_the_events_while_it_is_handled(

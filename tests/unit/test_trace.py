@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from kyora import aws, config, http, otlp, trace
+from kyora.bus.consume import consume
 from kyora.observability import begin, correlation_id, finish, follow, invoked
+from tests.cloud import batch, detail
 from tests.scripted import Answer, Server, scripted
 from tests.unit.functions import CONTEXT, captured_log, event
 
@@ -306,3 +308,28 @@ def test_without_a_collector_its_client_is_not_even_imported() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_message_is_a_unit_that_links_to_its_cause_after_its_wait(collector: Server) -> None:
+    caused = json.dumps(
+        {"detail-type": "UserWelcomed", "detail": detail("UserWelcomed", traceparent=GIVEN)}
+    )
+    messages = batch(caused, caused, caused)
+    for record, sent in zip(
+        messages["Records"], ({"SentTimestamp": "1000"}, {}, None), strict=True
+    ):
+        record["attributes"] = sent
+    invoked(lambda given, context: consume(given, lambda _: None))(messages, CONTEXT)
+    found = [span for span in spans(collector) if span["kind"] == trace.CONSUMER]
+    assert [span["name"] for span in found] == ["process UserWelcomed"] * 3
+    assert {span["links"][0]["traceId"] for span in found} == {TRACE}
+    assert len({span["traceId"] for span in found}) == 3
+    [event_id] = {
+        a["value"]["stringValue"]
+        for span in found
+        for a in span["attributes"]
+        if a["key"] == "kyora.event_id"
+    }
+    assert event_id == json.loads(caused)["detail"]["id"]
+    [wait] = [span for span in spans(collector) if span["name"] == "wait in the queue"]
+    assert wait["startTimeUnixNano"] == "1000000000"
