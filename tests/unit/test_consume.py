@@ -84,6 +84,10 @@ def test_what_no_one_can_read_is_dead_lettered_and_the_rest_goes_on(
     [message] = aws.sent(DEAD)
     assert message["MessageBody"] == broken
     reason = message["MessageAttributes"]["Reason"]["StringValue"]
+    assert message["MessageAttributes"]["Reason"]["DataType"] == "String"  # SQS asks for it
+    [asked] = [payload for operation, payload in aws.calls if operation == "GetQueueAttributes"]
+    assert asked["AttributeNames"] == ["RedrivePolicy"]
+    assert asked["QueueUrl"].endswith(f"/{QUEUE}")
     [line] = [entry for entry in lines(logs) if entry["message"] == "message dead-lettered"]
     assert line["reason"].split()[0] == reason
     assert "hush" not in logs.getvalue()
