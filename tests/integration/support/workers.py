@@ -69,11 +69,11 @@ class Crew:
 
         def finish() -> Any:
             here.send("go on")
-            assert here.poll(30), "the worker did not answer"
+            assert here.poll(120), "the worker did not answer"
             return here.recv()
 
         try:
-            assert here.poll(30), "the worker did not reach its step"
+            assert here.poll(120), "the worker did not reach its step"
             assert here.recv() == "waiting"
             yield finish
         finally:
@@ -117,14 +117,14 @@ def _call(task: tuple[str, dict[str, Any], dict[str, str]]) -> api.Answer:
     route, options, environment = task
     _settle_in(environment)
     api.function(api.ROUTES[route])
-    _barrier.wait(30)
+    _barrier.wait(120)
     return api.call(route, **options)
 
 
 def _apply(task: tuple[Callable[..., Any], tuple[Any, ...], dict[str, str]]) -> Any:
     function, given, environment = task
     _settle_in(environment)
-    _barrier.wait(30)
+    _barrier.wait(120)
     return function(*given)
 
 
