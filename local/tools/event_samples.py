@@ -2,11 +2,11 @@
 
 import json
 import re
-import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from kyora.ids import new_id
 from local import settings
 from local.progress import Trouble
 from local.settings import ROOT
@@ -16,7 +16,7 @@ SAMPLES = ROOT / "events" / "samples"
 
 def sample(name: str, file: Path | None = None) -> tuple[dict[str, Any], str | None]:
     """Return an event's data and its workspace; ids and dates in it are new each time."""
-    data = _fill(_read(SAMPLES / f"{name}.json"), secrets.token_hex(8))
+    data = _fill(_read(SAMPLES / f"{name}.json"), new_id("sample").removeprefix("sample_"))
     given = _read(file) if file else {}
     workspace = given.get("workspaceId", settings.WORKSPACE)
     if isinstance(given.get("data"), dict):

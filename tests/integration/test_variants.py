@@ -1,6 +1,7 @@
 """Variants of images: asked for with the upload, made once, shown, counted, deleted."""
 
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kyora import config
-from tests.cloud import cloud
+from tests.cloud import cloud, deliver, detail
 from tests.integration.support import api, invariants, photos, samples, stores
 from tests.integration.support.stores import Store, every_store
 
@@ -298,6 +299,24 @@ def test_an_event_without_a_workspace_or_with_another_id_is_given_up(
             found = api.function("make_variants")({"Records": [message]}, api.Context(170_000))
             assert found["batchItemFailures"] == []
         assert len(aws.sent("-dead")) == 2
+
+
+def test_the_sample_event_of_an_image_that_does_not_exist_is_done(
+    store: Store, environment: pytest.MonkeyPatch
+) -> None:
+    """`make emit EVENT=AssetReady` leaves no dead letter."""
+    entry = {
+        "Source": "kyora.assets",
+        "DetailType": "AssetReady",
+        "Detail": json.dumps(detail("AssetReady")),
+    }
+    with cloud() as aws:
+        environment.setenv("AWS_ENDPOINT_URL", aws.url)
+        config.forget()
+        assert api.function("make_variants")(deliver(entry), api.Context(170_000)) == {
+            "batchItemFailures": []
+        }
+        assert aws.sent("-dead") == []
 
 
 # ---- made again
