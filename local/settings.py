@@ -8,6 +8,7 @@ import random
 import secrets
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -242,6 +243,18 @@ def running_clock(environ: Mapping[str, str]) -> Path | None:
     """Return the file with the clock of the stack that PORT or this checkout names, if any."""
     file = _home(environ) / "clock"
     return file if file.exists() else None
+
+
+def undeployed_file(home: Path | None = None) -> Path:
+    """Return the file that says why the last save was not deployed; without one it was."""
+    return (home or _home(os.environ)) / "undeployed"
+
+
+def undeployed(home: Path | None = None) -> str:
+    """Return why the last save was not deployed, or an empty text."""
+    with suppress(FileNotFoundError):
+        return undeployed_file(home).read_text()
+    return ""
 
 
 def unavailable() -> Trouble:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from local import settings
 from local.commands.dead_letters import queue_urls
 from local.commands.place import Place
 from local.commands.remote import Ask
@@ -51,6 +52,7 @@ def show(where: Place, report: Ask, plans: Ask) -> bool:
     queues = read_queues(where)
     lines += [*_stripe(plans), *judge_queues(queues)]
     lines += judge_deliveries(found["differences"], queues) if found else []
+    lines += [judge_code(settings.undeployed())] if where.local else []
     say(f"{where.bus}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     for line in lines:
         say(f"  {'✓' if line.good else '✗'} {line.title:<15} {shown(line.text)}")
@@ -68,6 +70,18 @@ def _figures(where: Place, report: Ask) -> tuple[Json | None, list[Line]]:
         return None, [Line(False, "database", str(trouble), "read the log of report_status")]
     # A schedule of AWS is as exact as a minute; the local one is exact.
     return found, list(judge(found, patience=75 if where.local else 150))
+
+
+def judge_code(undeployed: str) -> Line:
+    """Say whether the functions run what was saved last."""
+    first, _, rest = undeployed.partition("\n")
+    cause = rest.rstrip().rpartition("\n")[2].strip()
+    return Line(
+        not undeployed,
+        "saved code",
+        f"{first} {cause}".strip() if undeployed else "deployed",
+        "fix it and save it; until then the last version runs",
+    )
 
 
 def judge(found: Json, *, patience: float) -> Iterable[Line]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from local.progress import say
-from local.settings import ROOT, Settings
+from local.settings import ROOT, Settings, undeployed_file
 from local.stack import emulator, starting
 
 FUNCTIONS, KYORA = ROOT / "functions", ROOT / "layers" / "kyora"
@@ -165,6 +165,7 @@ def differences(before: Mapping[Path, object], after: Mapping[Path, object]) -> 
 
 async def watch(stack: Settings, functions: dict[str, str]) -> None:
     """Redeploy on every save until cancelled."""
+    undeployed_file(stack.home).unlink(missing_ok=True)
     seen = await asyncio.to_thread(snapshot)
     pending: set[Path] = set()
     while True:
@@ -195,19 +196,24 @@ def _redeploy(stack: Settings, functions: dict[str, str], changed: set[Path]) ->
     """Publish the changed code and print it; when it cannot start, print why and return False."""
     began = time.monotonic()
     if problem := fault(sorted(changed)):
+        undeployed_file(stack.home).write_text(problem)
         say(f"  ✗ {problem}; the last version keeps running")
         return False
     layer = any(KYORA in path.parents for path in changed)
     touched = functions if layer else {path.relative_to(FUNCTIONS).parts[0] for path in changed}
     if failed := starting.failures(touched):
-        say(f"  ✗ {starting.explain(failed)}\n    The last version keeps running.")
+        problem = starting.explain(failed)
+        undeployed_file(stack.home).write_text(problem)
+        say(f"  ✗ {problem}\n    The last version keeps running.")
         return False
     (stack.home / "deployed").unlink(missing_ok=True)
     try:
         done = publish(stack, functions, changed)
     except Exception as error:
+        undeployed_file(stack.home).write_text(f"redeploy failed: {error}")
         say(f"  ✗ redeploy failed: {error}")
         return False
+    undeployed_file(stack.home).unlink(missing_ok=True)
     if done:
         say(f"  ↻ {', '.join(done)} redeployed in {time.monotonic() - began:.1f} s")
     return True

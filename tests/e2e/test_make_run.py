@@ -187,9 +187,23 @@ def test_code_that_cannot_be_imported_is_shown_with_its_traceback_and_the_old_ve
         assert "check_health" in said
         assert "layers/kyora/kyora/health.py" in said
         assert "No module named 'nowhere'" in said
+        status = run(stack, "status")
+        assert status.returncode == 1
+        assert re.search(
+            r"✗ saved code .* cannot start: .*No module named 'nowhere'", status.stdout
+        )
+        [code] = [one for one in _overview(stack)["attention"] if one["what"] == "code"]
+        assert "layers/kyora/kyora/health.py" in code["text"]
         assert stack.call("GET", "/v1/health", token=None).status == 200
     finally:
         assert "layer kyora redeployed" in _save(stack, layer, original)
+    assert "✓ saved code" in run(stack, "status").stdout
+    assert not any(one["what"] == "code" for one in _overview(stack)["attention"])
+
+
+def _overview(stack: Stack) -> dict[str, Any]:
+    found: dict[str, Any] = request("GET", f"{stack.env['KYORA_URL']}/_console/overview").json
+    return found
 
 
 def test_a_new_migration_is_applied_by_make_migrate_which_names_it(stack: Stack) -> None:

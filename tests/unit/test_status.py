@@ -7,7 +7,7 @@ import pytest
 
 from local import progress
 from local.commands import status
-from local.commands.status import Queue
+from local.commands.status import Queue, judge_code
 
 WELL: dict[str, Any] = {
     "outbox": {"waiting": 0, "oldest": None, "error": None, "refused": 0},
@@ -227,3 +227,10 @@ def test_an_event_is_lost_when_it_is_not_handled_and_in_no_queue(
     assert line.good is not bool(lost)
     assert line.title == ("lost fees" if lost else "deliveries")
     assert not lost or f"{lost} events of record_transaction_fee, such as evt_1" in line.text
+
+
+def test_code_that_was_saved_and_does_not_start_is_named_with_its_reason() -> None:
+    assert judge_code("").good
+    line = judge_code("check_health cannot start:\n    File app.py\n    ImportError: no x\n")
+    assert (line.good, line.text) == (False, "check_health cannot start: ImportError: no x")
+    assert judge_code("app.py:1: invalid syntax").text == "app.py:1: invalid syntax"

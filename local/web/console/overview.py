@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from local.settings import undeployed
 from local.stack import emulator
 from local.web.console import invocations, sources
 from local.web.console.invocations import Record
@@ -55,6 +56,7 @@ def read(front: Front, record: Record) -> dict[str, Any]:
         "parts": parts,
         "figures": figures,
         "attention": [
+            *({"what": "code", "text": text} for text in [undeployed(stack.home)] if text),
             *({"what": "function", **one} for one in broken),
             *({"what": "queue", "queue": name, "dead": count} for name, count in dead.items()),
             *_attention(figures or {}),

@@ -33,6 +33,7 @@ function stat(n, text, href, more) {
 
 function attention(one, page) {
   if (one.what === "function") return html`<li>${tag(one.status, "bad")}<span class="grow"><a href=${page.address("invocations", one.id)}>${one.function}</a> at its last run, ${time(one.at)}</span></li>`;
+  if (one.what === "code") return html`<li>${tag("not deployed", "bad")}<span class="grow">The last version keeps running.<pre>${one.text}</pre></span></li>`;
   if (one.what === "queue") return html`<li>${tag(plural(one.dead, "dead letter"), "bad")}<span class="grow"><a href=${page.address("queues")}>${one.queue}</a></span>${button("Redrive", "redrive", { queue: one.queue })}</li>`;
   return html`<li>${tag(one.count, "bad")}<span class="grow"><a href=${one.what === "mails" ? "/mailbox" : page.address(one.what)}>${one.text}</a></span></li>`;
 }
