@@ -64,12 +64,12 @@ def mails(stack: Stack) -> list[str]:
 
 # What waits for a delivery, a publication or a mail.
 _PENDING = (
-    "SELECT (SELECT count(*) FROM stripe_event WHERE status NOT IN ('processed', 'ignored'))"
+    "SELECT (SELECT count(*) FROM stripe_event WHERE status = 'received')"
     " + (SELECT count(*) FROM outbox WHERE published_at IS NULL)"
     " + (SELECT count(*) FROM email_message WHERE status = 'pending')"
 )
-_MIRROR = ("subscription_terms", "subscription", "invoice", "payment_method", "billing_customer",
-           "billing_operation", "workspace_billing")  # fmt: skip
+_MIRROR = ("stripe_event", "subscription_terms", "subscription", "invoice", "payment_method",
+           "billing_customer", "billing_operation", "workspace_billing")  # fmt: skip
 
 
 def start_over(stack: Stack) -> None:
@@ -80,6 +80,8 @@ def start_over(stack: Stack) -> None:
     for one in request("GET", f"{customers}?limit=100", None, key).json["data"]:
         assert request("DELETE", f"{customers}/{one['id']}", None, key).status == 200
     wait(lambda: subscription(stack)["access"] == "free", 60)
+    state = f"{stack.env['STRIPE_URL']}/_control/state"
+    wait(lambda: not request("GET", state).json["due"], 60)
     wait(lambda: query(stack, _PENDING) == [[0]], 60)
     for table in _MIRROR:
         query(stack, f"DELETE FROM {table}")

@@ -73,12 +73,13 @@ def test_a_checkout_is_one_line_from_its_request_to_its_mail(stack: Stack) -> No
     said = line(
         stack,
         subscription,
-        "subscription to professional: active",
         "by webhook: processed",
         "SubscriptionActivated, on the bus",
         "send_email: mail subscription_confirmed",
         "the provider took it",
     )
+    # At Stripe's time, which other tests may have moved: it stands anywhere.
+    assert "subscription to professional: active; access full" in said
     [asked] = set(re.findall(r"under the correlation id +(\S+)\n", said))
     found = story(stack, asked)
     first, *caused = found["units"]
