@@ -214,6 +214,7 @@ def test_an_answer_that_drips_is_given_up_as_a_whole() -> None:
                 time.sleep(0.05)
 
     with ours, theirs:
+        ours.settimeout(module._TIMEOUT)  # as connect leaves it
         found = object.__new__(module._OneTrip)
         found._usock, found._sock, found.patience = ours, ours.makefile("rwb"), 0.5
         found.message_types = {b"N": lambda data, context: None}

@@ -122,10 +122,14 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
         it is set again only when it is off by a tenth of a second.
         """
         ends, code = time.monotonic() + self.patience, None
+        allowed = self._usock.gettimeout()
         while code != READY_FOR_QUERY:
-            left = max(ends - time.monotonic(), 0.001)
-            if abs(self._usock.gettimeout() - left) > _COARSE:
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            if allowed is None or abs(allowed - left) > _COARSE:
                 self._usock.settimeout(left)
+                allowed = left
             code, length = ci_unpack(_read(self._sock, 5))
             self.message_types[code](_read(self._sock, length - 4), context)
         if context.error is not None:
