@@ -1,4 +1,4 @@
-"""Account and billing events, through SQS: one e-mail each, sent once, by the event's own row.
+"""The events that have a mail, through SQS: one e-mail each, sent once, by the event's own row.
 
 Done with an event once its message is sent, skipped or dead; it comes again while the provider
 is busy, down or refuses our key. Once a day it compares the suppressed addresses with

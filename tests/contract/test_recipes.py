@@ -55,6 +55,7 @@ CHECKS = [
     "tests/integration/test_upload_path.py::test_every_type_of_file_is_uploaded_verified_downloaded_and_deleted[local]",
     "tests/integration/test_upload_requests.py::test_a_field_that_is_wrong_is_named",
     "tests/integration/test_status.py",
+    "tests/integration/test_invariants.py::test_the_consumers_are_those_of_the_rules",
     "tests/integration/test_businesses.py",
     "tests/integration/test_email_delivery.py::test_each_event_has_its_mail",
     "tests/integration/test_stripe_crashes.py::test_each_kind_that_is_handled_is_crashed_in",

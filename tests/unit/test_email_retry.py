@@ -104,7 +104,7 @@ def test_what_an_action_does_not_say_it_does_not_do() -> None:
 
 
 def test_the_numbers_of_the_doc() -> None:
-    """They are public: docs/email.md, and what the provider promises about keys."""
+    """They are public: docs/recipes/retry-mail.md, and what the provider promises about keys."""
     assert retry.MAX_ATTEMPTS == 8
     assert retry.LONGEST_BACKOFF == 900
     assert retry.WINDOW.total_seconds() == 23 * HOUR
