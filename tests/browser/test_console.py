@@ -401,7 +401,8 @@ def test_the_pages_beside_the_console_have_no_fault_that_axe_finds(
         for name in ("trace/", "upload", "mailbox", "docs"):
             await page.go(f"{served.url}/{name}")
             await page.until(
-                f"location.pathname === '/{name}' && document.querySelector('main h1, h1')"
+                f"location.pathname === '/{name}' && document.readyState === 'complete'"
+                " && document.querySelector('main h1, h1')"
             )
             await page.ask(AXE.read_text())
             found[name] = await page.ask(
