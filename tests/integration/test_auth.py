@@ -12,7 +12,6 @@ from typing import Any
 
 import jwt
 import pytest
-import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
@@ -24,9 +23,10 @@ from kyora import jwks as jwks_module
 from kyora.auth import Claims, Principal
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
 from kyora.postgres import connection
+from local.template import read as read_template
 from local.tools import samples
 from tests.scripted import Answer, Server, dripping, scripted
-from tests.unit.functions import CONTEXT, ROOT, call, captured_log, event, function
+from tests.unit.functions import CONTEXT, call, captured_log, event, function
 
 WRITES_ACCOUNTS = True
 
@@ -522,15 +522,8 @@ def test_an_issuer_that_drips_has_one_deadline(
         assert time.monotonic() - started < 1.5
 
 
-class Loose(yaml.SafeLoader):
-    """Reads the template without its functions."""
-
-
-Loose.add_multi_constructor("!", lambda loader, suffix, node: suffix)
-
-
 def test_the_authorizer_has_time_for_its_issuer_and_a_database_that_is_away() -> None:
-    resources = yaml.load((ROOT / "template.yaml").read_text(), Loader=Loose)["Resources"]
+    resources = read_template()["Resources"]
     allowed = resources["AuthorizeRequestFunction"]["Properties"]["Timeout"]
     assert allowed >= jwks_module.DEADLINE + 2 * connection._TIMEOUT
 

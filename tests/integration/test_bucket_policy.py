@@ -7,6 +7,7 @@ and looked at as S3 would look at them, over TLS.
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -25,6 +26,7 @@ cloud = files.cloud
 ARN = f"arn:aws:s3:::{BUCKET}"
 
 
+@cache
 def statements() -> list[policy.Statement]:
     """The policy as it is on the bucket."""
     document = template.read()["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from kyora import aws, config, jwks
 from kyora.assets.confirm import IN_QUEUE, IN_REQUEST
@@ -17,8 +16,8 @@ from kyora.errors import Unavailable
 from kyora.observability import correlation_id
 from kyora.storage import s3
 from kyora.storage.types import Part
+from local.template import read as read_template
 from tests.scripted import dripping
-from tests.unit.functions import ROOT
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 SLOW = {  # what comes at once, and what drips
@@ -151,15 +150,8 @@ def test_an_answer_that_drips_is_given_up_when_the_time_is_over(
             assert not (stripe_client._clients if name == "Stripe" else {})
 
 
-class Loose(yaml.SafeLoader):
-    """Reads the template without its functions."""
-
-
-Loose.add_multi_constructor("!", lambda loader, suffix, node: suffix)
-
-
 def test_every_deadline_is_shorter_than_the_function_that_waits() -> None:
-    template = yaml.load((ROOT / "template.yaml").read_text(), Loader=Loose)
+    template = read_template()
     default = template["Globals"]["Function"]["Timeout"]
     waits: dict[str, tuple[float, ...]] = {
         "AuthorizeRequest": (jwks.DEADLINE, aws._DEADLINE),

@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-import yaml
 
 from kyora import invariants, postgres
 from kyora.invariants import CONSUMERS
+from local.template import read as read_template
 from tests.integration.support import invariants as truth
 from tests.integration.support.invariants import rows, run
 from tests.unit.functions import CONTEXT, ROOT, function
@@ -52,11 +52,7 @@ def differing() -> dict[str, int]:
 def test_the_consumers_are_those_of_the_rules() -> None:
     """Each rule of the bus with a queue of a consumer that notes what it handles."""
 
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
-    found = yaml.load((ROOT / "template.yaml").read_text(), Loader)["Resources"]
+    found = read_template()["Resources"]
     for consumer, rule in {
         "send_email": "EmailRule",
         "record_transaction_fee": "FeeRule",

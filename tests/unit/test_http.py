@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
 from kyora import config, errors, http, postgres
 from kyora.errors import KyoraError
+from local.template import read as read_template
 from tests.unit.functions import CONTEXT, captured_log, event, function
 
 ROOT = Path(__file__).parents[2]
@@ -462,16 +462,9 @@ def test_a_webhook_with_such_a_text_is_no_payload() -> None:
 # ---- the template and the code name the same routes
 
 
-class Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short functions."""
-
-
-Loader.add_multi_constructor("!", lambda loader, suffix, node: suffix)
-
-
 def template_routes() -> dict[str, set[str]]:
     """The routes of each function's folder in the template."""
-    resources = yaml.load((ROOT / "template.yaml").read_text(), Loader)["Resources"]
+    resources = read_template()["Resources"]
     found: dict[str, set[str]] = {}
     for resource in resources.values():
         properties = resource.get("Properties") or {}

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import cache
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
@@ -42,6 +44,11 @@ type Permission = tuple[str, str]  # an action and the prefix of a key
 
 def policy(function: str) -> set[Permission]:
     """What template.yaml lets a function do with the objects of its own bucket."""
+    return set(_policy(function))
+
+
+@cache
+def _policy(function: str) -> frozenset[Permission]:
     given = template.read()
     found = set()
     for policy in template.functions(given)[template.logical_id(function)].get("Policies", []):
@@ -54,7 +61,7 @@ def policy(function: str) -> set[Permission]:
                         prefix = re.fullmatch(rf"arn:.*:s3:::Bucket(?:/({PREFIXES})/\*)?", arn)
                         assert prefix, arn
                         found.add((action, prefix[1] or ""))
-    return found
+    return frozenset(found)
 
 
 @dataclass
@@ -183,21 +190,36 @@ def cloud(uploads: str, environment: pytest.MonkeyPatch) -> Iterator[Cloud]:
             kept.close()
 
 
+# The S3 clients of each function: a client takes longer to make than what it is asked for.
+_clients: dict[str, dict[Any, Any]] = {}
+
+
 def _disconnect() -> None:
+    _forget()
+    for clients in (s3._clients, *_clients.values()):
+        while clients:
+            clients.popitem()[1].close()
+
+
+def _forget() -> None:
     config.forget()
     boto3.DEFAULT_SESSION = None  # it remembers whose keys it has found
-    while s3._clients:
-        s3._clients.popitem()[1].close()
 
 
 @contextmanager
 def running_as(function: str) -> Iterator[None]:
     """Run what follows under the role of a function."""
-    _disconnect()
+    _forget()
+    before = dict(s3._clients)
+    s3._clients.clear()
+    s3._clients.update(_clients.get(function, {}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", function)
         yield
-    _disconnect()
+    _clients[function] = dict(s3._clients)
+    s3._clients.clear()
+    s3._clients.update(before)
+    _forget()
 
 
 def _in_parts() -> str:
