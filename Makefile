@@ -62,9 +62,11 @@ debug: setup ## run a function from its source under a debugger: F=confirm_uploa
 event: setup ## print a sample event with its token and signature: F=stripe_webhook [E=events/….json]
 	@$(PYTHON) -m local.tools.invoke --show $(or $(F),$(error which function? F=stripe_webhook)) $(E)
 
-bench: build ## times of every function, mail and webhooks at work (PEER=1: dj-stripe); PURGE=1, PHOTOS=1 or LOAD=1 [SECONDS=60] alone
-ifneq ($(PURGE)$(PHOTOS)$(LOAD),)
-	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.$(if $(LOAD),load $(if $(SECONDS),--seconds $(SECONDS)),$(if $(PHOTOS),photos,purge))
+bench: build ## times of every function, mail and webhooks at work (PEER=1: dj-stripe); PURGE=1, PHOTOS=1, GROWTH=1, LOAD=1 [SECONDS=60] or BESIDE=<commit> alone
+ifneq ($(PURGE)$(PHOTOS)$(GROWTH)$(LOAD),)
+	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.$(if $(LOAD),load $(if $(SECONDS),--seconds $(SECONDS)),$(if $(PHOTOS),photos,$(if $(GROWTH),growth,purge)))
+else ifneq ($(BESIDE),)
+	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.beside $(BESIDE)
 else
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench
 	@PYTHONPATH=layers/kyora $(PYTHON) -W ignore -m bench.email
