@@ -4,6 +4,7 @@ A step names a file in backticks. A `diff` block changes it: its lines without a
 file once. A block of another language is the whole content of a new file. An `sh` block is run.
 """
 
+import json
 import os
 import re
 import shlex
@@ -11,11 +12,13 @@ import shutil
 import subprocess
 import tempfile
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kyora.assets import rules
 from local.settings import ROOT
 
 RECIPES = ROOT / "docs" / "recipes"
@@ -55,6 +58,7 @@ CHECKS = [
     "tests/integration/test_upload_path.py::test_every_type_of_file_is_uploaded_verified_downloaded_and_deleted[local]",
     "tests/integration/test_upload_requests.py::test_a_field_that_is_wrong_is_named",
     "tests/integration/test_status.py",
+    "tests/integration/test_billing_reconcile.py",
     "tests/integration/test_invariants.py::test_the_consumers_are_those_of_the_rules",
     "tests/integration/test_businesses.py",
     "tests/integration/test_email_delivery.py::test_each_event_has_its_mail",
@@ -177,6 +181,16 @@ def test_the_steps_of_a_recipe_fit_the_code(recipe: str, tmp_path: Path) -> None
     copy = copy_to(tmp_path)
     for one in (*APPLIED[recipe], recipe):
         apply(one, copy)
+
+
+def test_the_sizes_of_the_recipe_reach_the_deploy_as_they_are() -> None:
+    from samcli.cli.types import CfnParameterOverridesType
+
+    text = (RECIPES / "image-size.md").read_text()
+    [line] = re.findall("^ +('StorageMaxBytes=.*'),$", text, re.MULTILINE)
+    given = tomllib.loads(f"given = {line}")["given"]
+    found = CfnParameterOverridesType().convert((given,), None, None)
+    assert json.loads(found["StorageMaxBytes"]).keys() == rules.MAX_BYTES.keys()
 
 
 @pytest.fixture

@@ -91,4 +91,12 @@ def start_over(stack: Stack) -> None:
     for table in _MIRROR:
         query(stack, f"DELETE FROM {table}")
     query(stack, "DELETE FROM mock_mailbox")
+    # A plan limits how many businesses there are.
+    for table, column in (
+        ("order_payment", "business_id"),
+        ("payment_method_fee", "business_id"),
+        ("business", "id"),
+    ):
+        demo = stack.env["KYORA_BUSINESS_ID"]
+        query(stack, f"DELETE FROM {table} WHERE {column} <> :demo", demo=demo)
     assert subscription(stack)["status"] == "free"

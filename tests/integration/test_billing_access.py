@@ -170,7 +170,7 @@ def test_a_switch_to_a_price_of_no_plan_keeps_the_last_plan_for_the_grace_period
     assert '"StripeUnknownPrice":[1.0]' in capsys.readouterr().out
     billing.reconciled()
     assert billing.standing()["access_until"] == until
-    run("UPDATE subscription SET unplanned_since = unplanned_since - interval '8 days'")
+    run("UPDATE subscription SET unplanned_since = :over", over=row["unplanned_since"] - 2 * GRACE)
     run("UPDATE workspace_billing SET access_until = now() - interval '1 second'")
     sweep.sweep(lambda: 60.0)
     billing.reconciled()

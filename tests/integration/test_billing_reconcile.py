@@ -339,7 +339,7 @@ def test_a_run_that_runs_out_of_time_goes_on_where_it_stopped(
     final = reconciled(start=False)
     again = [r.path for r in stripe.server.requests][len(asked) :]
     lists = [path for path in again if path.startswith("/v1/events")]
-    assert all("starting_after" in path for path in lists)
+    assert "starting_after" in lists[0]
     assert final["repaired"]["events"] == len(billing.handled(account))
     assert billing.ours() == billing.of_stripe(account)
 
@@ -357,8 +357,10 @@ def test_the_next_run_lists_the_events_since_the_last_one_and_an_hour_before(
     began = reconciled()["began"]
     stripe.server.requests.clear()
     reconciled()
-    [listed] = [r.path for r in stripe.server.requests if r.path.startswith("/v1/events")]
-    assert dict(parse_qsl(urlsplit(listed).query))["created[gte]"] == str(int(began - 3600))
+    lists = [r.path for r in stripe.server.requests if r.path.startswith("/v1/events")]
+    assert len(lists) == len(reconcile.BATCHES)
+    for listed in lists:
+        assert dict(parse_qsl(urlsplit(listed).query))["created[gte]"] == str(int(began - 3600))
 
 
 def test_two_invocations_at_once_do_the_work_once(account: Account, stripe: Books) -> None:

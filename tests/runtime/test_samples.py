@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kyora import postgres
+from kyora.billing.jobs import reconcile
 from local import process, template
 from local.stack import runtime
 from local.stripe.engine import Engine
@@ -461,7 +462,8 @@ def test_reconcile_billing(start: Start, database: str, environment: pytest.Monk
         assert running.invoke(sample("reconcile_billing.start"))["finished"]
         asked = len(stripe.asked)
         assert running.invoke(sample("reconcile_billing"))["finished"]  # not due for a day
-    assert asked == len(stripe.asked) == 3
+    # The events, a list for each batch of their types; the subscriptions; the plans.
+    assert asked == len(stripe.asked) == len(reconcile.BATCHES) + 2
 
 
 def test_migrate_database(start: Start, database: str) -> None:

@@ -1,7 +1,7 @@
 """When a message is tried again, and when no more.
 
-    attempts   MAX_ATTEMPTS of the answers in doubt (5xx, 408, 425, a locked resource); any number
-               of the others
+    attempts   an answer in doubt (5xx, 408, 425, a locked resource) is the last from attempt
+               MAX_ATTEMPTS on; the others end nothing, though they count
     back-off   2, 4, 8 … seconds, at most LONGEST_BACKOFF, less a jitter over the whole range;
                never less than the provider's Retry-After
     breaker    no key, no quota: nothing is sent through this provider for a time, and no
