@@ -1,7 +1,9 @@
 """Multipart uploads as each store does them: what a part's URL binds, and what joins the parts."""
 
 import hashlib
+import shutil
 from contextlib import suppress
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -155,3 +157,21 @@ def test_an_etag_of_the_folder_is_the_digest_of_the_part(store: Store) -> None:
     upload, (first, _) = begin()
     assert first.etag == f'"{hashlib.sha256(FIRST).hexdigest()}"'
     provider().drop_parts(KEY, upload)
+
+
+def test_who_lists_while_parts_are_deleted_sees_all_or_none(store: Store) -> None:
+    """A page that completes beside another would report the deleted ones as missing."""
+    upload, _ = begin()
+    seen: list[object] = []
+    rmtree = shutil.rmtree
+
+    def list_first(*given: Any, **named: Any) -> None:
+        with suppress(Changed):
+            seen.append(provider().list_parts(KEY, upload))
+        rmtree(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "rmtree", list_first)
+        provider().drop_parts(KEY, upload)
+    assert seen == []
+    assert store.uploads() == []

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -169,8 +170,12 @@ class Local:
         self.drop_parts(key, upload)
 
     def drop_parts(self, key: str, upload: str) -> None:
-        """Delete the folder of the parts."""
-        shutil.rmtree(_parts(self._settings, key, upload), ignore_errors=True)
+        """Delete the folder of the parts, which disappear at once for who lists them."""
+        folder = _parts(self._settings, key, upload)
+        gone = folder.with_name(f"{upload}-gone")
+        with suppress(OSError):  # another call has moved it
+            folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _url(self, key: str, query: Mapping[str, str]) -> str:
         return f"{self._settings.app_base_url}{PREFIX}{quote(key)}?{urlencode(query)}"
