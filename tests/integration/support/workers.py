@@ -107,7 +107,8 @@ def _settle_in(environment: Mapping[str, str]) -> None:
     from kyora import config, postgres
 
     wanted = {k: v for k, v in environment.items() if k != "PYTEST_CURRENT_TEST"}
-    if {k: os.environ.get(k) for k in wanted} != wanted:
+    if dict(os.environ) != wanted:  # without what an earlier test had set, too
+        os.environ.clear()
         os.environ.update(wanted)
         config.forget()
         postgres.close()
