@@ -196,27 +196,28 @@ def _redeploy(stack: Settings, functions: dict[str, str], changed: set[Path]) ->
     """Publish the changed code and print it; when it cannot start, print why and return False."""
     began = time.monotonic()
     if problem := fault(sorted(changed)):
-        undeployed_file(stack.home).write_text(problem)
-        say(f"  ✗ {problem}; the last version keeps running")
-        return False
+        return _refuse(stack, problem, "; the last version keeps running")
     layer = any(KYORA in path.parents for path in changed)
     touched = functions if layer else {path.relative_to(FUNCTIONS).parts[0] for path in changed}
     if failed := starting.failures(touched):
-        problem = starting.explain(failed)
-        undeployed_file(stack.home).write_text(problem)
-        say(f"  ✗ {problem}\n    The last version keeps running.")
-        return False
+        end = "\n    The last version keeps running."
+        return _refuse(stack, starting.explain(failed), end)
     (stack.home / "deployed").unlink(missing_ok=True)
     try:
         done = publish(stack, functions, changed)
     except Exception as error:
-        undeployed_file(stack.home).write_text(f"redeploy failed: {error}")
-        say(f"  ✗ redeploy failed: {error}")
-        return False
+        return _refuse(stack, f"redeploy failed: {error}")
     undeployed_file(stack.home).unlink(missing_ok=True)
     if done:
         say(f"  ↻ {', '.join(done)} redeployed in {time.monotonic() - began:.1f} s")
     return True
+
+
+def _refuse(stack: Settings, problem: str, end: str = "") -> bool:
+    """Print why a save is not deployed, and keep it for `make status` and the console."""
+    undeployed_file(stack.home).write_text(problem)
+    say(f"  ✗ {problem}{end}")
+    return False
 
 
 def publish_migrations(stack: Settings, functions: dict[str, str]) -> None:

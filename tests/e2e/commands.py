@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from local.stack import emulator, postgres
-from tests.e2e.conftest import Stack, wait
+from tests.e2e.conftest import Stack, request, wait
 
 
 def run(stack: Stack, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -49,6 +49,15 @@ def bury(stack: Stack) -> None:
     for url in sqs.list_queues()["QueueUrls"]:
         if url.endswith("-dead"):
             sqs.purge_queue(QueueUrl=url)
+
+
+def move_clock(stack: Stack, **asked: Any) -> dict[str, Any]:
+    """Move the stack's clock as the console does; return its state."""
+    token = {"X-Kyora-Token": stack.env["KYORA_CONSOLE_TOKEN"]}
+    answer = request("POST", f"{stack.env['KYORA_URL']}/_local/time", asked, token, 900)
+    assert answer.status == 200, answer
+    found: dict[str, Any] = answer.json
+    return found
 
 
 def control(stack: Stack, path: str, **given: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.commands import client, emit, query, run
+from tests.e2e.commands import bury, client, emit, query, run
 from tests.e2e.conftest import Stack, request, wait
 
 _FEE = "select amount, currency from transaction_fee where order_id = :order"
@@ -120,9 +120,8 @@ def waiting(stack: Stack, queue: str) -> int:
 def test_an_event_of_an_unknown_business_waits_for_a_person_who_redrives_it(
     queue: str, name: str, table: str, stack: Stack, tmp_path: Path
 ) -> None:
-    business, sqs = unique("biz"), client(stack, "sqs")
-    # Other tests have given up messages of theirs.
-    sqs.purge_queue(QueueUrl=sqs.get_queue_url(QueueName=f"kyora-local-{queue}-dead")["QueueUrl"])
+    business = unique("biz")
+    bury(stack)
     emit(stack, name, file(tmp_path, businessId=business))
     wait(lambda: waiting(stack, f"{queue}-dead") == 1, 60, f"a dead letter of {queue}")
     query(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.commands import client, control, query, run
+from tests.e2e.commands import bury, client, control, query, run
 from tests.e2e.conftest import Stack, wait
 
 
@@ -26,14 +26,12 @@ def test_status_shows_that_stripe_is_down_and_that_it_is_back(stack: Stack) -> N
 
 def test_status_shows_what_a_consumer_gave_up(stack: Stack) -> None:
     sqs = client(stack, "sqs")
-    live, dead = (
-        sqs.get_queue_url(QueueName=f"kyora-local-fees{end}")["QueueUrl"] for end in ("", "-dead")
-    )
-    sqs.purge_queue(QueueUrl=dead)  # other tests have given up messages of theirs
+    live = sqs.get_queue_url(QueueName="kyora-local-fees")["QueueUrl"]
+    bury(stack)
     sqs.send_message(QueueUrl=live, MessageBody="not json")
     wait(lambda: "✗ queue fees" in run(stack, "status").stdout, 60)
     said = run(stack, "status").stdout
-    sqs.purge_queue(QueueUrl=dead)
+    bury(stack)
     assert "✗ queue fees      nothing waits; 1 given up" in said, said
     assert "fix it, then `make redrive QUEUE=fees`" in said
     assert "✓ queue fees" in run(stack, "status").stdout

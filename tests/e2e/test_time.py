@@ -5,7 +5,7 @@ from typing import Any
 
 import jwt
 
-from tests.e2e.commands import PNG, query, run
+from tests.e2e.commands import PNG, move_clock, query, run
 from tests.e2e.conftest import Stack, request, wait
 from tests.e2e.payer import FAILS_LATER, GOOD, card, mails, page, portal, send, subscription
 
@@ -13,14 +13,6 @@ from tests.e2e.payer import FAILS_LATER, GOOD, card, mails, page, portal, send, 
 def move(stack: Stack, words: str) -> None:
     done = run(stack, "time", words)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def leap(stack: Stack, to: str) -> None:
-    """Move as the console does, in steps of a week where nothing happens before."""
-    token = {"X-Kyora-Token": stack.env["KYORA_CONSOLE_TOKEN"]}
-    asked = {"to": to, "stepDays": 7}
-    answer = request("POST", f"{stack.env['KYORA_URL']}/_local/time", asked, token, 240)
-    assert answer.status == 200, answer
 
 
 def clock(stack: Stack) -> dict[str, Any]:
@@ -84,7 +76,7 @@ def test_a_failed_renewal_becomes_a_grace_period_and_then_the_free_plan(moved: S
     wait(lambda: subscription(moved)["access"] == "full", 60, "the paid plan")
     send(f"{portal(moved)}/card", **card(FAILS_LATER))
 
-    leap(moved, "renewal")
+    move_clock(moved, to="renewal", stepDays=7)
     found = subscription(moved)
     assert (found["access"], found["status"]) == ("grace", "past_due")
     [[since]] = query(moved, "SELECT access_until - interval '7 days' FROM workspace_billing")

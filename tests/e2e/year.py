@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 import jwt
 
-from tests.e2e.commands import PNG, client, control, query, run
+from tests.e2e.commands import PNG, client, control, move_clock, query, run
 from tests.e2e.conftest import Answer, Stack, request
 from tests.e2e.payer import FAILS_LATER, GOOD, card, send
 
@@ -53,19 +53,10 @@ class Year:
         while days > 0:
             part = min(days, 6)
             self.done.append(f"+{part:.1f} d")
-            self.move({"to": f"+{round(part * 24)}h", "stepDays": 4})
+            moved = move_clock(self.stack, to=f"+{round(part * 24)}h", stepDays=4)
+            self.done += moved["faults"]
             self.read()
             days -= part
-
-    def move(self, asked: dict[str, Any]) -> None:
-        env = self.stack.env
-        headers = {"X-Kyora-Token": env["KYORA_CONSOLE_TOKEN"]}
-        body, address = json.dumps(asked).encode(), f"{env['KYORA_URL']}/_local/time"
-        outgoing = urllib.request.Request(
-            address, body, headers | {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(outgoing, timeout=900) as answer:
-            self.done += json.load(answer)["faults"]
 
     def read(self) -> None:
         """Keep what a later purge deletes."""

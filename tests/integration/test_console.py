@@ -3,7 +3,7 @@
 import http.client
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,15 @@ def test_a_table_that_is_not_listed_cannot_be_read(on: tuple[Front, int], name: 
     assert ask(on[1], f"/_console/tables/{name}")[0] == 404
 
 
+def picture(port: int, path: str) -> tuple[bytes, str]:
+    """Return the bytes and the type of a picture, which runs nothing where it is shown."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert "sandbox" in answer.headers["Content-Security-Policy"]
+        return answer.read(), str(answer.headers["Content-Type"])
+
+
 def test_a_picture_is_served_as_an_image_and_nothing_else(on: tuple[Front, int]) -> None:
     front, port = on
     with postgres.transaction() as tx:
@@ -236,12 +245,7 @@ def test_a_picture_is_served_as_an_image_and_nothing_else(on: tuple[Front, int])
     stored = front.stack.assets / "assets/ws_demo/ast_1/try"
     stored.parent.mkdir(parents=True)
     stored.write_bytes(b"\x89PNG")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", "/_console/uploads/ast_1/picture")
-    answer = connection.getresponse()
-    assert (answer.read(), answer.headers["Content-Type"]) == (b"\x89PNG", "image/png")
-    assert "sandbox" in answer.headers["Content-Security-Policy"]
-    connection.close()
+    assert picture(port, "/_console/uploads/ast_1/picture") == (b"\x89PNG", "image/png")
     assert ask(port, "/_console/uploads/ast_2/picture")[0] == 404
 
 
@@ -276,12 +280,7 @@ def test_an_upload_is_shown_with_its_variants_and_their_pictures(on: tuple[Front
     [variant] = found["variants"]
     assert (variant["name"], variant["width"], variant["size"]) == ("small", 320, 9000)
     assert variant["publicUrl"] == "http://127.0.0.1:8000/public/ws_demo/ast_3/try_v/small.webp"
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", variant["picture"])
-    answer = connection.getresponse()
-    assert (answer.read(), answer.headers["Content-Type"]) == (b"RIFF", "image/webp")
-    assert "sandbox" in answer.headers["Content-Security-Policy"]
-    connection.close()
+    assert picture(port, variant["picture"]) == (b"RIFF", "image/webp")
     for other in ("medium.webp", "small.png", "huge.webp", "..%2Fsmall.webp", "small"):
         assert ask(port, f"/_console/uploads/ast_3/picture?variant={other}")[0] == 404, other
     failed = ask(port, "/_console/uploads/ast_4")[1]

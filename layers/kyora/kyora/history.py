@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from kyora import money
+from kyora.invariants import WANTS_VARIANTS
 from kyora.postgres import Transaction, storable, transaction
 
 _PATIENCE = 20.0  # seconds for a statement: some ids are searched for without an index
@@ -25,10 +26,10 @@ _BEGIN = "begin, under the correlation id"
 type Row = dict[str, Any]
 
 # Each takes ids of several kinds at once; what is no id of its kind finds nothing.
-_EVENTS = """
+_EVENTS = f"""
 SELECT id, detail_type, detail ->> 'correlationId' AS correlation_id, created_at, published_at,
     attempts, next_attempt_at, last_error, refused, detail -> 'data' ->> 'assetId' AS asset_id,
-    coalesce(detail -> 'data' -> 'variants' = 'true', false) AS variants,
+    {WANTS_VARIANTS},
     detail -> 'data' ->> 'businessId' AS business_id, detail ->> 'workspaceId' AS workspace_id,
     coalesce(detail -> 'data' ->> 'orderId', detail -> 'data' ->> 'customerId') AS subject_id
 FROM outbox

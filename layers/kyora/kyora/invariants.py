@@ -53,19 +53,20 @@ _HANDLED = """
 (EXISTS (SELECT 1 FROM inbox WHERE consumer = d.name AND event_id = d.subject)
     OR d.name = 'send_email' AND EXISTS (SELECT 1 FROM email_message WHERE event_id = d.subject))
 """
-_WANTS_VARIANTS = "coalesce(detail #> '{data,variants}' = 'true', false) AS variants"
+# Of a row of `outbox`: whether its event is an AssetReady that make_variants takes.
+WANTS_VARIANTS = "coalesce(detail #> '{data,variants}' = 'true', false) AS variants"
 _NEW = f"""
 WITH since AS (
     SELECT coalesce((SELECT position::timestamptz FROM check_position WHERE name = 'events'),
         now() - interval '1 hour') AS at),
 due AS MATERIALIZED (
-    SELECT id, detail_type, {_WANTS_VARIANTS}, published_at FROM outbox
+    SELECT id, detail_type, {WANTS_VARIANTS}, published_at FROM outbox
     WHERE published_at > (SELECT at FROM since) AND published_at < now() - interval '{_PATIENCE}'
     ORDER BY published_at LIMIT {_EVENTS}),
 -- Events of one transaction have one time: all of the last one's, or they would be passed over.
 whole AS (
     SELECT id, detail_type, variants, published_at FROM due
-    UNION SELECT id, detail_type, {_WANTS_VARIANTS}, published_at FROM outbox
+    UNION SELECT id, detail_type, {WANTS_VARIANTS}, published_at FROM outbox
     WHERE published_at = (SELECT max(published_at) FROM due)),
 missing AS (
     INSERT INTO difference (name, subject, since)

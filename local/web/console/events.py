@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kyora.bus.names import DOMAINS
+from kyora.invariants import WANTS_VARIANTS
 from local.settings import Settings
 from local.web.console import consumers, invocations, sources
 from local.web.console.invocations import Record
 
 _LISTED = 100
-_EVENTS = """
+_EVENTS = f"""
 select id, detail_type as type, source, detail ->> 'workspaceId' as workspace,
        detail ->> 'correlationId' as correlation, detail ->> 'occurredAt' as "occurredAt",
        created_at as at, published_at as published, attempts, last_error as error, refused,
-       coalesce(detail -> 'data' -> 'variants' = 'true', false) as variants
+       {WANTS_VARIANTS}
 from outbox
 where (cast(:type as text) is null or detail_type = :type)
   and (cast(:text as text) is null or strpos(detail::text, :text) > 0)
