@@ -16,7 +16,7 @@ from pathlib import Path
 from local import bootstrap
 
 # Measured on Linux: environments 800 MB, build 250 MB, data and logs; with every service running.
-DISK_MEGABYTES = 1_300
+DISK_MEGABYTES = 2_000
 MEMORY_MEGABYTES = 1_500
 GOOD, OPTIONAL, BAD = "✓", "·", "✗"
 
