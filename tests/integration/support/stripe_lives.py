@@ -48,6 +48,7 @@ MAILS = (
 )
 
 type Event = dict[str, Any]
+type Timed = tuple[int, float]  # an answer's status, and the seconds that it took
 
 
 @dataclass
@@ -689,6 +690,7 @@ class Workers:
     """Processes that take deliveries side by side, as Lambda would."""
 
     def __init__(self, size: int, log: Path) -> None:
+        self._size = size
         self._pool = _forkserver.Pool(size, _begin, (str(log), list(sys.path)))
 
     def deliver(self, bodies: Sequence[str]) -> list[int]:
@@ -696,11 +698,22 @@ class Workers:
         jobs = [(body, environment) for body in bodies]
         return self._pool.map_async(_take, jobs, chunksize=1).get(240)
 
-    def timed(self, bodies: Sequence[str]) -> list[tuple[int, float]]:
-        """Deliver; return each one's status and the seconds it took, without the way there."""
-        environment = dict(os.environ)
-        jobs = [(body, environment) for body in bodies]
-        return self._pool.map_async(_clock, jobs, chunksize=1).get(240)
+    def timed(self, bodies: Sequence[str], rate: float = 0) -> tuple[list[Timed], float]:
+        """Deliver, each worker its share; return each answer, and how many seconds all took.
+
+        Each worker delivers one after another. With a `rate`, of deliveries a second of all
+        together, each is due at its own moment and its seconds count from that moment: those that
+        it waits for a busy worker are among them. This process has nothing to do meanwhile.
+        """
+        environment, begins = dict(os.environ), time.monotonic() + 2
+        step = 1 / rate if rate else 0
+        jobs = [
+            (bodies[i :: self._size], environment, begins + i * step, self._size * step)
+            for i in range(self._size)
+        ]
+        shares = self._pool.map(_clock, jobs, chunksize=1)
+        ended = max(ended for _, ended in shares)
+        return [answer for answers, _ in shares for answer in answers], ended - begins
 
     def until_taken(self, bodies: Sequence[str], rounds: int = 30) -> int:
         """Deliver; what is answered 5xx comes again, as from Stripe. Return how often it was."""
@@ -723,11 +736,18 @@ def _begin(log: str, path: list[str]) -> None:
     _write_to(log)
 
 
-def _clock(job: tuple[str, Mapping[str, str]]) -> tuple[int, float]:
-    body, environment = job
+def _clock(
+    job: tuple[Sequence[str], Mapping[str, str], float, float],
+) -> tuple[list[Timed], float]:
+    bodies, environment, begins, step = job
     _settle_in(environment)
-    began = time.perf_counter()
-    return deliver(body), time.perf_counter() - began
+    function("stripe_webhook")
+    answers = []
+    for number, body in enumerate(bodies):
+        due = begins + number * step if step or not number else time.monotonic()
+        time.sleep(max(0.0, due - time.monotonic()))
+        answers.append((deliver(body), time.monotonic() - due))
+    return answers, time.monotonic()
 
 
 def _take(job: tuple[str, Mapping[str, str]]) -> int:
