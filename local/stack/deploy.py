@@ -113,9 +113,15 @@ async def _sam_deploy(overrides: list[str], settings: Settings, log: Path) -> No
             *("--stack-name", STACK, "--resolve-s3"),
             *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"),
             *("--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"),
+            "--use-json",  # sam, the emulator and `translated` parse it: YAML takes a second each
             *("--region", emulator.REGION, "--parameter-overrides", *overrides),
         ],
-        env={**_environment(), **emulator.credentials(settings.gateway_port)},
+        # It looks every five seconds whether the stack is there: for AWS, not for this machine.
+        env={
+            **_environment(),
+            **emulator.credentials(settings.gateway_port),
+            "SAM_CLI_POLL_DELAY": "0.5",
+        },
         log=log,
         failed="sam deploy to the emulator failed",
     )
@@ -241,15 +247,15 @@ def translated(settings: Settings) -> dict[str, Any]:
     logging.getLogger("samtranslator").setLevel(logging.CRITICAL)  # it reports its own switches
     from samtranslator.parser.parser import Parser
     from samtranslator.translator.translator import Translator
-    from samtranslator.yaml_helper import yaml_parse
 
     client = emulator.client("cloudformation", settings.gateway_port)
     given = client.describe_stacks(StackName=STACK)["Stacks"][0]["Parameters"]
+    # boto3 parses it: it was deployed as JSON.
     original = client.get_template(StackName=STACK, TemplateStage="Original")["TemplateBody"]
     os.environ.setdefault("AWS_DEFAULT_REGION", emulator.REGION)  # it looks nowhere else
     session = boto3.Session(region_name=emulator.REGION)
     found: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(
-        yaml_parse(original), {item["ParameterKey"]: item["ParameterValue"] for item in given}
+        original, {item["ParameterKey"]: item["ParameterValue"] for item in given}
     )
     return found
 

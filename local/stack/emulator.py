@@ -5,10 +5,12 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 _KEPT = "state.before"  # beside `state`
 _SAVE_SECONDS = 10.0
+
+_making = threading.Lock()
 
 # MiniStack saves its state only when it is stopped with a signal. This saves it on SIGUSR1 as well,
 # so that a deployed stack survives a power cut. Its reset needs no signature: it is refused.
@@ -188,15 +192,25 @@ def client(service: Any, port: int, *, patience: float | None = None) -> Any:
 
     With `patience`, a call is tried once and given up after that many seconds.
     """
-    import boto3  # a quarter of a second: not for commands that never call AWS
     from botocore.config import Config
 
-    session = boto3.Session(
+    hasty = Config(
+        connect_timeout=2, read_timeout=patience or 60, retries={"total_max_attempts": 1}
+    )
+    with _making:
+        return _session().client(
+            service, endpoint_url=endpoint(port), config=hasty if patience else None
+        )
+
+
+@cache
+def _session() -> Any:
+    # A session keeps what it has read of botocore's models: one for all clients. Only a client may
+    # be used by several threads.
+    import boto3  # a quarter of a second: not for commands that never call AWS
+
+    return boto3.Session(
         aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
         region_name=REGION,
     )
-    hasty = Config(
-        connect_timeout=2, read_timeout=patience or 60, retries={"total_max_attempts": 1}
-    )
-    return session.client(service, endpoint_url=endpoint(port), config=hasty if patience else None)
