@@ -15,10 +15,9 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ _FILES = ("template.yaml", "samconfig.toml", "pyproject.toml", "uv.lock")
 _ALIAS = "live"
 _LOOK_SECONDS = 0.3
 _SETTLE_SECONDS = 0.1  # an editor, a formatter or git writes several files one after the other
+
+type Snapshot = dict[str, tuple[int, int, int]]
 
 
 def package(source: Path, inside: str, runtime: str) -> bytes:
@@ -140,27 +141,35 @@ def advice(path: Path, functions: Iterable[str]) -> str:
             return f"{again} to deploy it"
 
 
-def snapshot(top: Path = ROOT) -> dict[Path, tuple[int, int, int]]:
-    """Return inode, modification time and size of each watched file.
+def snapshot(top: Path = ROOT) -> Snapshot:
+    """Return inode, modification time and size of each watched file, by its path.
 
     Comparing snapshots cannot miss a save; a file notification can be lost between two reads.
-    A snapshot of the few hundred files takes some milliseconds.
+    A snapshot of the few hundred files takes a millisecond.
     """
-    paths = [top / name for name in _FILES]
-    for folder, inside, files in chain(os.walk(top / "functions"), os.walk(top / "layers")):
-        inside[:] = [name for name in inside if name != "__pycache__"]
-        paths += [Path(folder, name) for name in files if not name.endswith((".pyc", "~", ".swp"))]
-    found = {}
-    for path in paths:
+    found: Snapshot = {}
+    for name in _FILES:
         with suppress(FileNotFoundError):
-            state = path.stat()
-            found[path] = (state.st_ino, state.st_mtime_ns, state.st_size)
+            found[str(top / name)] = _state((top / name).stat())
+    folders = [str(top / "functions"), str(top / "layers")]
+    while folders:
+        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders += [entry.path] if entry.name != "__pycache__" else []
+                elif not entry.name.endswith((".pyc", "~", ".swp")):
+                    with suppress(FileNotFoundError):
+                        found[entry.path] = _state(entry.stat())
     return found
 
 
-def differences(before: Mapping[Path, object], after: Mapping[Path, object]) -> set[Path]:
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def differences(before: Snapshot, after: Snapshot) -> set[Path]:
     """Return the files that were added, changed or removed between two snapshots."""
-    return {p for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
+    return {Path(p) for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
 
 
 async def watch(stack: Settings, functions: dict[str, str]) -> None:
@@ -187,7 +196,7 @@ async def watch(stack: Settings, functions: dict[str, str]) -> None:
         pending = set() if done else pending
 
 
-async def _after(seconds: float) -> dict[Path, tuple[int, int, int]]:
+async def _after(seconds: float) -> Snapshot:
     await asyncio.sleep(seconds)
     return await asyncio.to_thread(snapshot)
 

@@ -1,11 +1,14 @@
-"""What runs inside the emulator: pages are refused at addresses that need no signature."""
+"""What runs inside the emulator: pages are refused where no signature is needed, layers shared."""
 
 import asyncio
+import tempfile
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local.stack.in_emulator import guarded
+from local.stack.in_emulator import Unpacked, guarded
 
 
 def status(path: str, **headers: str) -> int:
@@ -51,3 +54,38 @@ def test_a_program_can_and_aws_s_operations_are_left_to_their_signature() -> Non
     assert status("/_ministack/health") == 200
     assert status("/_ministack/health", host="localhost:4566") == 200
     assert status("/bucket/key", origin="http://localhost:3000", host="evil.example") == 200
+
+
+@pytest.mark.parametrize(("name", "shared"), [("layer_0.zip", True), ("code.zip", False)])
+def test_a_layer_is_unpacked_once_for_all_workers_and_code_for_each(
+    name: str, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = []
+    for worker in ("a", "b"):
+        folder = tmp_path / worker
+        folder.mkdir()
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("python/kyora/__init__.py", "HERE = 1\n")
+        with Unpacked(folder / name) as archive:
+            archive.extractall(folder)
+        found.append(folder / "python" / "kyora" / "__init__.py")
+    assert [file.read_text() for file in found] == ["HERE = 1\n"] * 2
+    assert found[0].samefile(found[1]) == shared
+
+
+def test_another_version_of_a_layer_is_unpacked_beside_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for text in ("one", "two"):
+        folder = tmp_path / text
+        folder.mkdir()
+        with zipfile.ZipFile(folder / "layer_0.zip", "w") as archive:
+            archive.writestr("python/kyora.py", text)
+        with Unpacked(folder / "layer_0.zip") as archive:
+            archive.extractall(folder)
+    assert [(tmp_path / text / "python/kyora.py").read_text() for text in ("one", "two")] == [
+        "one",
+        "two",
+    ]
