@@ -146,6 +146,13 @@ def test_logs_show_the_functions_without_tokens_or_signatures(stack: Stack) -> N
     assert "X-Amz-Signature" not in everything
 
 
+def test_functions_share_one_unpacked_copy_of_a_layer(stack: Stack) -> None:
+    assert stack.call("GET", "/v1/health", token=None).status == 200
+    workers = list(stack.home.glob("emulator/tmp/ministack-lambda-*/layer_*/python"))
+    assert workers
+    assert all(worker.is_symlink() for worker in workers)
+
+
 def test_a_saved_layer_and_a_saved_function_run_at_once(stack: Stack) -> None:
     before = stack.call("GET", "/v1/health", token=None).json["version"]
     layer = stack.checkout / "layers/kyora/kyora/__init__.py"
