@@ -223,12 +223,22 @@ def _resource(sdk: Sdk, ref: Ref, answer: Mapping[str, Any], where: str) -> Iter
     sent = _ALSO_SENT.get(str(answer.get("object")), set())
     for name, value in answer.items():
         if name in known:
-            yield from _found(sdk, known[name], value, f"{where}.{name}")
+            if not _plain(known[name].shape, value):
+                yield from _found(sdk, known[name], value, f"{where}.{name}")
         elif name not in sent:
             yield f"{where}.{name}: unknown"
     for name, member in known.items():
         if member.required and name not in answer:
             yield f"{where}.{name}: missing"
+
+
+def _plain(shape: Shape, value: Any) -> bool:
+    """Return whether a value is a scalar that fits, as most are; `_found` judges the others."""
+    if value is None:
+        return shape.nullable
+    if isinstance(value, str):
+        return value in shape.words or "str" in shape.scalars
+    return isinstance(value, bool | int) and type(value).__name__ in shape.scalars
 
 
 def _found(sdk: Sdk, member: Member, value: Any, where: str) -> Iterator[str]:

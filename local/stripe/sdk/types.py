@@ -116,18 +116,18 @@ class Sdk:
     def route(self, method: str, path: str) -> Route | None:
         """Return the route of a request; `path` holds ids."""
         parts = path.strip("/").split("/")
-        for route in self._by_length.get((method.upper(), len(parts)), []):
-            wanted = route.path.strip("/").split("/")
+        for wanted, route in self._by_beginning.get((method.upper(), len(parts), *parts[:2]), []):
             if all(want in ("{}", part) for want, part in zip(wanted, parts, strict=True)):
                 return route
         return None
 
     @cached_property
-    def _by_length(self) -> dict[tuple[str, int], list[Route]]:
-        found: dict[tuple[str, int], list[Route]] = {}
+    def _by_beginning(self) -> dict[tuple[object, ...], list[tuple[list[str], Route]]]:
+        """The routes by method, length and their first two steps, which no id is among."""
+        found: dict[tuple[object, ...], list[tuple[list[str], Route]]] = {}
         for route in self.routes:
-            key = (route.method, len(route.path.strip("/").split("/")))
-            found.setdefault(key, []).append(route)
+            parts = route.path.strip("/").split("/")
+            found.setdefault((route.method, len(parts), *parts[:2]), []).append((parts, route))
         return found
 
     def members(self, ref: Ref) -> dict[str, Member]:
