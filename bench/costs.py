@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 from local import template
@@ -89,6 +90,7 @@ def seconds(function: str, measured: Mapping[str, float]) -> float:
     return float(round(own + WAITS.get(function, 0) + 0.5)) / 1000
 
 
+@cache
 def memory(function: str) -> float:
     """Return the memory of a function in GB: its own, or what the parameter says."""
     source = template.read()

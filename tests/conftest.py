@@ -1,5 +1,6 @@
 """What all tests share: a real PostgreSQL, a database for each test, no outside network."""
 
+import gc
 import itertools
 import shutil
 import tempfile
@@ -73,6 +74,12 @@ def _turn(file: Path) -> int:
     if stack:
         return 0 if stack == _STACK else 1
     return 2 if file.parent.name == "runtime" or file.stem in _LONG else 3
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from what lives to the end: it would walk them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -542,7 +542,8 @@ def test_both_layouts_have_the_same_components_and_blocks() -> None:
     assert found["html"] == found["text"]
 
 
-def _variables(kind: str, locale: str, name: str, seen: set[str]) -> set[str]:
+@functools.cache
+def _variables(kind: str, locale: str, name: str, seen: frozenset[str] = frozenset()) -> set[str]:
     """Return the variables of a template and of everything it extends, includes or imports."""
     env = environment(kind, locale)
     source, _, _ = env.loader.get_source(env, name)  # type: ignore[union-attr]
@@ -563,7 +564,7 @@ def _variables(kind: str, locale: str, name: str, seen: set[str]) -> set[str]:
 def test_the_fields_of_the_model_are_the_variables_of_the_template(
     template: str, kind: str, locale: str
 ) -> None:
-    used = _variables(kind, locale, f"{template}.j2", set())
+    used = _variables(kind, locale, f"{template}.j2")
     assert used - COMMON == set(MAILS[template].data.model_fields)
 
 
@@ -572,7 +573,7 @@ def test_what_every_template_is_given_is_used() -> None:
         name
         for template in MAILS
         for kind in ("html", "text")
-        for name in _variables(kind, "en", f"{template}.j2", set())
+        for name in _variables(kind, "en", f"{template}.j2")
     }
     assert used >= COMMON
 

@@ -218,7 +218,7 @@ class Sdk:
 
     def _module(self, name: str) -> _Module:
         if name not in self._modules:
-            self._modules[name] = _read_module(self.root, name)
+            self._modules[name] = _read_module((self.root / name).resolve())
         return self._modules[name]
 
     # ---- calls
@@ -258,7 +258,8 @@ def _either(shapes: list[Shape]) -> Shape:
     )
 
 
-def _read_module(root: Path, name: str) -> _Module:
+@cache
+def _read_module(file: Path) -> _Module:
     classes: dict[str, ast.ClassDef] = {}
     dicts: dict[str, ast.Dict] = {}
     imports: dict[str, Ref] = {}
@@ -277,7 +278,7 @@ def _read_module(root: Path, name: str) -> _Module:
             elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
                 _functional(node, dicts)
 
-    read(ast.parse((root / name).read_text()).body, "")
+    read(ast.parse(file.read_text()).body, "")
     return _Module(classes, dicts, imports)
 
 
