@@ -26,7 +26,7 @@ from kyora import postgres
 from local.stripe.core.params import parse
 from local.stripe.core.state import Rules
 from local.stripe.engine import Engine
-from tests.integration.support.workers import _forkserver, _settle_in, _write_to
+from tests.integration.support.workers import _settle_in, _write_to, forkserver
 from tests.scripted import Answer, Request, scripted
 from tests.unit.functions import CONTEXT, function
 
@@ -691,7 +691,7 @@ class Workers:
 
     def __init__(self, size: int, log: Path) -> None:
         self._size = size
-        self._pool = _forkserver.Pool(size, _begin, (str(log), list(sys.path)))
+        self._pool = forkserver().Pool(size, _begin, (str(log), list(sys.path)))
 
     def deliver(self, bodies: Sequence[str]) -> list[int]:
         environment = dict(os.environ)

@@ -5,23 +5,42 @@ worker dies (`os._exit`, as an out-of-memory kill would) or waits.
 """
 
 import importlib
-import multiprocessing
+import multiprocessing.forkserver
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.integration.support import api, photos
 
 CRASHED = 70
-_forkserver = multiprocessing.get_context("forkserver")
-_forkserver.set_forkserver_preload(
-    ["tests.integration.support.api", "pg8000.native", "kyora.assets.content.verify", "boto3"]
+# What processes are forked with: an import of theirs would be one for each process.
+_PRELOADED = (
+    *("tests.integration.support.workers", "pg8000.native", "kyora.assets.content.verify"),
+    *("kyora.assets.confirm", "kyora.assets.sweep", "kyora.storage.s3", "boto3.s3.inject"),
 )
 _barrier: Any = None
+
+
+@cache
+def forkserver() -> ForkServerContext:
+    """Return multiprocessing's way to fork processes from one that has imported our modules.
+
+    Python 3.13.0 hands that one our `sys.path` and does not read it: it would import nothing.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*_PRELOADED])
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        multiprocessing.forkserver.ensure_running()
+    return context
 
 
 class Crew:
@@ -29,9 +48,8 @@ class Crew:
 
     def __init__(self, size: int, log: Path) -> None:
         self.size, self._log = size, str(log)
-        self._pool = _forkserver.Pool(
-            size, _arrive, (_forkserver.Barrier(size), str(log), list(sys.path))
-        )
+        context = forkserver()
+        self._pool = context.Pool(size, _arrive, (context.Barrier(size), str(log), list(sys.path)))
 
     def together(self, jobs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[api.Answer]:
         """Call (route, options) in as many processes, all at the same moment."""
@@ -59,8 +77,8 @@ class Crew:
 
         The block gets a function that lets the worker go on and returns its answer.
         """
-        here, there = _forkserver.Pipe()
-        process = _forkserver.Process(
+        here, there = forkserver().Pipe()
+        process = forkserver().Process(
             target=_stall,
             args=(there, self._log, target, when, route, options, dict(os.environ)),
         )
@@ -83,7 +101,7 @@ class Crew:
 
     def crash(self, target: str, when: str, route: str, **options: Any) -> None:
         """Run a call in a process that dies before or after `target`."""
-        process = _forkserver.Process(
+        process = forkserver().Process(
             target=_die, args=(self._log, target, when, route, options, dict(os.environ))
         )
         process.start()
