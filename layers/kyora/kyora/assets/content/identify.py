@@ -2,6 +2,7 @@
 
 from kyora.assets.content import iso_images, mpeg_audio, office, old_office
 from kyora.assets.content.iso_boxes import brands, top_level
+from kyora.assets.content.iso_movies import IMAGE_BRANDS
 from kyora.assets.content.signatures import page, signature
 from kyora.assets.content.source import BROKEN, Refused, Source
 
@@ -52,4 +53,4 @@ def _iso(source: Source) -> str | None:
     try:
         return iso_images.coding(source)
     except (Refused, *BROKEN):
-        return "video/mp4"
+        return None if IMAGE_BRANDS.intersection(names[:1]) else "video/mp4"

@@ -47,7 +47,6 @@ _OTHERS = {
     ),
 }
 _MACRO_PART = re.compile(r"vbaproject|macrosheet", re.IGNORECASE)
-_USUAL = {"word/document.xml": DOCX, "xl/workbook.xml": XLSX, "ppt/presentation.xml": PPTX}
 
 type Parts = dict[str, archive.Entry]
 
