@@ -12,6 +12,7 @@ from tests.integration.support import samples
 
 DOC, XLS = rules.TYPES["doc"][0], rules.TYPES["xls"][0]
 DOCX, XLSX, PPTX = (rules.TYPES[last][0] for last in ("docx", "xlsx", "pptx"))
+BAD = "bad_content"
 ZIP, PDF, TXT, CSV = "application/zip", "application/pdf", "text/plain", "text/csv"
 OPEN_MINDED = Policy(macros=True, passwords=True)
 STRICT = Policy(macros=False, passwords=False)
@@ -253,8 +254,20 @@ def test_an_archive_is_never_unpacked() -> None:
     assert verdict(broken, ZIP) == "ok"
 
 
+MIB = 1 << 20
+SIGNS = "a\t\n\v\f\r\b\x0e\x0f\x1a\x1b\x1c\x1d\x1e\x1f\x7f"
 TEXTS = {
     "nothing": b"",
+    "one letter": b"a",
+    "UTF-16 without a mark, the other way round": "id;name\n".encode("utf-16-be"),
+    "UTF-32 without a mark": "id;name\n".encode("utf-32-le"),
+    "UTF-32 without a mark, the other way round": "id;name\n".encode("utf-32-be"),
+    "UTF-32 with a mark, the other way round": b"\0\0\xfe\xff" + "قهوة".encode("utf-32-be"),
+    "a long text": "é".encode() * MIB,
+    "a long text of wide letters": ("a" + "قهوة" * (MIB // 4)).encode("utf-16-be"),
+    "every sign that editors write": SIGNS.encode(),
+    "every sign that editors write, wide": SIGNS.encode("utf-16-le"),
+    "half a letter behind a mark": "قهوة".encode("utf-16")[:-1],
     "UTF-8": "قهوة, coffee\n".encode(),
     "UTF-8 with a mark": "قهوة".encode("utf-8-sig"),
     "UTF-16 with a mark": "قهوة\r\n".encode("utf-16"),
@@ -269,7 +282,17 @@ TEXTS = {
     "page breaks": b"one\ftwo\v",
     "half a character": "é".encode()[:1],
 }
+REFUSED = (*range(1, 8), *range(0x10, 0x1A))
 BINARIES = {
+    **{f"the control {number:#x}": b"a" + bytes([number]) for number in REFUSED},
+    **{
+        f"the wide control {number:#x}": f"a{chr(number)}".encode("utf-16-le") for number in REFUSED
+    },
+    "a control at the end of a long text": b"a" * (MIB + 1) + b"\1",
+    "a control behind the beginning of a long text": b"a" * (MIB - 1) + b"\1" + b"a" * MIB,
+    "a wide control at the end of a long text": b"a\0" * MIB + b"\1\0",
+    "half a letter without a mark": "id;name\n".encode("utf-16-le")[:-1],
+    "zeros, then a letter": b"\0\0ab",
     "a NUL": b"a\0b",
     "zeros": b"\0" * 99,
     "control characters": b"a\x01b\x02",
@@ -291,6 +314,7 @@ def test_what_no_text_holds_is_refused(case: str, content_type: str) -> None:
     assert verdict(BINARIES[case], content_type).startswith("type_mismatch")
 
 
+FAR = samples.PDF
 PDFS = {
     "a mark before it": b"\xef\xbb\xbf" + samples.PDF,
     "a line break before it": b"\r\n" + samples.PDF,
@@ -299,6 +323,21 @@ PDFS = {
     "100,000 zeros behind it": samples.PDF + b"\0" * 100_000,
     "no end mark": samples.PDF[:-8],
     "an end that only names its table": samples.PDF.replace(b"%%EOF", b"startxref\n0\n"),
+    "its header at the last place": b"\n" * 1019 + samples.PDF,
+    "no header, an object": samples.PDF[9:],
+    "an object far behind": FAR.replace(b"1 0 obj", b" " * 70_000 + b"1 0 obj"),
+    "an object on two lines": samples.PDF.replace(b"1 0 obj", b" " * 65_519 + b"1 0\nobj"),
+    "an end of its table alone": samples.PDF.replace(b"%%EOF\n", b"").replace(
+        b"trailer", b"startxref"
+    ),
+    "a trailer alone": samples.PDF.replace(b"%%EOF\n", b""),
+    "an end mark far in front of zeros": samples.PDF + b"\0" * (3 * MIB),
+    "an end mark between two parts that are read": samples.PDF + b"\0" * (MIB - 3),
+    "an end between two parts that are read": (
+        b"%PDF-1.4\n1 0 obj\n<< >>\nendobj\nstartxref" + b"\0" * (MIB - 8)
+    ),
+    "no end, its catalogue far behind": samples.PDF[:33] + b" " * MIB + b"/Catalog >>",
+    "a page before its last end": b"%PDF-1.4\n%%EOF<html>" + samples.PDF,
     "PostScript's header": samples.PDF.replace(b"%PDF-1.4", b"%!PS-Adobe-3.0 PDF-1.4"),
 }
 
@@ -306,3 +345,164 @@ PDFS = {
 @pytest.mark.parametrize("case", PDFS)
 def test_pdfs_are_read_as_leniently_as_viewers_do(case: str) -> None:
     assert verdict(PDFS[case], PDF) == "ok"
+
+
+NO_PDFS = {
+    "its header a byte too late": (b"\n" * 1020 + samples.PDF, "type_mismatch application/pdf"),
+    "no header and no object": (b"hello\n%%EOF", "type_mismatch"),
+    "no header and no end": (b"1 0 obj /Catalog", "type_mismatch"),
+    "no object": (b"%PDF-1.4\nobject\n%%EOF", BAD),
+    "no end and no catalogue": (b"%PDF-1.4\n1 0 obj\n", BAD),
+    "an object on two lines, far behind": (
+        samples.PDF.replace(b"1 0 obj", b" " * 65_526 + b"1 0\nobj"),
+        BAD,
+    ),
+    "a page behind it": (samples.PDF + b"<html>", BAD),
+    "a page behind its trailer": (samples.PDF.replace(b"%%EOF", b"<html>"), BAD),
+    "a page behind a mark far in front": (samples.PDF + b"<html>" + b"\0" * (3 * MIB), BAD),
+    "a page": (b"<html>" + samples.PDF, "type_mismatch text/html"),
+    "a picture": (samples.png() + samples.PDF, "type_mismatch image/png"),
+}
+
+
+@pytest.mark.parametrize("case", NO_PDFS)
+def test_what_viewers_do_not_open_as_a_pdf_is_refused(case: str) -> None:
+    data, expected = NO_PDFS[case]
+    assert verdict(data, PDF).replace(" application/pdf", "") == expected.replace(
+        " application/pdf", ""
+    )
+
+
+# ---- DOC and XLS
+
+BEGIN, PASSWORD, SHEET, FINISH = 0x0809, 0x002F, 0x0085, 0x000A
+FIRST = samples.record(BEGIN, b"\0\6\5\0" + b"\0" * 12)
+MACROS_SHEET = samples.record(SHEET, b"\0\0\0\0\0\1\6\0Sheet1")
+PLAIN_SHEET = samples.record(SHEET, b"\0\0\0\0\1\0\6\0Sheet1")
+LAST = samples.record(FINISH, b"")
+SECRET = samples.record(PASSWORD, b"\0" * 54)
+WORKBOOKS = {
+    "a sheet": (FIRST + PLAIN_SHEET + LAST, "ok"),
+    "a sheet of macros": (FIRST + MACROS_SHEET + LAST, "macros"),
+    "a sheet of macros before another": (FIRST + MACROS_SHEET + PLAIN_SHEET + LAST, "macros"),
+    "a sheet of macros behind another": (FIRST + PLAIN_SHEET + MACROS_SHEET + LAST, "macros"),
+    "a sheet of macros behind the end": (FIRST + LAST + MACROS_SHEET, "ok"),
+    "a short record of a sheet": (FIRST + samples.record(SHEET, b"\0\0\0\0\1") + LAST, "ok"),
+    "the shortest record of a sheet": (
+        FIRST + samples.record(SHEET, b"\0\0\0\0\0\1") + LAST,
+        "macros",
+    ),
+    "another record like it": (FIRST + samples.record(0x86, MACROS_SHEET[4:]) + LAST, "ok"),
+    "an end at its beginning": (LAST + FIRST + MACROS_SHEET + LAST, "macros"),
+    "a password": (FIRST + SECRET, "encrypted"),
+    "macros and a password": (FIRST + MACROS_SHEET + SECRET, "macros"),
+    "a password behind the end": (FIRST + LAST + SECRET, "ok"),
+    "a record that is cut": (FIRST + samples.record(0x86, b"abc")[:-1], "ok"),
+}
+
+
+@pytest.mark.parametrize("case", WORKBOOKS)
+def test_the_records_of_a_workbook_are_read_to_their_end(case: str) -> None:
+    records, expected = WORKBOOKS[case]
+    assert verdict(samples.ole("Workbook", data=records), XLS, STRICT) == expected
+    if records.startswith(FIRST):
+        alone = b"\x09\x08\x10\0" + records[4:]
+        assert verdict(alone, XLS, STRICT) == expected
+
+
+ALONE = [0x0009, 0x0209, 0x0409]
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_a_workbook_of_records_alone_says_what_it_is_first(kind: int) -> None:
+    def alone(stream: int, size: int = 4 if kind == 9 else 6) -> bytes:
+        return samples.record(kind, (b"\0\0" + struct.pack("<H", stream)).ljust(size, b"\0")) + LAST
+
+    assert verdict(alone(0x0010), XLS, STRICT) == "ok"
+    assert verdict(alone(0x0040), XLS, STRICT) == "macros"
+    assert verdict(alone(0x0040), XLS, OPEN_MINDED) == "ok"
+    assert verdict(alone(0x0010, 5), XLS, STRICT).startswith("type_mismatch")
+
+
+@pytest.mark.parametrize(("size", "expected"), [(8, "ok"), (16, "ok"), (12, "type_mismatch")])
+def test_a_later_workbook_of_records_alone_has_one_of_two_lengths(size: int, expected: str) -> None:
+    data = samples.record(BEGIN, b"\0\6\5\0".ljust(size, b"\0")) + LAST
+    assert verdict(data, XLS, STRICT) == expected
+
+
+COMPOUND = {
+    "Word": (samples.word(), DOC),
+    "Excel": (samples.excel(), XLS),
+    "Excel 5": (samples.excel(stream="Book"), XLS),
+    "PowerPoint": (samples.ole("PowerPoint Document"), "application/vnd.ms-powerpoint"),
+    "PowerPoint 4": (samples.ole("PP40"), "application/vnd.ms-powerpoint"),
+    "PowerPoint 95 and 97": (samples.ole("PP97_DUALSTORAGE"), "application/vnd.ms-powerpoint"),
+    "Outlook": (samples.ole("__properties_version1.0"), "application/vnd.ms-outlook"),
+    "Visio": (samples.ole("VisioDocument"), "application/vnd.visio"),
+    "macros": (samples.ole("PROJECT", storages=("VBA",)), "application/vnd.ms-office.vbaProject"),
+    "another": (samples.ole("abc"), "application/x-ole-storage"),
+    "half a password": (samples.ole("EncryptedPackage"), "application/x-ole-storage"),
+}
+
+
+@pytest.mark.parametrize("case", COMPOUND)
+def test_a_compound_file_is_what_its_streams_are(case: str) -> None:
+    data, kind = COMPOUND[case]
+    assert verdict(data, DOC) == ("ok" if kind == DOC else f"type_mismatch {kind}")
+    assert verdict(data, XLS) == ("ok" if kind == XLS else f"type_mismatch {kind}")
+    assert verdict(data, DOCX) == f"type_mismatch {kind}"
+
+
+@pytest.mark.parametrize("storage", ["Macros", "_VBA_PROJECT_CUR", "_VBA_PROJECT", "VBA"])
+def test_a_storage_of_macros_is_refused_in_both(storage: str) -> None:
+    assert verdict(samples.word(storages=(storage,)), DOC) == "macros"
+    assert verdict(samples.excel(storages=(storage,)), XLS) == "macros"
+    assert verdict(samples.excel(storages=(storage,)), XLS, OPEN_MINDED) == "ok"
+
+
+def patched(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]
+
+
+def test_a_compound_file_has_sectors_of_two_sizes_and_no_table_larger_than_it_needs() -> None:
+    assert verdict(samples.word()[:511], DOC) == BAD
+    assert verdict(patched(samples.word(), 30, b"\x0a\0"), DOC) == BAD
+    assert verdict(patched(samples.word(), 30, b"\x09\1"), DOC) == BAD
+    # Of 512 bytes: more tables than the 256 that any file may have are not there.
+    assert verdict(patched(samples.word(), 44, struct.pack("<L", 257)), DOC) == BAD
+
+
+def test_a_word_file_needs_its_first_bytes() -> None:
+    short = samples.word()
+    at = short.index("WordDocument".encode("utf-16-le")) + 120
+    assert verdict(patched(short, at, struct.pack("<Q", 0)), DOC) == BAD
+    assert verdict(samples.word(encrypted=True), DOC, STRICT) == "encrypted"
+    assert verdict(samples.word(encrypted=True), DOC) == "ok"
+
+
+def test_the_source_is_a_file_for_the_library() -> None:
+    from kyora.assets.content import old_office
+    from kyora.assets.content.source import Source
+
+    file = old_office._File(Source(io.BytesIO(b"0123456789")))
+    assert not file.closed
+    assert file.read(3) + file.read(2) == b"01234"
+    assert file.tell() == 5
+    assert file.seek(2, 1) == 7
+    assert file.read() == b"789"
+    assert file.read() == b""
+    assert file.seek(-4, 2) == 6
+    assert file.read(99) == b"6789"
+    assert file.seek(1) == 1
+    assert file.read(0) == b""
+    assert file.read(1) == b"1"
+    assert file.seek(20) == 20
+    assert file.read() == b""
+
+
+def test_only_the_librarys_own_errors_are_the_files() -> None:
+    from kyora.assets.content import old_office
+
+    assert str(old_office._broken(OSError("not an OLE2 file"))) == BAD
+    disk = OSError(5, "Input/output error")
+    assert old_office._broken(disk) is disk
