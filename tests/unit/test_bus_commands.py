@@ -92,13 +92,17 @@ def queues(count: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", ["emails", "emails-dead", "kyora-dev-emails-dead"])
 def test_dead_letters_are_moved_by_sqs(name: str, aws: Cloud) -> None:
     done = {"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 7}
+    running = [{"Status": "RUNNING"}] if name == "emails" else []  # asked again after a second
     answers(
         aws,
         GetQueueAttributes=queues(7),
         StartMessageMoveTask={"TaskHandle": "t"},
-        ListMessageMoveTasks=[{"Results": [{"Status": "RUNNING"}]}, {"Results": [done]}],
+        ListMessageMoveTasks=[{"Results": [task]} for task in [*running, done]],
     )
     assert dead_letters.redrive(place.find("dev"), name) == 7
+    looked = {"SourceArn": f"{ARN}kyora-dev-emails-dead", "MaxResults": 1}
+    assert asked(aws, "ListMessageMoveTasks") == [looked] * (len(running) + 1)
+    assert [found["AttributeNames"] for found in asked(aws, "GetQueueAttributes")] == [["All"]] * 2
     # The destination is named: SQS knows no source of what a consumer put there itself.
     assert asked(aws, "StartMessageMoveTask") == [
         {
@@ -136,6 +140,91 @@ def test_an_unknown_queue_is_refused_with_those_that_can_be_redriven(aws: Cloud)
     )
     with pytest.raises(Trouble, match=r"there are emails, uploads$"):
         dead_letters.redrive(place.find("dev"), "jobs")
+
+
+def local(aws: Cloud) -> place.Place:
+    return place.Place("local", {"AWS_ENDPOINT_URL": aws.url})
+
+
+def local_queues(count: int) -> list[dict[str, Any]]:
+    return [attributes("kyora-local-emails-dead", count), attributes("kyora-local-emails", 0)]
+
+
+def letters(*names: str) -> dict[str, Any]:
+    return {
+        "Messages": [
+            {"MessageId": name, "ReceiptHandle": f"handle-{name}", "Body": f"body of {name}"}
+            for name in names
+        ]
+    }
+
+
+def test_dead_letters_of_the_local_stack_are_carried_one_by_one(
+    aws: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(
+        aws,
+        GetQueueAttributes=local_queues(12),
+        ReceiveMessage=[letters(*"abcdefghij"), letters("k"), letters("l")],
+    )
+    assert dead_letters.redrive(local(aws), "emails") == 12
+    live, dead = (f"{aws.url}/000000000000/kyora-local-emails{end}" for end in ("", "-dead"))
+    assert asked(aws, "ReceiveMessage") == [
+        {"QueueUrl": dead, "MaxNumberOfMessages": most, "VisibilityTimeout": 30}
+        for most in (10, 2, 1)
+    ]
+    assert asked(aws, "SendMessage") == [
+        {"QueueUrl": live, "MessageBody": f"body of {name}"} for name in "abcdefghijkl"
+    ]
+    assert asked(aws, "DeleteMessage") == [
+        {"QueueUrl": dead, "ReceiptHandle": f"handle-{name}"} for name in "abcdefghijkl"
+    ]
+    # It is sent before it is deleted: a failure between leaves it twice, not nowhere.
+    assert [operation for operation, _ in aws.calls if "Message" in operation][1:3] == [
+        "SendMessage",
+        "DeleteMessage",
+    ]
+    assert "12 of 12 messages are back in kyora-local-emails\n" in capsys.readouterr().out
+
+
+def test_one_dead_letter_is_moved_and_the_others_are_seen_again_at_once(aws: Cloud) -> None:
+    answers(
+        aws,
+        GetQueueAttributes=local_queues(4),
+        ReceiveMessage=[letters("a", "b"), letters("c", "d"), letters("e")],
+    )
+    assert dead_letters.redrive(local(aws), "emails", only="c") == 1
+    dead = f"{aws.url}/000000000000/kyora-local-emails-dead"
+    assert [sent["MessageBody"] for sent in asked(aws, "SendMessage")] == ["body of c"]
+    assert asked(aws, "ChangeMessageVisibility") == [
+        {"QueueUrl": dead, "ReceiptHandle": f"handle-{name}", "VisibilityTimeout": 0}
+        for name in "abd"
+    ]
+    assert len(asked(aws, "ReceiveMessage")) == 2
+
+
+def test_dead_letters_that_someone_else_took_are_not_waited_for(
+    aws: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(aws, GetQueueAttributes=local_queues(3), ReceiveMessage=[letters("a"), {}])
+    assert dead_letters.redrive(local(aws), "emails") == 1
+    assert "1 of 3 messages are back" in capsys.readouterr().out
+
+
+def test_the_queues_of_a_stack_are_listed_page_by_page(aws: Cloud) -> None:
+    pages = [
+        {
+            "QueueUrls": [f"{aws.url}/0/kyora-dev-{name}" for name in ("a", "b-dead")],
+            "NextToken": "n",
+        },
+        {"QueueUrls": [f"{aws.url}/0/kyora-dev-c"]},
+    ]
+    answers(aws, ListQueues=pages)
+    where = place.find("dev")
+    assert dead_letters.queue_urls(where.client("sqs"), where) == {
+        name: f"{aws.url}/0/kyora-dev-{name}" for name in ("a", "b-dead", "c")
+    }
+    assert [page["QueueNamePrefix"] for page in asked(aws, "ListQueues")] == ["kyora-dev-"] * 2
 
 
 def test_a_tail_on_aws_sees_no_token_and_leaves_nothing_behind(
