@@ -1,7 +1,8 @@
 """Whether the tests notice: small faults, put into the modules that decide, one at a time.
 
-`make mutants` takes a few of every module in `bench/mutants.toml`, `make mutants MODULE=limits.py`
-every one of a module. A fault is a comparison that is one off, a constant, an operator, a
+`make mutants` takes a few of every module in `bench/mutants.toml`, always the same ones,
+`make mutants MODULE=assets/content` those of a folder, `make mutants MODULE=limits.py` every one of
+a module. A fault is a comparison that is one off, a constant, an operator, a
 condition, a statement or an argument: what a person gets wrong. Each runs in a process of its own,
 with the tests that the file names for its module; a test that fails, or never ends, has noticed.
 
@@ -391,23 +392,30 @@ def _load(tests: Sequence[str]) -> None:
     os.wait()
 
 
+def file(module: str) -> Path:
+    """Return the file of a module: one of the layer, or one of the commands."""
+    return ROOT / module if module.startswith("local/") else LAYER / "kyora" / module
+
+
 def main() -> int:
     """Run the faults of the modules asked for and print what went unnoticed."""
     parser = argparse.ArgumentParser(prog="make mutants")
-    parser.add_argument("--module", help="one of bench/mutants.toml: every fault of it")
+    parser.add_argument("--module", help="one of bench/mutants.toml, or a folder")
     parser.add_argument("--part", default="1/1", help="2/5: every fifth fault, from the second on")
     arguments = parser.parse_args()
     listed: dict[str, dict[str, Any]] = tomllib.loads(LISTED.read_text())
-    if arguments.module and arguments.module not in listed:
-        print(f"{LISTED.name} names no {arguments.module}: {', '.join(listed)}")
+    asked: str = arguments.module or ""
+    modules = [asked] if asked in listed else [name for name in listed if name.startswith(asked)]
+    if not modules:
+        print(f"{LISTED.name} names no {asked}: {', '.join(listed)}")
         return 2
     part, parts = map(int, arguments.part.split("/"))
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = tempfile.mkdtemp(prefix="mutants")
     os.chdir(ROOT)
     good = True
-    for module in [arguments.module] if arguments.module else listed:
-        found = mutants((LAYER / "kyora" / module).read_text())
-        if not arguments.module:
+    for module in modules:
+        found = mutants(file(module).read_text())
+        if asked != module:
             found = random.Random(module).sample(found, min(_FEW, len(found)))
         good &= _module(module, found[part - 1 :: parts], listed[module])
     return 0 if good else 1
@@ -416,9 +424,10 @@ def main() -> int:
 def _module(module: str, found: Sequence[Mutant], listed: dict[str, Any]) -> bool:
     """Run the faults of a module; False when too few are noticed, or a list is out of date."""
     tests, survivors = listed["tests"], dict(listed.get("survivors", {}))
-    path = LAYER / "kyora" / module
+    path = file(module)
     source = path.read_text()
-    name = ".".join(["kyora", *Path(module).with_suffix("").parts])
+    root = LAYER if path.is_relative_to(LAYER) else ROOT
+    name = ".".join(path.relative_to(root).with_suffix("").parts)
     _load(tests)
     began = time.monotonic()
     if failure := _run(tests, None, 300):
