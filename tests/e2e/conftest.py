@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _COPIED = ("Makefile", "template.yaml", "samconfig.toml", "pyproject.toml", "uv.lock",
            ".python-version", "functions", "layers", "local", "events", "plans.toml")  # fmt: skip
 UP = "Ctrl-C stops everything."
+_shared: "list[Stack]" = []
 
 
 @dataclass(frozen=True)
@@ -255,10 +256,19 @@ def shared(checkout: Path) -> Iterator[Stack]:
     # A short delay, so that a test need not wait a minute for the path without a confirm.
     running = Stack(checkout, checkout / ".local", free_port(), {"UPLOAD_EVENT_DELAY": "2"})
     running.start()
+    _shared.append(running)
     yield running
     assert running.stop(signal.SIGTERM) == 0
     wait(lambda: not running.leftovers(), 5)
     assert not running.leftovers()
+
+
+@pytest.hookimpl(trylast=True)  # after the test's own fixtures
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop the shared stack after the last test of this folder: it works while nobody asks."""
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        for running in _shared:
+            running.stop(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
