@@ -43,6 +43,30 @@ def client(stack: Stack, service: str) -> Any:
     return emulator.client(service, int(stack.env["AWS_ENDPOINT_URL"].rpartition(":")[2]))
 
 
+def save(stack: Stack, path: Path, text: str | None) -> str:
+    """Save or remove a file and return the line in which the stack answers that."""
+    top, *inside = path.relative_to(stack.checkout).parts
+    belongs_to = {"functions": inside[:1], "layers": ["kyora"]}.get(top) or [path.name]
+    # Not just any line: another file, of an earlier test, may be answered late.
+    said = said_after(stack, path, text, rf"^.*\b{belongs_to[0]}\b.*\n")
+    return said.splitlines()[-1]
+
+
+def said_after(stack: Stack, path: Path, text: str | None, until: str) -> str:
+    """Save or remove a file and return what the stack says, up to the end of the match `until`."""
+    before = len(stack.said())
+    path.parent.mkdir(exist_ok=True)
+    path.unlink() if text is None else path.write_text(text)
+
+    def answered() -> re.Match[str] | None:
+        return re.search(until, stack.said()[before:], re.MULTILINE)
+
+    wait(answered, 60)
+    found, said = answered(), stack.said()[before:]
+    assert found, f"{path.name} was saved, and after a minute the stack said: {said!r}"
+    return said[: found.end()]
+
+
 def bury(stack: Stack) -> None:
     """Empty the dead-letter queues of what other tests left there."""
     sqs = client(stack, "sqs")

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import pytest
 from stripe import WebhookSignature
 
-from tests.e2e.commands import PNG, run
+from tests.e2e.commands import PNG, run, said_after, save
 from tests.e2e.conftest import UP, Answer, Stack, free_port, request, wait
 
 
@@ -158,30 +158,30 @@ def test_a_saved_layer_and_a_saved_function_run_at_once(stack: Stack) -> None:
     layer = stack.checkout / "layers/kyora/kyora/__init__.py"
     original = layer.read_text()
     try:
-        assert "layer kyora redeployed" in _save(stack, layer, original.replace(before, "9.9.9"))
+        assert "layer kyora redeployed" in save(stack, layer, original.replace(before, "9.9.9"))
         assert stack.call("GET", "/v1/health", token=None).json["version"] == "9.9.9"
     finally:
-        _save(stack, layer, original)
+        save(stack, layer, original)
     function = stack.checkout / "functions/check_health/app.py"
     original = function.read_text()
     changed = 'health.check().model_copy(update={"version": "9.9.8"})'
     try:
-        said = _save(stack, function, original.replace("health.check()", changed))
+        said = save(stack, function, original.replace("health.check()", changed))
         assert "check_health redeployed" in said
         assert stack.call("GET", "/v1/health", token=None).json["version"] == "9.9.8"
     finally:
-        _save(stack, function, original)
+        save(stack, function, original)
     assert stack.call("GET", "/v1/health", token=None).json["version"] == before
 
 
 def test_a_syntax_error_is_one_line_and_the_old_version_stays(stack: Stack) -> None:
     function = stack.checkout / "functions/check_health/app.py"
     original = function.read_text()
-    line = _save(stack, function, "def broken(:\n")
+    line = save(stack, function, "def broken(:\n")
     assert "functions/check_health/app.py:1" in line
     assert "keeps running" in line
     assert stack.call("GET", "/v1/health", token=None).status == 200
-    assert "check_health redeployed" in _save(stack, function, original)
+    assert "check_health redeployed" in save(stack, function, original)
 
 
 def test_code_that_cannot_be_imported_is_shown_with_its_traceback_and_the_old_version_stays(
@@ -190,7 +190,7 @@ def test_code_that_cannot_be_imported_is_shown_with_its_traceback_and_the_old_ve
     layer = stack.checkout / "layers/kyora/kyora/health.py"
     original = layer.read_text()
     try:
-        said = _said_after(stack, layer, f"import nowhere\n{original}", "keeps running")
+        said = said_after(stack, layer, f"import nowhere\n{original}", "keeps running")
         assert "check_health" in said
         assert "layers/kyora/kyora/health.py" in said
         assert "No module named 'nowhere'" in said
@@ -203,7 +203,7 @@ def test_code_that_cannot_be_imported_is_shown_with_its_traceback_and_the_old_ve
         assert "layers/kyora/kyora/health.py" in code["text"]
         assert stack.call("GET", "/v1/health", token=None).status == 200
     finally:
-        assert "layer kyora redeployed" in _save(stack, layer, original)
+        assert "layer kyora redeployed" in save(stack, layer, original)
     assert "✓ saved code" in run(stack, "status").stdout
     assert not any(one["what"] == "code" for one in _overview(stack)["attention"])
 
@@ -217,11 +217,11 @@ def test_a_new_migration_is_applied_by_make_migrate_which_names_it(stack: Stack)
     folder = stack.checkout / "layers/kyora/kyora/postgres/migrations"
     added = folder / "9999_loyalty.sql"
     try:
-        assert "make migrate" in _save(stack, added, "CREATE TABLE loyalty (id text);\n")
+        assert "make migrate" in save(stack, added, "CREATE TABLE loyalty (id text);\n")
         assert "applied 9999_loyalty" in run(stack, "migrate").stdout
         assert "nothing to apply" in run(stack, "migrate").stdout
     finally:
-        _save(stack, added, None)
+        save(stack, added, None)
 
 
 @pytest.mark.parametrize(
@@ -237,34 +237,10 @@ def test_what_a_save_cannot_deploy_is_named_with_what_to_do(
     path = stack.checkout / name
     original = path.read_text() if path.exists() else None
     try:
-        said = _said_after(stack, path, f"{original or ''}\n", rf"! {name} changed.*\n")
+        said = said_after(stack, path, f"{original or ''}\n", rf"! {name} changed.*\n")
         assert advice in said
     finally:
-        _save(stack, path, original)
-
-
-def _save(stack: Stack, path: Path, text: str | None) -> str:
-    """Save or remove a file and return the line in which the stack answers that."""
-    top, *inside = path.relative_to(stack.checkout).parts
-    belongs_to = {"functions": inside[:1], "layers": ["kyora"]}.get(top) or [path.name]
-    # Not just any line: another file, of an earlier test, may be answered late.
-    said = _said_after(stack, path, text, rf"^.*\b{belongs_to[0]}\b.*\n")
-    return said.splitlines()[-1]
-
-
-def _said_after(stack: Stack, path: Path, text: str | None, until: str) -> str:
-    """Save or remove a file and return what the stack says, up to the end of the match `until`."""
-    before = len(stack.said())
-    path.parent.mkdir(exist_ok=True)
-    path.unlink() if text is None else path.write_text(text)
-
-    def answered() -> re.Match[str] | None:
-        return re.search(until, stack.said()[before:], re.MULTILINE)
-
-    wait(answered, 60)
-    found, said = answered(), stack.said()[before:]
-    assert found, f"{path.name} was saved, and after a minute the stack said: {said!r}"
-    return said[: found.end()]
+        save(stack, path, original)
 
 
 def test_a_deploy_that_is_cut_off_is_undone_and_made_again(stack: Stack) -> None:
@@ -285,7 +261,7 @@ def test_a_deploy_that_is_cut_off_is_undone_and_made_again(stack: Stack) -> None
         if stack.process_ended():
             template.write_text(original)
         else:
-            _save(stack, template, original)  # what it says to that is not for the next test
+            save(stack, template, original)  # what it says to that is not for the next test
 
 
 def test_make_stop_ends_the_stack_as_ctrl_c_does(stack: Stack) -> None:

@@ -4,11 +4,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import client, query
-from tests.e2e.conftest import Stack, wait
+from tests.e2e.commands import client, query, save
+from tests.e2e.conftest import Stack
 
 BROKEN = "def handler(event, context):\n    raise RuntimeError('broken on purpose')\n"
 # What a test breaks, and the one check that has to say so.
@@ -75,18 +76,16 @@ def broken(stack: Stack) -> Iterator[Callable[[str], None]]:
     """Break a function of the running stack; it is repaired at the end."""
     kept: dict[str, str] = {}
 
-    def save(name: str, text: str) -> None:
-        before = len(stack.said())
-        (stack.checkout / "functions" / name / "app.py").write_text(text)
-        wait(lambda: f"{name} redeployed" in stack.said()[before:], 60, f"{name} redeployed")
+    def source(name: str) -> Path:
+        return stack.checkout / "functions" / name / "app.py"
 
     def break_it(name: str) -> None:
-        kept[name] = (stack.checkout / "functions" / name / "app.py").read_text()
-        save(name, BROKEN)
+        kept[name] = source(name).read_text()
+        assert f"{name} redeployed" in save(stack, source(name), BROKEN)
 
     yield break_it
     for name, text in kept.items():
-        save(name, text)
+        assert f"{name} redeployed" in save(stack, source(name), text)
     # What a broken consumer was given would be given up later, in the middle of another test.
     sqs = client(stack, "sqs")
     for queue in {"fees", "analytics", "emails"} if kept else ():
