@@ -1,5 +1,6 @@
 """Every mail in a real browser; the pictures are kept under .local/screenshots."""
 
+import functools
 import itertools
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from local.tools import emails
 from local.web.mailbox import forced
 from tests.browser import chromium
 
+every_mail = functools.cache(emails.mails)  # a second, for each test
 pytestmark = [chromium.needed, pytest.mark.timeout(300)]
 
 # What is measured in each mail, once it is laid out.
@@ -35,7 +37,7 @@ return {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 600])
 def test_every_mail_fits_its_window(tmp_path: Path, width: int, scheme: str) -> None:
-    mails = emails.mails()
+    mails = every_mail()
     pages = [forced(mail["html"], scheme) for mail in mails]
     found = chromium.report(
         chromium.address(chromium.frames(pages, width, _MEASURE), tmp_path), 1400
@@ -71,7 +73,7 @@ def test_pictures_of_every_mail_are_kept(
 ) -> None:
     pages = [
         forced(mail["html"], scheme)
-        for mail in emails.mails()
+        for mail in every_mail()
         if (mail["locale"], mail["sample"]) == (locale, sample)
     ]
     assert len(pages) == len(MAILS)
@@ -83,7 +85,7 @@ def test_pictures_of_every_mail_are_kept(
 
 @pytest.mark.parametrize("dark", [True, False])
 def test_a_dark_client_shows_dark_mails(tmp_path: Path, dark: bool) -> None:
-    pages = [mail["html"] for mail in emails.mails() if mail["sample"] == "typical"]
+    pages = [mail["html"] for mail in every_mail() if mail["sample"] == "typical"]
     page = chromium.address(chromium.frames(pages, 600, _MEASURE), tmp_path)
     grounds = {seen["ground"] for seen in chromium.report(page, dark=dark)}
     assert grounds == {"rgb(14, 19, 17)" if dark else "rgb(242, 245, 243)"}
