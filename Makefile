@@ -27,10 +27,12 @@ run: setup ## start the stack on this machine: http://127.0.0.1:8000 [PORT=]
 stop: setup ## stop the stack that make run started [PORT=]
 	@$(PYTHON) -m local stop
 
-test: ## run the tests; T="tests/unit -k name" runs some, in one process (--pdb works)
+test: ## run the tests; T=unit runs a folder, T="unit -k name" or a file in one process (--pdb works)
 	@python3 local/bootstrap.py tests
 	@$(if $(T),,$(PYTHON) -m local build)
-	@KYORA_SEEDS=$(or $(KYORA_SEEDS),4) $(BIN)/pytest -n $(if $(T),0,3 --durations 20) --dist loadfile $(T)
+	@KYORA_SEEDS=$(or $(KYORA_SEEDS),4) $(BIN)/pytest --dist loadfile \
+		-n $(if $(T),$(if $(word 2,$(T))$(findstring .py,$(T)),0,2),3 --durations 20) \
+		$(if $(T),$(if $(wildcard tests/$(T)/.),tests/)$(T))
 
 test-later: ## run the tests with the clock ahead (faketime): DAYS="1 40 400"
 	@python3 local/bootstrap.py tests

@@ -26,7 +26,10 @@ SECRET = "a secret of at least thirty-two bytes"
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-_LONG = ("test_billing_model", "test_translation", "test_layers")
+_LONG = (
+    *("test_billing_model", "test_translation", "test_layers", "test_recipes"),
+    *("test_content_budget", "test_stripe_engine", "test_email_spam"),
+)
 # The stack that most files of e2e share, and the others: each is started by the worker that has it.
 _STACK = "e2e"
 _STACKS = {
