@@ -59,7 +59,7 @@ invoke: build ## run a built function under Lambda's runtime: F=confirm_upload [
 	@$(PYTHON) -m local.tools.invoke $(or $(F),$(error which function? F=confirm_upload)) $(E)
 
 debug: setup ## run a function from its source under a debugger: F=confirm_upload [E=events/….json] [PORT=5678]
-	@$(PYTHON) -m local.tools.debug $(or $(F),$(error which function? F=confirm_upload)) $(E) $(if $(PORT),--port $(PORT))
+	@env -u PORT $(PYTHON) -m local.tools.debug $(or $(F),$(error which function? F=confirm_upload)) $(E) $(if $(PORT),--port $(PORT))
 
 event: setup ## print a sample event with its token and signature: F=stripe_webhook [E=events/….json]
 	@$(PYTHON) -m local.tools.invoke --show $(or $(F),$(error which function? F=stripe_webhook)) $(E)

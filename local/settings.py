@@ -228,7 +228,11 @@ def read_env(home: Path | None = None) -> dict[str, str]:
 
 def running(environ: Mapping[str, str]) -> int | None:
     """Return the process id of the stack that PORT or this checkout names, while it runs."""
-    file = _home(environ) / "lock"
+    return _runs(_home(environ))
+
+
+def _runs(home: Path) -> int | None:
+    file = home / "lock"
     try:
         with file.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -241,7 +245,10 @@ def running(environ: Mapping[str, str]) -> int | None:
 
 def running_clock(environ: Mapping[str, str]) -> Path | None:
     """Return the file with the clock of the stack that PORT or this checkout names, if any."""
-    file = _home(environ) / "clock"
+    try:
+        file = _home(environ) / "clock"
+    except Trouble:  # for a command that needs a stack to say
+        return None
     return file if file.exists() else None
 
 
@@ -266,7 +273,22 @@ def unavailable() -> Trouble:
 
 
 def _home(environ: Mapping[str, str]) -> Path:
-    """Return the folder of the stack on PORT, or the checkout's own where there is none."""
+    """Return the folder of the stack on PORT, or the checkout's own.
+
+    Raises Trouble when the checkout's own runs on another port: a command would act on a stack that
+    was not meant.
+    """
     own = (ROOT / (environ.get("KYORA_LOCAL_DIR") or ".local")).resolve()
-    second = own / environ.get("PORT", "")
-    return second if environ.get("PORT") and (second / "lock").exists() else own
+    port = environ.get("PORT")
+    if not port:
+        return own
+    second = own / port
+    if (second / "lock").exists():
+        return second
+    other = _read_json(own / "lock").get("port")
+    if str(other) != port and _runs(own):
+        raise Trouble(
+            f"no stack of this checkout runs on port {port}; "
+            f"one runs at http://{HOST}:{other} (PORT={other})"
+        )
+    return own

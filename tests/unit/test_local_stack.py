@@ -47,6 +47,22 @@ def test_a_command_with_a_port_reads_the_stack_on_that_port(
         assert settings.read_env() == {"PORT": "8000"}
 
 
+def test_a_command_with_a_port_that_no_stack_has_acts_on_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KYORA_LOCAL_DIR", str(tmp_path))
+    monkeypatch.setenv("PORT", "8132")
+    home, lock = settings.claim_home(os.environ, 8000)
+    (home / "env").write_text("PORT=8000\n")
+    (home / "clock").touch()
+    with lock:
+        for ask in (settings.read_env, lambda: settings.running(os.environ)):
+            with pytest.raises(Trouble, match=r"no stack .* on port 8132; one runs at .*:8000"):
+                ask()
+        assert settings.running_clock(os.environ) is None
+    assert settings.running(os.environ) is None
+
+
 def test_a_stack_runs_as_long_as_its_folder_is_claimed(tmp_path: Path) -> None:
     environ = {"KYORA_LOCAL_DIR": str(tmp_path / "new")}
     assert settings.running(environ) is None
