@@ -306,7 +306,7 @@ def recorded(stream: Any) -> tuple[bytearray, Any]:
     )
 
 
-def messages(sent: bytes) -> Iterator[tuple[str, bytes]]:
+def messages(sent: bytearray) -> Iterator[tuple[str, bytes]]:
     """The messages of the frontend: their kinds and contents."""
     while sent:
         end = 1 + int.from_bytes(sent[1:5])
@@ -352,6 +352,80 @@ def test_begin_is_no_trip_of_its_own(trips: list[str], values: dict[str, object]
     with postgres.transaction() as tx:
         tx.row("SELECT 1 AS one" + " WHERE :id = 'ws_demo'" * bool(values), **values)
     assert [sql.split()[0] for sql in trips] == ["SELECT", "COMMIT"]
+
+
+def test_statements_together_are_one_trip_and_see_what_went_before(trips: list[str]) -> None:
+    with postgres.transaction() as tx:
+        one, two, three = tx.together(
+            ("SELECT id FROM workspace WHERE id = :id", {"id": "ws_demo"}),
+            ("UPDATE workspace SET name = :name WHERE id = 'ws_demo'", {"name": "Another"}),
+            ("SELECT name AS called, 1 AS more FROM workspace WHERE id = 'ws_demo'", {}),
+        )
+    assert (one, two) == ([{"id": "ws_demo"}], [])
+    assert three == [{"called": "Another", "more": 1}]
+    assert len(trips) == 2, "and COMMIT"
+
+
+def test_a_statement_for_later_goes_with_the_next(trips: list[str]) -> None:
+    with postgres.transaction() as tx:
+        tx.later("UPDATE workspace SET name = :name WHERE id = 'ws_demo'", name="Another")
+        assert tx.value(str, "SELECT name FROM workspace WHERE id = 'ws_demo'") == "Another"
+        tx.later("UPDATE workspace SET name = :name WHERE id = 'ws_demo'", name="A third")
+    assert len(trips) == 2
+    assert postgres.alone("SELECT name FROM workspace WHERE id = 'ws_demo'") == [
+        {"name": "A third"}
+    ]
+
+
+def test_a_transaction_of_statements_for_later_is_one_trip(trips: list[str]) -> None:
+    with postgres.transaction() as tx:
+        tx.later("UPDATE workspace SET name = 'Another' WHERE id = 'ws_demo'")
+    assert trips == ["COMMIT"]
+    assert postgres.alone("SELECT name FROM workspace WHERE id = 'ws_demo'") == [
+        {"name": "Another"}
+    ]
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_whatever_fails_in_a_trip_nothing_of_its_transaction_stays(
+    broken: int, database: str
+) -> None:
+    names = [f"ws_{number}" for number in range(3)]
+    names[broken] = "ws_demo"  # is there already
+    insert = "INSERT INTO workspace (id, name) VALUES (:id, 'W')"
+    with pytest.raises(StatementFailed, match="23505"), postgres.transaction() as tx:
+        tx.later(insert, id=names[0])
+        tx.together((insert, {"id": names[1]}), (insert, {"id": names[2]}))
+    assert count() == 2
+
+
+def test_a_statement_for_later_that_fails_makes_the_commit_fail(database: str) -> None:
+    with pytest.raises(StatementFailed, match="23505"), postgres.transaction() as tx:
+        tx.run("UPDATE workspace SET name = 'Another'")
+        tx.later("INSERT INTO workspace (id, name) VALUES ('ws_demo', 'W')")
+    assert postgres.alone("SELECT 1 AS one FROM workspace WHERE name = 'Another'") == []
+
+
+def test_a_statement_alone_is_one_trip_and_commits(trips: list[str]) -> None:
+    postgres.alone("INSERT INTO workspace (id, name) VALUES (:id, 'W')", id="ws_new")
+    assert len(trips) == 1
+    postgres.close()
+    assert count() == 3
+
+
+def test_a_statement_alone_that_fails_leaves_the_connection_usable(database: str) -> None:
+    before = postgres.alone("SELECT pg_backend_pid() AS pid")
+    with pytest.raises(StatementFailed):
+        postgres.alone("INSERT INTO workspace (id, name) VALUES (:id, 'W')", id="ws_demo")
+    assert postgres.alone("SELECT pg_backend_pid() AS pid") == before
+    assert count() == 2
+
+
+def test_a_statement_alone_survives_the_end_of_its_connection(database: str) -> None:
+    count()
+    module._kept[0]._usock.shutdown(socket.SHUT_RDWR)
+    postgres.alone("INSERT INTO workspace (id, name) VALUES (:id, 'W')", id="ws_new")
+    assert count() == 3
 
 
 def test_a_transaction_without_a_statement_asks_nothing(trips: list[str]) -> None:
@@ -400,14 +474,14 @@ def test_a_value_that_cannot_be_sent_leaves_the_connection_as_it_was(
 def test_nothing_is_left_in_the_session(database: str) -> None:
     """RDS Proxy pins a connection that has state: no SET, nothing prepared, no session lock."""
     seen: list[str] = []
-    real = module._OneTrip.run
+    real = module._OneTrip.ask
 
-    def watch(self: Any, sql: str, *args: Any, **kwargs: Any) -> Any:
-        seen.append(sql)
-        return real(self, sql, *args, **kwargs)
+    def watch(self: Any, statements: Any) -> Any:
+        seen.extend(statement.text for statement in statements)
+        return real(self, statements)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module._OneTrip, "run", watch)
+        patch.setattr(module._OneTrip, "ask", watch)
         postgres.close()
         claims = auth.Claims("usr_demo_admin", "ws_demo", 1)
         auth.load(claims)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kyora import config, jwks
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
-from kyora.postgres import storable, transaction
+from kyora.postgres import alone, storable
 
 _LEEWAY = 60  # seconds of clock skew
 _LONGEST_ID = 255  # characters
@@ -118,15 +118,15 @@ def load(claims: Claims) -> Principal:
 
     An unknown or deleted user, another workspace and a stale authVersion are refused alike.
     """
-    with transaction() as tx:
-        row = tx.row(
-            "SELECT role, locale, auth_version FROM app_user"
-            " WHERE id = :user_id AND workspace_id = :workspace_id AND deleted_at IS NULL",
-            user_id=claims.user_id,
-            workspace_id=claims.workspace_id,
-        )
-    if row is None or row["auth_version"] != claims.auth_version:
+    rows = alone(
+        "SELECT role, locale, auth_version FROM app_user"
+        " WHERE id = :user_id AND workspace_id = :workspace_id AND deleted_at IS NULL",
+        user_id=claims.user_id,
+        workspace_id=claims.workspace_id,
+    )
+    if not rows or rows[0]["auth_version"] != claims.auth_version:
         raise refuse("auth.token_revoked")
+    row = rows[0]
     return Principal(claims.user_id, claims.workspace_id, str(row["role"]), str(row["locale"]))
 
 

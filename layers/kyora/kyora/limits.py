@@ -61,15 +61,20 @@ def lock(tx: Transaction, workspace_id: str) -> dict[str, int]:
     """
     row = _locked(tx, workspace_id)
     if row is None:
-        tx.run(
-            "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status)"
-            " SELECT :workspace_id, id, 'free', limits, 'free' FROM free_plan"
-            " ON CONFLICT DO NOTHING",
-            workspace_id=workspace_id,
-        )
+        begin(tx, workspace_id)
         row = _locked(tx, workspace_id)
     said = (row or {}).get("limits")
     return whole(said if isinstance(said, dict) else None)
+
+
+def begin(tx: Transaction, workspace_id: str) -> None:
+    """Give a workspace that has no billing row one, on the free plan."""
+    tx.later(
+        "INSERT INTO workspace_billing (workspace_id, plan_id, access, limits, status)"
+        " SELECT :workspace_id, id, 'free', limits, 'free' FROM free_plan"
+        " ON CONFLICT DO NOTHING",
+        workspace_id=workspace_id,
+    )
 
 
 def refusal(limit: str, allowed: int, used: int) -> Forbidden:

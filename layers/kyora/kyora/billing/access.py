@@ -101,22 +101,21 @@ def _weight(decision: Decision, row: Row) -> tuple[Any, ...]:
 
 _SUBSCRIPTIONS = f"""
 SELECT s.id, s.status, s.payment_failed, s.quantity, s.began_at, s.cancel_at, s.grace_since,
-    s.unplanned_since, s.plan_id, p.limits, p.amount, p.interval, p.interval_count
+    s.unplanned_since, s.plan_id, p.name, p.limits, p.amount, p.interval, p.interval_count
 FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
 LEFT JOIN plan p ON p.id = s.plan_id
 WHERE c.workspace_id = :workspace_id AND s.status NOT IN {TERMINAL_SQL}
 """
 
 _LOCKED = """
-SELECT b.*, f.id AS free_id, f.name AS free_name, f.limits AS free_limits
-FROM workspace_billing b, free_plan f WHERE b.workspace_id = :workspace_id FOR UPDATE OF b
+SELECT plan_id, access, access_until, limits, subscription_id, status
+FROM workspace_billing WHERE workspace_id = :workspace_id FOR UPDATE
 """
 _SETTLED = """
 UPDATE workspace_billing SET plan_id = :plan_id, access = :access, access_until = :access_until,
     limits = CAST(:limits AS jsonb), subscription_id = :subscription_id, status = :status,
     updated_at = now()
 WHERE workspace_id = :workspace_id
-RETURNING (SELECT name FROM plan WHERE id = :plan_id) AS plan_name
 """
 _COLUMNS = ("plan_id", "access", "access_until", "limits", "subscription_id", "status")
 
@@ -127,19 +126,23 @@ def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Decisi
     The row is locked before anything is read, so two customers of one workspace (one of them
     deleted) see each other. `quiet`: the caller has announced it; emit no SubscriptionChanged.
     """
-    old = tx.row(_LOCKED, workspace_id=workspace_id)
-    if old is None:
-        limits.lock(tx, workspace_id)  # it makes the row
-        old = tx.row(_LOCKED, workspace_id=workspace_id) or {}
-    rows = tx.rows(_SUBSCRIPTIONS, workspace_id=workspace_id)
+    this = {"workspace_id": workspace_id}
+    locked, rows = tx.together((_LOCKED, this), (_SUBSCRIPTIONS, this))
+    if not locked:
+        limits.begin(tx, workspace_id)
+        locked, rows = tx.together((_LOCKED, this), (_SUBSCRIPTIONS, this))
+    old = locked[0]
     decision = choose(rows, clock.now(), config.billing().grace_days)
-    wanted = {name: getattr(decision, name) for name in _COLUMNS} | {
-        "plan_id": decision.plan_id or old["free_id"],
-        "limits": decision.limits or old["free_limits"],
-    }
+    wanted = {name: getattr(decision, name) for name in _COLUMNS}
+    named = next((row["name"] for row in rows if row["id"] == decision.subscription_id), None)
+    if not (decision.plan_id and decision.limits):
+        free = tx.row("SELECT id, name, limits FROM free_plan") or {}
+        wanted["plan_id"] = decision.plan_id or free["id"]
+        wanted["limits"] = decision.limits or free["limits"]
+        named = named if decision.plan_id else free["name"]
     if all(wanted[name] == old[name] for name in _COLUMNS):
         return decision
-    changed = tx.row(
+    tx.later(
         _SETTLED,
         workspace_id=workspace_id,
         **wanted | {"limits": json.dumps(wanted["limits"])},
@@ -158,7 +161,7 @@ def settle(tx: Transaction, workspace_id: str, *, quiet: bool = False) -> Decisi
         data = {
             "subscriptionId": decision.subscription_id,
             "planId": wanted["plan_id"],
-            "planName": (changed or {}).get("plan_name") or old["free_name"],
+            "planName": named,
             "status": decision.status,
             "previousPlanId": old["plan_id"] if old["plan_id"] != wanted["plan_id"] else None,
             "accessUntil": decision.access_until,

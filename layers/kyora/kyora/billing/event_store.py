@@ -20,7 +20,7 @@ from typing import Any, Literal
 from kyora.billing import stripe_objects
 from kyora.billing.stripe_objects import Event
 from kyora.observability import correlation_id
-from kyora.postgres import Transaction, transaction
+from kyora.postgres import Transaction, alone, transaction
 
 MAX_ATTEMPTS = 5  # before an event counts as failed
 Source = Literal["webhook", "eventbridge", "reconcile"]
@@ -39,6 +39,25 @@ attempts = attempts + 1, tried_at = now(),
 """
 
 
+_KEEP = f"""
+WITH call AS (SELECT correlation_id, traceparent FROM stripe_call WHERE request_id = :request),
+fresh AS (
+INSERT INTO stripe_event (id, type, api_version, created, object_id, customer_id, source, body,
+    status, attempts, tried_at, request_id, correlation_id, traceparent)
+SELECT :id, :type, :version, :created, :object, :customer, :source, :body, :status, :begun,
+    CASE WHEN :begun = 1 THEN now() END, :request, coalesce(call.correlation_id, :origin, :own),
+    CASE WHEN call.correlation_id IS NULL THEN :traceparent ELSE call.traceparent END
+FROM (VALUES (1)) AS one LEFT JOIN call ON true
+ON CONFLICT DO NOTHING RETURNING {_CAUSE}
+), again AS (
+UPDATE stripe_event SET {_BEGUN} WHERE id = :id AND status = 'received' AND :begun = 1
+RETURNING {_CAUSE}
+)
+SELECT {_CAUSE} FROM fresh UNION ALL SELECT {_CAUSE} FROM again
+UNION ALL SELECT {_CAUSE} FROM stripe_event WHERE id = :id
+"""
+
+
 def keep(
     event: Event, body: str, source: Source, *, wanted: bool, begin: bool = False
 ) -> tuple[Event, str]:
@@ -46,53 +65,37 @@ def keep(
 
     This is T1: once it returns, the event cannot be lost. With `begin` an attempt begins as well.
     """
-    with transaction() as tx:
-        row = tx.row(
-            "WITH call AS (SELECT correlation_id, traceparent FROM stripe_call"
-            "  WHERE request_id = :request),"
-            " fresh AS (INSERT INTO stripe_event (id, type, api_version, created, object_id,"
-            "   customer_id, source, body, status, attempts, tried_at, request_id,"
-            "   correlation_id, traceparent)"
-            "  SELECT :id, :type, :version, :created, :object, :customer, :source, :body, :status,"
-            "   :begun, CASE WHEN :begun = 1 THEN now() END, :request,"
-            "   coalesce(call.correlation_id, :origin, :own),"
-            "   CASE WHEN call.correlation_id IS NULL THEN :traceparent ELSE call.traceparent END"
-            "  FROM (VALUES (1)) AS one LEFT JOIN call ON true"
-            f"  ON CONFLICT DO NOTHING RETURNING {_CAUSE}),"
-            f" again AS (UPDATE stripe_event SET {_BEGUN}"
-            f"  WHERE id = :id AND status = 'received' AND :begun = 1 RETURNING {_CAUSE})"
-            f" SELECT {_CAUSE} FROM fresh UNION ALL SELECT {_CAUSE} FROM again"
-            f" UNION ALL SELECT {_CAUSE} FROM stripe_event WHERE id = :id",
-            id=event.id,
-            type=event.type,
-            version=event.api_version or None,
-            created=event.created,
-            object=event.object_id,
-            customer=event.customer_id,
-            source=source,
-            body=body if wanted else None,
-            status="received" if wanted else "ignored",
-            begun=int(wanted and begin),
-            request=event.request_id or None,
-            origin=event.correlation_id or None,
-            traceparent=event.traceparent or None,
-            own=correlation_id.get() or None,
-        )
+    rows = alone(
+        _KEEP,
+        id=event.id,
+        type=event.type,
+        version=event.api_version or None,
+        created=event.created,
+        object=event.object_id,
+        customer=event.customer_id,
+        source=source,
+        body=body if wanted else None,
+        status="received" if wanted else "ignored",
+        begun=int(wanted and begin),
+        request=event.request_id or None,
+        origin=event.correlation_id or None,
+        traceparent=event.traceparent or None,
+        own=correlation_id.get() or None,
+    )
     # None of the three sees a row that another delivery writes at the same moment.
-    return (_caused(event, row), str(row["status"])) if row else (event, "received")
+    return (_caused(event, rows[0]), str(rows[0]["status"])) if rows else (event, "received")
 
 
 def begin(event_id: str) -> tuple[Event, str] | None:
     """Begin an attempt at a kept event; return it and its status, or None without a body."""
-    with transaction() as tx:
-        row = tx.row(
-            f"WITH begun AS (UPDATE stripe_event SET {_BEGUN}"
-            f"  WHERE id = :id AND status = 'received' RETURNING body, {_CAUSE})"
-            f" SELECT body, {_CAUSE} FROM begun"
-            f" UNION ALL SELECT body, {_CAUSE} FROM stripe_event WHERE id = :id",
-            id=event_id,
-        )
-    return _kept(row)
+    rows = alone(
+        f"WITH begun AS (UPDATE stripe_event SET {_BEGUN}"
+        f"  WHERE id = :id AND status = 'received' RETURNING body, {_CAUSE})"
+        f" SELECT body, {_CAUSE} FROM begun"
+        f" UNION ALL SELECT body, {_CAUSE} FROM stripe_event WHERE id = :id",
+        id=event_id,
+    )
+    return _kept(rows[0] if rows else None)
 
 
 def load(event_id: str) -> tuple[Event, str] | None:
@@ -132,7 +135,7 @@ DONE = "processed_at = now(), last_error = NULL, tried_at = NULL, next_at = NULL
 
 def orphaned(tx: Transaction, event_id: str) -> None:
     """Mark a processed event as an orphan, in the transaction that holds its effects."""
-    tx.run("UPDATE stripe_event SET status = 'orphan' WHERE id = :id", id=event_id)
+    tx.later("UPDATE stripe_event SET status = 'orphan' WHERE id = :id", id=event_id)
 
 
 def all_done(tx: Transaction, event_ids: Sequence[str]) -> None:

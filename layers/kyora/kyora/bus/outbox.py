@@ -47,7 +47,7 @@ def add(
 
         check(name, data)
     event_id = new_id("evt")
-    tx.run(
+    tx.later(
         "INSERT INTO outbox (id, source, detail_type, detail)"
         " VALUES (:id, :source, :name, CAST(:detail AS jsonb))",
         id=event_id,
@@ -102,7 +102,7 @@ def publish(ids: Sequence[str] | None = None) -> int:
         if not rows:
             return 0
         failures = _put(rows)
-        tx.run(
+        tx.later(
             "UPDATE outbox SET attempts = attempts + 1, last_error = f.reason, refused = f.refused,"
             " published_at = CASE WHEN f.reason IS NULL THEN now() END,"
             # once published, the token is not needed here any more

@@ -3,6 +3,7 @@
 from kyora.postgres.connection import (
     Transaction,
     Unstorable,
+    alone,
     close,
     in_transaction,
     require_writable,
@@ -14,6 +15,7 @@ from kyora.postgres.migrate import migrate
 __all__ = [
     "Transaction",
     "Unstorable",
+    "alone",
     "close",
     "in_transaction",
     "migrate",

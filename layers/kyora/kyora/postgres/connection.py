@@ -207,6 +207,10 @@ class Unstorable(StatementFailed):
     """
 
 
+type Row = dict[str, object]
+type _Sql = tuple[str, Mapping[str, object]]
+
+
 class Transaction:
     """A running transaction: statements with named parameters (`:name`), rows as dictionaries.
 
@@ -219,14 +223,16 @@ class Transaction:
     ) -> None:
         self._connection, self._timeout, self._owner = connection, timeout, owner
         self.committed: dict[Callable[[list[str]], None], list[str]] = {}
+        self._waiting: list[_Sql] = []  # what goes with the next statement
+        self._answers: list[Context] = []  # of the last trip
+        self._over = False
 
-    def rows(self, sql: str, **params: object) -> list[dict[str, object]]:
+    def rows(self, sql: str, **params: object) -> list[Row]:
         """Run a statement and return its rows."""
-        found = self._execute(sql, params)
-        names = [str(column["name"]) for column in self._connection.columns or ()]
-        return [dict(zip(names, row, strict=True)) for row in found]
+        self._execute(sql, params)
+        return _rows(self._answers[-1])
 
-    def row(self, sql: str, **params: object) -> dict[str, object] | None:
+    def row(self, sql: str, **params: object) -> Row | None:
         """Run a statement and return its first row, or None."""
         found = self.rows(sql, **params)
         return found[0] if found else None
@@ -247,38 +253,65 @@ class Transaction:
         self._execute(sql, params)
         return max(int(self._connection.row_count), 0)
 
+    def later(self, sql: str, **params: object) -> None:
+        """Run a statement whose answer does not matter, with the next one or with COMMIT.
+
+        It costs no round trip. If it fails, that one raises what it would have raised.
+        """
+        self._waiting.append((sql, params))
+
+    def together(self, *statements: _Sql) -> list[list[Row]]:
+        """Run statements in one round trip, each after the one before; return the rows of each."""
+        self._waiting += statements[:-1]
+        self._execute(*statements[-1])
+        return [_rows(answer) for answer in self._answers[-len(statements) :]]
+
+    def end_with(self, sql: str, params: Mapping[str, object]) -> list[Row]:
+        """Run the last statement and COMMIT in one round trip; return its rows."""
+        found, _ = self.together((sql, params), ("COMMIT", {}))
+        self._over = True
+        return found
+
     def after_commit(self, callback: Callable[[list[str]], None], item: str) -> None:
         """Call `callback` once, after the commit, with all items given for it."""
         self.committed.setdefault(callback, []).append(item)
 
     def commit(self) -> None:
         """End the transaction; without a statement none has begun."""
-        if not self._connection.begins:
+        if self._waiting or not (self._over or self._connection.begins):
             self.run("COMMIT")
 
     def abort(self) -> None:
         """Roll back, or close the connection when that is not possible."""
         try:
             if not self._connection.begins:
-                _ask(self._connection, "ROLLBACK")
+                _ask(self._connection, [("ROLLBACK", {})])
         except Exception:
             _drop(self._connection)
 
     def _execute(self, sql: str, params: Mapping[str, object]) -> list[list[object]]:
+        """Run a statement, and what waited for it: one round trip."""
+        statements, self._waiting = [*self._waiting, (sql, params)], []
         try:
-            return self._ask(sql, params)
+            self._answers = self._ask(statements)
         except (*_LOST, DatabaseError) as error:
             raise _translate(error) from None
+        return self._answers[-1].rows or []
 
-    def _ask(self, sql: str, params: Mapping[str, object]) -> list[list[object]]:
+    def _ask(self, statements: Sequence[_Sql]) -> list[Context]:
         try:
-            return _ask(self._connection, sql, params)
+            return _ask(self._connection, statements)
         except (*_LOST, DatabaseError):
             if not self._connection.begins:
                 raise
         # The kept connection was gone, or ended by an administrator, and nothing was executed.
         self._connection = _new(self._timeout, owner=self._owner)
-        return _ask(self._connection, sql, params)
+        return _ask(self._connection, statements)
+
+
+def _rows(answer: Context) -> list[Row]:
+    names = [str(column["name"]) for column in answer.columns or ()]
+    return [dict(zip(names, row, strict=True)) for row in answer.rows or ()]
 
 
 _running: list[Transaction] = []
@@ -314,6 +347,16 @@ def transaction(*, timeout: float | None = None, owner: bool = False) -> Iterato
             close()
     for callback, items in tx.committed.items():
         callback(items)
+
+
+def alone(sql: str, /, **params: object) -> list[Row]:
+    """Run one statement in a transaction of its own, in one round trip; return its rows.
+
+    BEGIN and COMMIT travel with it. It has to be one that may run twice: if the connection is lost
+    before BEGIN is answered, it runs again on a new one, and the server may have run it already.
+    """
+    with transaction() as tx:
+        return tx.end_with(sql, params)
 
 
 def require_writable() -> None:
@@ -440,19 +483,18 @@ def storable(text: str) -> bool:
     return "\0" not in text
 
 
-def _ask(
-    connection: _OneTrip, sql: str, params: Mapping[str, object] | None = None
-) -> list[list[object]]:
-    """Run a statement: the one place that decides whether the connection is kept.
+def _ask(connection: _OneTrip, statements: Sequence[_Sql]) -> list[Context]:
+    """Run statements in one trip: the one place that decides whether the connection is kept.
 
     A refusal by the server is a complete answer: the connection is kept, unless its SQLSTATE is
     about the server itself (`kyora.postgres.sqlstate`). After any other exception the rest of the
     answer may still arrive, and the next statement would read it: the connection is closed.
     """
     try:
+        asked = [connection.statement(sql, params) for sql, params in statements]
         if trace.is_recording():
-            return _traced(connection, sql, params or {})
-        return connection.run(sql, **(params or {})) or []
+            return _traced(connection, asked, [sql for sql, _ in statements])
+        return connection.ask(asked)
     except DatabaseError as error:
         if judge(_state(error)).drop:
             _drop(connection)
@@ -464,13 +506,16 @@ def _ask(
         raise
 
 
-def _traced(connection: _OneTrip, sql: str, params: Mapping[str, object]) -> list[list[object]]:
-    """Run a statement in a span with its text, which holds no values."""
-    text = " ".join(sql.split())
-    table = _TABLE.search(text)
-    name = " ".join((text.partition(" ")[0], *((table[1],) if table else ())))
-    with trace.span(name, db__system__name="postgresql", db__query__text=text[:2000]):
-        return connection.run(sql, **params) or []
+def _traced(
+    connection: _OneTrip, statements: Sequence[_Statement], texts: Sequence[str]
+) -> list[Context]:
+    """Run statements in a span with their texts, which hold no values."""
+    texts = [" ".join(text.split()) for text in texts]
+    table = _TABLE.search(texts[0])
+    name = " ".join((texts[0].partition(" ")[0], *((table[1],) if table else ())))
+    text = "; ".join(texts)[:2000]
+    with trace.span(name, db__system__name="postgresql", db__query__text=text):
+        return connection.ask(statements)
 
 
 def _drop(connection: _OneTrip) -> None:
@@ -495,7 +540,7 @@ def _new(timeout: float, *, owner: bool) -> _OneTrip:
         connection = _open(timeout, owner=owner)
         _kept.append(connection)
         if owner:  # a migration is many statements in one, which cannot share a BEGIN's Sync
-            _ask(connection, _BEGIN)
+            _ask(connection, [(_BEGIN, {})])
         else:
             connection.begins = True
     except (*_LOST, DatabaseError) as error:

@@ -127,10 +127,15 @@ def catch_up(customer_ids: list[str]) -> None:
 
 def _apply(tx: Transaction, event: Event, read: Read | None) -> None:
     """Do everything about an event in one transaction, or raise Ask with nothing done."""
-    customer = customers.lock(tx, event.customer_id) if event.customer_id else None
-    row = _claim(tx, event)
-    if row is None or customer is None:  # of no customer: a card that was never attached, say
+    claim: dict[str, object] = {"id": event.id, "object": event.object_id}
+    if not event.customer_id:  # a card that was never attached, say
+        tx.later(_CLAIM, **claim)
         return
+    locked, claimed = tx.together((customers.LOCK, {"id": event.customer_id}), (_CLAIM, claim))
+    if not claimed:
+        return
+    customer: Row = locked[0]
+    row: Row = claimed[0]
     if read is not None and read.version != customer["version"] - 1:
         raise Ask(customer["version"] - 1, row["attempts"])  # another worker wrote meanwhile
     was_orphan = customer["workspace_id"] is None
@@ -142,19 +147,13 @@ def _apply(tx: Transaction, event: Event, read: Read | None) -> None:
         event_store.orphaned(tx, event.id)
 
 
+# Marks an event as processed by what follows in its transaction, unless it is done; returns its
+# attempts and our row of its subscription. The customer is locked before this: a second delivery
+# waits there and then sees `processed`.
 _CLAIM = f"""
 UPDATE stripe_event e SET status = 'processed', {event_store.DONE} FROM {FROM_OURS}
 WHERE e.id = :id AND e.status = 'received' RETURNING e.attempts, {OURS}
 """
-
-
-def _claim(tx: Transaction, event: Event) -> Row | None:
-    """Mark an event as processed by what follows in this transaction; None when it is done.
-
-    Returns its attempts and our row of its subscription. The customer is locked before this: a
-    second delivery waits there and then sees `processed`.
-    """
-    return tx.row(_CLAIM, id=event.id, object=event.object_id)
 
 
 def _read(event: Event, ask: Ask) -> Read:

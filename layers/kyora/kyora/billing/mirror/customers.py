@@ -13,13 +13,15 @@ from kyora.postgres import Transaction
 type Row = dict[str, Any]
 
 
+LOCK = """
+INSERT INTO billing_customer AS c (id, version) VALUES (:id, 1)
+ON CONFLICT (id) DO UPDATE SET version = c.version + 1 RETURNING *
+"""
+
+
 def lock(tx: Transaction, customer_id: str) -> Row:
     """Lock a customer's row, created if need be, and increment its version."""
-    row = tx.row(
-        "INSERT INTO billing_customer AS c (id, version) VALUES (:id, 1)"
-        " ON CONFLICT (id) DO UPDATE SET version = c.version + 1 RETURNING *",
-        id=customer_id,
-    )
+    row = tx.row(LOCK, id=customer_id)
     assert row is not None  # noqa: S101  # one of the two always happens
     return row
 
@@ -49,7 +51,7 @@ def bind(tx: Transaction, customer: Row, workspace_id: str) -> bool:
 
 def one_by_one(tx: Transaction, workspace_id: str) -> None:
     """Serialise the linking of customers to one workspace, so that the second sees the first."""
-    tx.rows(
+    tx.later(
         "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))",
         key=f"customer of {workspace_id}",
     )
@@ -66,7 +68,7 @@ def on_customer(tx: Transaction, attempt: Attempt) -> None:
         customer["as_of"] or None, over=customer["deleted_at"] is not None, ends=gone
     ):
         return
-    tx.run(
+    tx.later(
         "UPDATE billing_customer SET default_payment_method_id = :payment,"
         " balance = :balance, as_of = :as_of,"
         " deleted_at = CASE WHEN :gone THEN coalesce(deleted_at, now()) ELSE deleted_at END"
@@ -102,7 +104,7 @@ def on_payment_method(tx: Transaction, attempt: Attempt) -> None:
 def _mirror_payment_method(
     tx: Transaction, found: StripePaymentMethod, as_of: int, *, detached: bool
 ) -> None:
-    tx.run(
+    tx.later(
         "INSERT INTO payment_method (id, customer_id, type, brand, last4, exp_month, exp_year,"
         " as_of, detached) VALUES (:id, :customer, :type, :brand, :last4, :month, :year, :as_of,"
         " :detached) ON CONFLICT (id) DO UPDATE SET customer_id = excluded.customer_id,"

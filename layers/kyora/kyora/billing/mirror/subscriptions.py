@@ -57,7 +57,7 @@ def on_subscription(tx: Transaction, attempt: Attempt) -> None:
         _learn_plan(tx, plan_items.place(tx, payload))
         state = None
     if payload.entitled and not ours["entitled"]:
-        tx.run("UPDATE subscription SET entitled = true WHERE id = :id", id=payload.id)
+        tx.later("UPDATE subscription SET entitled = true WHERE id = :id", id=payload.id)
         state = None
     lifecycle.conclude(tx, attempt.customer, payload.id, attempt.happened, state)
     if written:
@@ -81,7 +81,7 @@ def on_schedule(tx: Transaction, attempt: Attempt) -> None:
         workspace_id = attempt.customer["workspace_id"]
         lifecycle.announce_change(tx, workspace_id, before, placed.found, seen)
     elif attempt.read:  # Stripe is unreachable
-        tx.run("UPDATE subscription SET doubtful = true WHERE id = :id", id=name)
+        tx.later("UPDATE subscription SET doubtful = true WHERE id = :id", id=name)
     else:
         raise attempt.ask()
 
@@ -204,7 +204,7 @@ def _learn_grace(tx: Transaction, row: Row, payload: StripeSubscription, event: 
     kept = _grace(row)
     known = grace.learn(kept, event, payload)
     if row["as_of"] is not None and known != kept:
-        tx.run(
+        tx.later(
             "UPDATE subscription SET grace_since = :since, grace_exact = :exact,"
             " paid_at = :paid_at WHERE id = :id",
             id=payload.id,
@@ -214,7 +214,7 @@ def _learn_grace(tx: Transaction, row: Row, payload: StripeSubscription, event: 
 
 def _learn_plan(tx: Transaction, placed: Placed) -> None:
     """Keep the plan that an old payload names, of a subscription whose price is now no plan's."""
-    tx.run(
+    tx.later(
         "UPDATE subscription SET plan_id = :plan WHERE id = :id AND plan_id IS NULL",
         id=placed.found.id,
         plan=placed.plan_id,
