@@ -322,4 +322,4 @@ def test_a_crash_right_after_any_step_ends_as_if_there_had_been_none(
                 break
             assert lives.deliver(body) == 200  # once more, as Stripe may
             assert state() == wanted, step
-        assert step > 3
+        assert step >= 3
