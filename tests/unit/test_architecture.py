@@ -279,19 +279,25 @@ def hidden_state(module: Module) -> Iterator[str]:
 # ---- SQL
 
 
+RUNS = ("run", "row", "rows", "value", "later")
+
+
 def statements(module: Module) -> Iterator[tuple[str, ast.expr, ast.FunctionDef]]:
     """Every statement given to a transaction, with the function it stands in."""
     for function in ast.walk(module.tree):
         if not isinstance(function, ast.FunctionDef):
             continue
         for node in ast.walk(function):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("run", "row", "rows", "value")
-                and node.args
-            ):
-                sql = node.args[-1] if node.func.attr == "value" else node.args[0]
+            if not (isinstance(node, ast.Call) and node.args):
+                continue
+            called = ast.unparse(node.func).rpartition(".")[2]
+            given = []
+            if called == "together":
+                given = [part.elts[0] for part in node.args if isinstance(part, ast.Tuple)]
+                assert len(given) == len(node.args), "each stands there, with its values"
+            elif called == "alone" or (called in RUNS and isinstance(node.func, ast.Attribute)):
+                given = [node.args[-1] if called == "value" else node.args[0]]
+            for sql in given:
                 yield f"{module.name}:{node.lineno}", sql, function
 
 

@@ -67,7 +67,6 @@ def _message(code: bytes, data: bytes) -> bytes:
     return code + struct.pack("!i", len(data) + 4) + data
 
 
-@lru_cache(maxsize=1024)
 def _asking(statement: str) -> bytes:
     """Return the messages that have a statement parsed and its columns described."""
     return _message(b"P", b"\0" + statement.encode() + b"\0\0\0") + _message(b"D", b"S\0")

@@ -131,7 +131,7 @@ def _apply(tx: Transaction, event: Event, read: Read | None) -> None:
     if not event.customer_id:  # a card that was never attached, say
         tx.later(_CLAIM, **claim)
         return
-    locked, claimed = tx.together((customers.LOCK, {"id": event.customer_id}), (_CLAIM, claim))
+    locked, claimed = tx.together((_LOCK, {"id": event.customer_id}), (_CLAIM, claim))
     if not claimed:
         return
     customer: Row = locked[0]
@@ -147,6 +147,7 @@ def _apply(tx: Transaction, event: Event, read: Read | None) -> None:
         event_store.orphaned(tx, event.id)
 
 
+_LOCK = customers.LOCK
 # Marks an event as processed by what follows in its transaction, unless it is done; returns its
 # attempts and our row of its subscription. The customer is locked before this: a second delivery
 # waits there and then sees `processed`.
