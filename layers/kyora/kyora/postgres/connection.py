@@ -108,6 +108,10 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
     covers all of this.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._described: dict[bytes, tuple[Any, Any]] = {}
+        super().__init__(*args, **kwargs)
+
     patience = _TIMEOUT  # seconds for one whole answer
     begins = False  # whether BEGIN goes with the next statement
     _sock: Any
@@ -174,6 +178,14 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
         for context in contexts:
             if context.error is not None:
                 raise context.error
+
+    def handle_ROW_DESCRIPTION(self, data: bytes, context: Context) -> None:  # noqa: N802  # theirs
+        """Read what columns follow; a statement's are the same each time."""
+        if data not in self._described:
+            super().handle_ROW_DESCRIPTION(data, context)
+            self._described[data] = context.columns, context.input_funcs
+        context.columns, context.input_funcs = self._described[data]
+        context.rows = []
 
     def handle_COMMAND_COMPLETE(self, data: bytes, context: Context) -> None:  # noqa: N802  # theirs
         """Note that BEGIN was executed: from here on a lost connection is a lost transaction."""
