@@ -12,6 +12,8 @@ from kyora.email import address
 from kyora.email.address import InvalidAddress
 from kyora.email.message import Message, Refusal, check
 
+LONGEST = "a" * 64 + "@" + "b" * 63 + "." + "c" * 63 + "." + "d" * 61  # 254 letters
+
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
@@ -23,6 +25,7 @@ from kyora.email.message import Message, Refusal, check
         ("dana@bücher.example", "dana@xn--bcher-kva.example"),
         ("dana@مثال.example", "dana@xn--mgbh0fb.example"),
         ("a" * 64 + "@example.com", "a" * 64 + "@example.com"),
+        (LONGEST, LONGEST),
         # IDNA 2008: each of these is another domain than the one it resembles.
         ("reader@faß.example", "reader@xn--fa-hia.example"),
         ("reader@FAẞ.example", "reader@xn--fa-hia.example"),
@@ -46,6 +49,8 @@ def test_an_address_is_normalised(given: str, wanted: str) -> None:
         "@example.com",
         "dana@",
         "dana@localhost",
+        "dana@example.com?",
+        LONGEST + "a",
         "dana@example..com",
         "dana@-example.com",
         "dana@exa_mple.com",
@@ -85,6 +90,22 @@ def test_what_passes_is_plain(text: str) -> None:
     assert found.isprintable()
     assert len(found) <= 254
     Address(addr_spec=found)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (" Dana@Example.COM ", "dana@example.com"),
+        ("Dana@BÜCHER.example", "dana@xn--bcher-kva.example"),
+        (" Not An Address ", "not an address"),
+    ],
+)
+def test_a_suppression_is_found_however_its_address_is_typed(given: str, wanted: str) -> None:
+    assert address.key_of(given) == wanted
+
+
+def test_without_a_name_a_sender_is_its_address() -> None:
+    assert address.sender("", "hello@kyora.example") == "hello@kyora.example"
 
 
 @given(st.emails())

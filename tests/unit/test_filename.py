@@ -146,3 +146,24 @@ def test_a_long_name_is_cut_on_a_characters_border(letter: str) -> None:
 )
 def test_the_last_extension_counts(name: str, last: str) -> None:
     assert filename.extension(name) == last
+
+
+CUT = {
+    "as long as may be": ("a" * 251 + ".PNG", "a" * 251 + ".PNG"),
+    "a byte longer": ("a" * 252 + ".PNG", "a" * 251 + ".png"),
+    "with an extension of one": ("a" * 300 + ".c", "a" * 253 + ".c"),
+    "with an extension that is shorter in lower case": (
+        "a" * 240 + "." + "ẞ" * 5,
+        "a" * 240 + "." + "ß" * 5,
+    ),
+    "with an extension of sixteen": ("a" * 300 + "." + "b" * 16, "a" * 238 + "." + "b" * 16),
+    "with an extension of seventeen": ("a" * 300 + "." + "b" * 17, "a" * 255),
+    "without an extension": ("a" * 256, "a" * 255),
+    "in the middle of a letter": ("é" * 128, "é" * 127),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_name_is_cut_to_255_bytes_with_its_extension(name: str) -> None:
+    given_, expected = CUT[name]
+    assert filename.clean(given_) == expected

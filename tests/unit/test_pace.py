@@ -46,3 +46,11 @@ def test_no_pace_holds_up_no_one() -> None:
     for _ in range(3):
         rate_limit.wait()
     assert clock.time == 0
+
+
+def test_stripe_is_asked_as_often_as_it_allows_in_test_mode() -> None:
+    clock = Clock()
+    with rate_limit.at(now=clock.now, sleep=clock.sleep):
+        for _ in range(26):
+            rate_limit.wait()
+    assert abs(clock.time - 1) < 1e-6

@@ -34,6 +34,7 @@ def test_every_class_of_postgresql_has_a_verdict(name: str) -> None:
         ("25001", Verdict(drop=True)),
         ("25006", GONE),
         ("25P01", Verdict(drop=True)),
+        ("2D000", Verdict(drop=True)),
         ("25P02", BUG),
         ("25P03", GONE),
         ("25P04", GONE),
