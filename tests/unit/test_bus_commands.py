@@ -100,6 +100,10 @@ def test_dead_letters_are_moved_by_sqs(name: str, aws: Cloud) -> None:
         ListMessageMoveTasks=[{"Results": [task]} for task in [*running, done]],
     )
     assert dead_letters.redrive(place.find("dev"), name) == 7
+    assert [found["QueueName"] for found in asked(aws, "GetQueueUrl")] == [
+        "kyora-dev-emails-dead",
+        "kyora-dev-emails",
+    ]
     looked = {"SourceArn": f"{ARN}kyora-dev-emails-dead", "MaxResults": 1}
     assert asked(aws, "ListMessageMoveTasks") == [looked] * (len(running) + 1)
     assert [found["AttributeNames"] for found in asked(aws, "GetQueueAttributes")] == [["All"]] * 2
