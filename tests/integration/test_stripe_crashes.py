@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kyora import config, limits, postgres
+from kyora import config, limits
 from kyora.billing.events import types
 from kyora.billing.jobs import sweep
 from local.stripe.objects import checkout
@@ -254,26 +254,32 @@ _STATE = {
 
 def state() -> dict[str, list[str]]:
     """Everything that billing knows and has announced, except our own times."""
-    return {
-        name: sorted(json.dumps(row["row"], sort_keys=True) for row in billing.query(sql))
-        for name, sql in _STATE.items()
-    }
+    whole = " UNION ALL ".join(
+        f"(SELECT '{name}' AS name, s.* FROM ({_STATE[name]}) s)" for name in _STATE
+    )
+    found: dict[str, list[str]] = {name: [] for name in _STATE}
+    for row in billing.query(whole):
+        found[row["name"]].append(json.dumps(row["row"], sort_keys=True))
+    return {name: sorted(rows) for name, rows in found.items()}
 
 
 _TABLES = (*billing.TABLES, "billing_run")
 
 
 def save() -> None:
+    """Keep what the tables hold, and a function that puts it back: each step begins with that."""
     for table in _TABLES:
         billing.as_owner(f"CREATE TABLE saved_{table} AS TABLE {table}")
         billing.as_owner(f"GRANT SELECT ON saved_{table} TO {FUNCTIONS}")
+    filled = [table for table in _TABLES if billing.query(f"SELECT 1 FROM {table} LIMIT 1")]
+    steps = [f"DELETE FROM {table}" for table in _TABLES]
+    steps += [f"INSERT INTO {table} TABLE saved_{table}" for table in filled]
+    body = "; ".join(steps)
+    billing.as_owner(f"CREATE FUNCTION restore() RETURNS void LANGUAGE sql AS $${body}$$")
 
 
 def restore() -> None:
-    with postgres.transaction() as tx:
-        for table in _TABLES:
-            tx.run(f"DELETE FROM {table}")
-            tx.run(f"INSERT INTO {table} TABLE saved_{table}")
+    billing.query("SELECT restore()")
 
 
 def swept() -> None:
