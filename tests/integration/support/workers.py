@@ -21,11 +21,6 @@ import pytest
 from tests.integration.support import api, photos
 
 CRASHED = 70
-# What processes are forked with: an import of theirs would be one for each process.
-_PRELOADED = (
-    *("tests.integration.support.workers", "pg8000.native", "kyora.assets.content.verify"),
-    *("kyora.assets.confirm", "kyora.assets.sweep", "kyora.storage.s3", "boto3.s3.inject"),
-)
 _barrier: Any = None
 
 
@@ -36,7 +31,7 @@ def forkserver() -> ForkServerContext:
     Python 3.13.0 hands that one our `sys.path` and does not read it: it would import nothing.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*_PRELOADED])
+    context.set_forkserver_preload(["tests.integration.support.preloaded"])
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         multiprocessing.forkserver.ensure_running()

@@ -1,0 +1,15 @@
+"""What worker processes are forked with: each would import and read all of it again."""
+
+import importlib
+
+import boto3
+
+for _name in (
+    *("tests.integration.support.workers", "pg8000.native", "kyora.assets.content.verify"),
+    *("kyora.assets.confirm", "kyora.assets.sweep", "kyora.storage.s3", "boto3.s3.inject"),
+):
+    importlib.import_module(_name)
+# boto3 keeps what it reads of S3 for its first client; its keys are the client's own.
+boto3.client(
+    "s3", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none"
+).close()
