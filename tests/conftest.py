@@ -1,5 +1,6 @@
 """What all tests share: a real PostgreSQL, a database for each test, no outside network."""
 
+import functools
 import gc
 import itertools
 import shutil
@@ -72,6 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _turn(item.path))
 
 
+@functools.cache
 def _turn(file: Path) -> int:
     stack = _stack(file)
     if stack:

@@ -7,15 +7,16 @@ wrote, and at every branch of every condition.
 import copy
 import functools
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from cfnlint.api import lint
-from cfnlint.match import Match
 
 from local import template
 from tests.infra import rules
 from tests.infra.rules import RULES, Stack, named, of
+
+if TYPE_CHECKING:
+    from cfnlint.match import Match
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:kyora/x/{}-AbC123"
 SECRETS = {
@@ -99,8 +100,10 @@ def _translated(name: str) -> Stack:
     return found
 
 
-def wrong(stack: Stack) -> list[Match]:
+def wrong(stack: Stack) -> "list[Match]":
     """What is an error in a region that has everything."""
+    from cfnlint.api import lint  # a second, also in workers that only collect
+
     found = lint(json.dumps(stack), regions=["eu-west-1"])
     return [match for match in found if match.rule.id.startswith("E")]
 
