@@ -18,7 +18,7 @@ BIDI = {
     for letter in map(chr, range(0x110000))
     if unicodedata.bidirectional(letter)
     in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-}
+} | {"\u200e", "\u200f", "\u061c"}
 
 
 @given(NAMES | AWKWARD)
