@@ -104,8 +104,12 @@ def test_without_the_dead_letter_queue_the_message_stays(
     assert failed(consume(batch(body(version=2), body()), done)) == ["m0"]
 
 
-def test_a_queue_without_a_dead_letter_queue_keeps_the_message(aws: Cloud) -> None:
-    aws.interfere = lambda called, _: Answer(body=b"{}")
+@pytest.mark.parametrize("policy", [None, "none", "{}"])
+def test_a_queue_without_a_dead_letter_queue_keeps_the_message(
+    policy: str | None, aws: Cloud
+) -> None:
+    found = {"Attributes": {"RedrivePolicy": policy}} if policy else {}
+    aws.interfere = lambda called, _: Answer(body=json.dumps(found).encode())
     assert failed(consume(batch(body(version=2)), done)) == ["m0"]
 
 

@@ -38,6 +38,7 @@ def test_each_kind_is_accepted_up_to_its_limit_and_no_further(
         rules.accept(f"a.{last}", content_type, limit + 1)
     assert refused.value.code == "asset.too_large"
     assert refused.value.members == {"maxBytes": limit}
+    assert refused.value.errors == [{"field": "size", "message": f"must be at most {limit}"}]
 
 
 @pytest.mark.parametrize(("last", "content_type", "limit"), CASES)
@@ -153,6 +154,22 @@ def test_an_extension_of_two_categories_belongs_to_the_one_its_type_names(
     only_audio = {"audio": ("webm",)}
     assert rules.accept("a.webm", "", 1, allowed=only_audio).content_type == "audio/webm"
     assert not accepts("a.webm", "video/webm", 1, allowed=only_audio)
+
+
+def test_a_refusal_names_the_field_that_is_wrong() -> None:
+    with pytest.raises(UnsupportedType) as refused:
+        rules.accept("a.png", "text/html", 1)
+    assert refused.value.errors == [{"field": "contentType", "message": "must be image/png"}]
+    assert refused.value.code == "asset.type_not_allowed"
+    with pytest.raises(UnsupportedType) as refused:
+        rules.accept("a.exe", "image/png", 1)
+    assert refused.value.errors == [
+        {"field": "filename", "message": "this extension is not accepted"}
+    ]
+    sizes = {"video": 5}
+    with pytest.raises(UnsupportedType) as refused:
+        rules.accept("a.png", "image/png", 1, max_bytes=sizes)
+    assert refused.value.code == "asset.type_not_allowed"
 
 
 def test_only_a_text_may_be_empty() -> None:
