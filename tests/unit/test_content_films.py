@@ -216,7 +216,60 @@ WEBMS: dict[str, tuple[bytes, Shown]] = {
         written_live(TRACK, live(CLUSTER, cluster(700) + element(SIMPLE, block(40) + ALIKE))),
         (64, 48, 740),
     ),
+    "a frame that begins like a cluster": (
+        written_live(
+            TRACK, live(CLUSTER, cluster(700) + element(SIMPLE, block(40) + ALIKE[:4] + b"\0"))
+        ),
+        (64, 48, 740),
+    ),
+    "a frame that begins like a cluster of something": (
+        written_live(
+            TRACK, live(CLUSTER, cluster(700) + element(SIMPLE, block(40) + ALIKE[:5] + b"\0"))
+        ),
+        (64, 48, 740),
+    ),
+    "a cluster without a time": (
+        webm(TRACK, element(CLUSTER, element(SIMPLE, block(40)))),
+        (64, 48, 40),
+    ),
+    "zeros among its tracks": (webm(info(DOUBLE), element(TRACKS, entry() + b"\0\0\0")), SHOWN),
+    "a side of eight bytes": (
+        webm(
+            info(DOUBLE),
+            element(
+                TRACKS,
+                element(
+                    "ae",
+                    element("83", b"\1")
+                    + element("86", b"V_VP8")
+                    + element("e0", element("b0", b"\0" * 7 + b"@") + element("ba", b"\x30")),
+                ),
+            ),
+        ),
+        SHOWN,
+    ),
+    "a duration of one": (webm(info(struct.pack(">d", 1.0)), TRACK), (64, 48, 1)),
+    "an element whose size is behind its segment": (
+        webm(info(DOUBLE), TRACK, b"\xec") + b"\x81x",
+        SHOWN,
+    ),
+    "an element whose size is cut": (webm(info(DOUBLE), TRACK, b"\xec\x40"), SHOWN),
     "a live element that is no cluster": (written_live(TRACK, live(INFO, b"")), BAD),
+    "a live element that is no cluster, behind one": (
+        written_live(TRACK, MEDIA, live(INFO, b"")),
+        BAD,
+    ),
+    "a segment of another name": (head() + element("18538068", TRACK + MEDIA), BAD),
+    "two years and a half": (webm(info(struct.pack(">d", 8e10)), TRACK), (64, 48, 80_000_000_000)),
+    "two years and a half of blocks": (
+        webm(TRACK, element(CLUSTER, element(TIME, (80_000_000_000).to_bytes(8)))),
+        (64, 48, 80_000_000_000),
+    ),
+    "an element whose name is too long": (
+        webm(TRACK, b"\x08\1\2\3\4\x81x", element(CLUSTER, cluster(700))),
+        (64, 48, None),
+    ),
+    "an element of no size": (webm(info(DOUBLE), TRACK, b"\xec\0\0\0"), SHOWN),
     "a segment longer than its file": (webm(TRACK, said=4000), BAD),
     "a cluster longer than its segment": (webm(TRACK, element(CLUSTER, b"", said=9)), BAD),
     "zeros behind a segment": (webm(info(DOUBLE), TRACK) + b"\0" * 9, SHOWN),
@@ -245,7 +298,7 @@ def test_a_size_may_have_any_number_of_bytes(size: int) -> None:
     assert inspect(data, WEBM) == (64, 48, 700)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0.0, 1e15])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, -0.5, 0.0, 1e15])
 def test_a_duration_that_no_film_has_is_that_of_its_blocks(value: float) -> None:
     data = webm(info(struct.pack(">d", value)), TRACK, element(CLUSTER, cluster(700)))
     assert inspect(data, WEBM) == (64, 48, 700)

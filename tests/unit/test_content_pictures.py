@@ -138,6 +138,14 @@ PNGS = {
         Facts(3, 2),
     ),
     "an orientation": (PNG + header() + SIDEWAYS + IDAT + IEND, Facts(2, 3)),
+    "an orientation far behind": (
+        PNG + header() + chunk(b"eXIf", tiff(TURNED, start=65_000)) + IDAT + IEND,
+        Facts(2, 3),
+    ),
+    "an orientation further than is read": (
+        PNG + header() + chunk(b"eXIf", tiff(TURNED, start=65_530)) + IDAT + IEND,
+        Facts(3, 2),
+    ),
     "an orientation behind the pixels": (PNG + header() + IDAT + SIDEWAYS + IEND, Facts(2, 3)),
     "an orientation of a file that was cut": (PNG + header() + SIDEWAYS + IDAT, Facts(2, 3)),
     "pixels in two parts": (
@@ -356,6 +364,14 @@ WEBPS = {
             part(b"EXIF", tiff(TURNED, start=16)[:8]),
             part(b"XMP ", tiff(TURNED)[8:]),
         ),
+        Facts(30, 20),
+    ),
+    "an orientation far behind": (
+        riff(lossy(30, 20), part(b"EXIF", tiff(TURNED, start=65_000))),
+        Facts(20, 30),
+    ),
+    "an orientation further than is read": (
+        riff(lossy(30, 20), part(b"EXIF", tiff(TURNED, start=65_530))),
         Facts(30, 20),
     ),
     "a high canvas": (riff(canvas(300, 70_000), lossy(30, 20)), Facts(300, 70_000)),
