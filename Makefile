@@ -31,7 +31,7 @@ test: ## run the tests; T=unit runs a folder, T="unit -k name" or a file in one 
 	@python3 local/bootstrap.py tests
 	@$(if $(T),,$(PYTHON) -m local build)
 	@KYORA_SEEDS=$(or $(KYORA_SEEDS),4) $(BIN)/pytest --dist loadfile \
-		-n $(if $(T),$(if $(word 2,$(T))$(findstring .py,$(T)),0,2),3 --durations 20) \
+		-n $(if $(T),$(if $(word 2,$(T))$(findstring .py,$(T)),0,2),4 --durations 20) \
 		$(if $(T),$(if $(wildcard tests/$(T)/.),tests/)$(T))
 
 test-later: ## run the tests with the clock ahead (faketime): DAYS="1 40 400"
