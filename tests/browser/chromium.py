@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,8 @@ def start(address: str, profile: str) -> "subprocess.Popen[bytes]":
 
 def end(process: "subprocess.Popen[bytes]") -> None:
     """End a Chromium that was started in a session of its own."""
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it has ended already
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

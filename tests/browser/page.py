@@ -4,9 +4,12 @@ For pages that keep a connection open: `chromium.dom` waits until a page loads n
 """
 
 import asyncio
+import atexit
 import base64
 import itertools
 import json
+import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,13 +22,15 @@ import aiohttp
 from tests.browser import chromium
 
 _PATIENCE = 30.0
+_running: list[tuple["subprocess.Popen[bytes]", int]] = []
 
 
 class Page:
-    """A tab."""
+    """A tab, or the browser itself. `visitor` is the context that holds its cookies and rights."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, visitor: str = "") -> None:
         self._socket, self._numbers = socket, itertools.count(1)
+        self.visitor = visitor
         self.console: list[str] = []  # errors that the page's console shows
 
     async def call(self, method: str, **given: Any) -> Any:
@@ -114,30 +119,42 @@ class Page:
 
 @asynccontextmanager
 async def tab() -> AsyncIterator[Page]:
-    """Open an empty page."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = chromium.start("about:blank", profile)
-        try:
-            port = await asyncio.to_thread(_port, Path(profile, "DevToolsActivePort"))
-            async with aiohttp.ClientSession() as session:
-                async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                    [found] = [one for one in await answer.json() if one["type"] == "page"]
-                address = found["webSocketDebuggerUrl"]
-                async with session.ws_connect(address, max_msg_size=0) as socket:
-                    page = Page(socket)
+    """Open an empty page of a visitor who has never been here, in this process's Chromium."""
+    async with aiohttp.ClientSession() as session:
+        home = f"http://127.0.0.1:{_port()}"
+        async with session.get(f"{home}/json/version") as answer:
+            address = (await answer.json())["webSocketDebuggerUrl"]
+        async with session.ws_connect(address, max_msg_size=0) as socket:
+            browser = Page(socket)
+            made = await browser.call("Target.createBrowserContext")
+            visitor = made["browserContextId"]
+            target = await browser.call(
+                "Target.createTarget", url="about:blank", browserContextId=visitor
+            )
+            address = f"{home.replace('http', 'ws')}/devtools/page/{target['targetId']}"
+            try:
+                async with session.ws_connect(address, max_msg_size=0) as of_page:
+                    page = Page(of_page, visitor)
                     for domain in ("Page", "Runtime", "Log"):
                         await page.call(f"{domain}.enable")
                     yield page
-        finally:
-            chromium.end(process)
+            finally:
+                await browser.call("Target.disposeBrowserContext", browserContextId=visitor)
 
 
-def _port(file: Path) -> int:
-    deadline = time.monotonic() + _PATIENCE
-    while not file.exists() or not file.read_text():
-        assert time.monotonic() < deadline, "Chromium does not start"
-        time.sleep(0.05)
-    return int(file.read_text().splitlines()[0])
+def _port() -> int:
+    """Return the port of DevTools of a Chromium that serves all pages of this process."""
+    if not (_running and _running[-1][0].poll() is None):
+        profile = Path(tempfile.mkdtemp(prefix="chromium-"))
+        process = chromium.start("about:blank", str(profile))
+        atexit.register(shutil.rmtree, profile, ignore_errors=True)
+        atexit.register(chromium.end, process)  # the last that is registered comes first
+        file, deadline = profile / "DevToolsActivePort", time.monotonic() + _PATIENCE
+        while not file.exists() or not file.read_text():
+            assert time.monotonic() < deadline, "Chromium does not start"
+            time.sleep(0.05)
+        _running.append((process, int(file.read_text().splitlines()[0])))
+    return _running[-1][1]
 
 
 def visit[T](work: Callable[[Page], Awaitable[T]]) -> T:

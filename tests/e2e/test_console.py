@@ -35,6 +35,7 @@ def on(stack: Stack, path: str, work: Callable[[Page], Awaitable[Any]]) -> Any:
         address = stack.env["KYORA_URL"].rstrip("/")
         await page.call(
             "Browser.grantPermissions",
+            browserContextId=page.visitor,
             origin=address,
             permissions=["clipboardReadWrite", "clipboardSanitizedWrite"],
         )
