@@ -85,7 +85,7 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from what lives to the end: it would walk them each time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000)  # kyora raises it much more: a leak would be told in another test
+    gc.set_threshold(20_000)  # at kyora's own, another test would report a leak
 
 
 @pytest.fixture(autouse=True)

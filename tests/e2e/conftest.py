@@ -265,7 +265,7 @@ def shared(checkout: Path) -> Iterator[Stack]:
 
 @pytest.hookimpl(trylast=True)  # after the test's own fixtures
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Stop the shared stack after the last test of this folder: it works while nobody asks."""
+    """Stop the shared stack after the last test of this folder: idle, it uses processor time."""
     if nextitem is None or nextitem.path.parent != item.path.parent:
         for running in _shared:
             running.stop(signal.SIGTERM)

@@ -148,7 +148,7 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
             return [self._context]
         contexts = [Context(statement.text) for statement in statements]
         if self.begins:
-            # Its answer is sent at once: a server that is slow is told from one that is gone.
+            # Its answer is sent at once: it distinguishes a slow server from a lost one.
             self._sock.write(_Statement(_BEGIN).messages + FLUSH_MSG)
         self._sock.write(b"".join(statement.messages for statement in statements) + SYNC_MSG)
         self._sock.flush()
