@@ -33,18 +33,17 @@ const seen = JSON.parse(sessionStorage.seen ?? "[]");
 const input = document.querySelector("#files");
 input.files = chosen.files;
 input.dispatchEvent(new Event("change"));
-let reloading = false;
-setInterval(async () => {
-  const [film, other] = document.querySelectorAll("li");
-  const state = film.dataset.state;
-  if (seen.at(-1) !== state) seen.push(state);
+const [film, other] = document.querySelectorAll("li");
+new MutationObserver(() => { // each state is seen, however short it is
+  if (seen.at(-1) !== film.dataset.state) seen.push(film.dataset.state);
   sessionStorage.seen = JSON.stringify(seen);
-  const value = film.querySelector("progress").value;
-  if (!sessionStorage.reloaded && value > 0.4) {
+}).observe(film, {attributeFilter: ["data-state"]});
+const tick = setInterval(async () => {
+  if (!sessionStorage.reloaded && film.querySelector("progress").value > 0.4) {
     sessionStorage.reloaded = 1;
     location.reload();
-  } else if (state === "ready" && !reloading) {
-    reloading = true;
+  } else if (film.dataset.asset && other.dataset.state !== "waiting") {
+    clearInterval(tick);
     const report = {seen, asset: JSON.parse(film.dataset.asset), other: other.dataset.state,
       text: other.querySelector(".state").textContent, direction: document.documentElement.dir};
     await fetch("/report", {method: "POST", body: JSON.stringify(report)});
@@ -111,6 +110,7 @@ class Site:
         self.root, self.url, self.reports = root, "", queue.Queue[dict[str, Any]]()
         self.parts: list[str] = []
         self.cut = 0  # PUTs that are still to be cut off
+        self.loads = 0  # how often the page was loaded
         self._functions = ThreadPoolExecutor(1)  # they share a connection, as in Lambda
 
     def application(self, url: str) -> web.Application:
@@ -118,7 +118,7 @@ class Site:
         stack = SimpleNamespace(assets=self.root, url=url, secrets={"AUTH_JWT_SECRET": SECRET})
         front.mount(app, stack)  # type: ignore[arg-type]
         page = (PAGE.read_text() + DRIVER).encode()
-        app.router.add_get("/", _answer(page, "text/html"))
+        app.router.add_get("/", self._page(page))
         app.router.add_get("/uppy", _answer(IN_UPPY.encode(), "text/html"))
         script = UPPY.read_bytes() if UPPY.exists() else b""
         app.router.add_get("/uppy.min.mjs", _answer(script, "text/javascript"))
@@ -141,12 +141,21 @@ class Site:
         response: web.StreamResponse = await handler(request)
         return response
 
+    def _page(self, page: bytes) -> Any:
+        async def answer(_: web.Request) -> web.Response:
+            self.loads += 1
+            return web.Response(body=page, content_type="text/html")
+
+        return answer
+
     async def _report(self, request: web.Request) -> web.Response:
         self.reports.put(await request.json())
         return web.Response()
 
     def _function(self, route: str) -> Any:
         async def answer(request: web.Request) -> web.Response:
+            if self.loads == 1 and route.endswith("/complete"):
+                return web.Response(status=503)  # until the page is reloaded, which takes time
             event = events.http_api(
                 route,
                 (await request.text()) or None,
@@ -199,6 +208,7 @@ def test_a_film_arrives_although_the_network_is_cut_and_the_page_reloaded(site: 
     assert report["direction"] == "rtl"
     assert report["text"] == "هذا النوع من الملفات غير مقبول"
     assert sorted(set(site.parts)) == ["1", "2", "3"]
+    assert site.loads == 2, "the page was reloaded"
     assert len(invariants.rows("SELECT id FROM asset")) == 1, "the reload went on with the first"
     invariants.recount()
 
