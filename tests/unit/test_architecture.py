@@ -292,7 +292,7 @@ def statements(module: Module) -> Iterator[tuple[str, ast.expr, ast.FunctionDef]
                 continue
             called = ast.unparse(node.func).rpartition(".")[2]
             given = []
-            if called == "together":
+            if called in ("together", "end_with"):
                 given = [part.elts[0] for part in node.args if isinstance(part, ast.Tuple)]
                 assert len(given) == len(node.args), "each stands there, with its values"
             elif called == "alone" or (called in RUNS and isinstance(node.func, ast.Attribute)):

@@ -39,23 +39,16 @@ attempts = attempts + 1, tried_at = now(),
 """
 
 
-_KEEP = f"""
-WITH call AS (SELECT correlation_id, traceparent FROM stripe_call WHERE request_id = :request),
-fresh AS (
+_KEEP = """
 INSERT INTO stripe_event (id, type, api_version, created, object_id, customer_id, source, body,
     status, attempts, tried_at, request_id, correlation_id, traceparent)
 SELECT :id, :type, :version, :created, :object, :customer, :source, :body, :status, :begun,
     CASE WHEN :begun = 1 THEN now() END, :request, coalesce(call.correlation_id, :origin, :own),
     CASE WHEN call.correlation_id IS NULL THEN :traceparent ELSE call.traceparent END
-FROM (VALUES (1)) AS one LEFT JOIN call ON true
-ON CONFLICT DO NOTHING RETURNING {_CAUSE}
-), again AS (
-UPDATE stripe_event SET {_BEGUN} WHERE id = :id AND status = 'received' AND :begun = 1
-RETURNING {_CAUSE}
-)
-SELECT {_CAUSE} FROM fresh UNION ALL SELECT {_CAUSE} FROM again
-UNION ALL SELECT {_CAUSE} FROM stripe_event WHERE id = :id
+FROM (SELECT) AS one LEFT JOIN stripe_call call ON call.request_id = :request
+ON CONFLICT DO NOTHING RETURNING id
 """
+_KEPT = f"SELECT {_CAUSE} FROM stripe_event WHERE id = :id"
 
 
 def keep(
@@ -64,38 +57,46 @@ def keep(
     """Keep an event; return it with what caused it, and its status, `received` for a new one.
 
     This is T1: once it returns, the event cannot be lost. With `begin` an attempt begins as well.
+    Two deliveries in three are copies, so the usual ones take one round trip and plain statements.
     """
-    rows = alone(
-        _KEEP,
-        id=event.id,
-        type=event.type,
-        version=event.api_version or None,
-        created=event.created,
-        object=event.object_id,
-        customer=event.customer_id,
-        source=source,
-        body=body if wanted else None,
-        status="received" if wanted else "ignored",
-        begun=int(wanted and begin),
-        request=event.request_id or None,
-        origin=event.correlation_id or None,
-        traceparent=event.traceparent or None,
-        own=correlation_id.get() or None,
-    )
-    # None of the three sees a row that another delivery writes at the same moment.
+    values: dict[str, object] = {
+        "id": event.id,
+        "type": event.type,
+        "version": event.api_version or None,
+        "created": event.created,
+        "object": event.object_id,
+        "customer": event.customer_id,
+        "source": source,
+        "body": body if wanted else None,
+        "status": "received" if wanted else "ignored",
+        "begun": int(wanted and begin),
+        "request": event.request_id or None,
+        "origin": event.correlation_id or None,
+        "traceparent": event.traceparent or None,
+        "own": correlation_id.get() or None,
+    }
+    with transaction() as tx:
+        fresh, rows = tx.end_with((_KEEP, values), (_KEPT, {"id": event.id}))
+    if not fresh and wanted and begin and rows and rows[0]["status"] == "received":
+        rows = _begin(event.id)
     return (_caused(event, rows[0]), str(rows[0]["status"])) if rows else (event, "received")
 
 
 def begin(event_id: str) -> tuple[Event, str] | None:
     """Begin an attempt at a kept event; return it and its status, or None without a body."""
-    rows = alone(
+    rows = _begin(event_id)
+    return _kept(rows[0] if rows else None)
+
+
+def _begin(event_id: str) -> list[Row]:
+    """Begin an attempt at an event that is to be processed; return its row, also of another."""
+    return alone(
         f"WITH begun AS (UPDATE stripe_event SET {_BEGUN}"
         f"  WHERE id = :id AND status = 'received' RETURNING body, {_CAUSE})"
         f" SELECT body, {_CAUSE} FROM begun"
         f" UNION ALL SELECT body, {_CAUSE} FROM stripe_event WHERE id = :id",
         id=event_id,
     )
-    return _kept(rows[0] if rows else None)
 
 
 def load(event_id: str) -> tuple[Event, str] | None:

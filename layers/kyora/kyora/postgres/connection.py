@@ -277,11 +277,12 @@ class Transaction:
         self._execute(*statements[-1])
         return [_rows(answer) for answer in self._answers[-len(statements) :]]
 
-    def end_with(self, sql: str, params: Mapping[str, object]) -> list[Row]:
-        """Run the last statement and COMMIT in one round trip; return its rows."""
-        found, _ = self.together((sql, params), ("COMMIT", {}))
+    def end_with(self, *statements: _Sql) -> list[list[Row]]:
+        """Run the last statements and COMMIT in one round trip; return the rows of each."""
+        self._waiting += statements
+        self._execute("COMMIT", {})
         self._over = True
-        return found
+        return [_rows(answer) for answer in self._answers[-len(statements) - 1 : -1]]
 
     def after_commit(self, callback: Callable[[list[str]], None], item: str) -> None:
         """Call `callback` once, after the commit, with all items given for it."""
@@ -367,7 +368,7 @@ def alone(sql: str, /, **params: object) -> list[Row]:
     before BEGIN is answered, it runs again on a new one, and the server may have run it already.
     """
     with transaction() as tx:
-        return tx.end_with(sql, params)
+        return tx.end_with((sql, params))[0]
 
 
 def require_writable() -> None:
