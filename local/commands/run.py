@@ -55,6 +55,8 @@ async def run(port: int) -> None:
         # Before anything here looks at the clock: this process signs, and checks signed URLs.
         moved = clock.Clock(stack, sitecustomize.install(clock.file(home)))
         front = Front(stack, moved, acts=ACTS)
+        # A file that is saved while the stack starts may be too late for the build.
+        seen = await asyncio.to_thread(watch.snapshot)
         try:
             async with _serving(front):
                 functions = await _or_stopped(_start(stack, front, children), stopped, children)
@@ -67,7 +69,7 @@ async def run(port: int) -> None:
                 forwarding = containers.forwarding(name, there.values())
                 async with forwarding, scanner.scanning(stack):
                     guide.show(stack, values, time.monotonic() - began)
-                    await _or_stopped(watch.watch(stack, functions), stopped, children)
+                    await _or_stopped(watch.watch(stack, functions, seen), stopped, children)
         finally:
             if children:
                 say("\nStopping …")

@@ -172,10 +172,9 @@ def differences(before: Snapshot, after: Snapshot) -> set[Path]:
     return {Path(p) for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
 
 
-async def watch(stack: Settings, functions: dict[str, str]) -> None:
-    """Redeploy on every save until cancelled."""
+async def watch(stack: Settings, functions: dict[str, str], seen: Snapshot) -> None:
+    """Redeploy on every save after the snapshot `seen` until cancelled."""
     undeployed_file(stack.home).unlink(missing_ok=True)
-    seen = await asyncio.to_thread(snapshot)
     pending: set[Path] = set()
     while True:
         await asyncio.sleep(_LOOK_SECONDS)

@@ -1,10 +1,11 @@
 """A save is noticed, and what it needs beyond a quick redeploy is named."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from local.settings import ROOT
+from local.settings import ROOT, Settings
 from local.stack import watch
 
 
@@ -49,3 +50,19 @@ def test_a_snapshot_passes_over_what_editors_and_the_interpreter_leave(tmp_path:
     for name in ("__pycache__/a.cpython-313.pyc", "a.pyc", "a.py~", ".a.py.swp"):
         (folder / name).write_text("1")
     assert watch.snapshot(tmp_path) == before
+
+
+def test_a_file_that_is_saved_while_the_stack_starts_is_noticed_when_it_is_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = Settings(tmp_path, 8000, 1, 1, 1, {}, {})
+    at_the_start = watch.snapshot() | {str(ROOT / "template.yaml"): (0, 0, 0)}
+
+    async def until_it_speaks() -> str:
+        watching = asyncio.create_task(watch.watch(stack, {}, at_the_start))
+        while not (said := capsys.readouterr().out):  # noqa: ASYNC110  # output has no event
+            await asyncio.sleep(0.01)
+        watching.cancel()
+        return str(said)
+
+    assert "template.yaml changed" in asyncio.run(until_it_speaks())
