@@ -37,7 +37,8 @@ from local.progress import Trouble, complain, say
 from local.settings import ROOT
 from local.stack import deploy, runtime
 from local.tools import invoke
-from tests.e2e.conftest import free_port, wait
+from tests.e2e.conftest import wait
+from tests.ports import free_port
 
 RESULTS = ROOT / "bench" / "results.json"
 BARE = "(bare)"

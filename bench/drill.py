@@ -36,10 +36,11 @@ from local.progress import say
 from local.settings import ROOT
 from local.stack import postgres
 from tests.e2e.commands import client, query, run
-from tests.e2e.conftest import Stack, free_port, request
+from tests.e2e.conftest import Stack, request
 from tests.fake_resend import API_KEY, FakeResend, Fault, fake_resend
 from tests.integration.support.memcached import Memcached
 from tests.integration.support.samples import png
+from tests.ports import free_port
 
 _EACH = 4  # uploads, and events of each kind, while something is broken
 _NOTICE, _RECOVER = 180, 420  # seconds

@@ -37,8 +37,9 @@ from local.progress import say
 from local.settings import ROOT
 from local.stack import emulator
 from tests.e2e.commands import client, query
-from tests.e2e.conftest import Stack, free_port, request
+from tests.e2e.conftest import Stack, request
 from tests.integration.support.samples import png
+from tests.ports import free_port
 
 UPLOADERS = 2
 _WARM, _ROUND = 300, 15  # seconds

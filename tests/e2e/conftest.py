@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 _COPIED = ("Makefile", "template.yaml", "samconfig.toml", "pyproject.toml", "uv.lock",
@@ -62,7 +63,7 @@ def request(
     url: str,
     body: object = None,
     headers: Mapping[str, str] | None = None,
-    seconds: float = 30,
+    seconds: float = 120,
 ) -> Answer:
     """Make one HTTP request; a status is an answer, a broken connection an error."""
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
@@ -91,7 +92,7 @@ class Stack:
     process: "subprocess.Popen[bytes] | None" = None
     output: Path = Path()
 
-    def start(self, seconds: float = 120, until: str = UP) -> None:
+    def start(self, seconds: float = 240, until: str = UP) -> None:
         """Start it and wait until it says that it is up, or as far as `until`."""
         self.output = self.home.with_name(f"output-{self.port}.txt")
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTEST_"))}
@@ -123,7 +124,7 @@ class Stack:
         assert self.process is not None
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)
-        return self.process.wait(30)
+        return self.process.wait(120)
 
     def leftovers(self) -> list[str]:
         """Return the processes that still belong to it."""
@@ -189,10 +190,18 @@ class Stack:
         """Take a PNG through request, PUT and confirm; return the asset."""
         asset_id = self.put(content)
         confirmed = self.call("POST", f"/v1/assets/{asset_id}/confirm")
+        if confirmed.status == 202:  # the bucket's event was first, and is at it
+            wait(lambda: self.asset(asset_id)["status"] == "ready", 60, f"{asset_id} is ready")
+            confirmed = self.call("POST", f"/v1/assets/{asset_id}/confirm")
         assert confirmed.status == 200, confirmed
         asset: dict[str, Any] = confirmed.json
         assert base64.b64decode(asset["sha256"]) == hashlib.sha256(content).digest()
         return asset
+
+    def asset(self, asset_id: str) -> dict[str, Any]:
+        """Return what the API says of an asset."""
+        found: dict[str, Any] = self.call("GET", f"/v1/assets/{asset_id}").json
+        return found
 
 
 def wait(condition: Callable[[], object], seconds: float, what: str = "") -> None:
@@ -204,13 +213,6 @@ def wait(condition: Callable[[], object], seconds: float, what: str = "") -> Non
                 pytest.fail(f"not within {seconds:.0f} s: {what}")
             return
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -259,7 +261,7 @@ def shared(checkout: Path) -> Iterator[Stack]:
     _shared.append(running)
     yield running
     assert running.stop(signal.SIGTERM) == 0
-    wait(lambda: not running.leftovers(), 5)
+    wait(lambda: not running.leftovers(), 60)
     assert not running.leftovers()
 
 

@@ -19,7 +19,8 @@ import pytest
 from stripe import WebhookSignature
 
 from tests.e2e.commands import PNG, run, said_after, save
-from tests.e2e.conftest import UP, Answer, Stack, free_port, request, wait
+from tests.e2e.conftest import UP, Answer, Stack, request, wait
+from tests.ports import free_port
 
 
 def _paste(stack: Stack, shell: str) -> list[str]:

@@ -16,7 +16,8 @@ import pytest
 from local import process
 from local.stack import postgres
 from tests.e2e.commands import PNG
-from tests.e2e.conftest import Answer, Stack, free_port, request, wait
+from tests.e2e.conftest import Answer, Stack, request, wait
+from tests.ports import free_port
 
 PASSWORD = "e2e-password"
 

@@ -16,7 +16,8 @@ from samcli.lib.providers.sam_function_provider import SamFunctionProvider
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 
 from local import settings, template
-from tests.e2e.conftest import Stack, free_port, request, wait
+from tests.e2e.conftest import Stack, request, wait
+from tests.ports import free_port
 
 FUNCTIONS = sorted(template.functions(template.read()))
 

@@ -11,7 +11,7 @@ import pytest
 from local import settings
 from local.settings import Settings
 from local.stack import containers
-from tests.e2e.conftest import free_port
+from tests.ports import free_port
 
 BRIDGE = "127.0.0.2"  # an address of this machine that nothing listens on, as a bridge's is
 GIVEN = {
@@ -91,7 +91,7 @@ def test_a_service_that_is_down_ends_the_containers_connection() -> None:
         async with containers.forwarding(BRIDGE, [{"A": f"{BRIDGE}:{port}"}]):
             reader, writer = await asyncio.open_connection(BRIDGE, port)
             try:
-                return await asyncio.wait_for(reader.read(), 5)
+                return await asyncio.wait_for(reader.read(), 60)
             finally:
                 writer.close()
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -48,9 +50,7 @@ def add(programs: Path, *names: str) -> None:
 
 @pytest.fixture
 def free() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    return str(free_port())
 
 
 def test_what_make_run_needs_is_named_and_the_exit_code_is_1(
