@@ -1,5 +1,7 @@
 """An AWS account with one function that answers as asked: CloudFormation and Lambda."""
 
+import threading
+
 from tests.scripted import Answer, Request
 
 FUNCTION = "kyora-staging-a-function"
@@ -15,9 +17,11 @@ class Account:
     def __init__(self) -> None:
         self.answers = [Answer(body=b'{"next": null}')]
         self.invoked: list[Request] = []
+        self.came = threading.Semaphore(0)  # one for each invocation
 
     def answer(self, request: Request) -> Answer:
         if request.path == "/":
             return Answer(body=XML.encode(), headers={"Content-Type": "text/xml"})
         self.invoked.append(request)
+        self.came.release()
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

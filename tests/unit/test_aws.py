@@ -7,6 +7,7 @@ import re
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from kyora import aws, timed_http, tls
 from kyora.aws import AwsError, Credentials
 from kyora.errors import Unavailable
-from tests.scripted import Answer, in_turn, scripted
+from tests.scripted import Answer, Request, in_turn, scripted
 
 NOW = datetime(2026, 11, 23, 8, 0, 5, tzinfo=UTC)
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -211,13 +212,21 @@ def test_a_lasting_fault_is_unavailable_after_the_given_attempts(
 
 
 def test_a_slow_answer_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aws, "_ATTEMPT", 0.1)
-    with scripted(in_turn(Answer(delay=2))) as server:
+    monkeypatch.setattr(aws, "_ATTEMPT", 0.3)
+    came, given_up = threading.Semaphore(0), threading.Event()
+
+    def late(_: Request) -> Answer:
+        came.release()
+        given_up.wait(60)
+        return Answer()
+
+    with scripted(late) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        started = time.monotonic()
         with pytest.raises(Unavailable):
             aws.call("events", "PutEvents", {}, attempts=2)
-    assert time.monotonic() - started < 5  # with two tries of 0.1 s
+        # The server may not have looked yet at what it was sent.
+        assert all(came.acquire(timeout=60) for _ in range(2))
+        given_up.set()
     assert len(server.requests) == 2
 
 

@@ -103,7 +103,7 @@ def clamd(answer: bytes, most: int = 1 << 30) -> Iterator[tuple[str, list[bytes]
         thread = threading.Thread(target=serve)
         thread.start()
         yield path, taken
-        thread.join(5)
+        thread.join(60)
         server.close()
 
 
