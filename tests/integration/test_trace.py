@@ -34,6 +34,7 @@ def collector(environment: pytest.MonkeyPatch) -> Iterator[Server]:
         environment.setenv("TRACE_OTLP_ENDPOINT", server.url)
         config.forget()
         otlp._paused_until.clear()
+        environment.setattr(otlp, "_PATIENCE", 60)  # what is late is lost
         yield server
     while otlp._connections:
         otlp._connections.popitem()[1].close()

@@ -28,6 +28,7 @@ def port(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[int]:
         environment.setenv("TRACE_OTLP_ENDPOINT", f"http://127.0.0.1:{found}/_local/otlp")
         config.forget()
         otlp._paused_until.clear()
+        environment.setattr(otlp, "_PATIENCE", 60)  # what is late is lost
         trace.end()
         trace.taken()
         yield found

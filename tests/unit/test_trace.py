@@ -44,9 +44,8 @@ def configured(environment: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def collector(environment: pytest.MonkeyPatch) -> Any:
     with scripted(lambda _: Answer(200, b"{}")) as server:
-        environment.setenv("TRACE_OTLP_ENDPOINT", server.url)
-        config.forget()
-        otlp._paused_until.clear()
+        at(environment, server.url)
+        environment.setattr(otlp, "_PATIENCE", 60)  # what is late is lost
         yield server
     hang_up()
 
@@ -214,7 +213,7 @@ def test_a_unit_keeps_a_thousand_spans_at_most(collector: Server) -> None:
 # ---- the collector
 
 
-def down(environment: pytest.MonkeyPatch, url: str) -> None:
+def at(environment: pytest.MonkeyPatch, url: str) -> None:
     environment.setenv("TRACE_OTLP_ENDPOINT", url)
     config.forget()
     otlp._paused_until.clear()
@@ -224,7 +223,7 @@ def test_a_collector_that_is_down_fails_nothing_and_is_left_alone(
     environment: pytest.MonkeyPatch,
 ) -> None:
     logs = captured_log(environment)
-    down(environment, "http://127.0.0.1:9")
+    at(environment, "http://127.0.0.1:9")
     for _ in range(3):
         answer = http.entrypoint({"GET /v1/x": nothing}, public=("GET /v1/x",))(
             event("GET /v1/x"), CONTEXT
@@ -237,7 +236,7 @@ def test_a_collector_that_never_answers_is_waited_for_once(
     environment: pytest.MonkeyPatch,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        down(environment, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        at(environment, f"http://127.0.0.1:{silent.getsockname()[1]}")
         for _ in range(5):
             begin("request-1")
             trace.describe("x")
@@ -252,8 +251,9 @@ def test_a_refusal_of_the_collector_is_logged_with_its_status(
     environment: pytest.MonkeyPatch,
 ) -> None:
     logs = captured_log(environment)
+    environment.setattr(otlp, "_PATIENCE", 60)
     with scripted(lambda _: Answer(503, b"")) as server:
-        down(environment, server.url)
+        at(environment, server.url)
         begin("request-1")
         trace.describe("x")
         finish()
