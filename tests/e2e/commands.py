@@ -61,14 +61,50 @@ def said_after(stack: Stack, path: Path, text: str | None, until: str) -> str:
     def answered() -> re.Match[str] | None:
         return re.search(until, stack.said()[before:], re.MULTILINE)
 
-    wait(answered, 60)
+    wait(answered, 180)
     found, said = answered(), stack.said()[before:]
-    assert found, f"{path.name} was saved, and after a minute the stack said: {said!r}"
+    assert found, f"{path.name} was saved, and after three minutes the stack said: {said!r}"
     return said[: found.end()]
 
 
+_COUNTS = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
+_ON_ITS_WAY = (
+    "SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL AND next_attempt_at <= now())"
+    " + (SELECT count(*) FROM email_message WHERE status = 'pending')"
+)
+
+
+def waiting(stack: Stack, *queues: str) -> int:
+    """How many messages are in queues, those that are being handled or held back included."""
+    sqs, found = client(stack, "sqs"), 0
+    for queue in queues:
+        url = sqs.get_queue_url(QueueName=f"kyora-local-{queue}")["QueueUrl"]
+        counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=_COUNTS)["Attributes"]
+        found += sum(int(number) for number in counts.values())
+    return found
+
+
+def quiet(stack: Stack) -> None:
+    """Wait until what tests before set in motion has come to its end.
+
+    An upload's event is not waited for: one that met a confirm comes again after half an hour.
+    """
+    calm = 0  # twice in a row: a message may be on its way from one place to the next
+
+    def is_calm() -> bool:
+        nonlocal calm
+        moves = query(stack, _ON_ITS_WAY) != [[0]] or waiting(
+            stack, "analytics", "emails", "fees", "stripe", "variants"
+        )
+        calm = 0 if moves else calm + 1
+        return calm == 2
+
+    wait(is_calm, 120, "what tests before have sent is handled")
+
+
 def bury(stack: Stack) -> None:
-    """Empty the dead-letter queues of what other tests left there."""
+    """Empty the dead-letter queues of what other tests left there, or are about to leave."""
+    quiet(stack)
     sqs = client(stack, "sqs")
     for url in sqs.list_queues()["QueueUrls"]:
         if url.endswith("-dead"):
@@ -91,7 +127,7 @@ def control(stack: Stack, path: str, **given: Any) -> None:
         {"Content-Type": "application/json", "X-Kyora-Token": stack.env["KYORA_CONSOLE_TOKEN"]},
         method="POST",
     )
-    urllib.request.urlopen(request, timeout=30).close()
+    urllib.request.urlopen(request, timeout=120).close()
 
 
 PNG = bytes.fromhex(
@@ -110,7 +146,7 @@ def subscribe(stack: Stack, plan: str = "professional") -> None:
     assert answer.status == 200, answer
     card = {"number": "4242424242424242", "expiry": "12/34", "cvc": "123"}
     given = urlencode({"email": "admin@demo.example", "name": "Dana", **card}).encode()
-    urllib.request.urlopen(answer.json["url"], given, timeout=60).close()
+    urllib.request.urlopen(answer.json["url"], given, timeout=120).close()
     wait(
         lambda: stack.call("GET", "/v1/billing/subscription").json["status"] == "active",
         120,

@@ -10,6 +10,7 @@ from tests.e2e.payer import (
     mails,
     page,
     portal,
+    renew,
     send,
     start_over,
     subscription,
@@ -42,7 +43,7 @@ def test_a_workspace_subscribes_fails_to_pay_pays_leaves_and_is_reconciled(stack
     assert mails(stack) == ["You're on Professional Plan"]
 
     send(f"{portal(stack)}/card", **card(FAILS_LATER))
-    control(stack, "advance", days=32)
+    renew(stack)
     found = until(stack, lambda it: it["access"] == "grace")
     assert found["status"] == "past_due"
     wait(lambda: len(mails(stack)) > 1, 120)

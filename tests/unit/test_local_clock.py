@@ -12,6 +12,7 @@ import pytest
 import time_machine
 
 from local.commands.acts import move_clock
+from local.process import shifted_clock
 from local.progress import Trouble
 from local.settings import ROOT, Settings
 from local.shift import sitecustomize
@@ -60,7 +61,7 @@ def test_a_running_process_follows_the_shift_with_all_that_it_imports(tmp_path: 
     path = os.pathsep.join([there["PYTHONPATH"], str(ROOT / "layers" / "kyora")])
     with subprocess.Popen(
         [sys.executable, "-c", _FOLLOWS.replace("REAL", str(time.time()))],
-        env={**there, "PYTHONPATH": path},
+        env={**shifted_clock(), **there, "PYTHONPATH": path},  # as faketime runs us
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
