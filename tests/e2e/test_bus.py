@@ -13,7 +13,7 @@ import pytest
 
 from kyora.bus.names import SENSITIVE
 from local.settings import ROOT
-from tests.e2e.commands import bury, client, emit, query, run
+from tests.e2e.commands import bury, client, emit, query, quiet, run, waiting
 from tests.e2e.conftest import Stack, request, wait
 
 MAILED = {
@@ -37,17 +37,14 @@ def mail(stack: Stack, event_id: str) -> list[Any]:
         "select b.subject, b.text, m.locale, m.correlation_id, m.recipient from email_message m"
         " join mock_mailbox b on b.idempotency_key = m.id where m.event_id = :event"
     )
-    wait(lambda: query(stack, sql, event=event_id), 60, f"a mail for {event_id}")
+    wait(lambda: query(stack, sql, event=event_id), 120, f"a mail for {event_id}")
     [found] = query(stack, sql, event=event_id)
     return found
 
 
 def dead(stack: Stack) -> int:
     """How many messages are in the dead-letter queue of send_email."""
-    sqs = client(stack, "sqs")
-    url = sqs.get_queue_url(QueueName="kyora-local-emails-dead")["QueueUrl"]
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    return int(found["ApproximateNumberOfMessages"])
+    return waiting(stack, "emails-dead")
 
 
 @pytest.mark.parametrize("name", MAILED)
@@ -104,12 +101,12 @@ def unreadable(stack: Stack, version: int) -> None:
 def test_an_unknown_version_is_dead_lettered_at_once_and_redriven(stack: Stack) -> None:
     bury(stack)
     unreadable(stack, version=2)
-    wait(lambda: dead(stack), 60)
+    wait(lambda: dead(stack), 120)
     assert dead(stack) == 1
     mail(stack, emit(stack, "UserWelcomed"))  # it held up no other event
     done = run(stack, "redrive", "emails")
     assert "1 of 1 messages are back in kyora-local-emails" in done.stdout, done.stderr
-    wait(lambda: dead(stack), 60)  # it is still unreadable
+    wait(lambda: dead(stack), 120)  # it is still unreadable
     assert dead(stack) == 1
     bury(stack)
     assert "0 of 0" in run(stack, "redrive", "kyora-local-emails-dead").stdout
@@ -125,8 +122,8 @@ def test_a_wait_that_the_provider_asks_for_is_kept_by_the_queue(stack: Stack) ->
         " values (429, 'rate_limit_exceeded', 3) returning id",
     )
     began = time.monotonic()
-    mail(stack, emit(stack, "UserWelcomed"))
-    assert 3 <= time.monotonic() - began < 20
+    mail(stack, emit(stack, "UserWelcomed"))  # which waits for less than the queue's own 150 s
+    assert time.monotonic() - began >= 3
     assert dead(stack) == 0
 
 
@@ -145,7 +142,7 @@ def tail(stack: Stack, tmp_path: Path) -> Iterator[Path]:
         wait(lambda: "Ctrl-C ends" in file.read_text(), 60, "`make events` listening")
         yield file
         process.terminate()
-        assert process.wait(15) == 130
+        assert process.wait(60) == 130
     rules = client(stack, "events").list_rules(EventBusName="kyora-local")["Rules"]
     assert [rule["Name"] for rule in rules if "tail" in rule["Name"]] == []
     assert client(stack, "sqs").list_queues(QueueNamePrefix="kyora-local-tail").get(
@@ -158,7 +155,7 @@ def tail(stack: Stack, tmp_path: Path) -> Iterator[Path]:
 
 def test_the_tail_shows_what_flows_and_no_secret_of_it(stack: Stack, tail: Path) -> None:
     ids = [emit(stack, name) for name in ("PasswordResetRequested", "PaymentFailed", "AssetReady")]
-    wait(lambda: all(event_id in tail.read_text() for event_id in ids), 60)
+    wait(lambda: all(event_id in tail.read_text() for event_id in ids), 120)
     shown = tail.read_text()
     assert all(event_id in shown for event_id in ids)
     assert not re.search(r"rst_sample|delivered@|https?:", shown), shown
@@ -170,22 +167,23 @@ def test_the_tail_shows_what_flows_and_no_secret_of_it(stack: Stack, tail: Path)
         " now() - interval '1 minute', now() + interval '1 hour', 4, 'service.unavailable')"
         " returning id",
     )
-    wait(lambda: "evt_stuck waits: 4 attempts service.unavailable" in tail.read_text(), 15)
+    wait(lambda: "evt_stuck waits: 4 attempts service.unavailable" in tail.read_text(), 60)
     query(stack, "delete from outbox where id = 'evt_stuck' returning id")
     assert "evt_stuck waits: 4 attempts service.unavailable" in tail.read_text()
 
 
-def test_the_archive_keeps_what_holds_no_token_and_a_replay_sends_nothing(stack: Stack) -> None:
+def test_the_archive_keeps_what_holds_no_token_and_a_replay_sends_nothing(
+    stack: Stack, tail: Path
+) -> None:
     events = client(stack, "events")
     archive = events.describe_archive(ArchiveName="kyora-local")
     assert set(json.loads(archive["EventPattern"])["detail-type"][0]["anything-but"]) == SENSITIVE
-    before, began = archive["EventCount"], time.time()
-    emit(stack, "PasswordResetRequested")
-    assert events.describe_archive(ArchiveName="kyora-local")["EventCount"] == before
-    mail(stack, emit(stack, "UserWelcomed"))
-    assert events.describe_archive(ArchiveName="kyora-local")["EventCount"] == before + 1
+    began = time.time()
+    secret, kept = (emit(stack, name) for name in ("PasswordResetRequested", "UserWelcomed"))
+    for event_id in (secret, kept):
+        mail(stack, event_id)
+        wait(lambda one=event_id: one in tail.read_text(), 60, f"{event_id} in the tail")
 
-    sent = query(stack, "select count(*) from mock_mailbox")
     events.start_replay(
         ReplayName=f"e2e-{time.time_ns()}",
         EventSourceArn=archive["ArchiveArn"],
@@ -194,11 +192,10 @@ def test_the_archive_keeps_what_holds_no_token_and_a_replay_sends_nothing(stack:
         Destination={"Arn": archive["EventSourceArn"]},
     )
     ended = {"COMPLETED", "FAILED"}
-    wait(lambda: events.list_replays()["Replays"][-1]["State"] in ended, 60, "the replay's end")
-    # The replayed events are in the queue before this one is.
-    mail(stack, emit(stack, "UserWelcomed"))
-    time.sleep(1)
-    assert query(stack, "select count(*) from mock_mailbox")[0][0] == sent[0][0] + 1
+    wait(lambda: events.list_replays()["Replays"][-1]["State"] in ended, 120, "the replay's end")
+    wait(lambda: tail.read_text().count(kept) > 1, 60, "the replayed event in the tail")
+    assert tail.read_text().count(secret) == 1  # it came before the other
+    quiet(stack)
     assert query(
         stack,
         "select count(*) from (select 1 from mock_mailbox group by idempotency_key"
@@ -215,8 +212,12 @@ def test_the_correlation_id_of_a_command_is_the_one_of_its_mail(stack: Stack) ->
     event_id = emit(stack, "UserWelcomed")
     correlation = mail(stack, event_id)[3]
     assert correlation.startswith("emit_")
-    said = run(stack, "logs", "--once").stdout
-    assert [line for line in said.splitlines() if correlation in line and "send_email" in line]
+
+    def is_logged() -> bool:
+        said = run(stack, "logs", "--once").stdout
+        return any(correlation in line and "send_email" in line for line in said.splitlines())
+
+    wait(is_logged, 60, f"a line of send_email with {correlation}")
 
 
 def test_no_token_and_no_address_is_in_a_log_or_on_the_console(stack: Stack) -> None:

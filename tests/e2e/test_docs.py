@@ -2,14 +2,13 @@
 
 import json
 import subprocess
-import time
 from typing import Any
 
 from tests.browser import chromium
 from tests.browser.page import Page, visit
-from tests.e2e.commands import query, subscribe
+from tests.e2e.commands import query, quiet, subscribe
 from tests.e2e.conftest import Stack, wait
-from tests.e2e.payer import start_over
+from tests.e2e.payer import start_over, until
 
 pytestmark = chromium.needed
 
@@ -32,7 +31,7 @@ def pasted(stack: Stack, command: str) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=240,
     )
     body, _, status = done.stdout.rpartition("\n")
     return int(status), body
@@ -47,7 +46,8 @@ def test_every_example_works_as_pasted(stack: Stack) -> None:
         # It was paused above, which gives the free plan's.
         "createBusiness": lambda: (
             stack.call("POST", "/v1/billing/subscription/resume"),
-            time.sleep(2),
+            until(stack, lambda it: it["access"] == "full"),
+            quiet(stack),
             query(stack, UNLIMITED),
         ),
     }
@@ -124,4 +124,4 @@ def test_a_route_is_tried_with_the_demo_token_which_the_page_never_has(stack: St
     text = visit(act)
     assert stack.env["KYORA_TOKEN"] not in text
     sent = "select count(*) from outbox where detail_type = 'OrderCreated'"
-    wait(lambda: query(stack, sent)[0][0] > before, 10, "the event")
+    wait(lambda: query(stack, sent)[0][0] > before, 60, "the event")

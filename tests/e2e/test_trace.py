@@ -10,11 +10,19 @@ from tests.e2e.payer import GOOD, card, page, send, start_over
 
 
 def line(stack: Stack, identity: str, *parts: str) -> str:
-    """Return what `make trace` says of an id; it must name these parts, in this order."""
-    done = run(stack, "trace", identity)
-    assert done.returncode == 0, done.stderr
-    assert re.search(".*".join(parts), done.stdout, re.DOTALL), done.stdout
-    return done.stdout
+    """Return what `make trace` says of an id; soon it names these parts, in this order."""
+    said = ""
+
+    def is_whole() -> bool:
+        nonlocal said
+        done = run(stack, "trace", identity)
+        assert done.returncode == 0, done.stderr
+        said = done.stdout
+        return bool(re.search(".*".join(parts), said, re.DOTALL))
+
+    wait(is_whole, 60)
+    assert re.search(".*".join(parts), said, re.DOTALL), said
+    return said
 
 
 def story(stack: Stack, identity: str) -> dict[str, Any]:
@@ -49,7 +57,7 @@ def test_an_order_is_one_line_from_its_event_to_its_fee(stack: Stack) -> None:
     given = {"event": sample["name"], "data": sample["data"] | {"orderId": order}}
     sent = request("POST", f"{url}/_console/emit", given, {"X-Kyora-Token": token})
     fee = "select 1 from transaction_fee where order_id = :id"
-    wait(lambda: query(stack, fee, id=order), 30, f"the fee: {sent}")
+    wait(lambda: query(stack, fee, id=order), 120, f"the fee: {sent}")
     said = line(
         stack, order, "begin", "OrderPaymentSucceeded, on the bus", "record_transaction_fee: fee of"
     )
@@ -68,7 +76,7 @@ def test_a_checkout_is_one_line_from_its_request_to_its_mail(stack: Stack) -> No
     )
     assert send(address, email="admin@demo.example", name="Dana", **card(GOOD))[0] == 303
     mails = "select 1 from mock_mailbox"
-    wait(lambda: query(stack, mails), 60, "the mail")
+    wait(lambda: query(stack, mails), 120, "the mail")
     [[subscription]] = query(stack, "select id from subscription")
     said = line(
         stack,
