@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jwt
+import pytest
 
 from local.stack import postgres
 from local.tools.openapi import document as openapi
@@ -34,6 +35,7 @@ CHECKS = (
 BATCH = "/v1/assets/uploads"
 
 
+@pytest.mark.timeout(1200)
 def test_no_request_gets_an_undocumented_answer(stack: Stack, tmp_path: Path) -> None:
     token = _newcomer(stack)
     operations = [op for path in openapi.document()["paths"].values() for op in path.values()]
@@ -53,14 +55,14 @@ def answers(stack: Stack, folder: Path, token: str, checks: Sequence[str], *chos
             f"{stack.env['KYORA_URL']}/openapi.json",
             *("--checks", ",".join(checks), *chosen),
             *("--header", f"Authorization: Bearer {token}"),
-            *("--max-examples", "40", "--request-timeout", "30"),
+            *("--max-examples", "40", "--request-timeout", "120"),
             "--generation-deterministic",
             *("--continue-on-failure", "--no-color", "--warnings", "off"),
         ],
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
@@ -91,6 +93,6 @@ def _newcomer(stack: Stack) -> str:
         "userId": user,
         "workspaceId": workspace,
         "authVersion": 1,
-        "exp": int(time.time()) + 600,
+        "exp": int(time.time()) + 3600,
     }
     return jwt.encode(claims, stack.env["AUTH_JWT_SECRET"], algorithm="HS256")

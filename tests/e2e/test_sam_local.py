@@ -89,7 +89,7 @@ def test_sam_local_invoke_runs_a_sample(stack: Stack, name: str) -> None:
         input=json.dumps(sample),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -118,7 +118,7 @@ def test_sam_local_start_api_serves_a_route_and_asks_the_authorizer(stack: Stack
         assert (refused.status, refused.problem) == (401, "auth.token_invalid")
     finally:
         serving.terminate()
-        serving.wait(30)
+        serving.wait(60)
 
 
 def test_a_sample_is_shown_with_its_token_and_a_signature_of_now(stack: Stack) -> None:
@@ -137,7 +137,7 @@ def sample_of(stack: Stack, name: str) -> Any:
         cwd=stack.checkout,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     return json.loads(shown.stdout)

@@ -99,9 +99,11 @@ def test_what_is_broken_is_named_and_where_to_look(
     function: str, broken: Callable[[str], None], stack: Stack
 ) -> None:
     broken(function)
-    done = smoke(stack, "--only", ",".join({BREAKS[function], *NEIGHBOURS}), "--patience", "9")
-    found = marks(done.stdout)
-    assert [name for name, mark in found.items() if mark == "✗"] == [BREAKS[function]]
+    others = smoke(stack, "--only", ",".join({*NEIGHBOURS} - {BREAKS[function]}))
+    assert others.returncode == 0, others.stdout
+    # A broken consumer is waited for in vain; its neighbours may need longer.
+    done = smoke(stack, "--only", BREAKS[function], "--patience", "3")
+    assert marks(done.stdout) == {BREAKS[function]: "✗"}
     assert done.returncode == 1
     assert f"{BREAKS[function]}: broken." in done.stdout
     assert f"`make logs` ({function})" in done.stdout

@@ -14,7 +14,8 @@ async function file({name, type, base64, record}) {
   return new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], name, {type});
 }
 
-// A second of what this browser records itself, of a type like video/webm;codecs=vp8.
+// What this browser records itself, of a type like video/webm;codecs=vp8: a second, and on a busy
+// machine as long as it takes until there is something.
 async function recording(name, kind) {
   let stream, tick;
   if (kind === "audio") {
@@ -40,10 +41,15 @@ async function recording(name, kind) {
     stream = canvas.captureStream(25);
   }
   const recorder = new MediaRecorder(stream), chunks = [];
-  recorder.ondataavailable = (event) => chunks.push(event.data);
+  recorder.ondataavailable = (event) => event.data.size && chunks.push(event.data);
   const stopped = new Promise((done) => (recorder.onstop = done));
-  recorder.start();
-  setTimeout(() => recorder.stop(), 1000);
+  recorder.start(500);
+  const began = performance.now();
+  const enough = setInterval(() => {
+    if (!chunks.length || performance.now() - began < 1000) return;
+    clearInterval(enough);
+    recorder.stop();
+  }, 50);
   await stopped;
   clearInterval(tick);
   return new File(chunks, name, {type: recorder.mimeType});
