@@ -192,7 +192,7 @@ def _choose_port(kept: object, taken: set[int]) -> int:
     if isinstance(kept, int) and kept not in taken and process.is_free(kept):
         return kept
     # Below the kernel's range for outgoing connections, so that it is free at the next start.
-    for candidate in random.sample(range(20000, 30000), 200):
+    for candidate in random.SystemRandom().sample(range(20000, 30000), 200):
         if candidate not in taken and process.is_free(candidate):
             return candidate
     raise Trouble("no free port was found between 20000 and 30000")

@@ -16,9 +16,10 @@ from kyora import cache, config, postgres
 from kyora import tls as authorities
 from kyora.cache import circuit, entry, memcached, memory
 from tests.integration.support import memcached as support
-from tests.integration.support.cluster import Authority, Cluster, free_port
+from tests.integration.support.cluster import Authority, Cluster
 from tests.integration.support.memcached import Memcached, impostor
 from tests.integration.support.workers import Crew
+from tests.ports import free_port
 from tests.unit.functions import CONTEXT, captured_log, function
 
 WRITES_ACCOUNTS = True

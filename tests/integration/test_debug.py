@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from local.tools import debug
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "functions" / "reject_unrouted" / "app.py"
@@ -50,9 +51,7 @@ class Editor:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

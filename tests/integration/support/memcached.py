@@ -16,7 +16,7 @@ from typing import Self
 
 import pytest
 
-from tests.integration.support.cluster import free_port
+from tests.ports import free_port
 
 
 class Memcached:
@@ -55,7 +55,8 @@ class Memcached:
                 f"ssl_chain_cert={self._certificate},ssl_key={self._certificate}",
             ]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        for _ in range(500):
+        ends = time.monotonic() + 120
+        while time.monotonic() < ends:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
                 return
             time.sleep(0.02)
@@ -66,7 +67,7 @@ class Memcached:
         """A power cut."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     def stall(self) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.integration.support.cluster import USER, free_port
+from tests.integration.support.cluster import USER
+from tests.ports import free_port
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
@@ -70,16 +71,16 @@ class Pooler:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        for _ in range(200):
-            if ready.exists():
-                return
+        ends = time.monotonic() + 120
+        while not ready.exists():
             assert self._process.poll() is None, log.read_text()
+            assert time.monotonic() < ends, log.read_text()
             time.sleep(0.02)
 
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     def remove(self) -> None:

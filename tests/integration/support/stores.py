@@ -28,6 +28,7 @@ from botocore.config import Config
 from local.process import shifted_clock
 from local.web import cors, public
 from local.web import storage as front
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 MINISTACK = ROOT / ".local" / "ministack" / "bin" / "ministack"
@@ -212,9 +213,9 @@ def _in_thread(app: web.Application, sock: socket.socket) -> Iterator[None]:
     try:
         yield
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)
         loop.close()
 
 
@@ -236,7 +237,7 @@ def broken(answer: bytes, asked: list[bytes] | None = None) -> Iterator[str]:
     """
 
     class Handler(socketserver.StreamRequestHandler):
-        timeout = 5
+        timeout = 60
 
         def handle(self) -> None:
             first = self.rfile.readline()
@@ -313,11 +314,11 @@ def seaweedfs() -> Iterator[str]:
             "-master.telemetry=false",
             "-master.volumeSizeLimitMB=64",
             "-volume.max=400",
-            f"-master.port={free_port()}",
-            f"-volume.port={free_port()}",
-            f"-filer.port={free_port()}",
             "-s3",
             f"-s3.port={port}",
+            f"-s3.port.grpc={free_port()}",
+            *(f"-{part}.port={free_port()}" for part in ("master", "volume", "filer")),
+            *(f"-{part}.port.grpc={free_port()}" for part in ("master", "volume", "filer")),
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             f"-s3.config={settings}",
@@ -325,24 +326,6 @@ def seaweedfs() -> Iterator[str]:
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": home}
         with _server(command, environment, f"http://127.0.0.1:{port}/"):
             yield f"http://127.0.0.1:{port}"
-
-
-def free_port() -> int:
-    """Return a port that is free, as is the one 10000 above (SeaweedFS takes it for gRPC)."""
-    while True:
-        with listening() as sock:
-            port: int = sock.getsockname()[1]
-        if port < 55000 and _free(port + 10000):
-            return port
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as sock:
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @contextmanager
@@ -353,7 +336,7 @@ def _server(command: list[str], environment: Mapping[str, str], url: str) -> Ite
             command, env=dict(environment), stdout=log, stderr=log, start_new_session=True
         )
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while not _answers(url):
                 if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
@@ -368,7 +351,7 @@ def _server(command: list[str], environment: Mapping[str, str], url: str) -> Ite
 
 def _answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(url, timeout=2).close()
+        urllib.request.urlopen(url, timeout=10).close()
     except urllib.error.HTTPError as error:
         error.close()
         return True  # a refusal is an answer
