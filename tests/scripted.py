@@ -47,7 +47,7 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True  # an answer goes out in two writes
-            timeout = 10
+            timeout = 60
 
             def setup(self) -> None:
                 owner.connections += 1
@@ -142,10 +142,12 @@ def dripping(first: bytes, then: bytes, *, pause: float = 0.05) -> Iterator[str]
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
+                clients.append(client)
                 threads.append(threading.Thread(target=serve, args=(client,), daemon=True))
                 threads[-1].start()
 
     threads: list[threading.Thread] = []
+    clients: list[socket.socket] = []
     stopped = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
     threads.append(threading.Thread(target=accept, daemon=True))
@@ -154,8 +156,9 @@ def dripping(first: bytes, then: bytes, *, pause: float = 0.05) -> Iterator[str]
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         stopped.set()
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
+        for one in (listener, *clients):  # some wait for a request that never comes
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
         listener.close()
         for thread in threads:
-            thread.join(5)
+            thread.join(60)

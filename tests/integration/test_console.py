@@ -67,7 +67,7 @@ def on(database: str, tmp_path: Path) -> Iterator[tuple[Front, int]]:
 
 def ask(port: int, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> Any:
     """Return status and JSON of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         connection.request(method, path, body or None, sent)
@@ -117,7 +117,7 @@ def test_an_act_needs_the_token_of_this_start_and_a_json_body(
 
 
 def test_the_page_holds_the_token_and_may_stand_in_no_frame(closed: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", closed, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", closed, timeout=60)
     connection.request("GET", "/")
     answer = connection.getresponse()
     text, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
@@ -224,7 +224,7 @@ def test_a_table_that_is_not_listed_cannot_be_read(on: tuple[Front, int], name: 
 
 def picture(port: int, path: str) -> tuple[bytes, str]:
     """Return the bytes and the type of a picture, which runs nothing where it is shown."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
         assert "sandbox" in answer.headers["Content-Security-Policy"]
@@ -289,7 +289,7 @@ def test_an_upload_is_shown_with_its_variants_and_their_pictures(on: tuple[Front
 
 
 def test_a_stream_sends_a_view_again_when_it_has_changed(on: tuple[Front, int]) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", on[1], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", on[1], timeout=60)
     connection.request("GET", "/_console/stream?view=tables/billing_fact")
     answer = connection.getresponse()
 

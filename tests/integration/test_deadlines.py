@@ -118,11 +118,28 @@ def short(environment: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     gc.collect()  # the sockets that SDKs drop: their warning belongs to this test, which expects it
 
 
+@pytest.fixture
+def given_up(short: pytest.MonkeyPatch) -> list[float]:
+    """Note each call that is still under way when its caller stops to wait."""
+    found: list[float] = []
+
+    def noting(seconds: float, work: Callable[[], Any]) -> Any:
+        try:
+            return within(seconds, work)
+        except TimeoutError:
+            found.append(seconds)
+            raise
+
+    for module in (s3, stripe_client):
+        short.setattr(module, "within", noting)
+    return found
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("case", SLOW)
 @pytest.mark.parametrize("name", CALLS)
 def test_an_answer_that_drips_is_given_up_when_the_time_is_over(
-    name: str, case: str, short: pytest.MonkeyPatch
+    name: str, case: str, short: pytest.MonkeyPatch, given_up: list[float]
 ) -> None:
     with dripping(*SLOW[case]) as url:
         for variable, value in {
@@ -145,9 +162,8 @@ def test_an_answer_that_drips_is_given_up_when_the_time_is_over(
         started = time.monotonic()
         with pytest.raises(Unavailable):
             CALLS[name](url)
-        waited = time.monotonic() - started
-        assert waited < 2
-        if waited >= 0.5:  # what is still being waited for is never used again
+        assert time.monotonic() - started < 20  # each drips for half a minute and more
+        if given_up:  # what is still being waited for is never used again
             assert not (s3._clients if name.startswith("S3") else {})
             assert not (stripe_client._clients if name == "Stripe" else {})
 
@@ -194,13 +210,13 @@ def test_a_call_that_takes_longer_is_left_alone(seconds: float) -> None:
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         within(seconds, stop.wait)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
     stop.set()
 
 
 def test_an_answer_for_no_one_harms_no_one() -> None:
-    done: list[Any] = []
+    answers, done = threading.Event(), threading.Event()
     with pytest.raises(TimeoutError):
-        within(0.05, lambda: (time.sleep(0.2), done.append(1)))
-    time.sleep(0.4)
-    assert done == [1]
+        within(0.05, lambda: (answers.wait(), done.set()))
+    answers.set()
+    assert done.wait(60)

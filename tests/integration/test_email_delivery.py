@@ -448,7 +448,8 @@ def test_hostile_names_reach_neither_header_nor_log(
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(name=st.text(max_size=200), token=st.text(min_size=1, max_size=100))
 def test_any_text_can_be_sent_or_is_refused(owned: FakeResend, name: str, token: str) -> None:

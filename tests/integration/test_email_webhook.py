@@ -95,7 +95,7 @@ def test_a_forged_request_changes_nothing(hook: None, subtests: pytest.Subtests)
             event = request(bounce())
             change(event)
             assert receive(event) == (400, "webhook.signature_invalid")
-    for age in (301, -301, 86_400, 1e9):
+    for age in (301, -302, 86_400, 1e9):  # a stamp of whole seconds is up to one earlier
         with subtests.test(f"{age} seconds old"):
             assert receive(request(bounce(), age=age)) == (400, "webhook.signature_invalid")
     assert receive(request(bounce(), keys=(OTHER,))) == (400, "webhook.signature_invalid")
@@ -277,7 +277,8 @@ RANK = ["sent", "delayed", "delivered", "failed", "suppressed", "bounced", "comp
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=9), data=st.data())
 def test_any_order_ends_the_same(

@@ -27,7 +27,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def status(port: int, path: str, *, method: str = "GET", **headers: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, headers=headers)
         return connection.getresponse().status
@@ -114,7 +114,7 @@ def test_another_site_neither_sees_nor_moves_the_clock(front: int, headers: dict
     ],
 )
 def test_a_move_that_makes_no_sense_says_why(front: int, body: str, why: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", front, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", front, timeout=60)
     connection.request("POST", "/_local/time", body, ACT)
     answer = connection.getresponse()
     assert answer.status == 422
@@ -123,7 +123,7 @@ def test_a_move_that_makes_no_sense_says_why(front: int, body: str, why: str) ->
 
 
 def test_the_clock_says_what_time_it_is(front: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", front, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", front, timeout=60)
     connection.request("GET", "/_local/time")
     found = json.loads(connection.getresponse().read())
     connection.close()
@@ -140,7 +140,7 @@ def test_the_clock_says_what_time_it_is(front: int) -> None:
 
 def said(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
     """Send bytes as they are and return status, headers and body of the answer."""
-    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+    with socket.create_connection(("127.0.0.1", port), 60) as connection:
         connection.sendall(request)
         response = http.client.HTTPResponse(connection)
         response.begin()

@@ -175,7 +175,7 @@ def kill(
 
 def dial(cluster: Cluster) -> Any:
     """Connect once the server takes connections: it notices a killed backend a moment later."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             return connect(cluster.url(), development=True)
@@ -245,7 +245,7 @@ def database_name() -> str:
 
 def finish(works: killable.Works) -> None:
     """Wait until nothing is left to do."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while True:
         if works.idle() and not invariants.rows("SELECT 1 FROM outbox WHERE published_at IS NULL"):
             return

@@ -132,7 +132,7 @@ def test_a_second_runner_waits_and_then_finds_nothing_to_do(empty: str, folder: 
         )
     other.run("COMMIT")
     other.close()
-    second.join(10)
+    second.join(60)
     assert found == [[]]
 
 

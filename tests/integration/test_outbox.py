@@ -444,9 +444,9 @@ def test_the_database_lost_between_the_bus_and_the_record_publishes_again(
     (event_id,) = waiting()
 
     def kill(request: Request) -> Answer:
-        other = postgres.connection.connect(database, development=True)
+        other = postgres.connection.connect(database, development=True, timeout=60)
         other.run(
-            "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         other.close()
@@ -634,7 +634,7 @@ def test_an_event_reaches_a_queue_behind_the_real_bus(
 
     (event_id,) = emit()
     assert rows()[0]["published_at"] is not None
-    found = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5).get("Messages", [])
+    found = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20).get("Messages", [])
     bodies = [json.loads(message["Body"]) for message in found]
     assert [body["detail"]["id"] for body in bodies] == [event_id]
     assert bodies[0]["detail-type"] == "AssetDeleted"

@@ -354,7 +354,7 @@ def test_new_limits_reach_a_workspace_that_is_settled_at_the_same_moment(
             before=before,
         )
         other.run("COMMIT")
-        done.result(10)
+        done.result(60)
     other.close()
     [row] = rows("SELECT limits FROM workspace_billing WHERE workspace_id = 'ws_demo'")
     assert row["limits"]["maxBusinesses"] == 77

@@ -223,7 +223,7 @@ def test_an_answer_that_drips_is_given_up_as_a_whole() -> None:
         began = time.monotonic()
         with pytest.raises(module._LOST):
             found.handle_messages(module.Context(None))
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20  # it drips for ever
         found.abandon()
     thread.join()
 
@@ -494,8 +494,8 @@ def test_a_backend_killed_behind_a_pooler_is_503_once_and_then_replaced(
     pooled: str, database: str
 ) -> None:
     pid = backend()
-    with closing(connect(database, development=True)) as other:
-        other.run("SELECT pg_terminate_backend(:pid, 2000)", pid=pid)
+    with closing(connect(database, development=True, timeout=60)) as other:
+        other.run("SELECT pg_terminate_backend(:pid, 60000)", pid=pid)
     answers = []
     for _ in range(3):
         try:

@@ -192,7 +192,7 @@ def test_of_two_customers_given_to_one_workspace_at_once_one_gets_it(database: s
         with pytest.raises(TimeoutError):
             done.result(0.3)
         other.run("COMMIT")
-        done.result(10)
+        done.result(60)
     other.close()
     found = billing.query("SELECT id, workspace_id FROM billing_customer ORDER BY id")
     assert [row["workspace_id"] for row in found] == ["ws_demo", None]

@@ -39,7 +39,7 @@ def port(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[int]:
 def ask(
     port: int, path: str, method: str = "GET", body: bytes = b"", **headers: str
 ) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body or None, headers)
         answer = connection.getresponse()

@@ -58,7 +58,7 @@ def _chunked(ticket: Ticket) -> Reply:
     lines += [f"{name}: {value}" for name, value in ticket["headers"].items()]
     lines += ["Transfer-Encoding: chunked", "Connection: close", "", ""]
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(PNG.data), PNG.data)
-    with socket.create_connection((parts.hostname, parts.port), timeout=10) as sock:
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as sock:
         sock.sendall("\r\n".join(lines).encode() + body)
         status = sock.makefile("rb").readline().split()[1]
     return Reply(int(status), {}, b"")

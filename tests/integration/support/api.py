@@ -263,7 +263,7 @@ def http_call(
 ) -> Reply:
     """Speak HTTP as a browser would: nothing is added but Host and Content-Length."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=20)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=120)
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
     try:
         connection.request(method, target, body, dict(headers or {}))

@@ -34,8 +34,8 @@ def run(sql: str, **params: Any) -> int:
 
 def begin() -> None:
     """Forget every upload of the test before."""
-    with postgres.transaction(owner=True) as tx:
-        tx.run("SET LOCAL lock_timeout = '10s'")  # a worker that was killed may still let go
+    with postgres.transaction(owner=True, timeout=120) as tx:
+        tx.run("SET LOCAL lock_timeout = '60s'")  # a worker that was killed may still let go
         tx.run(
             "TRUNCATE asset, variant_set, asset_variant, storage_usage, workspace_billing,"
             " idempotency_key, outbox, inbox"

@@ -294,7 +294,7 @@ class Parent:
                 stdout=file,
                 stderr=file,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not Path(self.path).exists():
             assert self._process.poll() is None, log.read_text()
             assert time.monotonic() < deadline
@@ -302,7 +302,7 @@ class Parent:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         self._folder.cleanup()
 
 

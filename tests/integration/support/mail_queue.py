@@ -229,7 +229,7 @@ class Workers:
                 stderr=file,
             )
         self._files: dict[int, Any] = {}
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not Path(self._path).exists():
             assert self._process.poll() is None, "the workers' parent did not start"
             assert time.monotonic() < deadline
@@ -261,7 +261,7 @@ class Workers:
             with suppress(OSError):
                 file.close()
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         self._folder.cleanup()
 
 
@@ -287,7 +287,7 @@ class Office:
         self.crashes = 0
         self.batches = 0
 
-    def run(self, bodies: Sequence[str], *, seconds: float = 60) -> None:
+    def run(self, bodies: Sequence[str], *, seconds: float = 240) -> None:
         self._bodies = list(bodies)
         deadline = time.monotonic() + seconds
         threads = [

@@ -28,7 +28,7 @@ class StripeServer:
         async def there() -> T:
             return work(self.standin)
 
-        return asyncio.run_coroutine_threadsafe(there(), self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(there(), self.loop).result(120)
 
     def post(self, path: str, **params: Any) -> dict[str, Any]:
         """POST to the API without HTTP between; a refusal fails the test."""
@@ -64,12 +64,12 @@ def stripe_server() -> Iterator[StripeServer]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(live(),), daemon=True)
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(120)
     try:
         yield found[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
+        thread.join(120)
         loop.close()
 
 

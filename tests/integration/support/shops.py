@@ -116,7 +116,7 @@ class Shop:
         self.delivered = len(events)
 
     def _run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(120)
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def running(environment: Any) -> Iterator[Shop]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(live()), daemon=True)
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(120)
     shop = Shop(found[0], loop)
     environment.setenv("BILLING_STRIPE_API_KEY", KEY)
     environment.setenv("BILLING_STRIPE_BASE_URL", shop.url)
@@ -146,7 +146,7 @@ def running(environment: Any) -> Iterator[Shop]:
             client._requestor._client.close()
         stripe_client._clients.clear()
         loop.call_soon_threadsafe(over.set)
-        thread.join(20)
+        thread.join(120)
         loop.close()
 
 

@@ -50,7 +50,7 @@ def stripe_server(environment: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
-    assert up.wait(30), "the stand-in did not start"
+    assert up.wait(120), "the stand-in did not start"
     found, loop = ready[0]
     configure(environment, found.url)
     yield found

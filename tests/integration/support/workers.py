@@ -51,14 +51,14 @@ class Crew:
         assert len(jobs) == self.size
         environment = dict(os.environ)
         tasks = [(route, dict(options), environment) for route, options in jobs]
-        return self._pool.map_async(_call, tasks, chunksize=1).get(60)
+        return self._pool.map_async(_call, tasks, chunksize=1).get(240)
 
     def each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call another module-level function in as many processes at the same moment."""
         assert len(arguments) == self.size
         environment = dict(os.environ)
         tasks = [(function, given, environment) for given in arguments]
-        return self._pool.map_async(_apply, tasks, chunksize=1).get(60)
+        return self._pool.map_async(_apply, tasks, chunksize=1).get(240)
 
     def stop(self) -> None:
         self._pool.terminate()
@@ -91,7 +91,7 @@ class Crew:
             yield finish
         finally:
             process.terminate()
-            process.join(10)
+            process.join(60)
             here.close()
 
     def crash(self, target: str, when: str, route: str, **options: Any) -> None:
