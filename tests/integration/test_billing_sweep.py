@@ -227,18 +227,26 @@ def test_what_failed_is_due_again_within_seconds(account: Account, stripe: Books
     assert sweep.sweep(enough)["events"] == 1
 
 
-def slowly(books: Books, path: str, seconds: float) -> None:
+@pytest.fixture
+def watch(environment: pytest.MonkeyPatch) -> billing.Clock:
+    """The sweep's clock, which only slow answers of Stripe move."""
+    found = billing.Clock()
+    environment.setattr(sweep, "time", SimpleNamespace(monotonic=found.now))
+    return found
+
+
+def slowly(books: Books, path: str, seconds: float, watch: billing.Clock) -> None:
     def trouble(request: Any) -> None:
         if path in request.path:
-            time.sleep(seconds)
+            watch.sleep(seconds)
 
     books.trouble = trouble
 
 
 def test_a_slow_kind_holds_up_no_other(
-    account: Account, stripe: Books, environment: pytest.MonkeyPatch
+    account: Account, stripe: Books, watch: billing.Clock
 ) -> None:
-    """There is time for one card, which takes a second to read, and there are twenty."""
+    """There is time for one card, which takes six seconds to read, and there are twenty."""
     sub = account.subscribe()["id"]
     method = account.use("pm_card_mastercard")
     [card] = [e for e in account.engine.events if e["type"] == "payment_method.attached"]
@@ -247,10 +255,9 @@ def test_a_slow_kind_holds_up_no_other(
     for event in billing.handled(account):
         if "payment_method" not in event["type"]:
             keep(event, minutes=5)
-    slowly(stripe, method, 0.6)
-    environment.setattr(sweep, "_SLOW", 0.5)
-    ends = time.monotonic() + 2.0
-    sweep.sweep(lambda: sweep.MARGIN + ends - time.monotonic())
+    slowly(stripe, method, 6, watch)
+    watch.length = 8
+    sweep.sweep(lambda: sweep.MARGIN + watch.remaining())
     left = {name for name, status in statuses().items() if status == "received"}
     assert left
     assert all(name.startswith("evt_card") for name in left)
@@ -349,16 +356,16 @@ def test_who_comes_while_another_reads_leaves_its_event_to_that_one(
 
 
 def test_a_catalogue_that_cannot_be_read_holds_up_no_subscription(
-    account: Account, stripe: Books
+    account: Account, stripe: Books, watch: billing.Clock
 ) -> None:
     ours = our_product(account)
     keep(catalogue_event(account, ours), minutes=60)
     account.subscribe()
     for event in billing.handled(account):
         keep(event)
-    slowly(stripe, "/v1/products", 1.5)
-    ends = time.monotonic() + 1.0
-    sweep.sweep(lambda: sweep.MARGIN + ends - time.monotonic())
+    slowly(stripe, "/v1/products", 15, watch)
+    watch.length = 10
+    sweep.sweep(lambda: sweep.MARGIN + watch.remaining())
     assert billing.ours() == billing.of_stripe(account)
 
 
