@@ -309,7 +309,7 @@ def recorded(stream: Any) -> tuple[bytearray, Any]:
         return int(stream.write(data))
 
     return sent, SimpleNamespace(
-        read=stream.read, write=write, flush=stream.flush, close=stream.close
+        read1=stream.read1, write=write, flush=stream.flush, close=stream.close
     )
 
 
@@ -351,7 +351,7 @@ def test_the_server_answers_a_statement_at_once(database: str) -> None:
         connection = module._kept[0]
         sent, connection._sock = recorded(connection._sock)
         assert tx.row("SELECT CAST(:a AS integer) AS one", a=1) == {"one": 1}
-    assert [kind for kind, _ in messages(sent)] == ["P", "D", "B", "E", "S", "Q"]
+    assert [kind for kind, _ in messages(sent)] == ["P", "B", "D", "E", "S", "Q"]
 
 
 def test_the_columns_of_a_statement_are_read_once(
@@ -378,6 +378,47 @@ def test_begin_is_no_trip_of_its_own(trips: list[str], values: dict[str, object]
     with postgres.transaction() as tx:
         tx.row("SELECT 1 AS one" + " WHERE :id = 'ws_demo'" * bool(values), **values)
     assert [sql.split()[0] for sql in trips] == ["SELECT", "COMMIT"]
+
+
+@pytest.mark.parametrize("block", [1, 6, 100])
+def test_an_answer_is_read_whole_wherever_it_is_cut(
+    block: int, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK", block)
+    text = "x" * 300
+    with postgres.transaction() as tx:
+        assert tx.together(
+            ("SELECT CAST(:text AS text) AS a, NULL AS b", {"text": text}),
+            ("SELECT n FROM generate_series(1, :last) n", {"last": 3}),
+        ) == [[{"a": text, "b": None}], [{"n": 1}, {"n": 2}, {"n": 3}]]
+
+
+def test_what_comes_behind_an_answer_belongs_to_the_next(database: str) -> None:
+    """As a notice does, or why the server ends the session."""
+    count()
+    kept = module._kept[0]
+    notice = b"N\0\0\0\x0bSNOTE\0\0"
+    real = kept._sock
+
+    def read1(size: int) -> bytes:
+        kept._sock = real
+        return bytes(real.read1(size)) + notice[:8]
+
+    kept._sock = SimpleNamespace(read1=read1, write=real.write, flush=real.flush)
+    assert kept.run("SELECT 1") == [[1]]
+    assert kept._unread == notice[:8]
+    kept._unread += notice[8:]
+    assert kept.run("SELECT 2") == [[2]]
+    assert (kept._unread, list(kept.notices)) == (b"", [{b"S": b"NOTE", b"": b""}])
+
+
+def test_a_list_keeps_each_text(database: str) -> None:
+    texts = ["", "null", "NULL", 'a"b', "a\\b", "{a,b}", " ", "é€", None]
+    with postgres.transaction() as tx:
+        row = tx.row("SELECT CAST(:texts AS text[]) AS texts", texts=texts)
+        assert row == {"texts": texts}
+        row = tx.row("SELECT CAST(:flags AS boolean[]) AS flags", flags=[True, None, False])
+        assert row == {"flags": [True, None, False]}
 
 
 def test_statements_together_are_one_trip_and_see_what_went_before(trips: list[str]) -> None:

@@ -88,11 +88,11 @@ class Broken:
 def broken(patch: pytest.MonkeyPatch, at: int, error: BaseException) -> Broken:
     """Let reading fail at its n-th step: before a message, in it, or in a value of it."""
     found = Broken(at, error)
-    real_read, kept = module._read, module._kept[0]
+    real, kept = module._OneTrip._receive, module._kept[0]
 
-    def read(stream: Any, size: int) -> bytes:
+    def receive(self: Any, ends: float) -> bytes:
         found.step()
-        return real_read(stream, size)
+        return real(self, ends)
 
     def failing(handler: Callable[..., None]) -> Callable[..., None]:
         def handle(data: bytes, context: Any) -> None:
@@ -108,7 +108,8 @@ def broken(patch: pytest.MonkeyPatch, at: int, error: BaseException) -> Broken:
 
         return convert
 
-    patch.setattr(module, "_read", read)
+    patch.setattr(module, "_BLOCK", 12)
+    patch.setattr(module._OneTrip, "_receive", receive)
     patch.setattr(
         kept, "message_types", {code: failing(h) for code, h in kept.message_types.items()}
     )

@@ -68,6 +68,7 @@ LOGIC_IN_PACKAGES = {
 CACHED = {
     ("kyora.observability", "logger"): "one logger per process",
     ("kyora.aws", "_refreshing"): "the credentials object, which refreshes its keys",
+    ("kyora.postgres.connection", "_parsing"): "statements are constants",
     ("kyora.tls", "context"): "a file of authorities is read once",
     ("kyora.tls", "_rds_context"): "the same, for RDS",
 }

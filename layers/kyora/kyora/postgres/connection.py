@@ -20,16 +20,17 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pg8000.converters import BYTES, DATE, TIMESTAMP, TIMESTAMPTZ
+from pg8000.converters import BYTES, DATE, TIMESTAMP, TIMESTAMPTZ, array_out
 from pg8000.core import (
+    BIND_COMPLETE,
     COMMAND_COMPLETE,
     EXECUTE_MSG,
     FLUSH_MSG,
+    NO_DATA,
+    PARSE_COMPLETE,
     READY_FOR_QUERY,
     SYNC_MSG,
     Context,
-    _read,
-    ci_unpack,
     make_params,
 )
 from pg8000.exceptions import DatabaseError, InterfaceError
@@ -58,6 +59,10 @@ _STARTUP = {"client_encoding": "UTF8", "datestyle": "ISO", "timezone": "UTC"}
 # As the server reports them, with the start of the only value that our parsing understands.
 _REPORTED = {"client_encoding": "UTF8", "DateStyle": "ISO", "standard_conforming_strings": "on"}
 
+_HEADER = 5  # bytes of each message: its code, and its length without the code
+_BLOCK = 1 << 16  # bytes that are read at once, at most
+_EMPTY = (PARSE_COMPLETE, BIND_COMPLETE, NO_DATA)  # messages that say nothing
+
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+([a-z_]+)")  # the first that a statement names
 
 _kept: list["_OneTrip"] = []
@@ -67,20 +72,24 @@ def _message(code: bytes, data: bytes) -> bytes:
     return code + struct.pack("!i", len(data) + 4) + data
 
 
-def _asking(statement: str) -> bytes:
-    """Return the messages that have a statement parsed and its columns described."""
-    return _message(b"P", b"\0" + statement.encode() + b"\0\0\0") + _message(b"D", b"S\0")
+@lru_cache(maxsize=1024)
+def _parsing(statement: str) -> bytes:
+    """Return the message that has a statement parsed."""
+    return _message(b"P", b"\0" + statement.encode() + b"\0\0\0")
 
 
 def _executing(values: Sequence[bytes | None]) -> bytes:
-    """Return the messages that execute the parsed statement with values, given as text."""
-    parts = [struct.pack("!2xhh", 0, len(values))]
-    for value in values:
-        parts.append(struct.pack("!i", -1 if value is None else len(value)))
-        parts.append(value or b"")
-    execute: bytes = EXECUTE_MSG
-    return _message(b"B", b"".join((*parts, b"\0\0"))) + execute
+    """Return the messages that execute the parsed statement with values, given as text.
 
+    Its columns are described after the values: a statement's description would repeat their types.
+    """
+    bound = [_NULL if value is None else len(value).to_bytes(4) + value for value in values]
+    head = struct.pack("!2xhh", 0, len(values))
+    return _message(b"B", b"".join((head, *bound, b"\0\0"))) + _DESCRIBE_AND_EXECUTE
+
+
+_NULL = b"\xff\xff\xff\xff"  # the length -1
+_DESCRIBE_AND_EXECUTE: bytes = _message(b"D", b"P\0") + EXECUTE_MSG
 
 # pg8000 parses `:name` character by character, 0.4 ms a statement; ours are constants.
 _parsed = lru_cache(maxsize=1024)(to_statement)
@@ -94,7 +103,7 @@ class _Statement(NamedTuple):
 
     @property
     def messages(self) -> bytes:
-        return _asking(self.text) + _executing(self.values)
+        return _parsing(self.text) + _executing(self.values)
 
 
 class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
@@ -114,6 +123,7 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
 
     patience = _TIMEOUT  # seconds for one whole answer
     begins = False  # whether BEGIN goes with the next statement
+    _unread = b""  # what came behind the last answer
     _sock: Any
     _usock: Any
 
@@ -129,7 +139,7 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
             raise Unstorable("a date out of range") from None
         except UnicodeEncodeError:
             encoded = [b"\0"]
-        if any(value is not None and b"\0" in value for value in encoded):
+        if b"\0" in b"".join(filter(None, encoded)):
             raise Unstorable("a text that Postgres cannot store")
         return _Statement(text, encoded)
 
@@ -157,27 +167,43 @@ class _OneTrip(Connection):  # type: ignore[misc]  # the driver has no types
         return contexts
 
     def handle_messages(self, *contexts: Context) -> None:
-        """Read the answers up to the Sync within `patience`: the socket's timeout is for each read.
+        """Read the answers up to the Sync. What came behind it is kept for the next ones.
 
-        To set it is a system call, and an answer has a dozen messages, most of them read already:
-        it is set again only when it is off by a tenth of a second.
+        pg8000 reads the head and the rest of each message by themselves, of dozens in an answer.
         """
-        ends, code, at = time.monotonic() + self.patience, None, 0
-        allowed = self._usock.gettimeout()
+        ends = time.monotonic() + self.patience
+        unread, place, code, at = self._unread, 0, b"", 0
         while code != READY_FOR_QUERY:
-            left = ends - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            if allowed is None or abs(allowed - left) > _COARSE:
-                self._usock.settimeout(left)
-                allowed = left
-            code, length = ci_unpack(_read(self._sock, 5))
-            self.message_types[code](_read(self._sock, length - 4), contexts[at])
+            length = int.from_bytes(unread[place + 1 : place + _HEADER])
+            if len(unread) < place + _HEADER or len(unread) <= place + length:
+                unread, place = unread[place:] + self._receive(ends), 0
+                continue
+            code, data = unread[place : place + 1], unread[place + _HEADER : place + length + 1]
+            place += length + 1
+            if code in _EMPTY:
+                continue
+            self.message_types[code](data, contexts[at])
             if code == COMMAND_COMPLETE and at < len(contexts) - 1:
                 at += 1
+        self._unread = unread[place:]
         for context in contexts:
             if context.error is not None:
                 raise context.error
+
+    def _receive(self, ends: float) -> bytes:
+        """Return the bytes that came; until `ends`, since the socket's timeout is for each read.
+
+        To set it is a system call: it is set again only when it is off by a tenth of a second.
+        """
+        left, allowed = ends - time.monotonic(), self._usock.gettimeout()
+        if left <= 0:
+            raise TimeoutError
+        if allowed is None or abs(allowed - left) > _COARSE:
+            self._usock.settimeout(left)
+        found: bytes = self._sock.read1(_BLOCK)
+        if not found:
+            raise InterfaceError("network error")
+        return found
 
     def handle_ROW_DESCRIPTION(self, data: bytes, context: Context) -> None:  # noqa: N802  # theirs
         """Read what columns follow; a statement's are the same each time."""
@@ -422,6 +448,7 @@ def connect(url: str, *, development: bool, timeout: float | None = None) -> _On
     connection.patience = limit
     for oid, reader in _READERS.items():
         connection.register_in_adapter(oid, reader)
+    connection.register_out_adapter(list, _array)
     try:
         _check(connection, found)
     except BaseException:
@@ -457,6 +484,17 @@ def _bound(connection: _OneTrip) -> bool:
     """Return whether the login was bound to the TLS channel (SCRAM-SHA-256-PLUS)."""
     login = getattr(connection, "auth", None)
     return str(getattr(login, "mechanism_name", "")).endswith("-PLUS")
+
+
+def _array(values: Sequence[object]) -> str:
+    """Write an array. pg8000 takes each text apart, and leaves `null` bare, which is a NULL."""
+    return "{" + ",".join(_element(value) for value in values) + "}"
+
+
+def _element(value: object) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(array_out(value))
 
 
 def _bytes(text: str) -> bytes:
