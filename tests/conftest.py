@@ -17,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from kyora import config, postgres
 from kyora.observability import logger
+from kyora.postgres import connection as connections
 from kyora.postgres.connection import Connection, connect
 
 # As in production: one role owns the tables, the functions' code runs as another.
@@ -188,6 +189,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(connections, "_TIMEOUT", 30.0)  # for a statement, on a busy machine
     config.forget()
     yield monkeypatch
     postgres.close()

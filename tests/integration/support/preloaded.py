@@ -4,11 +4,14 @@ import importlib
 
 import boto3
 
+from kyora.postgres import connection
+
 for _name in (
     *("tests.integration.support.workers", "pg8000.native", "kyora.assets.content.verify"),
     *("kyora.assets.confirm", "kyora.assets.sweep", "kyora.storage.s3", "boto3.s3.inject"),
 ):
     importlib.import_module(_name)
+connection._TIMEOUT = 30.0  # as in the tests' own process
 # boto3 keeps what it reads of S3 for its first client; its keys are the client's own.
 boto3.client(
     "s3", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none"
