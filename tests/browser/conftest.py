@@ -23,7 +23,6 @@ class Served:
     front: Front | None = None
     acts: list[str] = field(default_factory=list)  # what was done, by verb
     streams: int = 0  # that are open
-    lists: int = 0  # how often the list was asked for
 
 
 @pytest.fixture
@@ -61,10 +60,6 @@ def served(database: str, tmp_path: Path) -> Iterator[Served]:
 
     app.middlewares.append(count_streams)
 
-    async def count(request: web.Request, _: web.StreamResponse) -> None:
-        found.lists += request.path == "/_local/mails"
-
-    app.on_response_prepare.append(count)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
 
     async def start() -> None:
@@ -75,7 +70,7 @@ def served(database: str, tmp_path: Path) -> Iterator[Served]:
 
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(start(), loop).result(60)
     yield found
 
     async def stop() -> set[str]:
@@ -83,10 +78,10 @@ def served(database: str, tmp_path: Path) -> Iterator[Served]:
         await runner.cleanup()
         await loop.shutdown_default_executor()
         if rest := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(rest, timeout=5)
+            await asyncio.wait(rest, timeout=60)
         return {repr(task) for task in rest if not task.done()}
 
-    left = asyncio.run_coroutine_threadsafe(stop(), loop).result(30)
+    left = asyncio.run_coroutine_threadsafe(stop(), loop).result(120)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

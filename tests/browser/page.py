@@ -21,7 +21,7 @@ import aiohttp
 
 from tests.browser import chromium
 
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 _running: list[tuple["subprocess.Popen[bytes]", int]] = []
 
 
@@ -55,6 +55,14 @@ class Page:
     async def go(self, address: str) -> None:
         """Open an address."""
         await self.call("Page.navigate", url=address)
+
+    async def turn(self, hash_: str) -> None:
+        """Go to another part of the same page, which is there once the page has heard of it."""
+        await self.ask(
+            f"location.hash === {json.dumps(hash_)} || new Promise((done) => {{"
+            f" addEventListener('hashchange', done, {{ once: true }}); location.hash ="
+            f" {json.dumps(hash_)}; }})"
+        )
 
     async def ask(self, script: str) -> Any:
         """Return what an expression of JavaScript is, once its promise is settled."""

@@ -362,8 +362,9 @@ def test_no_page_has_a_fault_that_axe_finds_and_none_is_wider_than_its_window(
     async def look(page: Page) -> dict[str, Any]:
         found = {}
         await page.look(width, dark=dark)
+        await page.go(f"{shop.url}/#/{PAGES[0]}")
         for name in PAGES:
-            await page.go(f"{shop.url}/#/{name}")
+            await page.turn(f"#/{name}")
             await page.until(
                 "document.querySelector('h1') && !document.body.innerText.includes('Reading …')"
             )

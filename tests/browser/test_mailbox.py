@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-import threading
-import time
 
 import aiohttp
 import pytest
@@ -14,6 +12,7 @@ from kyora.email.render import render
 from local.tools.email_samples import MESSAGE_ID, SETTINGS, sample
 from tests.browser import chromium
 from tests.browser.conftest import Served
+from tests.browser.page import Page, visit
 
 HOSTILE = (
     "<!doctype html><html><head></head><body><script>parent.document.title='owned'</script>"
@@ -95,18 +94,16 @@ def test_the_console_leads_to_the_mailbox(served: Served) -> None:
 def test_a_mail_appears_while_the_page_is_open(served: Served) -> None:
     deliver("welcome", "en", "eml_first")
 
-    def arrive() -> None:
-        while not served.lists:
-            time.sleep(0.01)
+    async def look(page: Page) -> None:
+        await page.go(f"{served.url}/mailbox")
+        await page.until("document.title.startsWith('(1) Mailbox')")
         deliver("welcome", "ar", "eml_second")
+        await page.until("document.title.startsWith('(2) Mailbox')")
+        assert await page.ask("document.querySelectorAll('.unread').length") == 2
+        said = await page.ask("document.body.innerText")
+        assert said.index("مرحبًا بك في Kyora") < said.index("Welcome to Kyora")  # newest first
 
-    arriving = threading.Thread(target=arrive)
-    arriving.start()
-    said = chromium.dom(f"{served.url}/mailbox")
-    arriving.join()
-    assert said.count('class="unread"') == 2
-    assert said.index("مرحبًا بك في Kyora") < said.index("Welcome to Kyora")  # newest first
-    assert "<title>(2) Mailbox" in said
+    visit(look)
 
 
 @chromium.needed

@@ -88,12 +88,12 @@ def shop() -> Iterator[Shop]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     serving = serve(Options(seed=5))
-    standin = asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result(10)
+    standin = asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result(60)
     made = Shop(standin)
     made.basic, made.pro = made.price("Basic", 2000), made.price("Pro", 5000)
     made.customer = made.post("/v1/customers", email="owner@example.com", name="Rana")["id"]
     yield made
-    asyncio.run_coroutine_threadsafe(serving.__aexit__(None, None, None), loop).result(10)
+    asyncio.run_coroutine_threadsafe(serving.__aexit__(None, None, None), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -348,7 +348,7 @@ def test_the_dashboard_s_buttons_act(shop: Shop) -> None:
         await page.go(f"{shop.standin.url}/")
         await page.until("document.querySelector('[data-advance]')")
         await page.ask("document.querySelector('[data-advance]').click()")
-        for _ in range(200):
+        for _ in range(1200):
             if shop.standin.offset:
                 break
             await asyncio.sleep(0.05)
