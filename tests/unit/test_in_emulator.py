@@ -1,14 +1,18 @@
 """What runs inside the emulator: pages are refused where no signature is needed, layers shared."""
 
 import asyncio
+import queue
+import subprocess
+import sys
 import tempfile
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local.stack.in_emulator import Unpacked, guarded
+from local.stack.in_emulator import Unpacked, guarded, read_log, take_log
 
 
 def status(path: str, **headers: str) -> int:
@@ -89,3 +93,52 @@ def test_another_version_of_a_layer_is_unpacked_beside_the_first(
         "one",
         "two",
     ]
+
+
+class Worker:
+    """A program as MiniStack keeps it: it logs to one pipe and answers on another."""
+
+    def __init__(self, program: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._proc: subprocess.Popen[bytes] | None = self.process
+        self._stderr_queue = queue.SimpleQueue[str]()
+        self._stderr_thread = threading.Thread(target=read_log, args=(self,))
+        self._stderr_thread.start()
+
+    def _drain_stderr(self) -> str:
+        return "\n".join(self._stderr_queue.get() for _ in range(self._stderr_queue.qsize()))
+
+    def answers(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().decode()
+
+
+def test_all_that_a_function_logged_before_its_answer_is_its_log() -> None:
+    """However busy the machine is: more than a pipe holds, and nothing of the time after."""
+    worker = Worker(
+        "import sys\n"
+        "for number in range(20_000):\n"
+        "    print('line', number, file=sys.stderr, flush=True)\n"
+        "print('done', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with worker.process:
+        assert worker.answers() == "done\n"
+        said = take_log(worker).splitlines()
+        assert (len(said), said[-1]) == (20_000, "line 19999")
+        assert take_log(worker) == ""
+        worker.process.kill()
+        worker._stderr_thread.join()
+
+
+def test_the_log_of_a_function_that_was_ended_is_whole_as_well() -> None:
+    worker = Worker("import sys; print('why', file=sys.stderr); print('done', flush=True)")
+    with worker.process:
+        assert worker.answers() == "done\n"
+        worker._proc = None  # as MiniStack does for an error, once it has ended the process
+        assert take_log(worker) == "why"
