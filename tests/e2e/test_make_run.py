@@ -138,13 +138,16 @@ def test_logs_show_the_functions_without_tokens_or_signatures(stack: Stack) -> N
     command = [sys.executable, "-m", "local", "logs", "--once"]
     environment = {**os.environ, "KYORA_LOCAL_DIR": str(stack.home)}
 
-    def logs() -> str:
-        return subprocess.run(
+    said = ""
+
+    def is_there() -> bool:
+        nonlocal said
+        said = subprocess.run(
             command, cwd=stack.checkout, env=environment, capture_output=True, text=True, check=True
         ).stdout
+        return "confirm_upload" in said
 
-    wait(lambda: "confirm_upload" in logs(), 60, "a line of confirm_upload")
-    said = logs()
+    wait(is_there, 60, "a line of confirm_upload")
     everything = said + "".join(p.read_text(errors="replace") for p in stack.home.glob("logs/*"))
     assert stack.env["KYORA_TOKEN"] not in everything
     assert "X-Amz-Signature" not in everything
