@@ -464,7 +464,7 @@ def test_the_list_of_plans_is_kept_and_dropped_when_they_change(
     assert [plan.id for plan in offers.listed().items] == ["free"]  # the built-in one
 
 
-def test_a_change_of_a_subscription_costs_six_round_trips(
+def test_a_change_of_a_subscription_costs_five_round_trips(
     account: Account, stripe: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What changes the workspace's access, and announces it, travels with COMMIT."""
@@ -487,4 +487,4 @@ def test_a_change_of_a_subscription_costs_six_round_trips(
     billing.deliver([change])
     assert len(stripe.asked) == asked
     assert counted.count("COMMIT") == 2
-    assert len(counted) == 6, counted
+    assert len(counted) == 5, counted

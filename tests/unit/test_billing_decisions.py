@@ -227,6 +227,7 @@ def item(name: str, **changed: Any) -> Item:
 def offer(name: str, **changed: Any) -> dict[str, Any]:
     usual = {
         "id": name,
+        "name": name.title(),
         "product_id": None,
         "currency": "eur",
         "interval": "month",
@@ -392,4 +393,4 @@ def test_the_period_is_that_of_the_plans_item_if_it_says_one() -> None:
 
 def test_a_subscription_without_items_is_of_no_plan() -> None:
     empty = subscription()
-    assert plan_items.choose(empty, [offer("pro")]) == (empty, None)
+    assert plan_items.choose(empty, [offer("pro")]) == (empty, None, None)

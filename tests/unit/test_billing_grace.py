@@ -129,6 +129,7 @@ LIMITS = {"maxBusinesses": 1}
 PLANS = [
     {
         "id": f"plan_{number}",
+        "name": f"Plan {number}",
         "product_id": f"prod_{number}",
         "currency": "usd",
         "interval": "month",

@@ -127,11 +127,15 @@ def catch_up(customer_ids: list[str]) -> None:
 
 def _apply(tx: Transaction, event: Event, read: Read | None) -> None:
     """Do everything about an event in one transaction, or raise Ask with nothing done."""
-    claim: dict[str, object] = {"id": event.id, "object": event.object_id}
+    claim: Row = {"id": event.id, "object": event.object_id}
     if not event.customer_id:  # a card that was never attached, say
         tx.later(_CLAIM, **claim)
         return
-    locked, claimed = tx.together((_LOCK, {"id": event.customer_id}), (_CLAIM, claim))
+    lock: Row = {"id": event.customer_id}
+    if event.type.startswith("customer.subscription."):
+        locked, claimed = tx.together((_LOCK, lock), (_CLAIM_WITH_OURS, claim))
+    else:
+        locked, claimed = tx.together((_LOCK, lock), (_CLAIM, claim))
     if not claimed:
         return
     customer: Row = locked[0]
@@ -149,9 +153,13 @@ def _apply(tx: Transaction, event: Event, read: Read | None) -> None:
 
 _LOCK = customers.LOCK
 # Marks an event as processed by what follows in its transaction, unless it is done; returns its
-# attempts and our row of its subscription. The customer is locked before this: a second delivery
-# waits there and then sees `processed`.
+# attempts, and of a subscription's event our row of that. The customer is locked before this: a
+# second delivery waits there and then sees `processed`.
 _CLAIM = f"""
+UPDATE stripe_event SET status = 'processed', {event_store.DONE}
+WHERE id = :id AND status = 'received' RETURNING attempts
+"""
+_CLAIM_WITH_OURS = f"""
 UPDATE stripe_event e SET status = 'processed', {event_store.DONE} FROM {FROM_OURS}
 WHERE e.id = :id AND e.status = 'received' RETURNING e.attempts, {OURS}
 """

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from kyora import limits
 from kyora.billing import access, announce, event_store, stripe_objects
 from kyora.billing.ordering import moment
 from kyora.billing.stripe_objects import TERMINAL, StripeSubscription
@@ -19,12 +20,17 @@ _STARTING = timedelta(days=1)  # an unpaid subscription expires 23 hours after i
 type Row = dict[str, Any]
 
 
-# What `conclude` needs of a subscription `s` at plan `p`.
-STATE = (
-    "s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, s.entitled, p.name,"
-    " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'activated:' || s.id) AS announced,"
+# What has been announced of subscription `:id`, as columns of its row.
+ANNOUNCED = (
+    "EXISTS (SELECT 1 FROM billing_fact WHERE key = 'activated:' || s.id) AS announced,"
     " EXISTS (SELECT 1 FROM billing_fact WHERE key = 'trial_unnamed:' || s.id) AS unnamed"
 )
+# What `conclude` needs of a subscription `s` at plan `p`.
+_STATE = f"""
+SELECT s.id, s.status, s.plan_id, s.cancel_at, s.ended_at, s.began_at, s.entitled, p.name,
+    {ANNOUNCED}
+FROM subscription s LEFT JOIN plan p ON p.id = s.plan_id WHERE s.id = :id
+"""
 
 
 def conclude(
@@ -36,16 +42,13 @@ def conclude(
 ) -> None:
     """Announce that a subscription began or ended, and settle its workspace's access.
 
-    `row` is its `STATE`, if that is known already. An old subscription that we hear of late began
-    when it was created, so no mail is due.
+    The customer is locked. `row` is what `_STATE` would read, if that is known already. An old
+    subscription that we hear of late began when it was created, so no mail is due.
     """
     workspace_id = customer["workspace_id"]
     if not workspace_id:
         return
-    row = row or tx.row(
-        f"SELECT {STATE} FROM subscription s LEFT JOIN plan p ON p.id = s.plan_id WHERE s.id = :id",
-        id=subscription_id,
-    )
+    row = row or tx.row(_STATE, id=subscription_id)
     said = False
     # Without a plan there is nothing to name: announced once the plan is known.
     if row and row["entitled"] and row["plan_id"]:
@@ -58,9 +61,10 @@ def conclude(
         begun = {**data, "accessUntil": row["cancel_at"]}
         began = min(happened, cast("datetime", row["began_at"]) + _STARTING)
         if not row["announced"]:  # most events are about one that was announced long ago
-            said = announce.once(
+            said = announce.first(
                 tx, f"activated:{row['id']}", "SubscriptionActivated", begun, workspace_id, began
             )
+            limits.begin(tx, workspace_id)  # with its first subscription it has no row yet
             if row["unnamed"]:
                 _announce_trial_ends(tx, customer, subscription_id)
         if row["status"] in TERMINAL:

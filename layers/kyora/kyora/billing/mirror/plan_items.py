@@ -16,8 +16,8 @@ from kyora.billing.stripe_objects import Item, StripeSubscription
 from kyora.postgres import Transaction
 
 _PLANS = """
-SELECT p.id, p.product_id, p.currency, p.interval, p.interval_count, p.amount, p.limits, p.active,
-    p.price_id AS offered, o.price_id AS priced
+SELECT p.id, p.name, p.product_id, p.currency, p.interval, p.interval_count, p.amount, p.limits,
+    p.active, p.price_id AS offered, o.price_id AS priced
 FROM plan p LEFT JOIN plan_price o ON o.plan_id = p.id
     AND o.price_id = ANY(CAST(:prices AS text[]))
 WHERE o.price_id IS NOT NULL OR p.price_id = ANY(CAST(:prices AS text[]))
@@ -31,7 +31,8 @@ class Placed(NamedTuple):
     """A subscription at the item of its plan; `plan_id` is None at a price of no plan."""
 
     found: StripeSubscription
-    plan_id: str | None
+    plan_id: str | None = None
+    plan_name: str | None = None
 
 
 def place(tx: Transaction, found: StripeSubscription) -> Placed:
@@ -53,7 +54,7 @@ def place_all(tx: Transaction, found: Sequence[StripeSubscription]) -> list[Plac
 def choose(found: StripeSubscription, plans: Sequence[Row]) -> Placed:
     """Find the item that is a subscription's plan among the plans of its prices and products."""
     if not found.items:
-        return Placed(found, None)
+        return Placed(found)
     judged = [(item, *_plan(item, plans)) for item in found.items]
     order = range(len(judged))
     best = max(order, key=lambda at: (*_weight(*judged[at]), -at))
@@ -61,7 +62,7 @@ def choose(found: StripeSubscription, plans: Sequence[Row]) -> Placed:
     shown = found._replace(price=item.price, item=item.id, quantity=item.quantity)
     if plan and item.period_end:
         shown = shown._replace(period_start=item.period_start, period_end=item.period_end)
-    return Placed(shown, str(plan["id"]) if plan else None)
+    return Placed(shown, str(plan["id"]), str(plan["name"])) if plan else Placed(shown)
 
 
 def _plan(item: Item, plans: Sequence[Row]) -> tuple[Row | None, bool]:

@@ -89,7 +89,8 @@ def on_schedule(tx: Transaction, attempt: Attempt) -> None:
 # What the next state of our row of subscription `:object` depends on; NULLs without a row.
 OURS = (
     "s.as_of, s.status, s.plan_id, s.grace_since, s.grace_exact, s.paid_at, s.unplanned_since,"
-    " s.entitled, s.doubtful, t.items, t.schedule_id, t.pending_at, t.resume_at"
+    " s.entitled, s.doubtful, t.items, t.schedule_id, t.pending_at, t.resume_at,"
+    f" {lifecycle.ANNOUNCED}"
 )
 FROM_OURS = (
     "(SELECT) AS one LEFT JOIN subscription s ON s.id = :object"
@@ -126,8 +127,7 @@ def columns(placed: Placed) -> dict[str, object]:
     }
 
 
-_WRITE = f"""
-WITH written AS (
+_WRITE = """
 INSERT INTO subscription AS s (id, customer_id, status, price_id, prices, products, plan_id,
     unplanned_since, item_id, quantity, period_start, period_end, trial_end, cancel_at, ended_at,
     default_payment_method_id, latest_invoice_id, collection_paused, payment_failed, grace_since,
@@ -151,16 +151,14 @@ ON CONFLICT (id) DO UPDATE SET status = excluded.status, price_id = excluded.pri
     grace_since = excluded.grace_since, grace_exact = excluded.grace_exact,
     paid_at = excluded.paid_at, entitled = s.entitled OR excluded.entitled,
     as_of = excluded.as_of, doubtful = excluded.doubtful
-RETURNING *
-), planned AS ({terms.WRITE})
-SELECT {lifecycle.STATE} FROM written s LEFT JOIN plan p ON p.id = s.plan_id
 """
+_WRITE_TERMS = terms.WRITE
 
 
 def write(tx: Transaction, row: Row, placed: Placed, seen: Seen) -> Row | None:
     """Write a subscription as it is; `row` is ours so far. An unknown status leaves ours.
 
-    Returns its new state, for `lifecycle.conclude`.
+    Returns its new state, for `lifecycle.conclude`, unless only the database knows its plan.
     """
     found, values = placed.found, columns(placed)
     if not access.known(found.status):
@@ -179,10 +177,9 @@ def write(tx: Transaction, row: Row, placed: Placed, seen: Seen) -> Row | None:
         if seen.payload.failing:
             at = moment(seen.event.created)
     due = grace.judge(due, found, at)
-    return tx.row(
+    values |= {"id": found.id, "plan_id": placed.plan_id}
+    tx.later(
         _WRITE,
-        id=found.id,
-        plan_id=placed.plan_id,
         unplanned_since=unplanned,
         grace_since=due.since,
         grace_exact=due.exact,
@@ -191,8 +188,13 @@ def write(tx: Transaction, row: Row, placed: Placed, seen: Seen) -> Row | None:
         as_of=seen.as_of,
         doubtful=seen.doubtful,
         **values,
-        **terms.values(found.terms),
     )
+    tx.later(_WRITE_TERMS, id=found.id, **terms.values(found.terms))
+    if placed.plan_id is None:
+        return None
+    known = {name: row[name] for name in ("announced", "unnamed")}
+    entitled = found.entitled or row["entitled"] is True
+    return values | known | {"entitled": entitled, "name": placed.plan_name}
 
 
 def _grace(row: Row) -> Grace:

@@ -32,8 +32,8 @@ def known(row: Mapping[str, Any], terms: Terms, period_start: object) -> bool:
     return not any(isinstance(at, datetime) and at <= begun for at in planned)
 
 
-# Mirrors the terms of subscription `:id`, with `values`: a part of the statement that mirrors the
-# subscription itself. A schedule that is only named keeps what we know of it.
+# Mirrors the terms of subscription `:id`, with `values`. A schedule that is only named keeps what
+# we know of it.
 WRITE = """
 INSERT INTO subscription_terms AS t
     (subscription_id, items, schedule_id, pending, pending_at, resume_at, release_due)
