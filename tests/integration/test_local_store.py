@@ -21,7 +21,7 @@ from tests.integration.support.stores import PAGE, Folder
 def _raw(url: str, head: str, body: bytes = b"", *, hang_up: bool = False) -> int:
     """Send a request exactly as written; return the status, or 0 when none came."""
     parts = urlsplit(url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=5) as sock:
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as sock:
         sock.sendall(head.replace("\n", "\r\n").encode() + body)
         if hang_up:
             return 0
@@ -183,13 +183,14 @@ def test_a_body_that_breaks_off_or_goes_on_is_cut(store: Folder, logs: io.String
     )
     length = f"Content-Length: {len(PNG.data)}\n\n"
     _raw(ticket["uploadUrl"], head + length, PNG.data[:20], hang_up=True)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while store.list() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert store.list() == [], "a temporary file stays"
     assert "Traceback" not in logs.getvalue(), "a client that leaves is no error of the server"
     assert api.confirm(ticket["assetId"]).status == 409
-    surplus = _raw(ticket["uploadUrl"], head + length, PNG.data + b"x" * 1_000_000)
+    # As much as is read at once: after more, a reset may come before the answer is read.
+    surplus = _raw(ticket["uploadUrl"], head + length, PNG.data + b"x" * 1000)
     assert surplus in (200, 400)
     assert api.put(ticket, PNG.data).status == (412 if surplus == 200 else 200)
     assert store.read(f"incoming/ws_demo/{ticket['assetId']}") == PNG.data

@@ -20,15 +20,16 @@ def handler(event, context):
 
 def test_a_function_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(_SLEEPER)
-    with runtime.start_folder(tmp_path, [], {}, name="sleeper", timeout=1) as running:
+    # The time of the first invocation includes the start of the runtime.
+    with runtime.start_folder(tmp_path, [], {}, name="sleeper", timeout=3) as running:
         before = running.invoke({})
-        assert before["left"] <= 1000
+        assert before["left"] <= 3000
         began = time.monotonic()
         killed = running.invoke({"sleep": True})
         took = time.monotonic() - began
         after = running.invoke({})
-    assert "timed out after 1.00 seconds" in killed["errorMessage"]
-    assert 0.9 <= took < 4
+    assert "timed out after 3.00 seconds" in killed["errorMessage"]
+    assert 2.9 <= took < 25
     assert after["pid"] != before["pid"]
 
 
