@@ -75,7 +75,7 @@ def test_an_edited_event_is_sent_and_is_seen_to_arrive_without_a_reload(stack: S
         await page.click("Send", "dialog")
         await page.says("is on kyora-local")
         await page.click("Close", "dialog")
-        await page.says("record_transaction_fee: done", 60)
+        await page.says("record_transaction_fee: done")
 
     on(stack, "events?text=ord_of_the_console", act)
     amounts = "select amount from transaction_fee where order_id = 'ord_of_the_console'"
@@ -109,7 +109,7 @@ def test_an_event_is_replayed_to_one_consumer(stack: Stack) -> None:
         await page.click("Replay")
         await page.until(f"{SAID}.includes('is in kyora-local-analytics again')")
         await page.until(
-            "document.querySelectorAll('.detail .own a').length === 2", 60
+            "document.querySelectorAll('.detail .own a').length === 2"
         )  # two deliveries
 
     on(stack, f"events/{event_id}", act)
@@ -166,10 +166,10 @@ def test_an_upload_is_confirmed_seen_and_swept(stack: Stack) -> None:
 
     async def act(page: Page) -> None:
         await page.click("Confirm")
-        await page.until(f"{SAID}.includes('200 ready')", 60)
+        await page.until(f"{SAID}.includes('200 ready')")
         await page.until("document.querySelector('.pictures img')?.naturalWidth === 8")
         await page.click("Sweep")
-        await page.until(f"{SAID}.includes('expired')", 60)
+        await page.until(f"{SAID}.includes('expired')")
 
     on(stack, f"uploads?text={asset}", act)
     assert query(stack, "select status from asset where id = :id", id=asset) == [["ready"]]
@@ -185,7 +185,7 @@ def test_a_mail_is_sent_again(stack: Stack) -> None:
 
     async def act(page: Page) -> None:
         await page.click("Resend")
-        await page.until(f"{SAID}.includes('is sent')", 60)
+        await page.until(f"{SAID}.includes('is sent')")
         await page.says("welcome sent")  # its first delivery may be a dead letter still
 
     on(stack, f"events/{event_id}", act)
@@ -201,7 +201,7 @@ def test_plans_are_checked_and_synced_billing_reconciled_and_access_explained(st
         ):
             await page.ask("document.querySelector('#notes').replaceChildren()")
             await page.click(button)
-            await page.until(f"{SAID}.includes({json.dumps(said)})", 90)
+            await page.until(f"{SAID}.includes({json.dumps(said)})")
 
     on(stack, "billing", act)
 
@@ -222,9 +222,9 @@ def test_an_event_of_stripe_s_is_processed_and_delivered_again(stack: Stack) -> 
 
     async def act(page: Page) -> None:
         await page.click("Process again")
-        await page.until(f"{SAID}.includes('done')", 60)
+        await page.until(f"{SAID}.includes('done')")
         await page.click("Deliver again")
-        await page.until(f"{SAID}.includes('is sent again')", 60)
+        await page.until(f"{SAID}.includes('is sent again')")
 
     on(stack, f"stripe/{event['id']}", act)
 
@@ -239,7 +239,7 @@ def test_a_function_is_invoked_with_an_edited_sample_and_the_run_is_seen(stack: 
         given["body"] = json.dumps({"filename": "of-the-console.png", "size": -1})
         await typed(page, "dialog [name=event]", json.dumps(given))
         await page.click("Invoke", "dialog")
-        await page.says("request.validation_failed", 60)
+        await page.says("request.validation_failed")
         await page.click("Close", "dialog")
         await page.click("request_upload", "tbody")
         await page.says("of-the-console.png")
@@ -293,7 +293,7 @@ def test_an_event_that_cannot_be_published_is_given_up(stack: Stack) -> None:
     async def act(page: Page) -> None:
         await page.says("refused by the bus")
         await page.click("Give it up")
-        await page.until(f"{SAID}.includes('is dropped')", 60)
+        await page.until(f"{SAID}.includes('is dropped')")
 
     on(stack, f"events/{event_id}", act)
     assert query(stack, "select 1 from outbox where id = :id", id=event_id) == []
@@ -354,11 +354,11 @@ def test_a_frozen_part_is_said_soon_and_the_page_goes_on_afterwards(
     async def act(page: Page) -> None:
         await page.until("!document.body.innerText.includes('Reading …')")
         with frozen(stack, name):
-            await page.says(said, 120)
+            await page.says(said)
             # An answer, while the part is still frozen, and not just when it goes on.
             answer = request("GET", f"{stack.env['KYORA_URL']}/_local/state")
             assert answer.status == 200
-        await page.until(f"!document.body.innerText.includes({json.dumps(said)})", 120)
+        await page.until(f"!document.body.innerText.includes({json.dumps(said)})")
 
     on(stack, path, act)
     port = int(stack.env["AWS_ENDPOINT_URL"].rpartition(":")[2])

@@ -56,16 +56,14 @@ def test_every_example_works_as_pasted(stack: Stack) -> None:
         await opened(page, stack)
         await page.click("Try it", "#startMultipart")
         await page.until(
-            "document.querySelector('#startMultipart .answer').innerText.includes('Now')", 60
+            "document.querySelector('#startMultipart .answer').innerText.includes('Now')"
         )
         await page.click("Try it", "#signParts")
-        await page.until(
-            "document.querySelector('#signParts .answer').innerText.includes('zeros')", 60
-        )
+        await page.until("document.querySelector('#signParts .answer').innerText.includes('zeros')")
         shown = "document.querySelector('#renewUploadUrl pre').innerText"
         before = json.dumps(await page.ask(shown))
         await page.click("Upload a sample")
-        await page.until(f"{shown} !== {before}", 60)
+        await page.until(f"{shown} !== {before}")
         found: list[list[str]] = await page.ask(
             "[...document.querySelectorAll('article')].map((one) =>"
             " [one.id, one.querySelector('.shown pre').innerText])"
@@ -106,16 +104,16 @@ def test_a_route_is_tried_with_the_demo_token_which_the_page_never_has(stack: St
         await opened(page, stack)
         await page.click("Try it", "#listPlans")
         await page.until(
-            "document.querySelector('#listPlans .answer').innerText.includes('Professional')", 60
+            "document.querySelector('#listPlans .answer').innerText.includes('Professional')"
         )
         await page.ask(
             "document.querySelector('#getPlan .try input').value = 'nothing-of-this-name'"
         )
         await page.click("Try it", "#getPlan")
-        await page.until("document.querySelector('#getPlan .answer').innerText.includes('404')", 60)
+        await page.until("document.querySelector('#getPlan .answer').innerText.includes('404')")
         await page.click("Send it", "#event-OrderCreated")
         await page.until(
-            "document.querySelector('#event-OrderCreated .answer').innerText.includes('evt_')", 60
+            "document.querySelector('#event-OrderCreated .answer').innerText.includes('evt_')"
         )
         assert page.console == []
         return str(await page.ask("document.documentElement.outerHTML"))
