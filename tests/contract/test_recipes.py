@@ -117,7 +117,7 @@ def run(copy: Path, *command: str, **variables: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}"
 

@@ -22,7 +22,7 @@ def run(stack: Stack, *arguments: str) -> "subprocess.CompletedProcess[str]":
         env={"KYORA_LOCAL_DIR": str(stack.home), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
 

@@ -93,7 +93,7 @@ def run(
     page.files["/uploads.mjs"] = (script + SCRIPT.read_text()).encode()
     page.files["/"] = b'<!doctype html><script type="module" src="/uploads.mjs"></script>'
     with chromium.looking_at(f"{page.address}/"):
-        found: dict[str, Any] = json.loads(page.reports.get(timeout=180))
+        found: dict[str, Any] = json.loads(page.reports.get(timeout=600))
     return found
 
 

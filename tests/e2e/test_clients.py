@@ -39,7 +39,7 @@ def ran(*command: str | Path, cwd: Path, **variables: str) -> str:
         env={"PATH": path, "HOME": str(cwd), **variables},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
