@@ -1,27 +1,20 @@
-"""Debian's Chromium without a window: pictures of pages, and what a page says of itself."""
+"""Debian's Chromium without a window, and the pages that tests put into it."""
 
 import base64
 import html
-import json
 import os
-import re
 import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / ".local" / "screenshots"
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-# What `prefers-color-scheme` answers; --force-dark-mode inverts pages instead.
-_DARK = {True: ("--blink-settings=preferredColorScheme=0",), False: ()}
 
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
@@ -32,39 +25,6 @@ OPTIONS = (
 needed = pytest.mark.skipif(
     PROGRAM is None, reason="chromium is not installed (Debian: apt-get install chromium)"
 )
-
-
-def picture(address: str, name: str, width: int, height: int, *, dark: bool = False) -> Path:
-    """Take a picture of a page and keep it for a person to look at."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    file = PICTURES / f"{name}.png"
-    file.unlink(missing_ok=True)
-    _run(address, f"--screenshot={file}", f"--window-size={width},{height}", *_DARK[dark])
-    return file
-
-
-def dom(address: str) -> str:
-    """Return a page as it stands after a few seconds."""
-    return _run(address, "--dump-dom")
-
-
-def report(address: str, width: int = 1280, *, dark: bool = False) -> Any:
-    """Return what a page put into `<output id="report">` as JSON."""
-    said = _run(address, "--dump-dom", f"--window-size={width},900", *_DARK[dark])
-    found = re.search(r'<output id="report"[^>]*>([^<]+)</output>', said)
-    assert found, f"the page reports nothing: {said[:500]}"
-    return json.loads(html.unescape(found.group(1)))
-
-
-@contextmanager
-def looking_at(address: str) -> Iterator[None]:
-    """Keep a page open, in real time, for one that says itself when it is done."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = start(address, profile)
-        try:
-            yield
-        finally:
-            end(process)
 
 
 def start(address: str, profile: str) -> "subprocess.Popen[bytes]":
@@ -89,26 +49,6 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError):  # it has ended already
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _run(address: str, *options: str) -> str:
-    assert PROGRAM is not None
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        done = subprocess.run(
-            [
-                PROGRAM,
-                *OPTIONS,
-                *(f"--user-data-dir={profile}", "--virtual-time-budget=6000"),
-                *options,
-                address,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
 
 
 def frames(pages: Sequence[str], width: int, script: str = "") -> str:

@@ -1,19 +1,21 @@
 """A page in Chromium that is looked at, clicked and typed into, by the DevTools protocol.
 
-For pages that keep a connection open: `chromium.dom` waits until a page loads nothing more.
+All pages of a process share one Chromium: a start costs more than most pages do.
 """
 
 import asyncio
 import atexit
 import base64
+import html
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,18 @@ class Page:
             f" addEventListener('hashchange', done, {{ once: true }}); location.hash ="
             f" {json.dumps(hash_)}; }})"
         )
+
+    async def settle(self, address: str) -> None:
+        """Open an address and let six seconds of the page's own time pass, which take no time."""
+        clock = "Emulation.setVirtualTimePolicy"
+        await self.call(clock, policy="pause")
+        await self.go(address)
+        await self.call(clock, policy="pauseIfNetworkFetchesPending", budget=6000)
+        while True:
+            found = await self._socket.receive_json(timeout=_PATIENCE)
+            if found.get("method") == "Emulation.virtualTimeBudgetExpired":
+                return
+            self._hear(found)
 
     async def ask(self, script: str) -> Any:
         """Return what an expression of JavaScript is, once its promise is settled."""
@@ -173,3 +187,46 @@ def visit[T](work: Callable[[Page], Awaitable[T]]) -> T:
             return await work(page)
 
     return asyncio.run(run())
+
+
+def picture(address: str, name: str, width: int, height: int, *, dark: bool = False) -> Path:
+    """Take a picture of a page and keep it for a person to look at."""
+
+    async def take(page: Page) -> Path:
+        await page.look(width, height, dark=dark)
+        await page.settle(address)
+        return await page.picture(name)
+
+    return visit(take)
+
+
+def dom(address: str, width: int = 1280, *, dark: bool = False) -> str:
+    """Return a page as it stands after a few seconds."""
+
+    async def read(page: Page) -> str:
+        await page.look(width, dark=dark)
+        await page.settle(address)
+        return str(await page.ask("document.documentElement.outerHTML"))
+
+    return visit(read)
+
+
+def report(address: str, width: int = 1280, *, dark: bool = False) -> Any:
+    """Return what a page put into `<output id="report">` as JSON."""
+    said = dom(address, width, dark=dark)
+    found = re.search(r'<output id="report"[^>]*>([^<]+)</output>', said)
+    assert found, f"the page reports nothing: {said[:500]}"
+    return json.loads(html.unescape(found.group(1)))
+
+
+@contextmanager
+def looking_at(address: str) -> Iterator[None]:
+    """Keep a page open, in real time, for one that says itself when it is done."""
+    with asyncio.Runner() as runner:
+        opened = tab()
+        page = runner.run(opened.__aenter__())
+        try:
+            runner.run(page.go(address))
+            yield
+        finally:
+            runner.run(opened.__aexit__(None, None, None))

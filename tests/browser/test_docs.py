@@ -8,6 +8,7 @@ import pytest
 
 from local.tools.openapi import document as openapi
 from tests.browser import chromium
+from tests.browser.page import picture, report
 
 pytestmark = chromium.needed
 
@@ -50,14 +51,14 @@ def _address(folder: Path, width: int) -> str:
     before = _BEFORE.replace("DOCUMENT", json.dumps(DOCUMENT).replace("</", "<\\/"))
     page = PAGE.replace("<body>", "<body>" + before).replace("</body>", _AFTER + "</body>")
     frame = f'<iframe width="{width}" height="1400" srcdoc="{html.escape(page)}"></iframe>'
-    report = '<output id="report" hidden></output>'
+    output = '<output id="report" hidden></output>'
     style = "<style>body { margin: 0 } iframe { border: 0; display: block }</style>"
-    return chromium.address(f'<!doctype html><meta charset="utf-8">{style}{report}{frame}', folder)
+    return chromium.address(f'<!doctype html><meta charset="utf-8">{style}{output}{frame}', folder)
 
 
 @pytest.mark.parametrize("width", [390, 820, 1280])
 def test_it_draws_everything_and_fits(tmp_path: Path, width: int) -> None:
-    found = chromium.report(_address(tmp_path, width), 1280)
+    found = report(_address(tmp_path, width), 1280)
     assert found["problems"] == []
     assert found["odd"] == []
     assert found["dead"] == []
@@ -81,5 +82,5 @@ def test_it_draws_everything_and_fits(tmp_path: Path, width: int) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pictures_are_kept(tmp_path: Path, width: int) -> None:
-    file = chromium.picture(_address(tmp_path, width), f"docs-{width}", width, 1400)
+    file = picture(_address(tmp_path, width), f"docs-{width}", width, 1400)
     assert chromium.is_picture(file, width)

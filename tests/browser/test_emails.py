@@ -10,6 +10,7 @@ from kyora.email.mails.catalogue import MAILS
 from local.tools import emails
 from local.web.mailbox import forced
 from tests.browser import chromium
+from tests.browser.page import picture, report
 
 every_mail = functools.cache(emails.mails)  # a second, for each test
 pytestmark = [chromium.needed, pytest.mark.timeout(300)]
@@ -39,9 +40,7 @@ return {
 def test_every_mail_fits_its_window(tmp_path: Path, width: int, scheme: str) -> None:
     mails = every_mail()
     pages = [forced(mail["html"], scheme) for mail in mails]
-    found = chromium.report(
-        chromium.address(chromium.frames(pages, width, _MEASURE), tmp_path), 1400
-    )
+    found = report(chromium.address(chromium.frames(pages, width, _MEASURE), tmp_path), 1400)
     assert len(found) == len(mails) == 8 * len(MAILS)
     for mail, seen in zip(mails, found, strict=True):
         which = (mail["template"], mail["locale"], mail["sample"])
@@ -79,7 +78,7 @@ def test_pictures_of_every_mail_are_kept(
     assert len(pages) == len(MAILS)
     across = 12 + (width + 12) * len(pages)
     page = chromium.address(chromium.frames(pages, width), tmp_path)
-    file = chromium.picture(page, f"emails-{locale}-{scheme}-{width}-{sample}", across, 1400)
+    file = picture(page, f"emails-{locale}-{scheme}-{width}-{sample}", across, 1400)
     assert chromium.is_picture(file, across)
 
 
@@ -87,7 +86,7 @@ def test_pictures_of_every_mail_are_kept(
 def test_a_dark_client_shows_dark_mails(tmp_path: Path, dark: bool) -> None:
     pages = [mail["html"] for mail in every_mail() if mail["sample"] == "typical"]
     page = chromium.address(chromium.frames(pages, 600, _MEASURE), tmp_path)
-    grounds = {seen["ground"] for seen in chromium.report(page, dark=dark)}
+    grounds = {seen["ground"] for seen in report(page, dark=dark)}
     assert grounds == {"rgb(14, 19, 17)" if dark else "rgb(242, 245, 243)"}
 
 
@@ -103,11 +102,11 @@ def test_the_gallery_shows_every_mail(tmp_path: Path) -> None:
       });
     }, 1500));</script>"""
     page.write_text(page.read_text().replace("</body>", counting + "</body>"))
-    found = chromium.report(page.as_uri(), 1600)
+    found = report(page.as_uri(), 1600)
     # Two samples in both languages, both schemes, at both widths.
     assert (found["sections"], found["tall"]) == (len(MAILS), True)
     assert found["frames"] == 8 * len(MAILS)
     assert "Verify your email" in found["subjects"]
     assert "مرحبًا بك في Kyora" in found["subjects"]
-    file = chromium.picture(page.as_uri(), "gallery", 2600, 1800)
+    file = picture(page.as_uri(), "gallery", 2600, 1800)
     assert chromium.is_picture(file, 2600)

@@ -12,7 +12,7 @@ from kyora.email.render import render
 from local.tools.email_samples import MESSAGE_ID, SETTINGS, sample
 from tests.browser import chromium
 from tests.browser.conftest import Served
-from tests.browser.page import Page, visit
+from tests.browser.page import Page, dom, picture, visit
 
 HOSTILE = (
     "<!doctype html><html><head></head><body><script>parent.document.title='owned'</script>"
@@ -109,7 +109,7 @@ def test_a_mail_appears_while_the_page_is_open(served: Served) -> None:
 @chromium.needed
 def test_an_attacking_mail_changes_nothing_around_it(served: Served) -> None:
     mail = deliver("welcome", "en", "eml_bad", html=HOSTILE)
-    said = chromium.dom(f"{served.url}/mailbox#{mail}")
+    said = dom(f"{served.url}/mailbox#{mail}")
     assert "owned" not in said
     assert re.search(r'<iframe sandbox="allow-popups allow-popups-to-escape-sandbox"', said)
     assert "<title>Mailbox" in said
@@ -127,7 +127,7 @@ def test_pictures_of_the_mailbox_are_kept(served: Served, width: int, height: in
         ("-dark", f"#{mail}", True),
         ("-list", "", False),
     ):
-        file = chromium.picture(
+        file = picture(
             f"{served.url}/mailbox{place}", f"mailbox{name}-{width}", width, height, dark=dark
         )
         assert chromium.is_picture(file, width)

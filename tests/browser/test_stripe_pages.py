@@ -14,7 +14,7 @@ import pytest
 from local.stripe.server import serve
 from local.stripe.standin import Options, StandIn
 from tests.browser import chromium
-from tests.browser.page import Page
+from tests.browser.page import Page, dom, picture, report
 from tests.browser.page import visit as look_at
 
 CARD = {"number": "4242 4242 4242 4242", "expiry": "12 / 34", "cvc": "123"}
@@ -291,14 +291,14 @@ def test_the_pages_fit_a_telephone(shop: Shop, tmp_path: Any) -> None:
         " + 2 * parseInt(getComputedStyle(one.parentElement).paddingRight)));"
     )
     page = chromium.frames(arabic_pages(shop), 390, measure)
-    assert chromium.report(chromium.address(page, tmp_path), 1400) == [390, 390, 390]
+    assert report(chromium.address(page, tmp_path), 1400) == [390, 390, 390]
 
 
 @chromium.needed
 def test_the_dashboard_shows_what_happened(shop: Shop) -> None:
     shop.post(f"/v1/customers/{shop.customer}", name=HOSTILE)
     shop.subscribe()
-    said = chromium.dom(f"{shop.standin.url}/")
+    said = dom(f"{shop.standin.url}/")
     assert "<title>Dashboard" in said
     assert "customer.subscription.created" in said
     assert 'class="tag good">active' in said
@@ -317,7 +317,7 @@ def test_the_dashboard_has_a_table_for_each_kind_of_object(shop: Shop) -> None:
     shop.post("/v1/credit_notes", invoice=sub["latest_invoice"], amount=100, credit_amount=100)
     shop.post("/v1/setup_intents", customer=shop.customer)
     shop.post("/v1/test_helpers/test_clocks", frozen_time=1_800_000_000, name="Later")
-    said = chromium.dom(f"{shop.standin.url}/")
+    said = dom(f"{shop.standin.url}/")
     titles = ("Schedules", "Invoices", "Invoice items", "Credit notes", "Refunds", "Coupons")
     for title in (*titles, "Promotion codes", "Setup intents", "Test clocks"):
         assert f"<h2>{title}</h2>" in said
@@ -334,7 +334,7 @@ def test_a_test_card_is_filled_in_by_a_click(shop: Shop, tmp_path: Any) -> None:
         "document.body.dataset.number=document.forms[0].elements.number.value</script></body>"
     )
     file = chromium.address(page.replace("</body>", click), tmp_path)
-    assert 'data-number="4000000000009995"' in chromium.dom(file).partition(">\n<div")[0]
+    assert 'data-number="4000000000009995"' in dom(file).partition(">\n<div")[0]
 
 
 def test_the_card_that_is_declined_later_is_offered_only_where_it_is_saved(shop: Shop) -> None:
@@ -372,5 +372,5 @@ def test_pictures_of_the_pages_are_kept(shop: Shop, width: int, height: int) -> 
     ):
         for dark in (False, True):
             label = f"stripe-{name}{'-dark' if dark else ''}-{width}"
-            file = chromium.picture(url, label, width, height, dark=dark)
+            file = picture(url, label, width, height, dark=dark)
             assert chromium.is_picture(file, width)

@@ -15,6 +15,7 @@ import pytest
 
 from local.settings import PAGE_PORTS
 from tests.browser import chromium
+from tests.browser.page import looking_at
 from tests.e2e.conftest import ROOT, Stack
 from tests.integration.support import samples
 from tests.scripted import Answer, Request, Server
@@ -92,7 +93,7 @@ def run(
     script = "".join(f"const {k} = {json.dumps(v)};\n" for k, v in constants.items())
     page.files["/uploads.mjs"] = (script + SCRIPT.read_text()).encode()
     page.files["/"] = b'<!doctype html><script type="module" src="/uploads.mjs"></script>'
-    with chromium.looking_at(f"{page.address}/"):
+    with looking_at(f"{page.address}/"):
         found: dict[str, Any] = json.loads(page.reports.get(timeout=600))
     return found
 

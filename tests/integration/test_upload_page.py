@@ -16,6 +16,7 @@ from kyora import config
 from local.web import storage as front
 from tests import events
 from tests.browser import chromium
+from tests.browser.page import looking_at
 from tests.conftest import SECRET
 from tests.integration.support import api, invariants, stores
 from tests.integration.support.parts import FILM
@@ -199,7 +200,7 @@ def site(uploads: str, environment: pytest.MonkeyPatch, tmp_path: Path) -> Itera
 
 def test_a_film_arrives_although_the_network_is_cut_and_the_page_reloaded(site: Site) -> None:
     site.cut = 2
-    with chromium.looking_at(f"{site.url}/?lang=ar"):
+    with looking_at(f"{site.url}/?lang=ar"):
         report = site.reports.get(timeout=120)
     assert report["asset"]["sha256"] == api.digest(FILM.data), json.dumps(report)
     assert site.cut == 0, "two connections were cut"
@@ -215,7 +216,7 @@ def test_a_film_arrives_although_the_network_is_cut_and_the_page_reloaded(site: 
 
 @pytest.mark.skipif(not UPPY.exists(), reason="Uppy is not installed (make test gets it from npm)")
 def test_uppys_plugin_for_s3_sends_parts_pauses_and_goes_on(site: Site) -> None:
-    with chromium.looking_at(f"{site.url}/uppy"):
+    with looking_at(f"{site.url}/uppy"):
         report = site.reports.get(timeout=120)
     assert report["asset"].get("sha256") == api.digest(FILM.data), json.dumps(report)
     assert report["paused"]
