@@ -17,10 +17,13 @@ NEEDS = (config.database_url, config.bus_name, config.billing, config.cache)
 receive = http.webhook(webhook.receive, *NEEDS, config.stripe_webhook_secrets)
 
 
-@invoked
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     # An event of the URL has AWS's own members only: a sender cannot add `Records`.
-    if "Records" in event:
-        config.require(*NEEDS)
-        return consume_aws(event, ingest.from_bus)
-    return receive(event, context)
+    return take_batch(event, context) if "Records" in event else receive(event, context)
+
+
+@invoked
+def take_batch(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Take events of Stripe's bus. A request of the URL is a unit of work by `http.webhook`."""
+    config.require(*NEEDS)
+    return consume_aws(event, ingest.from_bus)
