@@ -99,10 +99,13 @@ def _weight(decision: Decision, row: Row) -> tuple[Any, ...]:
     )
 
 
+# OFFSET 0 keeps the join a loop over the customer's few subscriptions: without statistics yet,
+# PostgreSQL expects so many customers that it reads all subscriptions.
 _SUBSCRIPTIONS = f"""
 SELECT s.id, s.status, s.payment_failed, s.quantity, s.began_at, s.cancel_at, s.grace_since,
     s.unplanned_since, s.plan_id, p.name, p.limits, p.amount, p.interval, p.interval_count
-FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
+FROM billing_customer c
+CROSS JOIN LATERAL (SELECT * FROM subscription WHERE customer_id = c.id OFFSET 0) AS s
 LEFT JOIN plan p ON p.id = s.plan_id
 WHERE c.workspace_id = :workspace_id AND s.status NOT IN {TERMINAL_SQL}
 """
