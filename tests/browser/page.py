@@ -133,7 +133,7 @@ class Page:
     async def picture(self, name: str) -> Path:
         """Take a picture and keep it for a person to look at."""
         chromium.PICTURES.mkdir(parents=True, exist_ok=True)
-        found = await self.call("Page.captureScreenshot", format="png")
+        found = await self.call("Page.captureScreenshot", format="png", optimizeForSpeed=True)
         file = chromium.PICTURES / f"{name}.png"
         file.write_bytes(base64.b64decode(found["data"]))
         return file
