@@ -20,7 +20,7 @@ from stripe import WebhookSignature
 
 from local.settings import STACK
 from local.stack import emulator
-from tests.e2e.commands import PNG, run, said_after, save
+from tests.e2e.commands import PNG, client, run, said_after, save
 from tests.e2e.conftest import UP, Answer, Stack, request, wait
 from tests.ports import free_port
 
@@ -250,25 +250,23 @@ def test_what_a_save_cannot_deploy_is_named_with_what_to_do(
         save(stack, path, original)
 
 
+@pytest.mark.late(1)
 def test_a_deploy_that_is_cut_off_is_undone_and_made_again(stack: Stack) -> None:
-    kept, before = stack.upload(PNG), _deployed_at(stack)
+    kept, variables, before = stack.upload(PNG), stack.variables, _deployed_at(stack)
     assert stack.stop() == 0
-    template = stack.checkout / "template.yaml"
-    original = template.read_text()
-    template.write_text(original.replace("MemorySize: !Ref MemorySize", "MemorySize: 640"))
+    stack.variables = {**variables, "MEMORY_SIZE": "640"}  # nearly every function has it
     try:
         stack.start(until="sam deploy to the emulator")
         wait(lambda: _deployed_at(stack) != before, 120, "the deploy changes the stack")
         assert stack.stop() == 0
         stack.start()
         assert "it is undone" in stack.said()
+        sizes = [f["MemorySize"] for f in client(stack, "lambda").list_functions()["Functions"]]
+        assert 640 in sizes
         asset = stack.call("GET", f"/v1/assets/{kept['assetId']}")
         assert request("GET", asset.json["downloadUrl"]).body == PNG
     finally:
-        if stack.process_ended():
-            template.write_text(original)
-        else:
-            save(stack, template, original)  # what it says to that is not for the next test
+        stack.variables = variables
 
 
 def _deployed_at(stack: Stack) -> object:
@@ -278,6 +276,7 @@ def _deployed_at(stack: Stack) -> object:
     return found["LastUpdatedTime"]
 
 
+@pytest.mark.late(4)  # the next would have to start it
 def test_make_stop_ends_the_stack_as_ctrl_c_does(stack: Stack) -> None:
     said = run(stack, "stop").stdout
     assert said.splitlines()[-1] == "Stopped."
@@ -286,6 +285,7 @@ def test_make_stop_ends_the_stack_as_ctrl_c_does(stack: Stack) -> None:
     assert "not running" in run(stack, "stop").stdout
 
 
+@pytest.mark.late(3)
 def test_ctrl_c_and_even_kill_leave_nothing_and_the_next_run_finds_its_data(stack: Stack) -> None:
     kept = stack.upload(PNG)
     token = stack.env["KYORA_TOKEN"]
@@ -357,6 +357,7 @@ def _hear(stack: Stack, secret: str) -> Answer:
     return request("POST", f"{stack.env['KYORA_URL']}/webhooks/stripe", body.encode(), headers)
 
 
+@pytest.mark.late(2)
 def test_a_key_of_stripe_s_makes_the_stand_in_step_aside_while_it_is_given(stack: Stack) -> None:
     own, before = stack.env, stack.variables
     key, secret = "sk_test_theirs", "whsec_that-their-tool-prints"
@@ -400,6 +401,7 @@ def test_an_upload_whose_client_never_came_back_becomes_ready(stack: Stack) -> N
     wait(lambda: stack.asset(asset_id)["status"] == "ready", 120, "the asset is ready")
 
 
+@pytest.mark.late(3)
 @pytest.mark.parametrize(
     ("program", "name"),
     [("ministack", "the AWS emulator"), ("local.stripe", "the Stripe stand-in")],
