@@ -57,7 +57,7 @@ def keep(
     """Keep an event; return it with what caused it, and its status, `received` for a new one.
 
     This is T1: once it returns, the event cannot be lost. With `begin` an attempt begins as well.
-    Two deliveries in three are copies, so the usual ones take one round trip and plain statements.
+    Only an event that was kept before and still waits takes a second round trip.
     """
     values: dict[str, object] = {
         "id": event.id,
