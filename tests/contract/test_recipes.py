@@ -202,6 +202,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.timeout(1800)
 def test_a_copy_with_every_recipe_passes(open_folder: Path) -> None:
     copy = copy_to(open_folder)
     for recipe in APPLIED:
