@@ -6,6 +6,7 @@ before it would be shared by all that wake up.
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from kyora.bus import consume
+from kyora.email import retry
+from kyora.email.message import Refusal
 from tests.scripted import Answer, Request, Server, scripted
 
 ROOT = Path(__file__).parents[2]
@@ -139,3 +143,14 @@ def test_the_address_is_asked_with_the_word_that_lambda_gave(
     assert words == {"word"}
     first: Request = addresses.requests[0]
     assert first.path == "/credentials"
+
+
+def test_environments_of_one_snapshot_do_not_wait_alike() -> None:
+    """They have the same state of Python's generator; Lambda's manual asks for the system's."""
+    refused = retry.action(Refusal(500, "application_error"), 3)
+    drawn = set()
+    for _ in range(2):
+        random.seed(1)
+        drawn.add(retry.backoff(refused, 3, None))
+        drawn.add(consume._backoff({"attributes": {"ApproximateReceiveCount": "3"}}))
+    assert len(drawn) == 4

@@ -9,8 +9,8 @@ import hashlib
 import hmac
 import json
 import os
-import random
 import re
+import secrets
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -180,7 +180,7 @@ def call(service: str, operation: str, payload: object, *, attempts: int = 3) ->
     } | more
     for attempt in range(attempts):
         if attempt:
-            time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311  # jitter, not a secret
+            time.sleep(secrets.SystemRandom().uniform(0, 0.1 * 2**attempt))
         headers = sign(
             "POST",
             url,

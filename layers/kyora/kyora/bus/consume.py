@@ -12,7 +12,7 @@ None of these affects the other messages of the batch.
 """
 
 import json
-import random
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,7 @@ def _backoff(record: Record) -> float:
     """
     count = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
     longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2 ** min(count - 1, 10))
-    return random.uniform(longest / 2, longest)  # noqa: S311  # jitter, not a secret
+    return secrets.SystemRandom().uniform(longest / 2, longest)
 
 
 def _message(record: Record) -> dict[str, Any]:

@@ -16,7 +16,7 @@ Answers are distinguished by status and name, never by an SDK's class. Source: R
 reference, and what the API was seen to do (names are an open list).
 """
 
-import random
+import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -100,7 +100,7 @@ def backoff(action: Action, attempts: int, retry_after: float | None) -> float:
     """Return the seconds until the next attempt after attempt number `attempts`."""
     # Jitter over the whole range, so that what failed together does not come back together.
     low, high = (0.0, min(LONGEST_BACKOFF, 2.0**attempts)) if action.counted else (2.0, 5.0)
-    return max(random.uniform(low, high), retry_after or 0.0)  # noqa: S311  # no secret
+    return max(secrets.SystemRandom().uniform(low, high), retry_after or 0.0)
 
 
 def open_breaker(tx: Transaction, provider: str, seconds: int, reason: str) -> None:

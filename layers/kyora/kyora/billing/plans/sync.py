@@ -12,7 +12,7 @@ So a burst costs two reads and one worker.
 
 import json
 import math
-import random
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -70,7 +70,7 @@ def sync(*, check: bool = False) -> Report:
         with transaction(timeout=_STATEMENT_SECONDS) as tx:
             if _claim(tx, version, check=check):
                 return _apply(tx, asked, check=check)
-        time.sleep(random.random() * 0.05 * (turn + 1))  # noqa: S311  # jitter, not a secret
+        time.sleep(secrets.SystemRandom().uniform(0, 0.05 * (turn + 1)))
     raise _busy()
 
 
