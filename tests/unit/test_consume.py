@@ -292,6 +292,8 @@ def test_an_event_of_aws_is_handled_by_its_detail(aws: Cloud) -> None:
 
     event = batch(*bodies, "not json", '{"detail": 7}')
     assert failed(consume_aws(event, handle)) == ["m1", "m2"]
+    waits = [payload["VisibilityTimeout"] for name, payload in aws.calls if "Visibility" in name]
+    assert [10 <= wait <= 20 for wait in waits] == [True, True], "the queue's own is half an hour"
     assert [message["MessageBody"] for message in aws.sent(DEAD)] == ["not json", '{"detail": 7}']
     reasons = [m["MessageAttributes"]["Reason"]["StringValue"] for m in aws.sent(DEAD)]
     assert reasons == ["event.not_json", "event.invalid"]

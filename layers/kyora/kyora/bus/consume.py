@@ -55,7 +55,7 @@ def consume(event: dict[str, Any], handle: "Callable[[Event[Any]], None]") -> di
 def consume_aws(event: dict[str, Any], handle: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Handle the detail of each event of an AWS service in an SQS batch.
 
-    `handle` returns False for a message that has to come again after the visibility time-out.
+    `handle` returns False for a message that has to come again: it waits as a failed one does.
     """
 
     def read(message: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ def consume_aws(event: dict[str, Any], handle: Callable[[dict[str, Any]], bool])
 
 
 class _Later(Exception):
-    """Deliver this message again after the queue's visibility time-out."""
+    """Deliver this message again after `_backoff`."""
 
 
 def _each(event: dict[str, Any], read: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _done(record: Record, read: Callable[[dict[str, Any]], None]) -> bool:
     try:
         read(_message(record))
     except _Later:
-        return False
+        return _put_off(record, Again(_backoff(record)))
     except Again as again:
         return _put_off(record, again)
     except Permanent as permanent:
