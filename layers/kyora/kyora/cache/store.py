@@ -26,9 +26,12 @@ class Provider(Protocol):
 
 def get(key: str) -> bytes | None:
     """Return the value of `key`, or None: absent, expired, damaged, or the cache is down."""
-    name = _name(key)
-    kept = _ask(lambda provider: provider.get(name))
-    return None if kept is None else entry.unseal(name, kept, clock.timestamp())
+
+    def read(provider: Provider, name: str) -> bytes | None:
+        kept = provider.get(name)
+        return None if kept is None else entry.unseal(name, kept, clock.timestamp())
+
+    return _ask(key, read)
 
 
 def put(key: str, value: bytes, seconds: int) -> None:
@@ -39,15 +42,18 @@ def put(key: str, value: bytes, seconds: int) -> None:
     if seconds <= 0 or len(value) > LARGEST:
         drop(key)
         return
-    name, seconds = _name(key), min(seconds, LONGEST)
-    kept = entry.seal(name, value, int(clock.timestamp()) + seconds)
-    _ask(lambda provider: provider.put(name, kept, seconds))
+    seconds = min(seconds, LONGEST)
+
+    def write(provider: Provider, name: str) -> None:
+        kept = entry.seal(name, value, int(clock.timestamp()) + seconds)
+        provider.put(name, kept, seconds)
+
+    _ask(key, write)
 
 
 def drop(key: str) -> None:
     """Delete a value. While the cache does not answer, it stays until it expires."""
-    name = _name(key)
-    _ask(lambda provider: provider.drop(name))
+    _ask(key, lambda provider, name: provider.drop(name))
 
 
 def drop_after_commit(tx: Transaction, key: str) -> None:
@@ -97,22 +103,18 @@ def _drop_all(keys: list[str]) -> None:
         drop(key)
 
 
-def _name(key: str) -> str:
-    return entry.name(config.stage(), key)
-
-
-def _ask[T](question: Callable[[Provider], T]) -> T | None:
-    """Ask the configured provider; None when it fails."""
+def _ask[T](key: str, question: Callable[[Provider, str], T]) -> T | None:
+    """Ask the configured provider about the entry of `key`; None when it fails or there is none."""
     if config.is_development() and in_transaction():
         raise RuntimeError("the cache is used inside a transaction; see drop_after_commit")
-    name = config.cache().provider
-    provider = _provider(name)
+    configured = config.cache().provider
+    provider = _provider(configured)
     if provider is None:
         return None
     try:
-        return question(provider)
+        return question(provider, entry.name(config.stage(), key))
     except Exception as error:
-        circuit.report(name, error)
+        circuit.report(configured, error)
         return None
 
 
