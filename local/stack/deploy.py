@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -261,17 +262,20 @@ def translated(settings: Settings) -> dict[str, Any]:
 
 
 async def sam(arguments: list[str], *, env: Mapping[str, str], log: Path, failed: str) -> None:
-    """Run the SAM CLI; its output goes to a log and, when it fails, the reason into Trouble."""
+    """Run the SAM CLI; its output goes to a log and, when it fails, the reason into Trouble.
+
+    It leaves a temporary folder for each function that it packages: they are made in one of ours.
+    """
     program = Path(sys.executable).with_name("sam")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    with log.open("wb") as output, tempfile.TemporaryDirectory(prefix="kyora-sam-") as scratch:
         child = await asyncio.create_subprocess_exec(
             *map(str, (program, *arguments)),
             cwd=ROOT,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
-            env=dict(env),
+            env={**env, "TMPDIR": scratch},
             start_new_session=True,
             preexec_fn=process.die_with_parent(signal.SIGTERM),
         )

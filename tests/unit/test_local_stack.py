@@ -1,7 +1,9 @@
 """The local stack's folder, and what is said when a program that it runs fails."""
 
+import asyncio
 import os
 import random
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -185,3 +187,15 @@ def test_a_failed_deploy_names_the_resource_that_failed_first(
         port = urlsplit(server.url).port or 0
         found = replace(settings.load(tmp_path, 8000, {}), gateway_port=port)
         assert deploy._first_failure(found) == said
+
+
+def test_what_sam_leaves_behind_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sam package` makes a temporary folder for each function, and keeps it."""
+    program, log = tmp_path / "sam", tmp_path / "log"
+    program.write_text("#!/bin/sh\nmktemp -d\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    asyncio.run(deploy.sam([], env={"PATH": os.environ["PATH"]}, log=log, failed="It failed"))
+    made = Path(log.read_text().strip())
+    assert made.is_absolute()
+    assert not made.exists()
