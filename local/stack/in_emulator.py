@@ -131,7 +131,7 @@ def take_log(worker: Any, **_: Any) -> str:
 
 
 def _unread(process: Any) -> bool:
-    """Return whether a process has written something that nobody has read yet."""
+    """Return whether a process has written something that is still to be read."""
     return process is not None and any(
         fcntl.ioctl(process.stderr.fileno(), termios.FIONREAD, bytes(4))
     )

@@ -255,8 +255,8 @@ def _emulator() -> Path:
 def _free_ports(count: int) -> set[int]:
     chosen: set[int] = set()
     while len(chosen) < count:
-        # Below the range that the kernel lends to outgoing connections. Of the system's own dice:
-        # every worker of the tests seeds Python's with one number, and would draw the same ports.
+        # Below the range that the kernel lends to outgoing connections. The system draws it:
+        # programs that seed Python's generator alike would all choose the same ports.
         candidate = random.SystemRandom().randrange(12000, 20000)
         if process.is_free(candidate):
             chosen.add(candidate)

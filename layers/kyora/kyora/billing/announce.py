@@ -32,14 +32,13 @@ def first(
     data: Mapping[str, object],
     workspace_id: str,
     occurred_at: datetime,
-) -> bool:
-    """Put event `name` on the bus and return True; the caller knows that `key` is new.
+) -> None:
+    """Put event `name` on the bus; the caller knows that `key` is new.
 
     Unlike `once` it takes no round trip: with a key that is there the transaction fails.
     """
     tx.later("INSERT INTO billing_fact (key) VALUES (:key)", key=key)
     emit(tx, name, data, workspace_id, occurred_at)
-    return True
 
 
 def note(tx: Transaction, key: str) -> bool:

@@ -61,9 +61,10 @@ def conclude(
         begun = {**data, "accessUntil": row["cancel_at"]}
         began = min(happened, cast("datetime", row["began_at"]) + _STARTING)
         if not row["announced"]:  # most events are about one that was announced long ago
-            said = announce.first(
+            announce.first(
                 tx, f"activated:{row['id']}", "SubscriptionActivated", begun, workspace_id, began
             )
+            said = True
             limits.begin(tx, workspace_id)  # with its first subscription it has no row yet
             if row["unnamed"]:
                 _announce_trial_ends(tx, customer, subscription_id)
