@@ -107,13 +107,13 @@ class Shop:
 
     def deliver(self) -> None:
         """Deliver the webhooks that were not delivered yet, in order."""
-        events = self.calls(lambda: json.loads(json.dumps(self.on.engine.events)))
-        for event in events[self.delivered :]:
+        news = self.calls(lambda: json.loads(json.dumps(self.on.engine.events[self.delivered :])))
+        for event in news:
             found = stripe_objects.event(event)
             assert found is not None
             if types.handled(found.type) and found.type not in types.CATALOGUE:
                 ingest.take(found, json.dumps(event), "webhook")
-        self.delivered = len(events)
+        self.delivered += len(news)
 
     def _run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(120)
