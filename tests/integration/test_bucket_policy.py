@@ -5,7 +5,7 @@ and looked at as S3 would look at them, over TLS.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -89,23 +89,28 @@ def refused(request: Request, **how: Any) -> list[str]:
     ]
 
 
+_recorded: list[Request] = []
+
+
 @pytest.fixture
-def recorded(cloud: Cloud) -> list[Request]:
-    """Every request to the bucket of a walk along all the ways of a file."""
-    found: list[Request] = []
-    answer = cloud.answer
+def recorded(cloud: Cloud) -> Sequence[Request]:
+    """Every request to the bucket of a walk along all the ways of a file, made once."""
+    if not _recorded:
+        found: list[Request] = []
+        answer = cloud.answer
 
-    def keep(request: Request) -> Answer:
-        if "x-amz-target" not in request.headers:
-            found.append(request)
-        return answer(request)
+        def keep(request: Request) -> Answer:
+            if "x-amz-target" not in request.headers:
+                found.append(request)
+            return answer(request)
 
-    cloud.server.answer = keep
-    files.walk(cloud)
-    return found
+        cloud.server.answer = keep
+        files.walk(cloud)
+        _recorded.extend(found)
+    return tuple(_recorded)
 
 
-def test_no_statement_refuses_what_our_code_does(recorded: list[Request]) -> None:
+def test_no_statement_refuses_what_our_code_does(recorded: Sequence[Request]) -> None:
     kinds = {action for request in recorded for action, _ in actions(request)}
     assert kinds == {
         "s3:PutObject",
@@ -117,11 +122,11 @@ def test_no_statement_refuses_what_our_code_does(recorded: list[Request]) -> Non
     assert [(r.method, r.path[:60], sid) for r in recorded for sid in refused(r)] == []
 
 
-def test_without_tls_everything_is_refused(recorded: list[Request]) -> None:
+def test_without_tls_everything_is_refused(recorded: Sequence[Request]) -> None:
     assert all("OnlyTls" in refused(request, tls=False) for request in recorded)
 
 
-def test_an_upload_address_is_refused_when_it_is_old(recorded: list[Request]) -> None:
+def test_an_upload_address_is_refused_when_it_is_old(recorded: Sequence[Request]) -> None:
     later = time.time() + 901
     puts = [r for r in recorded if r.method == "PUT" and "X-Amz-Signature" in r.path]
     gets = [r for r in recorded if r.method == "GET" and "X-Amz-Signature" in r.path]
@@ -131,7 +136,7 @@ def test_an_upload_address_is_refused_when_it_is_old(recorded: list[Request]) ->
     assert [sid for request in gets for sid in refused(request, now=later)] == []
 
 
-def test_an_upload_that_could_overwrite_is_refused(recorded: list[Request]) -> None:
+def test_an_upload_that_could_overwrite_is_refused(recorded: Sequence[Request]) -> None:
     for request in recorded:
         begins = "partNumber=" in request.path or "?uploads" in request.path
         if request.method in ("PUT", "POST") and "/incoming/" in request.path and not begins:
