@@ -6,6 +6,7 @@ by their byte order mark, or without one by the zeros of the first letter.
 """
 
 import codecs
+import re
 
 from kyora.assets.content.source import CHUNK, Facts, Policy, Source, match
 
@@ -18,7 +19,7 @@ _MARKS = (  # the longest first
 # Kept: tab, breaks, backspace (manuals), DOS's end of file, separators of fields and records, and
 # what ISO 2022 switches its alphabets with (escape, shift out, shift in).
 _CONTROLS = bytes(set(range(0x1C)) - set(b"\t\n\v\f\r\b\x0e\x0f\x1a\x1b"))
-_CONTROLS_WIDE = dict.fromkeys(_CONTROLS)
+_CONTROLS_WIDE = re.compile(f"[{re.escape(_CONTROLS.decode())}]")
 
 
 def check(source: Source, policy: Policy) -> Facts:
@@ -36,7 +37,7 @@ def check(source: Source, policy: Policy) -> Facts:
             text = decoder.decode(data)
         except UnicodeDecodeError:
             match(False)
-        match(len(text.translate(_CONTROLS_WIDE)) == len(text))
+        match(not _CONTROLS_WIDE.search(text))
     if decoder and not mark:  # without a mark, half a letter at the end means that it is no text
         match(decoder.getstate()[0] == b"")
     return Facts()
