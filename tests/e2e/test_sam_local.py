@@ -6,25 +6,30 @@ import sys
 import warnings
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import docker
 import pytest
 import stripe
-from samcli.commands.local.lib.local_lambda import LocalLambdaRunner
-from samcli.lib.providers.sam_function_provider import SamFunctionProvider
-from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 
 from local import settings, template
 from tests.e2e.conftest import Stack, request, wait
 from tests.ports import free_port
 
+if TYPE_CHECKING:
+    from samcli.commands.local.lib.local_lambda import LocalLambdaRunner
+
 FUNCTIONS = sorted(template.functions(template.read()))
 
 
 @pytest.fixture(scope="module")
-def runner(shared: Stack) -> LocalLambdaRunner:
+def runner(shared: Stack) -> "LocalLambdaRunner":
     """What `sam local invoke -t … --env-vars …` makes of the files before it asks for Docker."""
+    # A second, also in workers that only collect.
+    from samcli.commands.local.lib.local_lambda import LocalLambdaRunner
+    from samcli.lib.providers.sam_function_provider import SamFunctionProvider
+    from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
+
     with warnings.catch_warnings(action="ignore"):  # SAM's own, about itself
         stacks, _ = SamLocalStackProvider.get_stacks(str(shared.home / "sam-template.json"))
         provider = SamFunctionProvider(stacks)
@@ -42,7 +47,7 @@ def runner(shared: Stack) -> LocalLambdaRunner:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_gets_the_variables_it_is_deployed_with(
-    stack: Stack, runner: LocalLambdaRunner, name: str, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, runner: "LocalLambdaRunner", name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # no credentials of its own: none asked
     function = runner.provider.get(name)
