@@ -9,7 +9,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -88,7 +88,7 @@ FILES_AS_SQL = {"kyora.postgres.migrate": "runs migration files"}
 CLOCK = "kyora.clock"  # the one module that reads the machine's clock
 
 
-@dataclass
+@dataclass(eq=False)
 class Module:
     """A file of ours, by its import name; `package` for an `__init__`."""
 
@@ -100,6 +100,10 @@ class Module:
     def tree(self) -> ast.Module:
         return ast.parse(self.source)
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(self.tree))
+
     @property
     def domain(self) -> str:
         part = self.name.split(".")[1] if self.name.count(".") else ""
@@ -109,22 +113,20 @@ class Module:
     def imports(self) -> set[str]:
         """Every module named by an import, wherever it stands; types alone do not count."""
         found: set[str] = set()
-        typing = {
-            id(node)
-            for block in ast.walk(self.tree)
-            if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
-            for statement in block.body
-            for node in ast.walk(statement)
-        }
-        for node in ast.walk(self.tree):
-            if id(node) in typing:
-                continue
+        waiting: list[ast.AST] = [self.tree]
+        while waiting:  # through statements alone: no expression imports
+            node = waiting.pop()
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0, "imports are absolute"
                 found.add(str(node.module))
                 found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                waiting += node.orelse
+            else:
+                for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+                    waiting += getattr(node, block, [])
         return found
 
     @cached_property
@@ -221,7 +223,7 @@ def foreign_clients(module: Module) -> Iterator[str]:
 def reads_environment(module: Module) -> Iterator[str]:
     if module.name in ENVIRONMENT:
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb"):
             yield f"line {node.lineno} reads the environment"
     for name in ("os.environ", "os.getenv"):
@@ -259,7 +261,7 @@ def hidden_state(module: Module) -> Iterator[str]:
                 and (module.name, target.id) not in STATE
             ):
                 yield f"{target.id} is module-level state"
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Global):
             yield f"line {node.lineno}: global {', '.join(node.names)}"
         changed = None
@@ -283,9 +285,11 @@ def hidden_state(module: Module) -> Iterator[str]:
 RUNS = ("run", "row", "rows", "value", "later")
 
 
-def statements(module: Module) -> Iterator[tuple[str, ast.expr, ast.FunctionDef]]:
+@cache
+def statements(module: Module) -> list[tuple[str, ast.expr, ast.FunctionDef]]:
     """Every statement given to a transaction, with the function it stands in."""
-    for function in ast.walk(module.tree):
+    found = []
+    for function in module.nodes:
         if not isinstance(function, ast.FunctionDef):
             continue
         for node in ast.walk(function):
@@ -298,8 +302,8 @@ def statements(module: Module) -> Iterator[tuple[str, ast.expr, ast.FunctionDef]
                 assert len(given) == len(node.args), "each stands there, with its values"
             elif called == "alone" or (called in RUNS and isinstance(node.func, ast.Attribute)):
                 given = [node.args[-1] if called == "value" else node.args[0]]
-            for sql in given:
-                yield f"{module.name}:{node.lineno}", sql, function
+            found += [(f"{module.name}:{node.lineno}", sql, function) for sql in given]
+    return found
 
 
 def _written(expression: ast.expr, module: Module) -> str:
@@ -407,7 +411,7 @@ def reads_clock(module: Module) -> Iterator[str]:
     """One module says what time it is; SQL says `now()`."""
     if module.name == CLOCK:
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Attribute):
             owner = ast.unparse(node.value).rpartition(".")[2]
             if node.attr in CLOCKS.get(owner, ()):
@@ -675,6 +679,7 @@ def local_folder(name: str) -> str:
     return parts[1] if len(parts) > 1 and parts[1] in LOCAL_FOLDERS else ""
 
 
+@cache
 def local_modules() -> dict[str, Module]:
     found = {}
     for path in sorted((ROOT / "local").rglob("*.py")):

@@ -1,13 +1,14 @@
 """The tool that puts small faults into modules: which faults, and what its list may name."""
 
 import ast
+import functools
 import re
 import tomllib
 from typing import Any
 
 import pytest
 
-from bench.mutants import LISTED, ROOT, file, mutants, mutated
+from bench.mutants import LISTED, ROOT, Mutant, file, mutants, mutated
 
 LIST: dict[str, dict[str, Any]] = tomllib.loads(LISTED.read_text())
 
@@ -51,11 +52,16 @@ def test_each_of_a_modules_lines_that_decide_is_changed_and_no_other() -> None:
     assert sorted(one.name for one in mutants(SOURCE)) == sorted(FAULTS.strip().splitlines())
 
 
+@functools.cache
+def faults(module: str) -> list[Mutant]:
+    return mutants(file(module).read_text())
+
+
 @pytest.mark.parametrize("module", LIST)
 def test_a_fault_is_the_module_with_one_change(module: str) -> None:
     source = file(module).read_text()
     plain = ast.unparse(ast.parse(source))
-    found = mutants(source)
+    found = faults(module)
     for mutant in found[:: max(1, len(found) // 5)]:
         assert ast.unparse(mutated(source, mutant)) != plain
 
@@ -67,6 +73,6 @@ def test_what_the_list_names_is_there(module: str) -> None:
     tests = [*listed["tests"], *elsewhere.values()]
     files = {test.partition("::")[0] for test in tests if test.startswith("tests/")}
     assert all((ROOT / file).exists() for file in files)
-    assert set(listed.get("survivors", {})) <= {mutant.name for mutant in mutants(source)}
+    assert set(listed.get("survivors", {})) <= {mutant.name for mutant in faults(module)}
     for name in elsewhere:
         assert re.search(rf"^(def {name}\W|{name} = )", source, re.MULTILINE), name
