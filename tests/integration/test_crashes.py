@@ -27,7 +27,7 @@ BEFORE_COMMIT = {
 }
 # Where it dies after its commit: the verdict stands, its event and its clean-up are owed.
 AFTER_COMMIT = {
-    "before the event is sent": ("kyora.bus.outbox:publish", "before"),
+    "before the event is sent": ("kyora.bus.outbox:_publish", "before"),
     "between PutEvents and its record": ("kyora.bus.outbox:_put", "after"),
     "before the clean-up": ("kyora.assets.sweep:clean", "before"),
     "in the middle of the clean-up": ("delete", "after"),

@@ -427,7 +427,7 @@ STEPS = {
     "after the booking": ("kyora.assets.scan:_end", "after"),
 }
 COMMITTED = {
-    "before the event is sent": ("kyora.bus.outbox:publish", "before"),
+    "before the event is sent": ("kyora.bus.outbox:_publish", "before"),
     "between PutEvents and its record": ("kyora.bus.outbox:_put", "after"),
     "before the clean-up": ("kyora.assets.sweep:clean", "before"),
     "in the middle of the clean-up": ("delete", "after"),

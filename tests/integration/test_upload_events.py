@@ -375,7 +375,7 @@ def test_each_end_of_an_asset_arrives_on_the_bus_once(
 @pytest.mark.parametrize(
     ("target", "when", "copies"),
     [
-        ("kyora.bus.outbox:publish", "before", 1),
+        ("kyora.bus.outbox:_publish", "before", 1),
         ("kyora.bus.outbox:_put", "before", 1),
         ("kyora.bus.outbox:_put", "after", 2),
     ],

@@ -24,7 +24,7 @@ BEFORE_PUBLISHING = {
     "inside the last transaction": ("kyora.assets.variants.make:_insert", "after"),
 }
 AFTER_PUBLISHING = {
-    "before the event is sent": ("kyora.bus.outbox:publish", "before"),
+    "before the event is sent": ("kyora.bus.outbox:_publish", "before"),
     "after everything": ("kyora.assets.variants.make:_publish", "after"),
 }
 every_case = pytest.mark.parametrize("store", ["local", "ministack"], indirect=True)

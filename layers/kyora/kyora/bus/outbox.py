@@ -1,7 +1,9 @@
 """Events as rows: added in the transaction that causes them, published after its commit.
 
-The row's id is the event's id, by which consumers deduplicate. A crash between PutEvents and the
-UPDATE that records it publishes a row twice, never zero times.
+An event is leased to the invocation that adds it, so that no transaction is open while EventBridge
+is asked; the relay takes what is still there when the lease has lapsed. The row's id is the event's
+id, by which consumers deduplicate. A crash between PutEvents and the UPDATE that records it, or a
+call that outlives its lease, publishes a row twice, never zero times.
 """
 
 import json
@@ -15,7 +17,7 @@ from kyora.bus.names import DOMAINS
 from kyora.errors import KyoraError
 from kyora.ids import new_id
 from kyora.observability import correlation_id, logger
-from kyora.postgres import Transaction, storable, transaction
+from kyora.postgres import Transaction, alone, storable, transaction
 
 BATCH = 10  # PutEvents takes no more entries at once
 # EventBridge's codes for an entry that it will never accept. A missing permission is not among
@@ -23,6 +25,9 @@ BATCH = 10  # PutEvents takes no more entries at once
 _FOR_GOOD = ("InvalidArgument", "MalformedDetail", "RedactionFailure", "ValidationException")
 _TOO_LARGE = 413
 _MAX_BACKOFF = 300  # seconds
+_LEASE = 15  # seconds; a call of PutEvents takes three at most
+
+type _Event = Mapping[str, Any]  # id, source, detail_type, detail (JSON)
 
 
 def add(
@@ -47,16 +52,17 @@ def add(
 
         check(name, data)
     event_id = new_id("evt")
-    tx.later(
-        "INSERT INTO outbox (id, source, detail_type, detail)"
-        " VALUES (:id, :source, :name, CAST(:detail AS jsonb))",
-        id=event_id,
-        source=f"kyora.{domain}",
-        name=name,
+    event = {
+        "id": event_id,
+        "source": f"kyora.{domain}",
+        "detail_type": name,
         # Not escaped: a lone surrogate is refused here, before it is sent.
-        detail=json.dumps(envelope(event_id, data, workspace_id, occurred_at), ensure_ascii=False),
-    )
-    tx.after_commit(_publish_own, event_id)
+        "detail": json.dumps(
+            envelope(event_id, data, workspace_id, occurred_at), ensure_ascii=False
+        ),
+    }
+    tx.later(_ADD, **event)
+    tx.after_commit(_publish_own, event)
     return event_id
 
 
@@ -84,48 +90,61 @@ def envelope(
     return found if workspace_id is None else found | {"workspaceId": workspace_id}
 
 
-_ROW = "id, source, detail_type, detail::text AS detail, attempts"
-_DUE = f"""
-SELECT {_ROW} FROM outbox WHERE published_at IS NULL AND next_attempt_at <= now()
-ORDER BY next_attempt_at, id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
+_ADD = f"""
+INSERT INTO outbox (id, source, detail_type, detail, next_attempt_at)
+VALUES (:id, :source, :detail_type, CAST(:detail AS jsonb), now() + interval '{_LEASE} seconds')
 """
-# In the order of the index that finds them, whatever else waits.
-_OWN = f"""
-SELECT {_ROW} FROM outbox WHERE published_at IS NULL AND id = ANY(CAST(:ids AS text[]))
-ORDER BY id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
+_TAKE = f"""
+WITH due AS (
+    SELECT id, next_attempt_at FROM outbox WHERE published_at IS NULL AND next_attempt_at <= now()
+    ORDER BY next_attempt_at, id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE outbox o SET next_attempt_at = now() + interval '{_LEASE} seconds' FROM due
+    WHERE o.id = due.id
+    RETURNING o.id, o.source, o.detail_type, o.detail::text AS detail, due.next_attempt_at AS since
+)
+SELECT id, source, detail_type, detail FROM taken ORDER BY since, id
+"""
+# An event that was published meanwhile, by whoever took it after its lease, stays published.
+_RECORD = f"""
+UPDATE outbox SET attempts = attempts + 1, last_error = f.reason, refused = f.refused,
+    published_at = CASE WHEN f.reason IS NULL THEN now() END,
+    -- Once published, the token is not needed here any more.
+    detail = CASE WHEN f.reason IS NULL THEN detail #- '{{data,token}}' ELSE detail END,
+    -- Full jitter, so that rows which failed together are not retried together.
+    next_attempt_at = now() + random() * least(power(2, least(attempts + 1, 12)), {_MAX_BACKOFF})
+        * interval '1 second'
+FROM unnest(CAST(:ids AS text[]), CAST(:reasons AS text[]), CAST(:refused AS boolean[]))
+    AS f (id, reason, refused)
+WHERE outbox.id = f.id AND outbox.published_at IS NULL
 """
 
 
-def publish(ids: Sequence[str] | None = None) -> int:
-    """Publish up to ten due events (of `ids`, when given) and return how many were due.
+def publish() -> int:
+    """Publish up to ten events that are due, and return how many were."""
+    events = alone(_TAKE)
+    _publish(events)
+    return len(events)
+
+
+def _publish(events: Sequence[_Event]) -> None:
+    """Publish up to ten events, and record of each whether it is published.
 
     An event that EventBridge refused, or did not answer for, stays with its reason for a later
     attempt; one that it will never accept is marked `refused`, and stays until a person drops it.
     """
-    with transaction() as tx:
-        rows = tx.rows(_DUE) if ids is None else tx.rows(_OWN, ids=list(ids))
-        if not rows:
-            return 0
-        failures = _put(rows)
-        tx.later(
-            "UPDATE outbox SET attempts = attempts + 1, last_error = f.reason, refused = f.refused,"
-            " published_at = CASE WHEN f.reason IS NULL THEN now() END,"
-            # once published, the token is not needed here any more
-            " detail = CASE WHEN f.reason IS NULL THEN detail #- '{data,token}' ELSE detail END,"
-            # full jitter, so that rows which failed together are not retried together
-            " next_attempt_at = now() + random() * least(power(2, least(attempts + 1, 12)),"
-            f" {_MAX_BACKOFF}) * interval '1 second'"
-            " FROM unnest(CAST(:ids AS text[]), CAST(:reasons AS text[]),"
-            "  CAST(:refused AS boolean[])) AS f (id, reason, refused)"
-            " WHERE outbox.id = f.id",
-            ids=[str(row["id"]) for row in rows],
-            reasons=[failure and failure.reason for failure in failures],
-            refused=[bool(failure and failure.for_good) for failure in failures],
-        )
-    for row, failure in zip(rows, failures, strict=True):
+    if not events:
+        return
+    failures = _put(events)
+    alone(
+        _RECORD,
+        ids=[str(event["id"]) for event in events],
+        reasons=[failure and failure.reason for failure in failures],
+        refused=[bool(failure and failure.for_good) for failure in failures],
+    )
+    for event, failure in zip(events, failures, strict=True):
         if failure:
-            logger().warning("event not published", event_id=row["id"], reason=failure.reason)
-    return len(rows)
+            logger().warning("event not published", event_id=event["id"], reason=failure.reason)
 
 
 def waiting() -> list[dict[str, Any]]:
@@ -171,13 +190,13 @@ def oldest_age() -> float:
     return float(str(row["age"])) if row and row["age"] is not None else 0.0
 
 
-def _publish_own(ids: Sequence[str]) -> None:
+def _publish_own(events: Sequence[_Event]) -> None:
     """Publish what this invocation caused at once; the relay retries what fails here."""
     try:
-        for start in range(0, len(ids), BATCH):
-            publish(ids[start : start + BATCH])
+        for start in range(0, len(events), BATCH):
+            _publish(events[start : start + BATCH])
     except KyoraError as error:
-        logger().warning("events left to the relay", count=len(ids), reason=error.code)
+        logger().warning("events left to the relay", count=len(events), reason=error.code)
 
 
 class _Failure(NamedTuple):
@@ -185,17 +204,17 @@ class _Failure(NamedTuple):
     for_good: bool = False
 
 
-def _put(rows: Sequence[Mapping[str, Any]]) -> list[_Failure | None]:
-    """Put the rows on the bus; return for each its failure, or None."""
+def _put(events: Sequence[_Event]) -> list[_Failure | None]:
+    """Put events on the bus; return for each its failure, or None."""
     bus = config.bus_name()
     entries = [
         {
             "EventBusName": bus,
-            "Source": row["source"],
-            "DetailType": row["detail_type"],
-            "Detail": row["detail"],
+            "Source": event["source"],
+            "DetailType": event["detail_type"],
+            "Detail": event["detail"],
         }
-        for row in rows
+        for event in events
     ]
     try:
         # One attempt: what fails is retried by the outbox itself.
@@ -203,14 +222,14 @@ def _put(rows: Sequence[Mapping[str, Any]]) -> list[_Failure | None]:
             answer = aws.call("events", "PutEvents", {"Entries": entries}, attempts=1)
     except AwsError as error:
         # The whole call is refused, which one entry can cause: find it, and publish the others.
-        if len(rows) > 1:
-            return [failure for row in rows for failure in _put([row])]
-        return [_refusal(error, len(str(rows[0]["detail"]).encode()))]
+        if len(events) > 1:
+            return [failure for event in events for failure in _put([event])]
+        return [_refusal(error, len(str(events[0]["detail"]).encode()))]
     except KyoraError as error:
-        return [_Failure(error.code)] * len(rows)
+        return [_Failure(error.code)] * len(events)
     results: Any = answer.get("Entries")
-    if not isinstance(results, list) or len(results) != len(rows):
-        return [_Failure("PutEvents answered with another number of entries")] * len(rows)
+    if not isinstance(results, list) or len(results) != len(events):
+        return [_Failure("PutEvents answered with another number of entries")] * len(events)
     found = [entry if isinstance(entry, dict) else {} for entry in results]
     return [None if entry.get("EventId") else _failure(entry) for entry in found]
 

@@ -259,7 +259,7 @@ class Transaction:
         self, connection: _OneTrip, timeout: float = _TIMEOUT, *, owner: bool = False
     ) -> None:
         self._connection, self._timeout, self._owner = connection, timeout, owner
-        self.committed: dict[Callable[[list[str]], None], list[str]] = {}
+        self.committed: dict[Callable[[list[Any]], None], list[Any]] = {}
         self._waiting: list[_Sql] = []  # what goes with the next statement
         self._answers: list[Context] = []  # of the last trip
         self._over = False
@@ -310,7 +310,7 @@ class Transaction:
         self._over = True
         return [_rows(answer) for answer in self._answers[-len(statements) - 1 : -1]]
 
-    def after_commit(self, callback: Callable[[list[str]], None], item: str) -> None:
+    def after_commit[T](self, callback: Callable[[list[T]], None], item: T) -> None:
         """Call `callback` once, after the commit, with all items given for it."""
         self.committed.setdefault(callback, []).append(item)
 
