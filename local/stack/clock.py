@@ -43,7 +43,8 @@ _DRAFT = timedelta(hours=1)
 
 # An event that failed waits for a sweep, and a mail for its next attempt: they need another step.
 _WAITING = """
-select count(*) from outbox where published_at is null and next_attempt_at <= now()
+select count(*) from outbox
+where published_at is null and (attempts = 0 or next_attempt_at <= now())
 """
 # When the last day of a grace period begins, and when the period ends: a mail for each.
 _DEADLINES = """

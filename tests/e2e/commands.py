@@ -69,7 +69,8 @@ def said_after(stack: Stack, path: Path, text: str | None, until: str) -> str:
 
 _COUNTS = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
 _ON_ITS_WAY = (
-    "SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL AND next_attempt_at <= now())"
+    "SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL"
+    " AND (attempts = 0 OR next_attempt_at <= now()))"
     " + (SELECT count(*) FROM email_message WHERE status = 'pending')"
 )
 
@@ -87,7 +88,7 @@ def waiting(stack: Stack, *queues: str) -> int:
 def quiet(stack: Stack) -> None:
     """Wait until what tests before set in motion has come to its end.
 
-    An upload's event is not waited for: one that met a confirm comes again after half an hour.
+    An upload's event is not waited for: one that met a confirm comes again, at first after seconds.
     """
     calm = 0  # twice in a row: a message may be on its way from one place to the next
 
