@@ -48,8 +48,13 @@ def policy(function: str) -> set[Permission]:
 
 
 @cache
+def _template() -> dict[str, Any]:
+    return template.read()
+
+
+@cache
 def _policy(function: str) -> frozenset[Permission]:
-    given = template.read()
+    given = _template()
     found = set()
     for policy in template.functions(given)[template.logical_id(function)].get("Policies", []):
         for statement in policy["Statement"]:
@@ -195,31 +200,32 @@ _clients: dict[str, dict[Any, Any]] = {}
 
 
 def _disconnect() -> None:
-    _forget()
     for clients in (s3._clients, *_clients.values()):
         while clients:
             clients.popitem()[1].close()
 
 
-def _forget() -> None:
-    config.forget()
-    boto3.DEFAULT_SESSION = None  # it remembers whose keys it has found
+@cache
+def _session(function: str) -> boto3.Session:
+    """A session remembers whose keys it has found."""
+    return boto3.Session()
 
 
 @contextmanager
 def running_as(function: str) -> Iterator[None]:
     """Run what follows under the role of a function."""
-    _forget()
+    config.forget()
     before = dict(s3._clients)
     s3._clients.clear()
     s3._clients.update(_clients.get(function, {}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", function)
+        patch.setattr(boto3, "DEFAULT_SESSION", _session(function))
         yield
     _clients[function] = dict(s3._clients)
     s3._clients.clear()
     s3._clients.update(before)
-    _forget()
+    config.forget()
 
 
 def _in_parts() -> str:
