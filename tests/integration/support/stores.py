@@ -305,6 +305,11 @@ def seaweedfs() -> Iterator[str]:
         settings = Path(home) / "s3.json"
         settings.write_text(json.dumps({"identities": [identity]}))
         port = free_port()
+        others = {
+            f"{part}.{kind}": free_port()
+            for part in ("master", "volume", "filer")
+            for kind in ("port", "port.grpc")
+        } | {"s3.port.grpc": free_port()}
         command = [
             str(weed),
             "server",
@@ -316,16 +321,19 @@ def seaweedfs() -> Iterator[str]:
             "-volume.max=400",
             "-s3",
             f"-s3.port={port}",
-            f"-s3.port.grpc={free_port()}",
-            *(f"-{part}.port={free_port()}" for part in ("master", "volume", "filer")),
-            *(f"-{part}.port.grpc={free_port()}" for part in ("master", "volume", "filer")),
+            *(f"-{name}={other}" for name, other in others.items()),
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             f"-s3.config={settings}",
         ]
-        environment = {"PATH": os.environ.get("PATH", ""), "HOME": home}
-        with _server(command, environment, f"http://127.0.0.1:{port}/"):
-            yield f"http://127.0.0.1:{port}"
+        environment = {"PATH": os.environ.get("PATH", ""), "HOME": home, "TMPDIR": home}
+        try:
+            with _server(command, environment, f"http://127.0.0.1:{port}/"):
+                yield f"http://127.0.0.1:{port}"
+        finally:  # they are in /tmp, whatever TMPDIR says
+            for number in (port, *others.values()):
+                for socket_file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    socket_file.unlink()
 
 
 @contextmanager
@@ -333,7 +341,11 @@ def _server(command: list[str], environment: Mapping[str, str], url: str) -> Ite
     """Run a server in a group of its own until it answers, and kill the group at the end."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command, env=dict(environment), stdout=log, stderr=log, start_new_session=True
+            command,
+            env={"TMPDIR": tempfile.gettempdir(), **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             deadline = time.monotonic() + 120
