@@ -19,6 +19,7 @@ from kyora.http import MAX_BODY
 from kyora.postgres import connection
 from tests.conftest import SECRET
 from tests.contract.documented import BODIES, DOCUMENT, FILE, FILM, HOME, OPERATIONS, resolve
+from tests.days import not_at_midnight
 from tests.integration.support import shops
 from tests.integration.support.shops import Shop
 from tests.unit.functions import ADMIN, call, captured_log, event
@@ -146,6 +147,7 @@ def many_waiting(r: Request) -> None:
 
 def all_asked_for_today(r: Request) -> None:
     allowed("maxStorageBytes", 100)(r)
+    not_at_midnight()
     run(
         "INSERT INTO storage_usage (workspace_id, asked_on, asked_files)"
         " VALUES ('ws_demo', (now() AT TIME ZONE 'UTC')::date, 20000)"

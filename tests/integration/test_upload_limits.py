@@ -7,6 +7,7 @@ import pytest
 
 from kyora import config
 from kyora.assets import confirm, ledger, renewals
+from tests.days import not_at_midnight
 from tests.integration.support import api, invariants, stores
 from tests.integration.support.samples import PNG
 from tests.integration.support.stores import Bucket, Store, every_store
@@ -84,6 +85,7 @@ def test_the_deadline_holds_no_matter_who_held_the_upload(
 
 
 def asked(files: int, size: int, day: str = "(now() AT TIME ZONE 'UTC')::date") -> None:
+    not_at_midnight()
     invariants.run(
         "INSERT INTO storage_usage (workspace_id, asked_on, asked_files, asked_bytes)"
         f" VALUES ('ws_demo', {day}, :files, :size) ON CONFLICT (workspace_id) DO UPDATE"

@@ -296,7 +296,7 @@ def machine(store: Folder) -> type[RuleBasedStateMachine]:
             if asset.status == "pending" and not asset.late:
                 invariants.run(
                     "UPDATE asset SET status = 'verifying', lease_token = 'try_dead',"
-                    " lease_until = now() + interval '1 minute',"
+                    " lease_until = now() + interval '1 hour',"  # until `a_lease_ends`
                     " attempts = attempts || ARRAY['try_dead'] WHERE id = :id",
                     id=asset.id,
                 )
