@@ -90,7 +90,7 @@ def why(ask: Ask, workspace: str) -> None:
     for one in found["unpaid"]:
         again = f", again {_time(one['next_attempt_at'])}" if one["next_attempt_at"] else ""
         currency = one["currency"].upper()
-        amount = f"{money.to_text(one['amount_due'], currency)} {currency}"
+        amount = f"{money.stripe_text(one['amount_due'], currency)} {currency}"
         say(f"  {one['id']}  {one['status']}  {amount}, {one['attempt_count']} attempts{again}")
     say("last Stripe events" if found["events"] else "last Stripe events  none")
     for one in found["events"]:

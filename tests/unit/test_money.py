@@ -91,6 +91,29 @@ def test_the_table_has_the_currencies_without_and_with_three_decimals() -> None:
     assert {"USD", "EUR", "AED", "SAR", "EGP", "QAR", "MAD", "LBP"} <= by_decimals[2]
 
 
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (5499, "USD", "54.99"),
+        (500, "JPY", "500"),
+        (500, "ISK", "5.00"),
+        (500, "UGX", "5.00"),
+        (500, "MGA", "500"),
+        (1250, "KWD", "1.250"),
+        (-5, "EUR", "-0.05"),
+        (5499, "STD", "54.99"),  # no longer ISO's
+    ],
+)
+def test_stripes_amounts_have_its_decimals(amount: int, currency: str, text: str) -> None:
+    assert money.stripe_text(amount, currency) == text
+
+
+def test_stripe_counts_these_currencies_otherwise_than_iso() -> None:
+    """Source: https://docs.stripe.com/currencies."""
+    differ = {c for c, n in money.DECIMALS.items() if n != money.decimals_at_stripe(c)}
+    assert differ == {"CLF", "ISK", "MGA", "UGX", "UYI", "UYW"}
+
+
 def test_a_product_keeps_every_digit() -> None:
     total, percent = Decimal("999999999999999.999999"), Decimal("0.999999")
     found = money.multiply_add(total, percent, Decimal("0.000001"))

@@ -278,8 +278,9 @@ def _at_stripe(found: _Found) -> Iterator[_Fact]:
         text = f"Stripe's {event['type']} by {event['source']}: {_outcome(event)}"
         yield _Fact(event["received_at"], event["id"], text, under or "")
     for invoice in found.invoices:
-        amount = _amount(invoice["amount_due"], invoice["currency"])
-        text = f"invoice of {amount}: {invoice['status']}, {invoice['attempt_count']} attempts"
+        currency, attempts = invoice["currency"].upper(), invoice["attempt_count"]
+        amount = money.stripe_text(invoice["amount_due"], currency)
+        text = f"invoice of {amount} {currency}: {invoice['status']}, {attempts} attempts"
         yield _Fact(invoice["created_at"], invoice["id"], text)
     for sub in found.subscriptions:
         access = f"; access {sub['access']}" if sub["access"] else ""
@@ -385,13 +386,8 @@ def _mail(mail: Row) -> Iterator[_Fact]:
 def _fee(fee: Row) -> str:
     if fee["amount"] is None:
         return f"no fee for {fee['order_id']}"
-    amount = _amount(fee["amount"], fee["currency"])
-    return f"fee of {amount} for {fee['order_id']} ({fee['method']})"
-
-
-def _amount(minor: int, currency: str) -> str:
-    code = currency.upper()
-    return f"{money.to_text(minor, code)} {code}"
+    amount = money.to_text(fee["amount"], fee["currency"])
+    return f"fee of {amount} {fee['currency']} for {fee['order_id']} ({fee['method']})"
 
 
 def _on_the_bus(event: Row) -> str:

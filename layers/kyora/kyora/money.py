@@ -1,6 +1,7 @@
 """Money: whole minor units and an ISO 4217 code inside, decimals as text outside.
 
-The number of decimals is ISO's; Stripe counts a few currencies differently (ISK, UGX).
+The number of decimals is ISO's. Stripe counts a few currencies otherwise, so its amounts have
+functions of their own.
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,16 @@ _BY_DECIMALS = {
 }
 DECIMALS: Mapping[str, int] = {
     code: decimals for decimals, codes in _BY_DECIMALS.items() for code in codes.split()
+}
+
+# Stripe's, where they are not two: ISK and UGX, which have no minor unit in ISO 4217, are
+# hundredths there, MGA is whole. Source: https://docs.stripe.com/currencies
+_STRIPES = {
+    0: "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+}
+_AT_STRIPE: Mapping[str, int] = {
+    code: decimals for decimals, codes in _STRIPES.items() for code in codes.split()
 }
 
 
@@ -50,6 +61,16 @@ def to_minor(amount: Decimal, currency: str) -> int:
 def to_text(minor: int, currency: str) -> str:
     """Return minor units as a decimal: `5499` of USD is `54.99`. Raises UnknownCurrency."""
     return f"{Decimal(minor).scaleb(-decimals(currency), _EXACT):f}"
+
+
+def decimals_at_stripe(currency: str) -> int:
+    """Return how many decimals Stripe's amounts of a currency have, also of one we do not know."""
+    return _AT_STRIPE.get(currency, 2)
+
+
+def stripe_text(amount: int, currency: str) -> str:
+    """Return an amount as Stripe counts it as a decimal: `5499` of ISK is `54.99`."""
+    return f"{Decimal(amount).scaleb(-decimals_at_stripe(currency), _EXACT):f}"
 
 
 def multiply_add(amount: Decimal, factor: Decimal, fixed: Decimal) -> Decimal:

@@ -6,6 +6,7 @@ What an invoice means for its subscription is decided in `collection`.
 from collections.abc import Sequence
 from decimal import Decimal
 
+from kyora.money import decimals_at_stripe
 from local.stripe.core.dates import DAY, words
 from local.stripe.core.errors import Refusal
 from local.stripe.core.params import Params
@@ -79,17 +80,12 @@ def _each(price: Object) -> str:
     return f"{money(price['unit_amount'] or 0, price['currency'])} / {every}"
 
 
-_ZERO_DECIMAL = {
-    *("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga"),
-    *("pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"),
-}
-_THREE_DECIMAL = {"bhd", "jod", "kwd", "omr", "tnd"}
 _SIGNS = {"usd": "$", "eur": "€", "gbp": "£"}
 
 
 def money(amount: int, currency: str) -> str:
     """Return an amount in minor units as a person reads it."""
-    places = 0 if currency in _ZERO_DECIMAL else 3 if currency in _THREE_DECIMAL else 2
+    places = decimals_at_stripe(currency.upper())
     number = f"{abs(amount) / 10**places:,.{places}f}"
     sign = "-" if amount < 0 else ""
     if known := _SIGNS.get(currency):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
-from kyora import config
+from kyora import config, money
 from kyora.config import Email
 from kyora.email.mails.catalogue import LOCALES, MAILS, locale_of
 from kyora.email.mails.mail import Data
@@ -29,12 +29,6 @@ _SUBJECT_LENGTH = 78  # what clients show of a subject, and a header's line befo
 _LONGEST_LINE = 900  # bytes; SMTP allows 998 (RFC 5322, 2.1.1), and not every relay encodes
 _SHOWN_LINK = 44  # characters
 _BETWEEN_ATTRIBUTES = re.compile(r' (?=[\w-]+=")')
-# Currencies whose minor unit is not a hundredth, as Stripe counts them: ISK and UGX, which have no
-# minor unit in ISO 4217, are hundredths there.
-_DIGITS = dict.fromkeys(
-    ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF",
-     "XOF", "XPF"], 0,
-) | dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3)  # fmt: skip
 
 
 class Rendered(NamedTuple):
@@ -201,7 +195,7 @@ def _shown_link(value: object) -> str:
 
 
 def _money(amount: int, currency: str) -> str:
-    digits = _DIGITS.get(currency, 2)
+    digits = money.decimals_at_stripe(currency)
     whole, rest = divmod(amount, 10**digits)
     return f"{whole:,}" + (f".{rest:0{digits}d}" if digits else "") + f" {currency}"
 
