@@ -123,6 +123,13 @@ def test_a_read_that_finds_it_counts_from_the_invoice_that_is_due() -> None:
     assert grace.judge(Grace(), found, moment(START + 99)).since == moment(START + 50)
 
 
+def test_an_invoice_that_is_not_due_yet_does_not_put_the_beginning_off() -> None:
+    """An older one was not paid: with `send_invoice` the next is sent all the same."""
+    newest = {"id": "in_2", "status": "open", "due_date": START + 500}
+    found = stripe_objects.subscription(subscription("past_due", latest_invoice=newest))
+    assert grace.judge(Grace(), found, moment(START + 99)).since == moment(START + 99)
+
+
 # ---- the plan's item
 
 LIMITS = {"maxBusinesses": 1}

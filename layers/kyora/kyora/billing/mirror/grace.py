@@ -6,6 +6,9 @@
 A subscription paused on request, or because a trial ended, owes nothing: only a paid one can be
 paused (https://docs.stripe.com/billing/subscriptions/pause), and resuming may fail.
 
+A read knows the newest invoice only. When that one is not due yet, an older one was not paid, and
+the first sight counts.
+
 The date is kept while the payment is due. Events arrive in any order, so an old one may still teach
 two things: that the subscription was paid later than we knew, and when the change was. Either only
 replaces a guess or moves the beginning later.
@@ -51,7 +54,8 @@ def judge(kept: Grace, found: StripeSubscription, seen: datetime) -> Grace:
         return Grace(paid_at=kept.paid_at)
     if kept.since or not found.failing:
         return kept
-    return kept._replace(since=_later(kept.paid_at, found.unpaid_since or seen), exact=False)
+    since = min(found.unpaid_since or seen, seen)
+    return kept._replace(since=_later(kept.paid_at, since), exact=False)
 
 
 def _begins(event: Event, payload: StripeSubscription) -> bool:
