@@ -284,16 +284,20 @@ def test_a_months_renewal_and_an_end_are_not_mailed(payer: Shop) -> None:
     assert reminders.remind() == 0
 
 
+def expire_the_card() -> None:
+    invariants.run(
+        "UPDATE payment_method SET exp_month = extract(month FROM now() - interval '1 month'),"
+        " exp_year = extract(year FROM now() - interval '1 month')"
+    )
+
+
 @pytest.mark.parametrize("then", ["", "another card"])
 def test_a_card_that_expires_before_the_charge_is_mailed(
     desk: FakeResend, payer: Shop, then: str
 ) -> None:
     end_period_in(10)
     assert reminders.remind() == 0
-    invariants.run(
-        "UPDATE payment_method SET exp_month = extract(month FROM now() - interval '1 month'),"
-        " exp_year = extract(year FROM now() - interval '1 month')"
-    )
+    expire_the_card()
     assert (reminders.remind(), reminders.remind()) == (1, 0)
     if then:
         invariants.run("UPDATE payment_method SET exp_year = exp_year + 5")
@@ -301,6 +305,18 @@ def test_a_card_that_expires_before_the_charge_is_mailed(
     else:
         assert sent() == {"payment_method_expiring": "sent"}
         assert "4242" in text(desk, "expires before")
+
+
+def test_a_card_that_expires_is_mailed_without_an_amount_that_is_not_known(
+    desk: FakeResend, payer: Shop
+) -> None:
+    """What is metered or in tiers is charged all the same."""
+    end_period_in(10)
+    expire_the_card()
+    invariants.run("UPDATE subscription_terms SET items = jsonb_set(items, '{0,amount}', 'null')")
+    assert reminders.remind() == 1
+    assert sent() == {"payment_method_expiring": "sent"}
+    assert "AED" not in text(desk, "expires before")
 
 
 def test_the_last_day_of_grace_is_mailed_with_the_way_to_pay(desk: FakeResend, payer: Shop) -> None:

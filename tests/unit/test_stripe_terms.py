@@ -68,6 +68,22 @@ PRICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "a price of tiers": ({"price": PRICE | {"unit_amount": None}}, {"amount": None}),
     "a price of parts of a cent": ({"price": PRICE | {"unit_amount": 9.5}}, {"amount": None}),
+    "a price of what is used": (
+        {"price": PRICE | {"recurring": MONTH | {"usage_type": "metered"}}, "quantity": None},
+        {"amount": None, "quantity": None},
+    ),
+    "a price of each seat": (
+        {"price": PRICE | {"recurring": MONTH | {"usage_type": "licensed"}}},
+        {},
+    ),
+    "a price of packages": (
+        {"price": PRICE | {"transform_quantity": {"divide_by": 5, "round": "up"}}},
+        {"amount": None},
+    ),
+    "a plan of packages": (
+        {"price": None, "plan": {"id": "p", "amount": 700, "transform_usage": {"divide_by": 5}}},
+        {"price": "p", "amount": None, "currency": None, "interval": None},
+    ),
     "a price of nothing": ({"price": PRICE | {"unit_amount": 0}}, {"amount": 0}),
     "no quantity": ({"quantity": None}, {"quantity": None}),
     "a discount of its own": ({"discounts": ["di_1"]}, {"discounted": True}),

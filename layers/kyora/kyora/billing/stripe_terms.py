@@ -50,10 +50,14 @@ def _item(found: Json) -> dict[str, Any]:
     price = _object(found.get("price")) or _object(found.get("plan"))
     recurring = _object(price.get("recurring")) or price  # a plan has them beside its id
     amount = price.get("unit_amount", price.get("amount"))
+    by_quantity = recurring.get("usage_type") != "metered" and not (
+        price.get("transform_quantity") or price.get("transform_usage")
+    )
     return {
         "id": found.get("id"),
         "price": price.get("id") or found.get("price"),
-        "amount": amount if type(amount) is int else None,  # None: tiers, or parts of a unit
+        # None: tiers, parts of a unit, or what is charged does not follow from the quantity.
+        "amount": amount if type(amount) is int and by_quantity else None,
         "currency": price.get("currency"),
         "interval": recurring.get("interval"),
         "intervalCount": recurring.get("interval_count") or 1,

@@ -21,13 +21,15 @@ WHERE n.id IN (SELECT id FROM subscription WHERE status IN ('active', 'trialing'
     AND n.status = 'active' AND n.interval = 'year' AND n.list_charge > 0
     AND n.workspace_id IS NOT NULL AND (n.cancel_at IS NULL OR n.cancel_at > n.period_end)
 """
-# A card is valid until the end of its month.
+# A card is valid until the end of its month. A charge of an unknown amount counts as 0 in the view.
 _CARDS = """
 SELECT n.*, 'ahead:card:' || n.id || ':' || n.period_end::date || ':' || n.exp_year || '-'
     || n.exp_month AS key FROM subscription_notice n
 WHERE n.id IN (SELECT id FROM subscription WHERE status IN ('active', 'trialing')
         AND period_end > now() AND period_end <= now() + interval '14 days')
-    AND n.list_charge > 0 AND n.exp_month BETWEEN 1 AND 12 AND n.exp_year BETWEEN 2000 AND 2999
+    AND (n.list_charge > 0 OR EXISTS (SELECT 1 FROM subscription_terms t
+        WHERE t.subscription_id = n.id AND jsonb_path_exists(t.items, '$[*] ? (@.amount == null)')))
+    AND n.exp_month BETWEEN 1 AND 12 AND n.exp_year BETWEEN 2000 AND 2999
     AND make_date(n.exp_year, n.exp_month, 1) + interval '1 month' <= n.period_end
     AND n.workspace_id IS NOT NULL AND (n.cancel_at IS NULL OR n.cancel_at > n.period_end)
 """
