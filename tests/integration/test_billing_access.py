@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kyora.billing import access, stripe_objects
+from kyora.billing.api import overview
 from kyora.billing.jobs import sweep
 from kyora.billing.stripe_objects import API_VERSION
 from kyora.errors import Invalid
@@ -397,6 +398,18 @@ def test_an_old_open_invoice_shortens_no_grace(
     billing.deliver([created, *invoices, due] if first else [created, due, *invoices])
     assert decided() == ("grace", "pro")
     assert 6.9 < days_left() <= 7
+
+
+def test_what_is_left_to_pay_is_what_is_owed(account: Account, stripe: Books) -> None:
+    """A part of an invoice may be paid: Stripe's `amount_remaining`."""
+    again = int(time.time()) + DAY
+    invoice = failed(account, again - 2 * DAY, amount_paid=2000, next_payment_attempt=again)
+    billing.deliver([*states(account, ("active", 30), ("past_due", 0)), invoice])
+    said = query("SELECT detail FROM outbox WHERE detail_type = 'PaymentFailed'")
+    assert [row["detail"]["data"]["amount"] for row in said] == [3000]
+    charge = overview.read("ws_demo").next_charge
+    assert charge is not None
+    assert charge.amount == 3000
 
 
 def test_the_grace_period_goes_on_from_where_it_began(account: Account, stripe: Books) -> None:

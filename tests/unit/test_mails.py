@@ -20,7 +20,7 @@ UNKNOWN: dict[str, Any] = {}
 ENDED: dict[str, Any] = {
     **dict.fromkeys(("plan_name", "trial_end", "cancel_at", "period_end", "access_until")),
     **dict.fromkeys(("last4", "exp_month", "exp_year", "charge", "currency", "hosted_url")),
-    **dict.fromkeys(("amount_due", "owed_in", "invoice_status", "payment_failed")),
+    **dict.fromkeys(("owed", "owed_in", "invoice_status", "payment_failed")),
     "status": "canceled",
     "access": "free",
     "costs": True,
@@ -36,7 +36,7 @@ RUNNING: dict[str, Any] = ENDED | {
     "last4": "4242",
     "exp_month": 12,
     "exp_year": 2026,
-    "amount_due": 2900,
+    "owed": 2900,
     "owed_in": "USD",
     "invoice_status": "open",
     "hosted_url": "https://invoice.stripe.com/i/acct_1Kyora/test",

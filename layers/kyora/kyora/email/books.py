@@ -18,7 +18,7 @@ def read(tx: Transaction, event: Event[Any]) -> Row:
     if subscription is None and invoice is None:
         return {}
     row = tx.row(
-        "SELECT n.*, i.status AS invoice_status, o.hosted_url, o.amount_due, o.currency AS owed_in,"
+        "SELECT n.*, i.status AS invoice_status, o.hosted_url, o.owed, o.currency AS owed_in,"
         " EXISTS (SELECT 1 FROM subscription_notice other WHERE other.workspace_id = :workspace"
         "  AND other.id <> n.id AND other.costs"
         "  AND other.status IN ('active', 'trialing', 'past_due')) AS another"
@@ -26,7 +26,8 @@ def read(tx: Transaction, event: Event[Any]) -> Row:
         " LEFT JOIN invoice i ON i.id = :invoice"
         " LEFT JOIN subscription_notice n ON n.id = coalesce(:subscription, i.subscription_id)"
         "  AND n.workspace_id = :workspace"
-        " LEFT JOIN LATERAL (SELECT hosted_url, amount_due, currency FROM invoice"
+        " LEFT JOIN LATERAL (SELECT hosted_url, amount_due - amount_paid AS owed, currency"
+        "  FROM invoice"
         "  WHERE subscription_id = n.id AND status = 'open' AND amount_due > 0"
         "  ORDER BY created_at DESC LIMIT 1) o ON true",
         subscription=subscription,
@@ -55,7 +56,7 @@ def card(row: Row) -> dict[str, object]:
 
 
 def owed(row: Row) -> dict[str, object]:
-    """Return the amount due of the open invoice."""
-    if not row.get("amount_due"):
+    """Return what is left to pay of the open invoice."""
+    if not row.get("owed"):
         return {}
-    return {"amount": int(row["amount_due"]), "currency": str(row["owed_in"])}
+    return {"amount": int(row["owed"]), "currency": str(row["owed_in"])}

@@ -17,14 +17,15 @@ SELECT coalesce(b.plan_id, f.id) AS plan_id, coalesce(b.access, 'free') AS acces
     s.id AS subscription_id, s.item_id, s.quantity, s.period_end, s.cancel_at, s.collection_paused,
     CASE WHEN s.status = 'trialing' THEN s.trial_end END AS trial_end,
     t.items, t.pending, t.pending_at, t.resume_at, c.balance,
-    o.hosted_url, o.amount_due, o.currency AS owed_in, o.next_attempt_at,
+    o.hosted_url, o.owed, o.currency AS owed_in, o.next_attempt_at,
     m.type, m.brand, m.last4, m.exp_month, m.exp_year
 FROM free_plan f
 LEFT JOIN workspace_billing b ON b.workspace_id = :workspace_id
 LEFT JOIN subscription s ON s.id = b.subscription_id
     AND s.status NOT IN {TERMINAL_SQL}
 LEFT JOIN subscription_terms t ON t.subscription_id = s.id
-LEFT JOIN LATERAL (SELECT i.hosted_url, i.amount_due, i.currency, i.next_attempt_at FROM invoice i
+LEFT JOIN LATERAL (SELECT i.hosted_url, i.amount_due - i.amount_paid AS owed, i.currency,
+        i.next_attempt_at FROM invoice i
     WHERE i.subscription_id = s.id AND i.status = 'open' AND i.amount_due > 0
         -- A new invoice without an attempt is about to be charged.
         AND (i.attempt_count > 0 OR s.status NOT IN ('active', 'trialing'))
@@ -140,8 +141,8 @@ def _pending(row: Row, coming: Sequence[Row]) -> PendingChange | None:
 def _next_charge(row: Row, coming: Sequence[Row]) -> Charge | None:
     """Return the next charge, where the mirror knows all of it."""
     if row["status"] == "past_due" and row["next_attempt_at"]:
-        owed = str(row["owed_in"]).upper()
-        return Charge(amount=row["amount_due"], currency=owed, at=row["next_attempt_at"])
+        owed_in = str(row["owed_in"]).upper()
+        return Charge(amount=row["owed"], currency=owed_in, at=row["next_attempt_at"])
     ends, cancels = row["period_end"], row["cancel_at"]
     if row["status"] not in ("active", "trialing") or ends is None or row["collection_paused"]:
         return None

@@ -31,7 +31,7 @@ def on_invoice(tx: Transaction, attempt: Attempt) -> None:
             tx,
             f"dunning:{found.id}:{found.attempt_count}",
             "PaymentFailed",
-            _payment(found, found.amount_due),
+            _payment(found, found.amount_due - found.amount_paid),  # a part may be paid
             attempt.customer["workspace_id"],
             attempt.happened,
         )
