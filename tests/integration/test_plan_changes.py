@@ -539,6 +539,28 @@ def test_another_plan_ends_the_pause_and_uses_its_credit(payer: Shop) -> None:
     assert 24000 + 9900 < charged(payer) < 26000 + 9900
 
 
+@pytest.mark.parametrize("then", ["paid", "voided"])
+def test_what_stripe_paused_for_a_failed_payment_is_paid_before_another_plan(
+    payer: Shop, then: str
+) -> None:
+    payer.calls(lambda: object.__setattr__(payer.on.engine.rules, "pause_first", True))
+    bad_card(payer)
+    payer.advance(32)
+    payer.deliver()
+    assert (read()["status"], read()["access"]) == ("paused", "grace")
+    good_card(payer)
+    refused = choose("enterprise")
+    assert (refused.status, refused.code) == (402, "billing.payment_required")
+    assert refused.body["payUrl"] == read()["payUrl"]
+    if then == "paid":
+        payer.pay(live(payer)["id"])
+    else:
+        payer.request("POST", f"invoices/{live(payer)['latest_invoice']}/void")
+    payer.deliver()
+    assert choose("enterprise").body["plan"]["id"] == "enterprise"
+    assert len([sub for sub in payer.all("subscription") if sub["status"] == "active"]) == 1
+
+
 # ---- unpaid, and pages
 
 

@@ -17,7 +17,7 @@ def invoices(subscription_id: str) -> list[dict[str, Any]]:
     """Return a subscription's unsettled invoices: drafts and open ones."""
     from kyora.billing import stripe_client
 
-    found = stripe_client.call("get", "invoices", subscription=subscription_id, limit=20).object
+    found = stripe_client.call("get", "invoices", subscription=subscription_id, limit=100).object
     return [one for one in found["data"] if one["status"] in ("draft", "open")]
 
 

@@ -39,7 +39,8 @@ _ASKS = (
 
 # A paid subscription comes first, even while it gives no access: nothing is sold beside it.
 _LIVE = f"""
-SELECT s.id, s.customer_id, s.status, s.plan_id, s.cancel_at, s.period_end, p.amount
+SELECT s.id, s.customer_id, s.status, s.payment_failed, s.plan_id, s.cancel_at, s.period_end,
+    p.amount
 FROM billing_customer c JOIN subscription s ON s.customer_id = c.id
 LEFT JOIN workspace_billing b ON b.workspace_id = c.workspace_id
 LEFT JOIN plan p ON p.id = s.plan_id
@@ -55,6 +56,7 @@ class Live(NamedTuple):
     id: str
     customer_id: str
     status: str
+    payment_failed: bool  # Stripe paused it for that
     plan_id: str | None
     cancel_at: datetime | None
     period_end: datetime | None
@@ -259,6 +261,8 @@ def _choose(lease: Lease, plan: Plan, when: str | None) -> None:
         _stay(lease, live)
         return
     _require_fit(lease.workspace_id, plan)
+    if live and live.payment_failed and plan.amount and owed.invoices(live.id):
+        raise owed.payment_required(live.id)  # a period has begun and is not paid for
     if live and live.status in ("incomplete", "paused"):  # none of it is in use
         end(live)
         live = None
