@@ -237,6 +237,23 @@ def test_every_event_names_its_consumers() -> None:
         assert consumer == found, name
 
 
+def test_what_is_named_with_its_module_is_there() -> None:
+    """`outbox.add`, say."""
+    modules: dict[str, str] = {}
+    for path in (ROOT / "layers" / "kyora" / "kyora").rglob("*.py"):
+        module = path.parent.name if path.stem == "__init__" else path.stem
+        modules[module] = modules.get(module, "") + path.read_text()
+    others = {row[0] for row in rows("docs/configuration.md", "Keys")} | {
+        *problems.PROBLEMS,
+        *problems.STORE_PROBLEMS,
+    }
+    named = set(re.findall(r"`(\w+)\.([a-z_]+)[(`]", TEXT))
+    assert ("outbox", "add") in named
+    for module, name in named:
+        if module in modules and name not in ("py", "toml") and f"{module}.{name}" not in others:
+            assert re.search(rf"\b{name}\b", modules[module]), f"{module}.{name}"
+
+
 def test_no_link_is_dead() -> None:
     links = 0
     for document, text in DOCUMENTS.items():

@@ -90,7 +90,7 @@ def test_every_fault_is_named_at_once() -> None:
         "STAGE must be one of local, test, dev, staging, prod",
         "STORAGE_S3_BUCKET is not set",
         "STORAGE_S3_REGION is not set",
-        "UPLOADS_ALLOWED must be a JSON object by category, see README",
+        "UPLOADS_ALLOWED must be a JSON object by category (docs/configuration.md)",
     ]
 
 

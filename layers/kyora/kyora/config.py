@@ -192,7 +192,7 @@ class _Reader:
             table = {"": None}
         checked = {key: item for key, item in table.items() if item is not None}
         if len(checked) != len(table):
-            self.faults.append(f"{name} must be a JSON object by category, see README")
+            self.faults.append(f"{name} must be a JSON object by category (docs/configuration.md)")
         return checked
 
 
