@@ -6,18 +6,19 @@ the EICAR test file, also inside a ZIP, and asks ClamAV's daemon where one runs.
 """
 
 import asyncio
-import io
 import json
 import logging
 import os
+import shutil
 import socket
 import struct
+import tempfile
 import time
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from local.settings import Settings
 from local.stack import deploy, emulator
@@ -45,13 +46,13 @@ UNSUPPORTED = Result("SKIPPED", "UNSUPPORTED")
 FAILED = Result("FAILED", "FAILED")
 
 
-def scan(data: bytes, clamd: str | None = None) -> Result:
-    """Scan a file; `clamd` is the socket of ClamAV's daemon, if there is one."""
-    found = _eicar(data, _DEPTH, [_MEMBERS, _BYTES])
+def scan(file: IO[bytes], clamd: str | None = None) -> Result:
+    """Scan a file, of any size; `clamd` is the socket of ClamAV's daemon, if there is one."""
+    found = _eicar(file, _DEPTH, [_MEMBERS, _BYTES])
     if found.threats or clamd is None:
         return found
     try:
-        name = _ask_clamd(data, clamd)
+        name = _ask_clamd(file, clamd)
     except _TooLarge:
         return UNSUPPORTED
     except OSError:
@@ -59,21 +60,25 @@ def scan(data: bytes, clamd: str | None = None) -> Result:
     return Result("COMPLETED", "THREATS_FOUND", (name,)) if name else found
 
 
-def _eicar(data: bytes, depth: int, budget: list[int]) -> Result:
-    if data.startswith(EICAR):
+def _eicar(file: IO[bytes], depth: int, budget: list[int]) -> Result:
+    head = file.read(len(EICAR))
+    if head == EICAR:
         return Result("COMPLETED", "THREATS_FOUND", ("EICAR-Test-File",))
-    if not data.startswith(b"PK"):
+    if not head.startswith(b"PK"):
         return CLEAN
     unread = False
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
                 budget[0] -= 1
                 budget[1] -= member.file_size
                 if member.flag_bits & 1 or depth == 0 or min(budget) < 0:
                     unread = True  # a password, or too large or too deep to be read
                     continue
-                found = _eicar(archive.read(member), depth - 1, budget)
+                with archive.open(member) as packed, tempfile.SpooledTemporaryFile(_CHUNK) as inner:
+                    shutil.copyfileobj(packed, inner)
+                    inner.seek(0)
+                    found = _eicar(inner, depth - 1, budget)
                 if found.threats:
                     return found
                 unread = unread or found is UNSUPPORTED
@@ -86,18 +91,18 @@ class _TooLarge(Exception):
     """The file is larger than the daemon's StreamMaxLength."""
 
 
-def _ask_clamd(data: bytes, address: str) -> str:
+def _ask_clamd(file: IO[bytes], address: str) -> str:
     """Return the name of what ClamAV finds, or an empty text. Raises OSError and _TooLarge.
 
     Source: clamd(8), INSTREAM: chunks with their length in front, an empty one ends the stream.
     """
+    file.seek(0)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
         daemon.settimeout(60)
         daemon.connect(address)
         with suppress(BrokenPipeError, ConnectionResetError):  # it has answered and hung up
             daemon.sendall(b"zINSTREAM\0")
-            for start in range(0, len(data), _CHUNK):
-                part = data[start : start + _CHUNK]
+            while part := file.read(_CHUNK):
                 daemon.sendall(struct.pack("!L", len(part)) + part)
             daemon.sendall(struct.pack("!L", 0))
         answer = b""
@@ -181,9 +186,10 @@ def _scan_bucket(stack: Settings, queue: str, sqs: Any, s3: Any) -> None:
     for message in answer.get("Messages", []):
         event = json.loads(message["Body"])["detail"]
         bucket, key = event["bucket"]["name"], event["object"]["key"]
-        with suppress(s3.exceptions.NoSuchKey):  # deleted since
-            data = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-            _publish(stack, bucket, key, scan(data, clamd(os.environ)))
+        with suppress(s3.exceptions.NoSuchKey), tempfile.TemporaryFile() as file:  # deleted since
+            shutil.copyfileobj(s3.get_object(Bucket=bucket, Key=key)["Body"], file)
+            file.seek(0)
+            _publish(stack, bucket, key, scan(file, clamd(os.environ)))
         sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
 
 
@@ -191,9 +197,8 @@ def _scan_folder(stack: Settings, seen: set[str]) -> None:
     time.sleep(0.5)
     found = {str(path.relative_to(stack.assets)) for path in stack.assets.glob("assets/*/*/*")}
     for key in sorted(found - seen):
-        with suppress(FileNotFoundError):  # deleted since
-            data = (stack.assets / key).read_bytes()
-            _publish(stack, _bucket(stack), key, scan(data, clamd(os.environ)))
+        with suppress(FileNotFoundError), (stack.assets / key).open("rb") as file:  # deleted since
+            _publish(stack, _bucket(stack), key, scan(file, clamd(os.environ)))
         seen.add(key)
     seen &= found
 

@@ -6,6 +6,7 @@ import socket
 import struct
 import tempfile
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,11 @@ import pytest
 
 from local import template
 from local.stack import scanner
-from local.stack.scanner import CLEAN, EICAR, FAILED, UNSUPPORTED, scan
+from local.stack.scanner import CLEAN, EICAR, FAILED, UNSUPPORTED
+
+
+def scan(data: bytes, clamd: str | None = None) -> scanner.Result:
+    return scanner.scan(io.BytesIO(data), clamd)
 
 
 def zipped(*members: tuple[str, bytes]) -> bytes:
@@ -132,6 +137,22 @@ def test_a_file_that_is_too_large_for_clamav_is_not_scanned_again() -> None:
     """As with GuardDuty: `uploads.unscanned` decides at once, not at the deadline."""
     with clamd(b"INSTREAM size limit exceeded. ERROR\0", most=100_000) as (path, _):
         assert scan(bytes(5_000_000), path) == UNSUPPORTED
+
+
+def test_a_large_file_is_never_whole_in_memory(tmp_path: Path) -> None:
+    large = tmp_path / "film.mp4"
+    with large.open("wb") as file:
+        file.truncate(200 << 20)
+    packed = tmp_path / "film.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(large)
+    tracemalloc.start()
+    for name in (large, packed):
+        with name.open("rb") as file, clamd(b"stream: OK\0", most=1) as (path, _):
+            assert scanner.scan(file, path) == CLEAN
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 << 20
 
 
 def test_a_daemon_that_is_gone_is_a_failed_scan(tmp_path: Path) -> None:
