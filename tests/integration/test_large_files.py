@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import multiprocessing
 import os
 import signal
 import time
@@ -15,6 +14,7 @@ from kyora.assets import confirm
 from tests.integration.support import api, invariants, parts
 from tests.integration.support.parts import FILM
 from tests.integration.support.stores import Store
+from tests.integration.support.workers import forkserver
 
 LARGE = "KYORA_LARGE" in os.environ
 SIZE = 2 << 30
@@ -104,9 +104,7 @@ def test_two_gigabytes_survive_a_client_that_is_killed_three_times(
     asset_id = parts.start(size=SIZE, sha256=b64encode(whole.digest()).decode())
     began = time.monotonic()
     for kill_at in (60, 120, 200, None):
-        client = multiprocessing.get_context("forkserver").Process(
-            target=_client, args=(asset_id, dict(os.environ))
-        )
+        client = forkserver().Process(target=_client, args=(asset_id, dict(os.environ)))
         client.start()
         while kill_at and len(parts.arrived(asset_id).body["parts"]) < kill_at:
             time.sleep(0.5)

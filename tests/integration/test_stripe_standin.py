@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -130,8 +131,9 @@ def client(url: str, key: str = KEY, retries: int = 0) -> stripe.StripeClient:
     return stripe.StripeClient(key, base_addresses={"api": url}, max_network_retries=retries)
 
 
-@pytest.fixture
-def running() -> Iterator[Running]:
+@contextmanager
+def standing_in(**options: Any) -> Iterator[Running]:
+    """Run a stand-in that reports to a receiver."""
     receiver = Receiver()
     runner = receiving(receiver)
     with Loop() as loop:
@@ -142,11 +144,20 @@ def running() -> Iterator[Running]:
             receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
 
         loop.run(start())
-        serving = serve(Options(key=KEY, seed=1, webhooks=((receiver.url, (SECRET,)),)))
+        hooks = ((receiver.url, (SECRET,)),)
+        serving = serve(Options(key=KEY, seed=1, webhooks=hooks, **options))
         standin = loop.run(serving.__aenter__())
-        yield Running(standin, receiver, client(standin.url))
-        loop.run(serving.__aexit__(None, None, None))
-        loop.run(runner.cleanup())
+        try:
+            yield Running(standin, receiver, client(standin.url))
+        finally:
+            loop.run(serving.__aexit__(None, None, None))
+            loop.run(runner.cleanup())
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    with standing_in() as found:
+        yield found
 
 
 # ---- the SDK finds what it knows
@@ -431,28 +442,14 @@ def test_a_dropped_event_is_found_in_the_list_and_sent_on_request(running: Runni
 
 
 def test_a_jump_of_a_year_delivers_every_event_in_order(tmp_path: Path) -> None:
-    receiver = Receiver()
-    runner = receiving(receiver)
-    with Loop() as loop:
-
-        async def start() -> None:
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-
-        loop.run(start())
-        hooks = ((receiver.url, (SECRET,)),)
-        serving = serve(Options(key=KEY, seed=1, webhooks=hooks, state=tmp_path / "state.json"))
-        standin = loop.run(serving.__aenter__())
-        running = Running(standin, receiver, client(standin.url))
+    with standing_in(state=tmp_path / "state.json") as running:
         subs = [running.sign_up(), running.sign_up(), running.sign_up()]
         running.control("advance", days=366)
-        events = list(standin.engine.events)
+        events = list(running.standin.engine.events)
+        receiver = running.receiver
         eventually(lambda: len(receiver.got) >= len(events), "events have not arrived")
         time.sleep(1)  # the state is saved twice meanwhile
         listed = [event.id for event in running.client.v1.events.list({}).auto_paging_iter()]
-        loop.run(serving.__aexit__(None, None, None))
-        loop.run(runner.cleanup())
     assert len(events) > 3 * 12 * 6
     assert sorted(receiver.ids()) == sorted(event["id"] for event in events)
     assert listed == [event["id"] for event in reversed(events)]

@@ -21,6 +21,7 @@ _UNSET = (
     "NoSuchLifecycleConfiguration",
     "NoSuchPublicAccessBlockConfiguration",
 )
+_INCOMING = "incoming/"
 # What a page sends with a file or a part.
 _SENT = ("content-type", "if-none-match", "x-amz-checksum-sha256")
 
@@ -93,22 +94,24 @@ def _asked(ask: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _forgets(rule: dict[str, Any]) -> bool:
-    prefix = rule.get("Filter", {}).get("Prefix", rule.get("Prefix"))
-    return (
-        rule.get("Status") == "Enabled"
-        and prefix == "incoming/"
-        and bool(rule.get("Expiration", {}).get("Days"))
-    )
+    return _prefix(rule) == _INCOMING and bool(rule.get("Expiration", {}).get("Days"))
 
 
 def _aborts(rule: dict[str, Any]) -> bool:
-    found = rule.get("Filter", {"Prefix": rule.get("Prefix", "")})
+    prefix, parts = _prefix(rule), rule.get("AbortIncompleteMultipartUpload", {})
     return (
-        rule.get("Status") == "Enabled"
-        and not found.keys() - {"Prefix"}
-        and "incoming/".startswith(found.get("Prefix", ""))
-        and bool(rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation"))
+        prefix is not None
+        and _INCOMING.startswith(prefix)
+        and bool(parts.get("DaysAfterInitiation"))
     )
+
+
+def _prefix(rule: dict[str, Any]) -> str | None:
+    """Return the prefix of a lifecycle rule; None of one that is off or has other conditions."""
+    found = rule.get("Filter", {"Prefix": rule.get("Prefix", "")})
+    if rule.get("Status") != "Enabled" or found.keys() - {"Prefix"}:
+        return None
+    return str(found.get("Prefix", ""))
 
 
 def _lets(rule: dict[str, Any], origin: str) -> bool:
