@@ -246,7 +246,7 @@ async def _build(stack: Settings) -> None:
         with step("sam build", starting="sam build, about half a minute the first time"):
             await deploy.build(stack.logs / "build.log")
     names = [path.parent.name for path in sorted(watch.FUNCTIONS.glob("*/app.py"))]
-    if failed := await asyncio.to_thread(starting.failures, names):
+    if failed := await asyncio.to_thread(starting.failures_of_build, names):
         raise Trouble(starting.explain(failed))
 
 

@@ -7,7 +7,6 @@ runs here is what runs on AWS.
 import asyncio
 import fcntl
 import hashlib
-import io
 import itertools
 import json
 import logging
@@ -19,6 +18,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from local.stack import emulator, gaps
 BUILD = ROOT / ".aws-sam" / "build"
 _SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers")
 _SKIP = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+# Names the sources of a build whose layers are zipped.
+_BUILT = ".built"
 
 
 def sources() -> Iterator[Path]:
@@ -54,7 +56,7 @@ def fingerprint() -> str:
 def built() -> str:
     """Return the fingerprint of the sources that `.aws-sam/build` was made of."""
     try:
-        return (BUILD / ".fingerprint").read_text()
+        return (BUILD / _BUILT).read_text()
     except OSError:
         return ""
 
@@ -78,21 +80,36 @@ async def build(log: Path) -> bool:
             log=log,
             failed="sam build failed",
         )
-        (BUILD / ".fingerprint").write_text(wanted)
+        await asyncio.to_thread(_pack_layers)
+        (BUILD / _BUILT).write_text(wanted)
         return True
+
+
+def _pack_layers() -> None:
+    """Zip each built layer beside its folder: sam would at each deploy, for four seconds."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_pack, BUILD.glob("*Layer")))
+
+
+def _pack(layer: Path) -> None:
+    with zipfile.ZipFile(_packed(layer.name), "w") as archive:
+        for file in sorted(layer.rglob("*")):
+            if file.is_file():
+                # Without the file's time: a layer that did not change is not deployed again.
+                entry = zipfile.ZipInfo(str(file.relative_to(layer)))
+                archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _packed(layer: str) -> Path:
+    return BUILD / f"{layer}.zip"
 
 
 def layer_sizes() -> dict[str, tuple[float, float]]:
     """Return megabytes unpacked and zipped of each built layer, by its name."""
     found = {}
     for layer in sorted(BUILD.glob("*Layer")):
-        files = [path for path in layer.rglob("*") if path.is_file()]
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in files:
-                archive.write(file, file.relative_to(layer))
-        unpacked = sum(file.stat().st_size for file in files)
-        found[layer.name] = (unpacked / 1e6, len(packed.getvalue()) / 1e6)
+        unpacked = sum(path.stat().st_size for path in layer.rglob("*") if path.is_file())
+        found[layer.name] = (unpacked / 1e6, _packed(layer.name).stat().st_size / 1e6)
     return found
 
 
@@ -133,6 +150,9 @@ def _for_the_emulator() -> Path:
     file = BUILD / "emulator.json"
     with _one_at_a_time():
         changed = gaps.understood(template.read(BUILD / "template.yaml"))
+        for name, resource in changed["Resources"].items():
+            if resource["Type"] == "AWS::Serverless::LayerVersion":
+                resource["Properties"]["ContentUri"] = _packed(name).name
         file.write_text(json.dumps(changed))
     return file
 

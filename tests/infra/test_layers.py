@@ -1,12 +1,14 @@
 """What `sam build` made is what Lambda can run, and quickly."""
 
 import importlib.util
+import json
 import marshal
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from local import settings, template
 from local.stack import deploy
+from tests.infra.rules import of
 
 _ELF_MACHINE = {"x86_64": 62, "arm64": 183}
 # pyc: magic, flags, then a hash or a time. Bit 0: by hash. Bit 1: checked against the source.
@@ -84,6 +87,18 @@ def test_nothing_is_shipped_that_the_runtime_has_or_no_one_runs(built: Path) -> 
     for part in parts(built):
         files = [str(path.relative_to(part)) for path in part.rglob("*") if path.is_file()]
         assert [name for name in files if unwanted.search(name)] == []
+
+
+def test_a_layer_is_zipped_once_for_every_deploy_to_the_emulator(built: Path) -> None:
+    deployed = json.loads(deploy._for_the_emulator().read_text())
+    for name, layer in of(deployed, "AWS::Serverless::LayerVersion").items():
+        with zipfile.ZipFile(built / layer["ContentUri"]) as archive:
+            entries = archive.infolist()
+            assert all(archive.read(e) == (built / name / e.filename).read_bytes() for e in entries)
+        files = [path for path in (built / name).rglob("*") if path.is_file()]
+        assert {e.filename for e in entries} == {str(f.relative_to(built / name)) for f in files}
+        # Without times: what did not change is the same file, which a deploy leaves alone.
+        assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_what_a_function_loads_is_small(built: Path, source: dict[str, Any]) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import random
+import socket
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from local import settings
 from local.progress import Trouble
-from local.stack import deploy, runtime
+from local.stack import deploy, postgres, runtime, starting
 from tests.scripted import Answer, Request, Script, scripted
 
 
@@ -199,3 +201,42 @@ def test_what_sam_leaves_behind_is_deleted(tmp_path: Path, monkeypatch: pytest.M
     made = Path(log.read_text().strip())
     assert made.is_absolute()
     assert not made.exists()
+
+
+def test_functions_that_start_are_not_imported_again_until_something_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (deploy, starting):
+        monkeypatch.setattr(module, "BUILD", tmp_path)  # without layers no function starts
+    built = tmp_path / ".built"
+    built.write_text("one")
+    assert starting.failures_of_build([]) == {}
+    assert starting.failures_of_build(["check_health"]) == {}
+    built.write_text("two")
+    for _ in range(2):  # a failure is not remembered
+        assert starting.failures_of_build(["check_health"]).keys() == {"check_health"}
+
+
+@pytest.mark.parametrize(
+    ("address", "first"),
+    [
+        ("postgresql://me:it@127.0.0.1:{}/db", b"\0\3\0\0"),  # version 3.0 of the protocol
+        ("postgresql://me:it@127.0.0.1:{}/db?sslmode=prefer", b"\x04\xd2\x16\x2f"),
+    ],
+)
+def test_tls_is_offered_to_a_server_on_this_machine_only_if_its_address_says_so(
+    address: str, first: bytes
+) -> None:
+    """To offer it reads the certificates of every authority: 20 ms of each question."""
+    said = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                said.append(connection.recv(8)[4:])
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        assert not postgres.answers(address.format(server.getsockname()[1]))
+        answering.join(10)
+    assert said == [first]
