@@ -24,6 +24,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 _KEPT = "state.before"  # beside `state`
 _SAVE_SECONDS = 10.0
+_LAYERS_KEPT = 12  # twice as many as there are: another branch has others
 
 _making = threading.Lock()
 
@@ -59,7 +60,7 @@ async def run(python: Path, home: Path, port: int, log: Path, clock: Mapping[str
 
     `clock` are the variables with which it and its functions follow the stack's clock.
     """
-    scratch = home / "tmp"  # unpacked functions; worthless after a stop
+    scratch = home / "tmp"  # unpacked functions, worthless after a stop, and layers
     if old := _put_aside(home, scratch):
         # Thousands of files, when it was killed: deleted in the background.
         await asyncio.create_subprocess_exec("rm", "-rf", *old)
@@ -108,9 +109,13 @@ def invocations(home: Path) -> Path:
 
 
 def _put_aside(home: Path, scratch: Path) -> list[str]:
+    """Empty the scratch folder but for the layers used last; return what is to be deleted."""
+    old = home / f"old-{time.time_ns()}"
     if scratch.exists():
-        scratch.rename(home / f"old-{time.time_ns()}")
+        scratch.rename(old)
     scratch.mkdir(parents=True)
+    for layer in sorted(old.glob("layer-*"), key=_changed_at)[-_LAYERS_KEPT:]:
+        layer.rename(scratch / layer.name)
     return [str(path) for path in home.glob("old-*")]
 
 

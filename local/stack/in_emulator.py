@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import select
+import shutil
 import tempfile
 import termios
 import threading
@@ -41,6 +42,7 @@ type Application = Callable[[Scope, Any, Any], Awaitable[None]]
 
 _environment = threading.local()  # what the invocation of this thread learnt about its worker
 _writing, _unpacking, _reading = threading.Lock(), threading.Lock(), threading.Lock()
+_whole = set[Path]()  # folders of unpacked layers that this process has looked through
 _LONGEST_LOG = 1.0  # seconds, for a worker that writes on and on
 
 
@@ -141,7 +143,8 @@ class Unpacked(zipfile.ZipFile):
     """An archive whose content, if it is a layer's, is unpacked once and then linked to.
 
     MiniStack unpacks every layer for every worker: thousands of files, and half a second of each
-    cold start. As on Lambda, nothing writes into a layer.
+    cold start. As on Lambda, nothing writes into a layer. The next start of the stack uses the
+    same folders.
     """
 
     def namelist(self) -> list[str]:
@@ -156,12 +159,20 @@ class Unpacked(zipfile.ZipFile):
         digest = hashlib.sha256(Path(str(self.filename)).read_bytes()).hexdigest()
         shared = Path(tempfile.gettempdir()) / f"layer-{digest}"
         with _unpacking:
-            if not shared.exists():
+            if shared not in _whole and not self._is_whole(shared):
+                shutil.rmtree(shared, ignore_errors=True)
                 making = shared.with_suffix(".new")
                 super().extractall(making, super().namelist(), pwd)
                 making.rename(shared)
+            _whole.add(shared)
+            shared.touch()  # what was used last is kept for the next start
         for entry in shared.iterdir():
             (Path(path) / entry.name).symlink_to(entry)
+
+    def _is_whole(self, folder: Path) -> bool:
+        """Return whether it was unpacked before: after a power cut, files may be empty."""
+        files = [(folder / entry.filename, entry.file_size) for entry in self.infolist()]
+        return all(file.exists() and file.stat().st_size == size for file, size in files)
 
     def _is_layer(self) -> bool:
         return Path(str(self.filename)).match(_LAYER)

@@ -1,6 +1,7 @@
 """What runs inside the emulator: pages are refused where no signature is needed, layers shared."""
 
 import asyncio
+import os
 import queue
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from local.stack import emulator, in_emulator
 from local.stack.in_emulator import Unpacked, guarded, read_log, take_log
 
 
@@ -93,6 +95,44 @@ def test_another_version_of_a_layer_is_unpacked_beside_the_first(
         "one",
         "two",
     ]
+
+
+def test_the_next_start_uses_what_is_unpacked_but_not_what_a_power_cut_has_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def start(worker: str) -> Path:
+        monkeypatch.setattr(in_emulator, "_whole", set())  # it is another process
+        folder = tmp_path / worker
+        folder.mkdir()
+        with zipfile.ZipFile(folder / "layer_0.zip", "w") as archive:
+            archive.writestr("python/kyora.py", "HERE = 1\n")
+        with Unpacked(folder / "layer_0.zip") as archive:
+            archive.extractall(folder)
+        return folder / "python"
+
+    unpacked = start("first")
+    (unpacked / "compiled").touch()
+    assert (start("second") / "compiled").exists()
+    (unpacked / "kyora.py").write_bytes(b"")
+    again = start("third")
+    assert (again / "kyora.py").read_text() == "HERE = 1\n"
+    assert not (again / "compiled").exists()
+
+
+def test_a_start_deletes_the_code_of_the_last_one_and_keeps_the_layers_used_last(
+    tmp_path: Path,
+) -> None:
+    scratch = tmp_path / "tmp"
+    for number in range(20):
+        (scratch / f"layer-{number:02}").mkdir(parents=True)
+        os.utime(scratch / f"layer-{number:02}", (number, number))
+    (scratch / "ministack-lambda-check-health").mkdir()
+    [old] = emulator._put_aside(tmp_path, scratch)
+    kept = sorted(path.name for path in scratch.iterdir())
+    assert kept == [f"layer-{number:02}" for number in range(8, 20)]
+    assert (Path(old) / "ministack-lambda-check-health").exists()
 
 
 class Worker:
