@@ -283,11 +283,13 @@ def migrate(stack: Settings, functions: dict[str, str]) -> list[str]:
 
 def _environments(stack: Settings) -> dict[str, dict[str, str]]:
     """Return the variables of each deployed function by logical id, and where AWS is."""
-    client = emulator.client("lambda", stack.gateway_port)
-    found = {}
-    for logical, name in sorted((deploy.stack(stack) or {}).items()):
-        if logical.endswith("Function"):
-            configuration = client.get_function_configuration(FunctionName=name)
-            given = configuration.get("Environment", {}).get("Variables", {})
-            found[logical] = {**given, **emulator.credentials(stack.gateway_port)}
-    return found
+    pages = emulator.client("lambda", stack.gateway_port).get_paginator("list_functions").paginate()
+    given = {f["FunctionName"]: f.get("Environment", {}) for p in pages for f in p["Functions"]}
+    return {
+        logical: {
+            **given[name].get("Variables", {}),
+            **emulator.credentials(stack.gateway_port),
+        }
+        for logical, name in sorted((deploy.stack(stack) or {}).items())
+        if logical.endswith("Function")
+    }

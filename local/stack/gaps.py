@@ -13,10 +13,11 @@ from local.stack import emulator
 
 
 def understood(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a template without what the emulator refuses to deploy.
+    """Return a template without what the emulator refuses to deploy, or misunderstands.
 
     Its CloudFormation requires MetricName of every alarm, so one on an expression watches the first
-    metric of that expression instead: no alarm ever fires there.
+    metric of that expression instead: no alarm ever fires there. Its IAM does not know the key
+    events:source: under a condition on it no event would be published.
     """
     resources = dict(found["Resources"])
     for name, resource in resources.items():
@@ -25,8 +26,22 @@ def understood(found: Mapping[str, Any]) -> dict[str, Any]:
             metrics = properties.pop("Metrics")
             first = next(m["MetricStat"] for m in metrics if "MetricStat" in m)
             properties |= first["Metric"] | {"Period": first["Period"], "Statistic": first["Stat"]}
+        if policies := properties.get("Policies"):
+            properties["Policies"] = [_without_sources(policy) for policy in policies]
+        if properties:
             resources[name] = {**resource, "Properties": properties}
     return {**found, "Resources": resources}
+
+
+def _without_sources(policy: Any) -> Any:
+    """Return a function's policy, if it has statements, without conditions on events:source."""
+    if not isinstance(policy, dict) or "Statement" not in policy:
+        return policy
+    statements = [dict(statement) for statement in policy["Statement"]]
+    for statement in statements:
+        if "events:source" in json.dumps(statement.get("Condition", {})):
+            del statement["Condition"]
+    return {**policy, "Statement": statements}
 
 
 def fill(settings: Settings, physical: dict[str, str]) -> None:
@@ -45,25 +60,6 @@ def fill(settings: Settings, physical: dict[str, str]) -> None:
                 UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": int(limit)}
             )
     _archive(settings, physical["Bus"])
-    _event_sources(settings)
-
-
-def _event_sources(settings: Settings) -> None:
-    """Remove the condition on events:source from the roles: MiniStack does not know the key.
-
-    With it no event would be published.
-    """
-    client = emulator.client("iam", settings.gateway_port)
-    for page in client.get_paginator("list_roles").paginate():
-        for role in (found["RoleName"] for found in page["Roles"]):
-            for name in client.list_role_policies(RoleName=role)["PolicyNames"]:
-                policy = client.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-                asking = [s for s in policy["Statement"] if "events:source" in json.dumps(s)]
-                for statement in asking:
-                    del statement["Condition"]
-                if asking:
-                    document = json.dumps(policy)
-                    client.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=document)
 
 
 def _archive(settings: Settings, bus: str) -> None:

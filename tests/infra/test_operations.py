@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_no_two_widgets_cover_each_other(widgets: list[dict[str, Any]]) -> None:
 
 
 def test_what_the_emulator_gets_has_every_alarm_on_one_metric(source: dict[str, Any]) -> None:
-    """It refuses an alarm on an expression; nothing else is changed for it."""
+    """It refuses an alarm on an expression."""
     changed = gaps.understood(source)
     alarms = of(source, "AWS::CloudWatch::Alarm")
     assert any("Metrics" in alarm for alarm in alarms.values())
@@ -138,9 +139,32 @@ def test_what_the_emulator_gets_has_every_alarm_on_one_metric(source: dict[str, 
         assert {"MetricName", "Namespace", "Statistic", "Period"} <= alarm.keys(), name
         assert "Metrics" not in alarm
         assert alarm == alarms[name] or "Metrics" in alarms[name]
-    assert changed | {"Resources": changed["Resources"] | _alarms(source)} == source
 
 
-def _alarms(source: dict[str, Any]) -> dict[str, Any]:
-    resources = source["Resources"].items()
-    return {name: found for name, found in resources if found["Type"] == "AWS::CloudWatch::Alarm"}
+def test_what_the_emulator_gets_names_no_source_of_events(source: dict[str, Any]) -> None:
+    """It does not know that key of a condition, under which it would publish nothing."""
+    before = of(source, "AWS::Serverless::Function")
+    publishers = 0
+    for name, function in of(gaps.understood(source), "AWS::Serverless::Function").items():
+        for old, new in zip(before[name]["Policies"], function["Policies"], strict=True):
+            changed = [now for was, now in _statements(old, new) if was != now]
+            assert all(now["Action"] == "events:PutEvents" for now in changed), name
+            assert all("Condition" not in now for now in changed), name
+            publishers += len(changed)
+    assert publishers
+    assert "events:source" not in json.dumps(gaps.understood(source))
+
+
+def _statements(old: Any, new: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    if isinstance(old, dict) and "Statement" in old:
+        yield from zip(old["Statement"], new["Statement"], strict=True)
+
+
+def test_nothing_else_is_changed_for_the_emulator(source: dict[str, Any]) -> None:
+    kinds = {"AWS::CloudWatch::Alarm", "AWS::Serverless::Function"}
+    changed = gaps.understood(source)
+    kept = {k: v for k, v in source["Resources"].items() if v["Type"] in kinds}
+    assert changed | {"Resources": changed["Resources"] | kept} == source
+    for name, function in of(changed, "AWS::Serverless::Function").items():
+        before = of(source, "AWS::Serverless::Function")[name]
+        assert function | {"Policies": before["Policies"]} == before
