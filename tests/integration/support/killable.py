@@ -31,7 +31,7 @@ from kyora.errors import KyoraError
 from kyora.postgres.connection import connect
 from local import template
 from tests.cloud import message
-from tests.integration.support.mail_queue import Forked
+from tests.integration.support.mail_queue import Forked, compile_templates
 from tests.scripted import Answer, Request, Server
 from tests.unit.functions import CONTEXT, function
 
@@ -444,5 +444,5 @@ if __name__ == "__main__":
     for each in ("send_email", "record_transaction_fee", "update_analytics", "relay_outbox"):
         function(each)
     importlib.import_module("kyora.email.resend_http")
-    importlib.import_module("kyora.email.render")
+    compile_templates()
     Forked(sys.argv[1], Worker).serve_forever()

@@ -192,6 +192,17 @@ class Worker(socketserver.StreamRequestHandler):
             self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 
+def compile_templates() -> None:
+    """Import what writes mails and compile all of them: each worker that takes over would."""
+    from kyora.email.mails.catalogue import LOCALES
+    from kyora.email.render import environment
+
+    for kind, locale in itertools.product(("html", "text"), LOCALES):
+        made = environment(kind, locale)
+        for name in made.list_templates():
+            made.get_template(name)
+
+
 @contextmanager
 def _crash(where: str) -> Iterator[None]:
     """Die before or after the next send; a job that sends nothing leaves the worker as it was."""
@@ -376,5 +387,6 @@ def _alone(sql: str) -> None:
 
 if __name__ == "__main__":
     function("send_email")
-    importlib.import_module("kyora.email.resend_http")  # else each worker that takes over pays
+    importlib.import_module("kyora.email.resend_http")
+    compile_templates()
     Forked(sys.argv[1], Worker).serve_forever()

@@ -696,7 +696,7 @@ class Workers:
     def deliver(self, bodies: Sequence[str]) -> list[int]:
         environment = dict(os.environ)
         jobs = [(body, environment) for body in bodies]
-        return self._pool.map_async(_take, jobs, chunksize=1).get(240)
+        return self._pool.map_async(_take, jobs, chunksize=1 + len(jobs) // 400).get(240)
 
     def timed(self, bodies: Sequence[str], rate: float = 0) -> tuple[list[Timed], float]:
         """Deliver, each worker its share; return each answer, and how many seconds all took.
