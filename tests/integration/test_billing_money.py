@@ -126,6 +126,15 @@ class Account(Workspace):
         self.cancel("now")
         self.shop.deliver()
 
+    def step(self, name: str, what: str) -> None:
+        """Do something; a `bad` card, and any other, pays for the subscription at once."""
+        getattr(self, name)("pm_card_chargeCustomerFail" if what == "bad" else what)
+        for sub in self.live():
+            method = self.customers()[0]["invoice_settings"]["default_payment_method"]
+            path = f"subscriptions/{sub['id']}"
+            self.shop.request("POST", path, default_payment_method=method)
+        self.shop.deliver()
+
     def paid(self) -> int:
         """Return what was charged, less the credit that is left."""
         [customer] = self.customers()
@@ -221,16 +230,46 @@ def test_no_one_gets_a_credit_for_what_was_not_paid(steps: Steps, shop: Shop) ->
     account = Account(shop, "active")
     for name, what in steps:
         account.book()
-        getattr(account, name)("pm_card_chargeCustomerFail" if what == "bad" else what)
-        for sub in account.live():
-            method = account.customers()[0]["invoice_settings"]["default_payment_method"]
-            shop.request("POST", f"subscriptions/{sub['id']}", default_payment_method=method)
-        shop.deliver()
+        account.step(name, what)
         if name == "next_period":
             account.book()
         else:
             account.seen = account.look()
         assert account.paid() >= account.worth - 2 * account.lines() - 5
+
+
+@_CONFIGURED
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(["choose", "choose_now"]), PLANS),
+            st.tuples(st.just("cancel"), st.sampled_from(["period_end", "now"])),
+            st.tuples(st.just("card"), st.sampled_from(["pm_card_visa", "bad"])),
+            st.tuples(st.sampled_from(["pause", "resume", "take_back"]), st.just("")),
+            st.tuples(st.just("pass_days"), st.sampled_from(["0.4", "1.3", "4.2"])),
+        ),
+        max_size=6,  # 25 days: within the first month nothing is left unpaid
+    )
+)
+@example(steps=[("card", "bad"), ("choose", "enterprise"), ("cancel", "now")])
+@example(steps=[("card", "bad"), ("choose", "enterprise"), ("choose_now", "starter")])
+@example(steps=[("card", "bad"), ("choose_now", "professional-year"), ("pass_days", "1.3")])
+# The invoice of a return that is not paid for holds the credit of the pause.
+@example(steps=[("pass_days", "4.2"), ("pause", ""), ("card", "bad"), ("resume", "")])
+@example(
+    steps=[
+        *(("pass_days", "4.2"), ("pause", ""), ("card", "bad"), ("resume", "")),
+        *(("card", "pm_card_visa"), ("choose", "enterprise")),
+    ]
+)
+def test_a_card_that_fails_takes_nothing_away_from_what_was_paid(steps: Steps, shop: Shop) -> None:
+    account = Account(shop)
+    for name, what in [*steps, ("cancel", "now")]:
+        account.book()
+        account.step(name, what)
+        account.seen = account.look()
+    tolerance = 2 * account.lines() + 5
+    assert abs(account.paid() - account.worth) <= tolerance, (account.paid(), account.worth)
 
 
 def test_a_ledger_that_books_another_plan_is_found_out(shop: Shop) -> None:

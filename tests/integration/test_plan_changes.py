@@ -335,6 +335,15 @@ def test_a_period_that_is_not_paid_for_is_credited_to_no_one(payer: Shop) -> Non
     assert balance(payer) == 0
 
 
+def test_an_upgrade_that_waits_for_its_payment_takes_no_credit_away(payer: Shop) -> None:
+    """It is dropped: no one is to pay for it once the subscription has ended."""
+    bad_card(payer)
+    assert choose("enterprise").code == "billing.payment_required"
+    assert cancel("now").status == 200
+    assert -9900 <= balance(payer) < -9800
+    assert {one["status"] for one in payer.all("invoice")} == {"paid", "void"}
+
+
 def test_a_renewal_that_is_a_draft_still_is_credited_to_no_one(payer: Shop) -> None:
     month = datetime.fromisoformat(read()["currentPeriodEnd"]) - datetime.now(UTC)
     payer.advance(month.total_seconds() / 86400 + 0.01)

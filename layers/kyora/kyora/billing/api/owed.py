@@ -96,13 +96,18 @@ def settle_draft(lease: Lease, found: Json) -> None:
         raise payment_required(str(found["id"])) from None
 
 
-def drop_pending(lease: Lease, found: Json) -> None:
+def drop_pending(found: Json) -> None:
     """Cancel an upgrade that waits for its payment, by voiding its invoice."""
+    if found.get("pending_update"):
+        void_latest(found)
+
+
+def void_latest(found: Json) -> None:
+    """Void a subscription's latest invoice, unless it is paid or void already."""
     from kyora.billing import stripe_client
 
     invoice = found.get("latest_invoice")
-    if not found.get("pending_update") or not invoice:
-        return
-    name = invoice["id"] if isinstance(invoice, dict) else str(invoice)
-    with suppress(stripe_client.Refused, stripe_client.Missing):  # already paid or void
-        stripe_client.call("post", f"invoices/{name}/void", idempotency_key=lease.key("void", name))
+    name = invoice["id"] if isinstance(invoice, dict) else invoice
+    if name:
+        with suppress(stripe_client.Refused, stripe_client.Missing):
+            stripe_client.call("post", f"invoices/{name}/void")

@@ -218,12 +218,19 @@ def end(live: Live) -> None:
     """End a subscription now, and settle its account.
 
     Pending items are billed, and the rest of a paid period becomes a credit for the next
-    subscription. An unpaid period is never credited.
+    subscription. An unpaid period is never credited. What waits for its payment and gave nothing
+    yet is no debt: an upgrade, or the return from a pause, whose invoice holds the pause's credit.
     """
     from kyora.billing import stripe_client
 
+    owing = owed.invoices(live.id) if live.status in (*_PAID_FOR, "paused") else []
+    if owing and not live.payment_failed:
+        found = stripe_client.call("get", f"subscriptions/{live.id}").object
+        drop = owed.void_latest if live.status == "paused" else owed.drop_pending
+        drop(found)
+        owing = owed.invoices(live.id)
     # A paused one was credited when it was paused; that credit is a pending item.
-    paid = live.status in ("active", "paused") and not owed.invoices(live.id)
+    paid = live.status in ("active", "paused") and not owing
     with suppress(stripe_client.Missing):  # it has ended already
         stripe_client.call(
             "delete",
@@ -423,7 +430,7 @@ def _keep(lease: Lease, live: Live) -> None:
     found = stripe_client.call("get", f"subscriptions/{live.id}").object
     if schedules.release(lease, found):
         found = stripe_client.call("get", f"subscriptions/{live.id}").object
-    owed.drop_pending(lease, found)
+    owed.drop_pending(found)
     flagged = found.get("cancel_at_period_end") is True
     sign: dict[str, Any] = {"cancel_at_period_end": False} if flagged else {"cancel_at": ""}
     if flagged or found.get("cancel_at"):
@@ -454,7 +461,7 @@ def _end_with_period(lease: Lease, live: Live) -> None:
         return
     found = stripe_client.call("get", f"subscriptions/{live.id}").object
     schedules.release(lease, found)
-    owed.drop_pending(lease, found)
+    owed.drop_pending(found)
     stripe_client.call(
         "post",
         f"subscriptions/{live.id}",
