@@ -1,6 +1,7 @@
 """Names and links from outside, on their way into a mail."""
 
 import re
+import time
 import unicodedata
 
 import pytest
@@ -42,6 +43,17 @@ from local.tools.email_samples import HOSTILE
 )
 def test_a_name_is_one_line_of_what_can_be_seen(given: str, shown: str) -> None:
     assert clean(given) == shown
+
+
+@pytest.mark.parametrize("word", ["x" * 2000, "x." * 1000])
+def test_a_long_word_takes_no_longer_than_many_short_ones(word: str) -> None:
+    def taken(value: str) -> float:
+        started = time.process_time()
+        for _ in range(10):
+            clean(value)
+        return time.process_time() - started
+
+    assert min(taken(word) for _ in range(3)) < 5 * min(taken("x y " * 500) for _ in range(3))
 
 
 @given(st.text(st.characters(codec=None), max_size=300))

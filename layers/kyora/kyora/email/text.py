@@ -24,7 +24,8 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 _JOINERS = "\u200c\u200d"
 _JOINED = {"L", "M", "S"}  # general categories of the characters they may join
 _UNJOINED = ("LATIN ", "GREEK ", "CYRILLIC ")
-_SCHEME = re.compile(r"[\w+.-]*://|\bwww\.", re.IGNORECASE)
+# Tried once for each word, not at each of its letters: a long word would take its square.
+_SCHEME = re.compile(r"(?<![\w+.-])[\w+.-]*://|\bwww\.", re.IGNORECASE)
 # A dot that makes mail clients turn a name into a link: `prize.example`, not `Dr. Salem`. HTML can
 # prevent that invisibly; plain text cannot, and stays as it was typed.
 _DOT = re.compile(r"(?<=\w)\.(?=\w\w)")
