@@ -37,13 +37,16 @@ def named(value: Any) -> str:
 
 def mentions(value: Any, name: str) -> bool:
     """Whether a Ref, GetAtt or Sub to a name is anywhere inside."""
+    return name in mentioned(value)
+
+
+def mentioned(value: Any) -> set[str]:
+    """The names of each Ref, GetAtt and Sub inside."""
     if isinstance(value, dict):
-        if named(value) == name:
-            return True
-        return any(mentions(item, name) for item in value.values())
+        return {named(value)}.union(*map(mentioned, value.values()))
     if isinstance(value, list):
-        return any(mentions(item, name) for item in value)
-    return isinstance(value, str) and bool(re.search(rf"\$\{{{name}[.}}]", value))
+        return set[str]().union(*map(mentioned, value))
+    return set(re.findall(r"\$\{([^.}]+)[.}]", value)) if isinstance(value, str) else set()
 
 
 def statements(stack: Stack) -> Iterator[tuple[str, dict[str, Any]]]:
