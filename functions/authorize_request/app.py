@@ -6,7 +6,7 @@ function behind the route answers 401 with a code. Emits nothing.
 
 from typing import Any
 
-from kyora import auth, config, http
+from kyora import config, http, tokens
 from kyora.observability import begin, invoked
 
 
@@ -16,4 +16,4 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     config.require(config.auth, config.database_url)
     scheme, _, token = http.header(event, "authorization").partition(" ")
     token = token.strip() if scheme.lower() == "bearer" else ""
-    return {"isAuthorized": True, "context": auth.authorize(token)}
+    return {"isAuthorized": True, "context": tokens.authorize(token)}

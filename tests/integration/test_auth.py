@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from kyora import auth, config, postgres
+from kyora import auth, config, postgres, tokens
 from kyora import jwks as jwks_module
 from kyora.auth import Claims, Principal
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
@@ -67,7 +67,7 @@ def signed_by_hand(header: object, payload: object, key: bytes) -> str:
 
 def refusal_of(found: str) -> str:
     with pytest.raises(Unauthenticated) as refusal:
-        auth.decode(found)
+        tokens.decode(found)
     return refusal.value.code
 
 
@@ -92,13 +92,13 @@ def variables(environment: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_good_token_says_who_asks() -> None:
-    assert auth.decode(token()) == Claims("usr_demo_admin", "ws_demo", 1)
+    assert tokens.decode(token()) == Claims("usr_demo_admin", "ws_demo", 1)
 
 
 def test_any_of_the_configured_secrets_verifies(variables: Any) -> None:
     variables(AUTH_JWT_SECRET=json.dumps([SECRET, OLD]))
     for key in (SECRET, OLD):
-        assert auth.decode(token(key)).user_id == "usr_demo_admin"
+        assert tokens.decode(token(key)).user_id == "usr_demo_admin"
     assert refusal_of(token("a third secret of thirty-two bytes or more")) == "auth.token_invalid"
     variables(AUTH_JWT_SECRET=json.dumps([SECRET]))
     assert refusal_of(token(OLD)) == "auth.token_invalid"
@@ -126,7 +126,7 @@ def test_clocks_may_differ_by_a_minute(claim: str, offset: int, code: str) -> No
         if code:
             assert refusal_of(found) == code
         else:
-            assert auth.decode(found).user_id == "usr_demo_admin"
+            assert tokens.decode(found).user_id == "usr_demo_admin"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_issuer_and_audience_are_checked_when_configured(
     payload = {"exp": int(time.time()) + 600, **user, **claims}
     found = signed_by_hand({"alg": "HS256"}, payload, SECRET.encode())
     if good:
-        assert auth.decode(found).workspace_id == "ws_demo"
+        assert tokens.decode(found).workspace_id == "ws_demo"
     else:
         assert refusal_of(found) == "auth.token_invalid"
 
@@ -311,25 +311,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_key_of_the_set_verifies_beside_our_own_secret(
     key: Any, algorithm: str, kid: str, jwks: Keys
 ) -> None:
-    assert auth.decode(token(key, algorithm, kid)).user_id == "usr_demo_admin"
+    assert tokens.decode(token(key, algorithm, kid)).user_id == "usr_demo_admin"
 
 
 def test_the_set_is_fetched_once_for_many_tokens(jwks: Keys) -> None:
     for _ in range(5):
-        auth.decode(token(RSA, "RS256", "r1"))
-        auth.decode(token(EC, "ES256", "e1"))
+        tokens.decode(token(RSA, "RS256", "r1"))
+        tokens.decode(token(EC, "ES256", "e1"))
     assert jwks.fetches == 1
 
 
 def test_our_own_secrets_never_ask_for_the_set(jwks: Keys) -> None:
-    auth.decode(token())
+    tokens.decode(token())
     assert jwks.fetches == 0
 
 
 def test_a_set_alone_needs_no_secret(jwks: Keys, environment: pytest.MonkeyPatch) -> None:
     environment.delenv("AUTH_JWT_SECRET")
     config.forget()
-    assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+    assert tokens.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
     assert refusal_of(token()) == "auth.token_invalid"
 
 
@@ -379,31 +379,31 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_key_that_is_not_for_us_locks_no_one_out(name: str, jwks: Keys) -> None:
     jwks.keys.insert(0, BROKEN[name])
-    assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+    assert tokens.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
     by_hand = signed_by_hand({"alg": "HS256", "kid": "x"}, PAYLOAD, b"x" * 32)
     assert refusal_of(by_hand) == "auth.token_invalid"
     assert refusal_of(token(RSA, "RS256", "x")) == "auth.token_invalid"
 
 
 def test_a_new_key_is_found_half_a_minute_later_at_the_latest(jwks: Keys, clock: Any) -> None:
-    auth.decode(token(RSA, "RS256", "r1"))
+    tokens.decode(token(RSA, "RS256", "r1"))
     new = rsa.generate_private_key(65537, 2048)
     jwks.keys = [jwk(new, "r2")]
     assert refusal_of(token(new, "RS256", "r2")) == "auth.token_invalid"  # within half a minute
     clock(31)
-    assert auth.decode(token(new, "RS256", "r2")).user_id == "usr_demo_admin"
+    assert tokens.decode(token(new, "RS256", "r2")).user_id == "usr_demo_admin"
     assert refusal_of(token(RSA, "RS256", "r1")) == "auth.token_invalid"
 
 
 def test_a_key_taken_back_is_refused_after_five_minutes(jwks: Keys, clock: Any) -> None:
-    auth.decode(token(RSA, "RS256", "r1"))
+    tokens.decode(token(RSA, "RS256", "r1"))
     jwks.keys = [jwk(EC, "e1")]
     clock(301)
     assert refusal_of(token(RSA, "RS256", "r1")) == "auth.token_invalid"
 
 
 def test_unknown_key_ids_cannot_make_us_hammer_the_issuer(jwks: Keys, clock: Any) -> None:
-    auth.decode(token(RSA, "RS256", "r1"))
+    tokens.decode(token(RSA, "RS256", "r1"))
     for number in range(50):
         refusal_of(token(RSA, "RS256", f"guess-{number}"))
     assert jwks.fetches == 1
@@ -425,11 +425,11 @@ DOWN = {
 
 @pytest.mark.parametrize("fault", DOWN)
 def test_keys_once_known_outlive_their_issuer(fault: str, jwks: Keys, clock: Any) -> None:
-    auth.decode(token(RSA, "RS256", "r1"))
+    tokens.decode(token(RSA, "RS256", "r1"))
     jwks.answer = DOWN[fault]
     clock(301)
     for _ in range(3):
-        assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+        assert tokens.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
     assert jwks.fetches == 2  # and it is not asked again at once
 
 
@@ -438,30 +438,32 @@ def test_without_keys_the_authorizer_still_answers_and_the_function_says_503(
     fault: str, jwks: Keys, clock: Any
 ) -> None:
     jwks.answer = DOWN[fault]
-    context = auth.authorize(token(RSA, "RS256", "r1"))
+    context = tokens.authorize(token(RSA, "RS256", "r1"))
     assert context == {"unavailable": "auth.keys_unavailable"}
     with pytest.raises(Unavailable) as trouble:
         auth.principal(context)
     assert trouble.value.headers["Retry-After"] == "60"
     for _ in range(20):  # a hundred callers do not wait for it one after the other
-        assert "unavailable" in auth.authorize(token(RSA, "RS256", "r1"))
+        assert "unavailable" in tokens.authorize(token(RSA, "RS256", "r1"))
     assert jwks.fetches == 1
     jwks.answer = None
     clock(6)
-    assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+    assert tokens.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
 
 
 def test_a_withdrawn_key_is_believed_for_an_hour_at_most_while_the_issuer_is_away(
     jwks: Keys, clock: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    auth.decode(token(RSA, "RS256", "r1"))
+    tokens.decode(token(RSA, "RS256", "r1"))
     jwks.answer = Answer(500)
     for _ in range(11):
         clock(301)
-        assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+        assert tokens.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
     clock(301)
     for _ in range(3):
-        assert auth.authorize(token(RSA, "RS256", "r1")) == {"unavailable": "auth.keys_unavailable"}
+        assert tokens.authorize(token(RSA, "RS256", "r1")) == {
+            "unavailable": "auth.keys_unavailable"
+        }
     assert '"SigningKeysNotFetched"' in capsys.readouterr().out
     jwks.answer, jwks.keys = None, [jwk(EC, "e1")]
     clock(31)
@@ -469,21 +471,21 @@ def test_a_withdrawn_key_is_believed_for_an_hour_at_most_while_the_issuer_is_awa
 
 
 def test_a_failed_fetch_is_not_repeated_by_the_next_tokens(jwks: Keys, clock: Any) -> None:
-    auth.decode(token(RSA, "RS256", "r1"))
+    tokens.decode(token(RSA, "RS256", "r1"))
     jwks.answer = Answer(500)
     clock(301)
     for number in range(30):
-        assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+        assert tokens.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
         refusal_of(token(RSA, "RS256", f"guess-{number}"))
     assert jwks.fetches == 2
     clock(31)
-    auth.decode(token(RSA, "RS256", "r1"))
+    tokens.decode(token(RSA, "RS256", "r1"))
     assert jwks.fetches == 3
 
 
 def test_the_set_is_asked_for_in_our_own_name(jwks: Keys) -> None:
     """Firewalls of issuers refuse Python-urllib."""
-    auth.decode(token(RSA, "RS256", "r1"))
+    tokens.decode(token(RSA, "RS256", "r1"))
     (asked,) = jwks.server.requests
     assert re.fullmatch(r"kyora/[0-9.]+", asked.headers["user-agent"])
     assert "application/json" in asked.headers["accept"]
@@ -496,7 +498,9 @@ def test_a_redirect_is_not_followed(status: int, where: str, jwks: Keys) -> None
     with scripted(lambda _: Answer(body=json.dumps({"keys": jwks.keys}).encode())) as other:
         target = other.url if where == "elsewhere" else where
         jwks.answer = Answer(status, headers={"Location": target})
-        assert auth.authorize(token(RSA, "RS256", "r1")) == {"unavailable": "auth.keys_unavailable"}
+        assert tokens.authorize(token(RSA, "RS256", "r1")) == {
+            "unavailable": "auth.keys_unavailable"
+        }
         assert other.requests == []
     assert jwks.fetches == 1
 
@@ -520,7 +524,9 @@ def test_an_issuer_that_drips_has_one_deadline(
     with dripping(*SLOW[case]) as url:
         variables(AUTH_JWKS_URL=url, AUTH_ISSUER=ISSUER, AUTH_AUDIENCE=AUDIENCE)
         started = time.monotonic()
-        assert auth.authorize(token(RSA, "RS256", "r1")) == {"unavailable": "auth.keys_unavailable"}
+        assert tokens.authorize(token(RSA, "RS256", "r1")) == {
+            "unavailable": "auth.keys_unavailable"
+        }
         assert time.monotonic() - started < 20  # each drips for half a minute and more
 
 
@@ -575,7 +581,7 @@ def test_a_key_is_found_by_its_id_and_its_kind(
 ) -> None:
     jwks.keys = SETS[which]
     if good:
-        assert auth.decode(token(key, algorithm, kid)).user_id == "usr_demo_admin"
+        assert tokens.decode(token(key, algorithm, kid)).user_id == "usr_demo_admin"
     else:
         assert refusal_of(token(key, algorithm, kid)) == "auth.token_invalid"
 
@@ -600,8 +606,8 @@ BAD_ENTRIES = {
 def test_a_bad_entry_spoils_no_other(name: str, jwks: Keys) -> None:
     jwks.keys.insert(0, BAD_ENTRIES[name])
     jwks.keys.append(BAD_ENTRIES[name])
-    assert auth.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
-    assert auth.decode(token(EC, "ES256", "e1")).user_id == "usr_demo_admin"
+    assert tokens.decode(token(RSA, "RS256", "r1")).user_id == "usr_demo_admin"
+    assert tokens.decode(token(EC, "ES256", "e1")).user_id == "usr_demo_admin"
 
 
 @pytest.mark.parametrize(
@@ -618,7 +624,7 @@ def test_a_bad_entry_spoils_no_other(name: str, jwks: Keys) -> None:
 )
 def test_a_set_that_cannot_be_read_is_a_set_that_is_not_there(body: bytes, jwks: Keys) -> None:
     jwks.answer = Answer(body=body)
-    assert auth.authorize(token(RSA, "RS256", "r1")) == {"unavailable": "auth.keys_unavailable"}
+    assert tokens.authorize(token(RSA, "RS256", "r1")) == {"unavailable": "auth.keys_unavailable"}
 
 
 # ---- claims that no database holds
@@ -639,14 +645,14 @@ def test_a_claim_that_no_database_holds_is_refused_and_no_fault(
 ) -> None:
     payload = {"exp": int(time.time()) + 600, **USER, claim: UNFIT[name]}
     found = signed_by_hand({"alg": "HS256", "typ": "JWT"}, payload, SECRET.encode())
-    assert auth.authorize(found) == {"refusal": "auth.token_invalid"}
+    assert tokens.authorize(found) == {"refusal": "auth.token_invalid"}
 
 
 # ---- the user behind the token
 
 
 def test_the_user_is_looked_up(database: str) -> None:
-    assert auth.authorize(token(userId="usr_demo_member")) == {
+    assert tokens.authorize(token(userId="usr_demo_member")) == {
         "userId": "usr_demo_member",
         "workspaceId": "ws_demo",
         "role": "user",
@@ -672,21 +678,21 @@ def test_the_user_is_looked_up(database: str) -> None:
 def test_unknown_foreign_and_stale_are_one_and_the_same_refusal(
     claims: dict[str, Any], database: str
 ) -> None:
-    assert auth.authorize(token(**claims)) == {"refusal": "auth.token_revoked"}
+    assert tokens.authorize(token(**claims)) == {"refusal": "auth.token_revoked"}
 
 
 def test_a_deleted_user_is_refused(database: str) -> None:
-    assert auth.authorize(token())["role"] == "admin"
+    assert tokens.authorize(token())["role"] == "admin"
     with postgres.transaction() as tx:
         tx.run("UPDATE app_user SET deleted_at = now() WHERE id = 'usr_demo_admin'")
-    assert auth.authorize(token()) == {"refusal": "auth.token_revoked"}
+    assert tokens.authorize(token()) == {"refusal": "auth.token_revoked"}
 
 
 def test_raising_auth_version_signs_everybody_out(database: str) -> None:
     with postgres.transaction() as tx:
         tx.run("UPDATE app_user SET auth_version = 2 WHERE id = 'usr_demo_admin'")
-    assert auth.authorize(token()) == {"refusal": "auth.token_revoked"}
-    assert auth.authorize(token(authVersion=2))["role"] == "admin"
+    assert tokens.authorize(token()) == {"refusal": "auth.token_revoked"}
+    assert tokens.authorize(token(authVersion=2))["role"] == "admin"
 
 
 def test_while_the_database_is_down_the_function_looks_itself(
@@ -694,7 +700,7 @@ def test_while_the_database_is_down_the_function_looks_itself(
 ) -> None:
     variables(DATABASE_URL="postgresql://127.0.0.1:9/nowhere")
     postgres.close()
-    context = auth.authorize(token(userId="usr_demo_member"))
+    context = tokens.authorize(token(userId="usr_demo_member"))
     assert context == {
         "deferred": "true",
         "userId": "usr_demo_member",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kyora import auth, config, postgres, smoke
+from kyora import auth, config, postgres, smoke, tokens
 from kyora.errors import Unauthenticated
 from tests.unit.functions import CONTEXT, function
 
@@ -26,7 +26,7 @@ def rows(table: str) -> int:
 
 def test_the_token_is_an_admins_of_that_workspace_alone(database: str) -> None:
     begun = ask(step="begin")
-    claims = auth.authorize(begun["token"])
+    claims = tokens.authorize(begun["token"])
     assert claims["workspaceId"] == begun["workspaceId"] == "ws_smoke"
     assert claims["role"] == "admin"
 

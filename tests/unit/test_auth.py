@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from kyora import auth, clock, config, jwks, postgres
+from kyora import auth, clock, config, jwks, postgres, tokens
 from kyora.auth import Claims, Principal
 from kyora.errors import Forbidden, Unauthenticated, Unavailable
 from tests.conftest import SECRET
@@ -49,7 +49,7 @@ def token(key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, *
 
 def refusal(found: str) -> str:
     with pytest.raises(Unauthenticated) as refused:
-        auth.decode(found)
+        tokens.decode(found)
     return refused.value.code
 
 
@@ -57,7 +57,7 @@ def refusal(found: str) -> str:
 
 
 def test_a_good_token_names_its_user_workspace_and_version() -> None:
-    assert auth.decode(token()) == READ
+    assert tokens.decode(token()) == READ
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_a_bad_token_is_refused(found: str, code: str) -> None:
 @pytest.mark.parametrize(("ago", "good"), [(50, True), (70, False)])
 def test_clocks_may_differ_by_a_minute(ago: int, good: bool) -> None:
     found = token(exp=int(clock.timestamp()) - ago)
-    assert (auth.decode(found) == READ) if good else (refusal(found) == "auth.token_expired")
+    assert (tokens.decode(found) == READ) if good else (refusal(found) == "auth.token_expired")
 
 
 def test_any_of_the_secrets_verifies(environment: pytest.MonkeyPatch) -> None:
     use(environment, AUTH_JWT_SECRET=json.dumps([OTHER, SECRET]))
-    assert auth.decode(token()) == auth.decode(token(OTHER)) == READ
+    assert tokens.decode(token()) == tokens.decode(token(OTHER)) == READ
     assert refusal(token("a third secret of thirty-two bytes")) == "auth.token_invalid"
 
 
@@ -109,7 +109,7 @@ def test_claims_that_name_no_user_are_refused(claims: dict[str, Any]) -> None:
 
 def test_an_id_has_at_most_255_characters() -> None:
     longest = "u" * 255
-    assert auth.decode(token(userId=longest, workspaceId=longest)) == Claims(longest, longest, 3)
+    assert tokens.decode(token(userId=longest, workspaceId=longest)) == Claims(longest, longest, 3)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_an_id_has_at_most_255_characters() -> None:
 def test_a_claim_is_checked_when_it_is_configured(
     key: str, claim: str, right: str, wrong: str, environment: pytest.MonkeyPatch
 ) -> None:
-    assert auth.decode(token(**{claim: wrong})) == READ
+    assert tokens.decode(token(**{claim: wrong})) == READ
     use(environment, **{key: right})
-    assert auth.decode(token(**{claim: right})) == READ
+    assert tokens.decode(token(**{claim: right})) == READ
     assert refusal(token(**{claim: wrong})) == "auth.token_invalid"
     assert refusal(token()) == "auth.token_invalid"
 
@@ -135,10 +135,10 @@ def test_a_token_of_the_issuers_key_is_verified_with_it(environment: pytest.Monk
     assert refusal(found) == "auth.token_invalid"  # no issuer is configured
     with scripted(in_turn(Answer(body=json.dumps({"keys": [key]}).encode()))) as issuer:
         use(environment, AUTH_JWKS_URL=f"{issuer.url}/jwks", **PARTIES)
-        assert auth.decode(found) == READ
+        assert tokens.decode(found) == READ
         assert refusal(token(EC, "ES256", kid="k2", **OURS)) == "auth.token_invalid"
-        assert auth.decode(token(**OURS)) == READ  # our own secret still verifies
-        assert auth.authorize(found) == DEFERRED
+        assert tokens.decode(token(**OURS)) == READ  # our own secret still verifies
+        assert tokens.authorize(found) == DEFERRED
 
 
 def test_while_the_issuer_does_not_answer_nothing_is_decided(
@@ -146,7 +146,7 @@ def test_while_the_issuer_does_not_answer_nothing_is_decided(
 ) -> None:
     use(environment, AUTH_JWKS_URL="http://127.0.0.1:9/jwks", **PARTIES)
     found = token(EC, "ES256", kid="k1", **OURS)
-    assert auth.authorize(found) == {"unavailable": "auth.keys_unavailable"}
+    assert tokens.authorize(found) == {"unavailable": "auth.keys_unavailable"}
 
 
 # ---- the context
@@ -155,13 +155,13 @@ DEFERRED = {"deferred": "true", "userId": "usr_1", "workspaceId": "ws_1", "authV
 
 
 def test_without_a_database_the_function_looks_the_user_up() -> None:
-    assert auth.authorize(token()) == DEFERRED
+    assert tokens.authorize(token()) == DEFERRED
     with pytest.raises(Unavailable):
         auth.principal(DEFERRED)
 
 
 def test_a_refused_token_is_a_refusal_in_the_context() -> None:
-    assert auth.authorize(token(OTHER)) == {"refusal": "auth.token_invalid"}
+    assert tokens.authorize(token(OTHER)) == {"refusal": "auth.token_invalid"}
 
 
 def test_a_context_names_the_caller() -> None:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jwt
+
 from kyora import __version__
 from kyora.errors import Unavailable
 from kyora.observability import count, logger
@@ -117,8 +119,6 @@ def _fetch(url: str) -> list[Any]:
 
 def _keys(entries: list[Any]) -> Iterator[Key]:
     """Yield the keys that we can use; an unreadable one is skipped."""
-    import jwt
-
     for entry in entries:
         if not isinstance(entry, dict) or not (algorithm := _algorithm(entry)):
             continue

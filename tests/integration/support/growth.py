@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jwt
 
-from kyora import auth, config, invariants, postgres, status
+from kyora import config, invariants, postgres, status, tokens
 from kyora.accounting.record import record
 from kyora.analytics.count import update
 from kyora.billing import stripe_objects
@@ -99,7 +99,7 @@ def authorise() -> None:
     expiry = int(datetime.now(UTC).timestamp()) + 600
     claims = {"userId": "usr_demo_admin", "workspaceId": "ws_demo", "authVersion": 1, "exp": expiry}
     found = jwt.encode(claims, os.environ["AUTH_JWT_SECRET"])
-    assert auth.authorize(found)["role"] == "admin"
+    assert tokens.authorize(found)["role"] == "admin"
 
 
 def relay() -> None:
