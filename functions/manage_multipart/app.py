@@ -6,15 +6,15 @@ up. Emits nothing: confirm follows as for every upload.
 
 from kyora import config, http
 from kyora.assets import multipart
-from kyora.assets.models import (
-    Asset,
+from kyora.assets.models import Asset
+from kyora.assets.multipart_models import (
     CompleteRequest,
     MultipartUpload,
     PartsRequest,
     SignedParts,
     UploadedParts,
-    UploadRequest,
 )
+from kyora.assets.upload_models import UploadRequest
 
 
 def start_multipart(call: http.Call, file: UploadRequest) -> MultipartUpload:

@@ -6,7 +6,7 @@ asset. Emits nothing: there is no file yet.
 
 from kyora import config, http
 from kyora.assets import renewals, requests
-from kyora.assets.models import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
+from kyora.assets.upload_models import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
 
 
 def request_upload(call: http.Call, file: UploadRequest) -> UploadTicket:

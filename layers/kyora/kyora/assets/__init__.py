@@ -24,5 +24,6 @@ and at its deadline the upload itself expires. A fresh URL starts all three agai
     ending                         what the end of an asset books and emits
     ledger                         bytes used and reserved, and the limits on them
     asset_row                      a row of the table: finding it, its state, its object keys
-    models                         what clients send and get
+    models                         a file as clients get it
+    upload_models, multipart_models   what they send and get to upload one
 """

@@ -20,8 +20,8 @@ from typing import Any
 
 from kyora import clock, idempotency
 from kyora.assets import asset_row, ledger, requests, sweep
-from kyora.assets.models import (
-    Asset,
+from kyora.assets.models import Asset
+from kyora.assets.multipart_models import (
     CompleteRequest,
     MultipartUpload,
     PartRequest,
@@ -30,9 +30,9 @@ from kyora.assets.models import (
     SignedParts,
     UploadedPart,
     UploadedParts,
-    UploadRequest,
 )
 from kyora.assets.renewals import CONFIRM_SECONDS, URL_SECONDS
+from kyora.assets.upload_models import UploadRequest
 from kyora.auth import Principal
 from kyora.errors import Conflict, Gone, Invalid, KyoraError, Unavailable
 from kyora.postgres import Transaction, transaction

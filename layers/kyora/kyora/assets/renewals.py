@@ -12,7 +12,7 @@ from typing import Any
 
 from kyora import clock
 from kyora.assets import asset_row, ledger
-from kyora.assets.models import UploadTicket
+from kyora.assets.upload_models import UploadTicket
 from kyora.auth import Principal
 from kyora.errors import Conflict, Gone, KyoraError
 from kyora.postgres import Transaction, transaction

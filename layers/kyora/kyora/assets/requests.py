@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from kyora import config, idempotency, trace
 from kyora.assets import ledger, renewals, rules
-from kyora.assets.models import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
 from kyora.assets.renewals import CONFIRM_SECONDS, URL_SECONDS
+from kyora.assets.upload_models import UploadRequest, UploadsRequest, UploadTicket, UploadTickets
 from kyora.auth import Principal
 from kyora.errors import Invalid, KyoraError, field_errors
 from kyora.ids import new_id
