@@ -1,6 +1,5 @@
 """One mail, one entry: each is whole, and is filled from its event whatever our data knows."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -87,7 +86,7 @@ def test_each_event_is_one_of_the_bus() -> None:
 @pytest.mark.parametrize("changed", [{"id": "another"}, {"event": EVENTS["UserWelcomed"].model}])
 def test_two_mails_with_one_id_or_one_event_are_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="two mails"):
-        index([account.WELCOME, replace(account.WELCOME, **changed)])
+        index([account.WELCOME, account.WELCOME._replace(**changed)])
 
 
 def test_an_entry_that_lacks_a_part_fails_at_once() -> None:

@@ -7,7 +7,7 @@ that it does not know, and may read events from an archive that are older than i
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AwareDatetime,
@@ -340,8 +340,7 @@ class Event[T: Data]:
     data: T = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class EventType:
+class EventType(NamedTuple):
     """An event of the catalogue."""
 
     name: str

@@ -19,9 +19,8 @@ import hashlib
 import json
 import math
 import secrets
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from kyora import config, trace
 from kyora.bus.events import Event
@@ -49,8 +48,7 @@ IN_VAIN = ("invalid_recipient", "expired")
 type Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What to do with a message: its new `status`, if any, and when to look at it again."""
 
     status: str = ""

@@ -3,8 +3,8 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from kyora.text import has_control
 
@@ -15,8 +15,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,256}")
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A message to one recipient. Equal messages have equal bytes on the wire."""
 
     recipient: str
@@ -25,18 +24,16 @@ class Message:
     html: str
     text: str
     reply_to: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """The provider accepted the message, under its own id."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """Addresses on the provider's suppression list, each with its origin and date (ISO 8601)."""
 
     addresses: Mapping[str, tuple[str, str]]

@@ -17,9 +17,9 @@ reference, and what the API was seen to do (names are an open list).
 """
 
 import secrets
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from typing import NamedTuple
 
 from kyora.email.message import Refusal
 from kyora.postgres import Transaction
@@ -42,8 +42,7 @@ class Do(Enum):
     ASSUME = "assume"  # an earlier attempt was accepted; the webhook will say so
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """What to do after an answer, and what the answer says about the attempt."""
 
     do: Do

@@ -7,8 +7,7 @@ A name is used in three places with different rules: a header (one line, nothing
 import re
 import unicodedata
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from markupsafe import Markup, escape
@@ -105,8 +104,7 @@ class SafeUrl(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True)
-class LinkPolicy:
+class LinkPolicy(NamedTuple):
     """Where links in mails may lead: the application's own host over https, and listed hosts."""
 
     base_url: str

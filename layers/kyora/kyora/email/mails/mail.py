@@ -1,9 +1,8 @@
 """What a mail's entry is, and the types of what mails show."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 from urllib.parse import urlencode
 
 from pydantic import (
@@ -99,8 +98,7 @@ class Priced(Data):
 # ---- an entry
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What a mail is filled from, beside its event."""
 
     name: str  # the recipient's; may be empty
@@ -124,8 +122,7 @@ def _never(_event: object, _books: Row) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Mail[E: events.Data]:
+class Mail[E: events.Data](NamedTuple):
     """One mail.
 
     Its subject, preheader and words are blocks of `templates/<locale>/<id>.j2`, which is laid out
