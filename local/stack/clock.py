@@ -11,8 +11,9 @@ import re
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pg8000.exceptions
+import pg8000.native
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.progress import Trouble
@@ -91,6 +93,7 @@ class Clock:
     heading: datetime | None = None  # where a move that is under way ends
     faults: list[str] = field(default_factory=list)
     _one: threading.Lock = field(default_factory=threading.Lock)
+    _database: pg8000.native.Connection = field(init=False, repr=False)  # while it moves
 
     def state(self, workspace: str = WORKSPACE) -> dict[str, Any]:
         """Return what the clock says and where it can be moved for a workspace."""
@@ -144,10 +147,12 @@ class Clock:
             raise Moving("the clock is being moved")
         try:
             self.faults.clear()
-            if to == "reset":
-                self._reset()
-            else:
-                self._move(self.aim(to, workspace), step)
+            aimed = None if to == "reset" else self.aim(to, workspace)
+            with self._connected():
+                if aimed is None:
+                    self._reset()
+                else:
+                    self._move(aimed, step)
         finally:
             self._one.release()
 
@@ -173,7 +178,7 @@ class Clock:
         """Return the seconds to where the next thing is due."""
         now = time.time()
         due = [self._stripe()["next"]]
-        due += postgres.query(self.stack.database_url, _DEADLINES)[0]
+        due += self._ask(_DEADLINES)
         first = min((moment - now + 1 for moment in due if moment), default=inf)
         bounds = SHORTEST.total_seconds(), longest.total_seconds()
         return round(max(bounds[0], min(first, bounds[1])))
@@ -186,12 +191,25 @@ class Clock:
 
     def follow(self) -> None:
         """Give PostgreSQL the shift that the file keeps between two starts."""
-        self._set(0 if self.fixed() else round(self.shift.seconds), moving=False)
+        if not self.stack.own_postgres:
+            self.shift.set(0, moving=False)
+            return
+        with self._connected():
+            self._set(0 if self.fixed() else round(self.shift.seconds), moving=False)
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Keep a connection to the stack's own database: a move asks it hundreds of times."""
+        with closing(postgres.administer(self.stack)) as self._database:
+            yield
+
+    def _ask(self, sql: str) -> list[Any]:
+        [row] = self._database.run(sql) or []
+        return list(row)
 
     def _set(self, seconds: int, *, moving: bool) -> None:
         self.shift.set(seconds, moving=moving)
-        if self.stack.own_postgres:
-            postgres.set_clock(self.stack, seconds)
+        postgres.set_clock(self._database, seconds)
 
     def _goals(self, workspace: str) -> dict[str, datetime | None]:
         found: dict[str, datetime | None] = {}
@@ -205,7 +223,7 @@ class Clock:
     @cached_property
     def _clients(self) -> dict[str, Any]:
         # Made once: each takes longer than a step should.
-        names = ("lambda", "scheduler", "sqs")
+        names = ("lambda", "scheduler")
         return {name: emulator.client(name, self.stack.gateway_port) for name in names}
 
     def _schedules(self) -> list[tuple[str, str, bytes]]:
@@ -243,19 +261,18 @@ class Clock:
         `relayed`: nor the outbox, which waits for its relay until the schedules have run.
         """
         deadline = time.monotonic() + _QUIET_SECONDS
-        client = self._clients["sqs"]
-        urls = [u for u in client.list_queues().get("QueueUrls", []) if not u.endswith("-dead")]
-        counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 
         def waits() -> str:
             if self._stripe()["due"]:
                 return "a delivery of Stripe's"
-            if relayed and postgres.query(self.stack.database_url, _WAITING)[0][0]:
+            if relayed and self._ask(_WAITING)[0]:
                 return "the outbox"
-            for url in urls:
-                found = client.get_queue_attributes(QueueUrl=url, AttributeNames=counts)
-                if any(int(number) for number in found["Attributes"].values()):
-                    return f"the queue {url.rpartition('/')[2]}"
+            found = emulator.messages(_read(emulator.messages_address(self.stack.gateway_port)))
+            for queue, messages in found.items():
+                # A message that is not visible and was never received is held back: it is not due.
+                due = any(m["IsVisible"] or m["ReceiveCount"] for m in messages)
+                if due and not queue.endswith("-dead"):
+                    return f"the queue {queue}"
             return ""
 
         # Twice in a row: between two places a message is in neither.
@@ -269,10 +286,13 @@ class Clock:
 
     def _stripe(self) -> dict[str, Any]:
         """Let Stripe's stand-in do what is due; return its state."""
-        address = f"{self.stack.stripe_url}/_control/state"
-        with urllib.request.urlopen(address, timeout=30) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
+        return _read(f"{self.stack.stripe_url}/_control/state")
+
+
+def _read(address: str) -> dict[str, Any]:
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
 def _text(moment: datetime) -> str:

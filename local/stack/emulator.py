@@ -129,6 +129,22 @@ def healthy(port: int) -> bool:
     return True
 
 
+def messages_address(port: int) -> str:
+    """Return where the emulator lists all messages without receiving them: no delivery counts."""
+    return f"{endpoint(port)}/_ministack/sqs/messages"
+
+
+def messages(answer: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return each message of that answer by its queue's name without `kyora-local-`."""
+    return {
+        address.rpartition("/")[2].removeprefix("kyora-local-"): listed
+        for regions in answer["messages"].values()
+        for queues in regions.values()
+        for address, listed in queues.items()
+        if "/kyora-local-" in address and "-tail-" not in address
+    }
+
+
 def save(child: Child, home: Path) -> None:
     """Make the emulator save its state, and wait until it has."""
     saved = home / "saved"  # touched by _LAUNCH once every service has written its file

@@ -221,8 +221,12 @@ end $$""",
 )
 
 
-def set_clock(stack: Settings, seconds: int) -> None:
-    """Move the `now()` of the stack's own database this far ahead of the machine's clock."""
+def administer(stack: Settings) -> pg8000.native.Connection:
+    """Connect to the stack's own database as its superuser."""
     password = stack.secrets["POSTGRES_PASSWORD"]
-    server = f"postgresql://postgres:{password}@{HOST}:{stack.postgres_port}"
-    query(f"{server}/kyora", _NOW.format(seconds=seconds))
+    return connect(f"postgresql://postgres:{password}@{HOST}:{stack.postgres_port}/kyora")
+
+
+def set_clock(connection: pg8000.native.Connection, seconds: int) -> None:
+    """Move the `now()` of the stack's own database this far ahead of the machine's clock."""
+    connection.run(_NOW.format(seconds=seconds))

@@ -67,7 +67,6 @@ def said_after(stack: Stack, path: Path, text: str | None, until: str) -> str:
     return said[: found.end()]
 
 
-_COUNTS = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
 _ON_ITS_WAY = (
     "SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL"
     " AND (attempts = 0 OR next_attempt_at <= now()))"
@@ -77,12 +76,9 @@ _ON_ITS_WAY = (
 
 def waiting(stack: Stack, *queues: str) -> int:
     """How many messages are in queues, those that are being handled or held back included."""
-    sqs, found = client(stack, "sqs"), 0
-    for queue in queues:
-        url = sqs.get_queue_url(QueueName=f"kyora-local-{queue}")["QueueUrl"]
-        counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=_COUNTS)["Attributes"]
-        found += sum(int(number) for number in counts.values())
-    return found
+    address = emulator.messages_address(int(stack.env["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+    found = emulator.messages(request("GET", address).json)
+    return sum(len(found[queue]) for queue in queues)
 
 
 def quiet(stack: Stack) -> None:

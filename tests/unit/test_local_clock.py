@@ -1,12 +1,15 @@
 """`make time`: one shift for every process of the local stack, and none for a deployed one."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import time_machine
@@ -21,6 +24,7 @@ from local.stripe.engine import Engine
 from local.stripe.pump import Pump
 from local.stripe.standin import Options, StandIn
 from local.web.running import Front
+from tests.scripted import Answer, scripted
 
 ABOUT = timedelta(minutes=2)
 WEEK = 7 * 86400
@@ -198,6 +202,36 @@ def test_a_second_move_waits_for_no_first_one(tmp_path: Path) -> None:
         found.act("+1d")
     with pytest.raises(Trouble, match="is no time"):
         found.act("never")  # and the first one leaves the clock free
+
+
+@pytest.mark.parametrize(
+    ("queue", "message", "waits"),
+    [
+        ("emails", {"IsVisible": True, "ReceiveCount": 0}, True),
+        ("emails", {"IsVisible": False, "ReceiveCount": 1}, True),  # a function has it
+        ("emails", {"IsVisible": False, "ReceiveCount": 0}, False),  # held back: it is not due
+        ("emails-dead", {"IsVisible": True, "ReceiveCount": 6}, False),
+    ],
+)
+def test_a_step_ends_when_no_queue_holds_anything_that_is_due(
+    tmp_path: Path,
+    queue: str,
+    message: dict[str, object],
+    waits: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address = f"http://127.0.0.1/000000000000/kyora-local-{queue}"
+    queues = {"messages": {"000000000000": {"us-east-1": {address: [message]}}}}
+    answers = {"/_control/state": {"due": 0}, "/_ministack/sqs/messages": queues}
+    monkeypatch.setattr(clock, "_QUIET_SECONDS", 0.1)
+    with scripted(lambda asked: Answer(body=json.dumps(answers[asked.path]).encode())) as server:
+        port = urlsplit(server.url).port or 0
+        found = a_clock(tmp_path)
+        found.stack = replace(found.stack, gateway_port=port, stripe_port=port)
+        found._settle()
+    assert [fault.partition(": ")[2] for fault in found.faults] == (
+        [f"the queue {queue} still waits"] if waits else []
+    )
 
 
 # ---- Make

@@ -112,16 +112,6 @@ def get_json(what: str, url: str) -> Any:
 
 
 def messages(stack: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Return every message in every queue of ours, by the queue's name without `kyora-local-`.
-
-    The emulator's own address lists them without receiving them: looking counts no delivery.
-    """
-    url = f"{emulator.endpoint(stack.gateway_port)}/_ministack/sqs/messages"
-    found = get_json("the AWS emulator", url)["messages"]
-    return {
-        address.rpartition("/")[2].removeprefix("kyora-local-"): listed
-        for regions in found.values()
-        for queues in regions.values()
-        for address, listed in queues.items()
-        if "/kyora-local-" in address and "-tail-" not in address
-    }
+    """Return every message in every queue of ours, by the queue's name without `kyora-local-`."""
+    address = emulator.messages_address(stack.gateway_port)
+    return emulator.messages(get_json("the AWS emulator", address))
