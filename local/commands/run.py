@@ -215,9 +215,10 @@ async def _start(stack: Settings, front: Front, children: list[Child]) -> dict[s
     if stack.own_stripe and not await asyncio.to_thread(seed.has_plans, stack):
         with step("Sample plans, in Stripe's stand-in and ours"):
             await asyncio.to_thread(plans.begin, remote.local(stack, functions, "sync_plans"))
-    await asyncio.to_thread(emulator.save, child, stack.home / "emulator")
-    (stack.home / "deployed").write_text(digest)
-    await asyncio.to_thread(emulator.deploy_is_whole, stack.home / "emulator")
+    if deployed:
+        await asyncio.to_thread(emulator.save, child, stack.home / "emulator")
+        (stack.home / "deployed").write_text(digest)
+        await asyncio.to_thread(emulator.deploy_is_whole, stack.home / "emulator")
     front.webhooks = await asyncio.to_thread(routes.webhooks, stack, functions)
     front.functions, front.api = functions, physical["HttpApi"]
     return functions

@@ -7,22 +7,27 @@ its containers reach. Docker Desktop has a name for this machine, and forwards t
 """
 
 import asyncio
+import os
 import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from pathlib import Path
 
 from local.progress import say
 from local.settings import HOST, Settings
 
 DESKTOP = "host.docker.internal"  # this machine, in a container of Docker Desktop
 _HERE = re.compile(r"\b(?:127\.0\.0\.1|localhost):(\d+)")
+_SOCKET = "/var/run/docker.sock"  # where docker.from_env() looks without DOCKER_HOST
 _FREEBIND = 15  # ip(7): Podman's bridge has no address before its first container runs
 
 
 def address() -> str:
     """Return what a container calls this machine; empty where no container engine answers."""
+    if not os.environ.get("DOCKER_HOST") and not Path(_SOCKET).exists():
+        return ""
     import docker  # type: ignore[import-untyped] # as SAM finds one; a third of a second
 
     try:
