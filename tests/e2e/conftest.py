@@ -206,13 +206,14 @@ class Stack:
 
 def wait(condition: Callable[[], object], seconds: float, what: str = "") -> None:
     """Wait until something holds; fails with `what` was waited for, or the caller asserts it."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.05
     while not condition():
         if time.monotonic() > deadline:
             if what:
                 pytest.fail(f"not within {seconds:.0f} s: {what}")
             return
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.3)  # what is asked often takes the time of what is waited for
 
 
 @contextmanager
