@@ -225,7 +225,7 @@ def suffix(region: str) -> str:
 
 
 def secret(arn: str) -> str:
-    """Return the text of a secret in Secrets Manager."""
+    """Return the text of a secret in Secrets Manager. Raises as `call`; AwsError also for bytes."""
     found = call("secretsmanager", "GetSecretValue", {"SecretId": arn}).get("SecretString")
     if not isinstance(found, str):
         raise AwsError(200, "NoSecretString")

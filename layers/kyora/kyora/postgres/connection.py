@@ -363,7 +363,7 @@ def transaction(*, timeout: float | None = None, owner: bool = False) -> Iterato
     `owner` it may change the schema, also on a connection of its own. A connection that is dead
     before anything has begun is replaced once. Raises Unavailable when the database cannot be
     reached, or is lost during the block: then nothing was committed, unless the answer to COMMIT
-    itself was lost.
+    itself was lost; and RuntimeError inside another one.
     """
     if _running:  # the inner COMMIT would commit half of the outer transaction
         raise RuntimeError("a transaction is running already")

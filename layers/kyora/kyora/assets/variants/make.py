@@ -41,8 +41,8 @@ class _Claim(NamedTuple):
 def make_once(event: "Event[AssetReady]") -> None:
     """Make the variants that were asked for with an upload; a repeated event makes none.
 
-    Raises Again while another worker makes them, and Unavailable. Emits AssetVariantsReady or
-    AssetVariantsFailed, once per making.
+    Raises Again while another worker makes them, Unavailable, and Permanent for an event without a
+    workspace. Emits AssetVariantsReady or AssetVariantsFailed, once per making.
     """
     if event.workspace_id is None:
         raise Permanent("event.invalid")

@@ -76,7 +76,8 @@ def checkout(who: Principal, wanted: CheckoutRequest, idempotency_key: str = "")
 def portal(who: Principal, wanted: PortalRequest, idempotency_key: str = "") -> Session:
     """Return the page on which cards, plan and invoices are managed.
 
-    Raises Forbidden, Invalid, Conflict `billing.in_progress`, and as `stripe_client.call` does.
+    Raises Forbidden, Invalid, Conflict `billing.no_subscription` (for a `flow` of one) and
+    `billing.in_progress`, and as `stripe_client.call` does.
     """
     who.require("admin")
     return_urls.require_own(returnUrl=wanted.return_url)

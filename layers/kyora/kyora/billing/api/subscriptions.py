@@ -190,6 +190,7 @@ def refresh(customer_id: str) -> None:
 
     For a caller that must not begin a second one: a page of Stripe's may have been paid a second
     ago, and a request whose answer was lost may have succeeded. Open pages are expired first.
+    Raises as `stripe_client.call` does; Missing also for a subscription of ours that Stripe lacks.
     """
     from kyora.billing import stripe_client
 
