@@ -137,10 +137,14 @@ def of(function: str) -> frozenset[str]:
 def calls(found: frozenset[str], *names: str) -> Iterator[ast.Call]:
     """Every call inside these nodes of something that ends with one of `names`."""
     for node in sorted(found):
-        for statement in nodes()[node]:
-            for part in ast.walk(statement):
-                if isinstance(part, ast.Call) and _dotted(part.func).split(".")[-1] in names:
-                    yield part
+        yield from (call for name, call in _calls(node) if name in names)
+
+
+@cache
+def _calls(node: str) -> list[tuple[str, ast.Call]]:
+    """Every call inside a node, with the last part of what is called."""
+    parts = (part for statement in nodes()[node] for part in ast.walk(statement))
+    return [(_dotted(p.func).split(".")[-1], p) for p in parts if isinstance(p, ast.Call)]
 
 
 def texts(call: ast.Call) -> list[str]:

@@ -1,7 +1,7 @@
 """The template as CloudFormation gets it, translated in-process, without AWS."""
 
 import asyncio
-import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ def source() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def _translated() -> dict[str, Any]:
-    return template.translated()
+def _translated() -> str:
+    return json.dumps(template.translated())
 
 
 @pytest.fixture
-def stack(_translated: dict[str, Any]) -> dict[str, Any]:
+def stack(_translated: str) -> dict[str, Any]:
     """What CloudFormation deploys; a test may change its copy."""
-    return copy.deepcopy(_translated)
+    found: dict[str, Any] = json.loads(_translated)
+    return found
 
 
 @pytest.fixture(scope="session")

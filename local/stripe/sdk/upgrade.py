@@ -11,6 +11,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from local.bootstrap import find_uv
@@ -73,6 +74,7 @@ def compare(found: our_calls.Ours, old: Sdk, new: Sdk) -> tuple[list[str], list[
     return sorted(dict.fromkeys(broken)), sorted(noted)
 
 
+@cache
 def _our_words() -> set[str]:
     """Return every text in the code that reads Stripe's objects."""
     nodes = (node for path in _BILLING.rglob("*.py") for node in ast.walk(_parsed(path)))
