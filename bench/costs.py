@@ -90,13 +90,10 @@ def seconds(function: str, measured: Mapping[str, float]) -> float:
     return float(round(own + WAITS.get(function, 0) + 0.5)) / 1000
 
 
-_template = cache(template.read)
-
-
 @cache
 def memory(function: str) -> float:
     """Return the memory of a function in GB: its own, or what the parameter says."""
-    source = _template()
+    source = template.read()
     own = template.functions(source)[template.logical_id(function)].get("MemorySize")
     default = source["Parameters"]["MemorySize"]["Default"]
     return float(own if isinstance(own, int) else default) / 1024
