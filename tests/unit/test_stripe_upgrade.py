@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,27 @@ from local.stripe.sdk.types import installed
 _ANCHOR = '"SubscriptionResumeParamsBillingCycleAnchor"'
 
 
+@pytest.fixture(scope="module")
+def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The installed release as links, a thousand of them: they are made once."""
+    folder = tmp_path_factory.mktemp("release") / "stripe"
+    ignore = shutil.ignore_patterns("__pycache__")
+    return shutil.copytree(installed().root, folder, copy_function=os.symlink, ignore=ignore)
+
+
 @pytest.fixture
-def release(tmp_path: Path) -> Path:
-    """A copy of the installed release whose files can be replaced."""
-    shutil.copytree(installed().root, tmp_path / "stripe", copy_function=os.symlink)
-    return tmp_path
+def release(links: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the installed release whose files can be replaced.
+
+    Each test has it at a path of its own, by which what was parsed is remembered.
+    """
+    copy = links.rename(tmp_path / "stripe")
+    yield tmp_path
+    for path in copy.rglob("*.py"):
+        if not path.is_symlink():
+            path.unlink()
+            path.symlink_to(installed().root / path.relative_to(copy))
+    copy.rename(links)
 
 
 def change(release: Path, file: str, old: str, new: str) -> None:
