@@ -105,7 +105,8 @@ WITH due AS (
 )
 SELECT id, source, detail_type, detail FROM taken ORDER BY since, id
 """
-# An event that was published meanwhile, by whoever took it after its lease, stays published.
+# An event that another published after its lease stays published. The condition is not IS NULL, for
+# which the planner may read the index of everything that waits.
 _RECORD = f"""
 UPDATE outbox SET attempts = attempts + 1, last_error = f.reason, refused = f.refused,
     published_at = CASE WHEN f.reason IS NULL THEN now() END,
@@ -116,7 +117,7 @@ UPDATE outbox SET attempts = attempts + 1, last_error = f.reason, refused = f.re
         * interval '1 second'
 FROM unnest(CAST(:ids AS text[]), CAST(:reasons AS text[]), CAST(:refused AS boolean[]))
     AS f (id, reason, refused)
-WHERE outbox.id = f.id AND outbox.published_at IS NULL
+WHERE outbox.id = f.id AND coalesce(outbox.published_at, 'infinity') = 'infinity'
 """
 
 
