@@ -172,6 +172,11 @@ class Forked(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     max_children = 64
     request_queue_size = 64
 
+    def __init__(self, path: str, worker: type[socketserver.BaseRequestHandler]) -> None:
+        """Listen at `path`, which is there only when the server listens."""
+        super().__init__(f"{path}.new", worker)
+        Path(f"{path}.new").rename(path)
+
 
 class Worker(socketserver.StreamRequestHandler):
     """Takes batches as lines of JSON until it crashes or its connection ends."""
