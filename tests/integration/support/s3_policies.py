@@ -48,13 +48,8 @@ def policy(function: str) -> set[Permission]:
 
 
 @cache
-def _template() -> dict[str, Any]:
-    return template.read()
-
-
-@cache
 def _policy(function: str) -> frozenset[Permission]:
-    given = _template()
+    given = template.read()
     found = set()
     for policy in template.functions(given)[template.logical_id(function)].get("Policies", []):
         for statement in policy["Statement"]:
